@@ -1,0 +1,14 @@
+//! What coordinator, worker and command line agree on: identifiers, the job spec and its validation,
+//! search spaces, the counter-based random source, object-store URLs and telemetry.
+//!
+//! This crate knows nothing of gRPC services, stores of records or training.
+
+pub mod checkpoint;
+pub mod config;
+pub mod ids;
+pub mod rng;
+pub mod shapes;
+pub mod space;
+pub mod spec;
+pub mod store_url;
+pub mod telemetry;

@@ -1,0 +1,191 @@
+//! The job spec: what a person writes in `job.yaml`.
+//!
+//! These are the types as they stand once every `${name}` reference has been replaced. Reading a
+//! document, replacing references and checking what types alone cannot say are in the modules beside.
+
+pub mod data;
+pub mod model;
+pub mod search;
+pub mod training;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use data::{DataSpec, PreprocessSpec, SplitSpec};
+pub use model::{LayerSpec, ModelSpec};
+pub use search::{ObjectiveSpec, ParameterSpec, SchedulerSpec, SearcherSpec, Space};
+pub use training::TrainingSpec;
+
+/// The values of one trial's hyperparameters, in the order of the spec. Inactive ones are absent.
+pub type Params = serde_json::Map<String, serde_json::Value>;
+
+/// A job: a dataset, a trainer and a search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// Letters, digits, `-` and `_`; at most 63 characters. Job ids begin with it.
+    pub name: String,
+    #[serde(default)]
+    pub description: String,
+    /// Whose job it is; jobs are listed by workspace.
+    #[serde(default = "default_workspace")]
+    pub workspace: String,
+    /// Trials of a job with a higher number are placed first.
+    #[serde(default)]
+    pub priority: i32,
+    /// Everything random follows from it.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where samples come from. Needed with `model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataSpec>,
+    #[serde(default)]
+    pub split: SplitSpec,
+    #[serde(default)]
+    pub preprocess: PreprocessSpec,
+    /// The network to train. Either this or `entrypoint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelSpec>,
+    /// A program to run instead of the built-in trainer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<EntrypointSpec>,
+    #[serde(default)]
+    pub training: TrainingSpec,
+    #[serde(default)]
+    pub hyperparameters: Space,
+    /// What to optimize; the first decides which trial is best.
+    #[serde(default)]
+    pub objectives: Vec<ObjectiveSpec>,
+    #[serde(default)]
+    pub searcher: SearcherSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerSpec>,
+    #[serde(default)]
+    pub resources: ResourcesSpec,
+    /// Times that a trial is tried again after it failed. Preemptions do not count.
+    #[serde(default = "default_max_restarts")]
+    pub max_restarts: u32,
+    /// The job fails once this many trials have failed for good; unset, only when every trial has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failed_trials: Option<u32>,
+    #[serde(default)]
+    pub checkpoint_storage: CheckpointStorageSpec,
+}
+
+fn default_workspace() -> String {
+    "default".to_owned()
+}
+
+fn default_max_restarts() -> u32 {
+    3
+}
+
+/// A program that trains one trial.
+///
+/// It reads its configuration from the environment: `TRAINYARD_PARAMS` (a JSON object),
+/// `TRAINYARD_JOB_ID`, `TRAINYARD_TRIAL_ID`, `TRAINYARD_ATTEMPT`, `TRAINYARD_SEED`, `TRAINYARD_RANK`,
+/// `TRAINYARD_WORLD_SIZE`. A line on standard output that is a JSON object with `"metrics"` (and
+/// optionally `"step"`, `"epoch"`) is a report; every other line is a log line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EntrypointSpec {
+    /// Program and arguments; no shell in between.
+    pub command: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<PathBuf>,
+    /// Added to the worker's environment.
+    #[serde(default)]
+    pub environment: std::collections::BTreeMap<String, String>,
+}
+
+/// What one trial occupies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResourcesSpec {
+    /// Ranks of a trial, one slot each (1 to 1,024).
+    #[serde(default = "one_slot")]
+    pub slots_per_trial: u32,
+    /// `cpu` or `cuda`.
+    #[serde(default)]
+    pub device: Device,
+}
+
+fn one_slot() -> u32 {
+    1
+}
+
+impl Default for ResourcesSpec {
+    fn default() -> Self {
+        Self {
+            slots_per_trial: one_slot(),
+            device: Device::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    #[default]
+    Cpu,
+    Cuda,
+}
+
+/// Where checkpoints go, when they are made and which are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointStorageSpec {
+    /// `file://`, `s3://`, `gs://`, `az://` or, within `run`, `memory://`. Unset: below the
+    /// coordinator's data directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// A checkpoint at the end of every so many epochs.
+    #[serde(default = "one_epoch")]
+    pub every_epochs: u32,
+    /// And one every so many steps within an epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_steps: Option<u64>,
+    /// Checkpoints kept for their objective value, for each trial.
+    #[serde(default = "one_kept")]
+    pub keep_best: u32,
+    /// Newest checkpoints kept, for each trial; at least 1.
+    #[serde(default = "one_kept")]
+    pub keep_last: u32,
+}
+
+fn one_epoch() -> u32 {
+    1
+}
+
+fn one_kept() -> u32 {
+    1
+}
+
+impl Default for CheckpointStorageSpec {
+    fn default() -> Self {
+        Self {
+            url: None,
+            every_epochs: one_epoch(),
+            every_steps: None,
+            keep_best: one_kept(),
+            keep_last: one_kept(),
+        }
+    }
+}
+
+/// One trial, resolved: what a worker gets. No references are left and every default is written out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialSpec {
+    /// The job's spec with this trial's values in place.
+    pub job: JobSpec,
+    pub params: Params,
+    /// Derived from the job's seed and the trial's number.
+    pub trial_seed: u64,
+    /// Resolved URL under which this job's checkpoints lie.
+    pub checkpoint_url: String,
+    /// V: the number of parts that every global batch is cut into. A power of two.
+    pub virtual_shards: u32,
+}

@@ -1,0 +1,173 @@
+//! The search: its space, its objectives, who proposes and who decides what goes on.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Hyperparameters in the order of the spec.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Space(pub Vec<(String, ParameterSpec)>);
+
+/// One hyperparameter as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ParameterSpec {
+    #[serde(rename = "type")]
+    pub kind: ParameterKind,
+    /// Smallest value, included (`double`, `int`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minval: Option<f64>,
+    /// Largest value, included (`double`, `int`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maxval: Option<f64>,
+    /// Spread evenly over the logarithm; `minval` must be above 0.
+    #[serde(default)]
+    pub log: bool,
+    /// Only minval, minval + step, minval + 2 step... (not with `log`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
+    /// Points that a grid takes of a `double` without `step` (evenly spread, ends included).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// The choices (`categorical`): numbers, words, true or false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vals: Option<Vec<Value>>,
+    /// The value (`const`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val: Option<Value>,
+    /// Active only while each named parent has the value (or one of the list of values).
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub when: serde_json::Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParameterKind {
+    Double,
+    Int,
+    Categorical,
+    Const,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectiveSpec {
+    /// A reported metric, such as `validation_loss` or `validation_accuracy`.
+    pub metric: String,
+    pub mode: Mode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Minimize,
+    Maximize,
+}
+
+impl Mode {
+    /// Whether `a` is better than `b`. Not a number is never better.
+    pub fn better(self, a: f64, b: f64) -> bool {
+        match self {
+            Self::Minimize => a < b,
+            Self::Maximize => a > b,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SearcherSpec {
+    pub name: SearcherName,
+    /// Trials in all. `grid`: unset means the whole grid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_trials: Option<u32>,
+    /// No new trial once the job has run this long, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_time: Option<f64>,
+    /// Trials under way at once; unset: as many as there are slots for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_trials: Option<u32>,
+}
+
+impl Default for SearcherSpec {
+    fn default() -> Self {
+        Self {
+            name: SearcherName::Random,
+            max_trials: Some(1),
+            max_time: None,
+            max_concurrent_trials: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SearcherName {
+    Grid,
+    Random,
+}
+
+/// Who decides which trials go on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SchedulerSpec {
+    pub name: SchedulerName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_resource: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_resource: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedulerName {
+    /// Every trial runs to its end, in the order of suggestion.
+    Fifo,
+}
+
+impl<'de> Deserialize<'de> for Space {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> serde::de::Visitor<'de> for Entries {
+            type Value = Space;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a mapping of hyperparameter names")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Space, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Space(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+impl Serialize for Space {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, parameter)| (name, parameter)))
+    }
+}
+
+impl JsonSchema for Space {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Space".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "description": "Hyperparameters by name.",
+            "additionalProperties": generator.subschema_for::<ParameterSpec>(),
+        })
+    }
+}

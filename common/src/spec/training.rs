@@ -1,0 +1,196 @@
+//! How a network is trained.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSpec {
+    /// Samples in a global batch, over all ranks.
+    #[serde(default = "default_batch_size")]
+    pub batch_size: usize,
+    #[serde(default = "default_epochs")]
+    pub epochs: u32,
+    /// Unset: cross-entropy for classification, mean squared error for regression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+    #[serde(default)]
+    pub optimizer: OptimizerSpec,
+    /// Reported besides `loss`. Unset: `accuracy` for classification, `mae` for regression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Vec<MetricName>>,
+    /// V: the fixed number of parts of every global batch, a power of two. Unset: 1 for trials of one
+    /// slot, otherwise the smallest power of two that is at least twice `slots_per_trial`.
+    /// A result depends on V, never on the number of ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_shards: Option<u32>,
+    /// A progress report every so many steps, besides the one at the end of each epoch.
+    #[serde(default = "default_report_steps")]
+    pub report_every_steps: u64,
+    /// Samples of one validation batch.
+    #[serde(default = "default_validation_batch")]
+    pub validation_batch_size: usize,
+    /// Use only the first so many samples of each part: for trying things out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_samples: Option<usize>,
+}
+
+fn default_batch_size() -> usize {
+    32
+}
+
+fn default_epochs() -> u32 {
+    1
+}
+
+fn default_report_steps() -> u64 {
+    100
+}
+
+fn default_validation_batch() -> usize {
+    256
+}
+
+impl Default for TrainingSpec {
+    fn default() -> Self {
+        Self {
+            batch_size: default_batch_size(),
+            epochs: default_epochs(),
+            loss: None,
+            optimizer: OptimizerSpec::default(),
+            metrics: None,
+            virtual_shards: None,
+            report_every_steps: default_report_steps(),
+            validation_batch_size: default_validation_batch(),
+            limit_samples: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Loss {
+    /// -log softmax(y)[class]. A softmax at the end of the model is folded in.
+    CrossEntropy(CrossEntropySpec),
+    /// Of targets in [0, 1]. A sigmoid at the end of the model is folded in.
+    BinaryCrossEntropy(NoOptions),
+    Mse(NoOptions),
+    Mae(NoOptions),
+    /// Quadratic within `delta` of the target, linear beyond (Huber 1964).
+    Huber(HuberSpec),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoOptions {}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CrossEntropySpec {
+    /// Share of the target spread evenly over all classes, in [0, 1).
+    #[serde(default)]
+    pub label_smoothing: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HuberSpec {
+    #[serde(default = "one")]
+    pub delta: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricName {
+    /// Share of samples whose largest output is at the class (for one output: on its side of 0.5).
+    Accuracy,
+    Mse,
+    Mae,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerSpec {
+    Sgd(SgdSpec),
+    Adam(AdamSpec),
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    Adamw(AdamwSpec),
+}
+
+impl Default for OptimizerSpec {
+    fn default() -> Self {
+        Self::Adam(AdamSpec {
+            learning_rate: default_learning_rate(),
+            beta1: default_beta1(),
+            beta2: default_beta2(),
+            epsilon: default_adam_epsilon(),
+        })
+    }
+}
+
+/// v <- momentum v + g; p <- p - learning_rate v (with `nesterov`: learning_rate (g + momentum v)).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SgdSpec {
+    pub learning_rate: f64,
+    #[serde(default)]
+    pub momentum: f64,
+    #[serde(default)]
+    pub nesterov: bool,
+    /// Added to the gradient: weight_decay * p.
+    #[serde(default)]
+    pub weight_decay: f64,
+}
+
+/// Kingma and Ba 2015, algorithm 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdamSpec {
+    #[serde(default = "default_learning_rate")]
+    pub learning_rate: f64,
+    #[serde(default = "default_beta1")]
+    pub beta1: f64,
+    #[serde(default = "default_beta2")]
+    pub beta2: f64,
+    #[serde(default = "default_adam_epsilon")]
+    pub epsilon: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdamwSpec {
+    #[serde(default = "default_learning_rate")]
+    pub learning_rate: f64,
+    #[serde(default = "default_beta1")]
+    pub beta1: f64,
+    #[serde(default = "default_beta2")]
+    pub beta2: f64,
+    #[serde(default = "default_adam_epsilon")]
+    pub epsilon: f64,
+    #[serde(default = "default_weight_decay")]
+    pub weight_decay: f64,
+}
+
+fn default_learning_rate() -> f64 {
+    1e-3
+}
+
+fn default_beta1() -> f64 {
+    0.9
+}
+
+fn default_beta2() -> f64 {
+    0.999
+}
+
+fn default_adam_epsilon() -> f64 {
+    1e-7
+}
+
+fn default_weight_decay() -> f64 {
+    0.01
+}

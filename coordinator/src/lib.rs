@@ -1,0 +1,13 @@
+//! The coordinator: turns jobs into trials, trials into attempts, and places them on workers.
+//!
+//! `cluster`, `search`, `schedule` and `placement` decide and are pure; `driver`, `store` and `grpc`
+//! carry out.
+
+pub mod cluster;
+pub mod config;
+pub mod driver;
+pub mod grpc;
+pub mod placement;
+pub mod schedule;
+pub mod search;
+pub mod store;

@@ -1,0 +1,13 @@
+//! The wire: messages and services generated from `proto/`. No logic lives here.
+
+/// Version 1 of the API: everything that clients, workers and the coordinator say to each other.
+#[allow(unreachable_pub, unused_qualifications, clippy::all, rustdoc::all)]
+pub mod v1 {
+    tonic::include_proto!("trainyard.v1");
+}
+
+/// The largest message that either side accepts, in bytes. Checkpoints never travel here.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The most reports in one [`v1::ReportBatch`].
+pub const MAX_REPORTS_PER_BATCH: usize = 256;
