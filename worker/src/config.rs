@@ -1,1 +1,243 @@
-//! Reserved.
+//! A worker's configuration: one struct, read from a file, then the environment, then flags, and
+//! checked before a port is bound. Knows nothing of sessions or attempts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a worker looks for its coordinator unless told otherwise.
+pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7070";
+/// The most slots of one worker: more than any machine has devices.
+pub const MAX_SLOTS: usize = 1024;
+/// The fewest reports that the buffer may be set to: room for every kind of one attempt's reports.
+pub const MIN_REPORT_BUFFER: usize = 64;
+
+/// Everything that can be set about a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Addresses of coordinators, tried in turn: `http://host:port` or `host:port`.
+    pub coordinators: Vec<String>,
+    /// Attempts that run at once.
+    pub slots: usize,
+    /// Threads of each slot. Unset: the machine's, divided by `slots`, at least 1.
+    pub threads_per_slot: Option<usize>,
+    /// What the worker is called; made unique by eight random digits. Unset: the host's name.
+    pub name: Option<String>,
+    /// Where peers are accepted for all-reduce; port 0 takes a free one.
+    pub collective_bind: String,
+    /// The `host:port` that peers are told. Unset: the bound address, with the host's name in place
+    /// of an unspecified one.
+    pub collective_advertise: Option<String>,
+    /// Coordinator and workers share this process: `memory://` stores are the same store.
+    pub single_process: bool,
+    /// How long the first connection may take, in seconds; 0 tries for ever. Once connected, a lost
+    /// coordinator is looked for again for ever.
+    pub connect_timeout_s: u64,
+    /// Attempts checkpoint and stop once the coordinator has been away this long, in seconds. Unset:
+    /// they train on, however long it takes.
+    pub orphan_timeout_s: Option<u64>,
+    /// How long leaving may take (checkpoints, last reports), in seconds.
+    pub drain_timeout_s: u64,
+    /// Reports that are held while the coordinator is away; beyond it, progress within epochs is
+    /// thinned.
+    pub report_buffer: usize,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            coordinators: vec![DEFAULT_COORDINATOR.to_owned()],
+            slots: 1,
+            threads_per_slot: None,
+            name: None,
+            collective_bind: "127.0.0.1:0".to_owned(),
+            collective_advertise: None,
+            single_process: false,
+            connect_timeout_s: 60,
+            orphan_timeout_s: None,
+            drain_timeout_s: 60,
+            report_buffer: 16_384,
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{field}: given {given}, expected {expected}")]
+    Invalid {
+        field: &'static str,
+        given: String,
+        expected: String,
+    },
+    #[error("cannot read the configuration file {path}: {reason}")]
+    File { path: PathBuf, reason: String },
+}
+
+fn invalid(field: &'static str, given: impl ToString, expected: impl ToString) -> ConfigError {
+    ConfigError::Invalid {
+        field,
+        given: given.to_string(),
+        expected: expected.to_string(),
+    }
+}
+
+impl WorkerConfig {
+    /// The configuration for one coordinator, everything else by default.
+    pub fn for_coordinator(address: impl Into<String>) -> Self {
+        Self {
+            coordinators: vec![address.into()],
+            ..Self::default()
+        }
+    }
+
+    /// Refuses what cannot work, naming the field.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with what was given and what is accepted.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.coordinators.is_empty() {
+            return Err(invalid("coordinators", "none", "at least one address"));
+        }
+        for address in &self.coordinators {
+            endpoint_of(address)?;
+        }
+        if !(1..=MAX_SLOTS).contains(&self.slots) {
+            return Err(invalid("slots", self.slots, format!("1 to {MAX_SLOTS}")));
+        }
+        if let Some(threads) = self.threads_per_slot
+            && !(1..=MAX_SLOTS).contains(&threads)
+        {
+            return Err(invalid(
+                "threads_per_slot",
+                threads,
+                format!("1 to {MAX_SLOTS}"),
+            ));
+        }
+        if self.report_buffer < MIN_REPORT_BUFFER {
+            return Err(invalid(
+                "report_buffer",
+                self.report_buffer,
+                format!("at least {MIN_REPORT_BUFFER}"),
+            ));
+        }
+        if let Some(name) = &self.name {
+            let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
+                return Err(invalid(
+                    "name",
+                    format!("{name:?}"),
+                    "1 to 63 letters, digits, `-`, `_` or `.`",
+                ));
+            }
+        }
+        self.validate_collective()
+    }
+
+    fn validate_collective(&self) -> Result<(), ConfigError> {
+        let host_and_port = |field, address: &str| match address.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
+            _ => Err(invalid(field, format!("{address:?}"), "host:port")),
+        };
+        host_and_port("collective_bind", &self.collective_bind)?;
+        match &self.collective_advertise {
+            Some(address) => host_and_port("collective_advertise", address),
+            None => Ok(()),
+        }
+    }
+
+    /// Threads of each slot on a machine that has `available`.
+    pub fn threads(&self, available: usize) -> usize {
+        self.threads_per_slot
+            .unwrap_or(available / self.slots.max(1))
+            .max(1)
+    }
+
+    /// `None`: for ever.
+    pub fn connect_timeout(&self) -> Option<Duration> {
+        (self.connect_timeout_s > 0).then(|| Duration::from_secs(self.connect_timeout_s))
+    }
+}
+
+/// A coordinator's address as tonic wants it; `host:port` means plain HTTP/2.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] when it is no such address.
+pub fn endpoint_of(address: &str) -> Result<tonic::transport::Endpoint, ConfigError> {
+    let bad = || {
+        invalid(
+            "coordinators",
+            format!("{address:?}"),
+            "http://host:port or host:port",
+        )
+    };
+    let with_scheme = if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("http://{address}")
+    };
+    let uri: tonic::codegen::http::Uri = with_scheme.parse().map_err(|_| bad())?;
+    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
+        return Err(bad());
+    }
+    Ok(tonic::transport::Endpoint::from(uri))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_is_valid() {
+        WorkerConfig::default().validate().unwrap();
+    }
+
+    #[test]
+    fn each_mistake_names_its_field() {
+        type Change = fn(&mut WorkerConfig);
+        let table: &[(&str, Change)] = &[
+            ("coordinators", |c| c.coordinators.clear()),
+            ("coordinators", |c| {
+                c.coordinators = vec!["ftp://a:1".into()]
+            }),
+            ("coordinators", |c| {
+                c.coordinators = vec!["not an address".into()]
+            }),
+            ("slots", |c| c.slots = 0),
+            ("threads_per_slot", |c| c.threads_per_slot = Some(0)),
+            ("report_buffer", |c| c.report_buffer = 1),
+            ("name", |c| c.name = Some("a b".into())),
+            ("collective_bind", |c| c.collective_bind = "nowhere".into()),
+            ("collective_advertise", |c| {
+                c.collective_advertise = Some("host:99999".into());
+            }),
+        ];
+        for (field, change) in table {
+            let mut config = WorkerConfig::default();
+            change(&mut config);
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.starts_with(field), "{field}: {message}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let error = serde_json::from_str::<WorkerConfig>(r#"{"slotz": 2}"#).unwrap_err();
+        assert!(error.to_string().contains("slotz"), "{error}");
+    }
+
+    #[test]
+    fn threads_are_shared_out() {
+        let config = |slots, threads| WorkerConfig {
+            slots,
+            threads_per_slot: threads,
+            ..WorkerConfig::default()
+        };
+        assert_eq!(config(1, None).threads(8), 8);
+        assert_eq!(config(3, None).threads(8), 2);
+        assert_eq!(config(16, None).threads(8), 1);
+        assert_eq!(config(2, Some(5)).threads(8), 5);
+    }
+}
