@@ -1,0 +1,199 @@
+//! From a spec to a judged model: in one process, and on separate ones.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use trainyard_common::testing::report_skip;
+use trainyard_tests::{Sandbox, example, wait_for};
+
+const DIGITS_SHORT: [&str; 6] = [
+    "--set",
+    "searcher.max_trials=3",
+    "--set",
+    "training.epochs=3",
+    "--limit",
+    "600",
+];
+
+#[test]
+fn digits_runs_in_one_process_and_is_judged() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    let spec = example("digits.yaml");
+    let run = sandbox.json(&[&["run", &spec][..], &DIGITS_SHORT].concat())?;
+    assert_eq!(run["job"]["state"], "completed", "{run:#}");
+    let trials = run["trials"].as_array().context("no trials")?;
+    assert_eq!(trials.len(), 3);
+    assert!(trials.iter().all(|trial| trial["state"] == "completed"));
+
+    // The winner is the trial with the best validation value, and only it was judged on the test part.
+    let best = run["job"]["best_value"].as_f64().context("no best value")?;
+    let values = trials
+        .iter()
+        .filter_map(|trial| trial["best_value"].as_f64());
+    assert_eq!(values.fold(f64::MIN, f64::max), best);
+    let accuracy = run["job"]["test_metrics"]["test_accuracy"]
+        .as_f64()
+        .context("not judged")?;
+    assert!(
+        (0.5..=1.0).contains(&accuracy),
+        "a trained network does better than chance: {accuracy}"
+    );
+
+    // What it left behind can be asked without any server.
+    let data = sandbox.path().join("trainyard-data").display().to_string();
+    let best = sandbox.json(&["best", "--data-dir", &data, job_id(&run)?])?;
+    assert_eq!(best["trial"]["trial_id"], run["job"]["best_trial"]);
+    Ok(())
+}
+
+fn job_id(answer: &serde_json::Value) -> Result<&str> {
+    answer["job"]["job_id"].as_str().context("no job_id")
+}
+
+#[test]
+fn same_seed_same_search_and_same_results() -> Result<()> {
+    let runs = [1, 2].map(|slots: u32| -> Result<_> {
+        let sandbox = Sandbox::new()?;
+        let (spec, slots) = (example("digits.yaml"), slots.to_string());
+        let arguments = [&["run", &spec, "--slots", &slots][..], &DIGITS_SHORT].concat();
+        let run = sandbox.json(&arguments)?;
+        let trials = run["trials"].as_array().context("no trials")?.clone();
+        Ok(trials
+            .iter()
+            .map(|trial| (trial["params"].clone(), trial["metrics"].clone()))
+            .collect::<Vec<_>>())
+    });
+    let [one, two] = runs;
+    assert_eq!(
+        one?, two?,
+        "slots and their threads must not change a result"
+    );
+    Ok(())
+}
+
+#[test]
+fn every_other_example_runs() -> Result<()> {
+    for (name, more) in [
+        (
+            "two-ranks.yaml",
+            &["--set", "training.epochs=1", "--limit", "200"][..],
+        ),
+        ("program.yaml", &[]),
+    ] {
+        let sandbox = Sandbox::new()?;
+        let run = sandbox.json(&[&["run", &example(name)][..], more].concat())?;
+        assert_eq!(run["job"]["state"], "completed", "{name}: {run:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn fashion_mnist_tuner_runs_on_the_real_files() -> Result<()> {
+    if !Path::new("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz").exists() {
+        report_skip(
+            "fashion_mnist_tuner_runs_on_the_real_files",
+            "no dataset-fashion-mnist",
+        );
+        return Ok(());
+    }
+    let sandbox = Sandbox::new()?;
+    let spec = example("fashion-mnist-tuner.yaml");
+    let run = sandbox.json(&[
+        "run",
+        &spec,
+        "--limit",
+        "1000",
+        "--set",
+        "searcher.max_trials=1",
+        "--set",
+        "training.epochs=1",
+    ])?;
+    let trial = &run["trials"][0];
+    assert_eq!(run["job"]["state"], "completed", "{run:#}");
+    assert!(
+        trial["metrics"]["validation_accuracy"]
+            .as_f64()
+            .context("no accuracy")?
+            > 0.3,
+        "{trial:#}"
+    );
+    Ok(())
+}
+
+#[test]
+fn separate_processes_and_every_verb() -> Result<()> {
+    let mut sandbox = Sandbox::new()?;
+    let _coordinator = sandbox.coordinator(5_000)?;
+    let _workers = [
+        sandbox.worker("worker-a", 1)?,
+        sandbox.worker("worker-b", 1)?,
+    ];
+    let job = sandbox.submit(&example("digits.yaml"), &DIGITS_SHORT)?;
+
+    let watched = sandbox.ctl(&["watch", &job])?;
+    assert_eq!(watched.code, 0, "{}", watched.stderr);
+    let described = sandbox.completed(&job)?;
+    assert_eq!(described["job"]["trials_completed"], 3);
+
+    let listed = sandbox.json(&["list"])?;
+    assert_eq!(listed["jobs"][0]["job_id"], job.as_str());
+    let best = sandbox.json(&["best", &job])?;
+    assert_eq!(best["trial"]["trial_id"], described["job"]["best_trial"]);
+    let workers = sandbox.json(&["worker", "list"])?;
+    assert_eq!(workers["workers"].as_array().map(Vec::len), Some(2));
+
+    let trials = sandbox.trials(&job)?;
+    assert_eq!(trials.len(), 3);
+    let trial = sandbox.json(&["trial", "describe", &job, "0"])?;
+    let ends = trial["points"].as_array().context("no points")?;
+    assert!(
+        ends.iter()
+            .filter(|p| p["metrics"]["validation_accuracy"].is_number())
+            .count()
+            == 3,
+        "{trial:#}"
+    );
+
+    let logs = sandbox.ctl(&["logs", "-f", &job])?;
+    assert_eq!(logs.code, 0);
+    assert!(logs.stdout.contains("epoch 3"), "{}", logs.stdout);
+
+    let checkpoints = sandbox.json(&["checkpoint", "list", &job])?;
+    let count = checkpoints["checkpoints"]
+        .as_array()
+        .context("no checkpoints")?
+        .len();
+    assert!(
+        (3..=6).contains(&count),
+        "a best and a latest for each trial: {checkpoints:#}"
+    );
+    assert_eq!(sandbox.ctl(&["checkpoint", "verify", &job])?.code, 0);
+    let tensors = sandbox.tensors(&job, 0)?;
+    assert!(tensors.len() > 1_000, "{} bytes", tensors.len());
+
+    assert_eq!(sandbox.ctl(&["wait", &job])?.code, 0);
+    Ok(())
+}
+
+#[test]
+fn cancel_ends_a_job_and_frees_its_slots() -> Result<()> {
+    let mut sandbox = Sandbox::new()?;
+    let _coordinator = sandbox.coordinator(5_000)?;
+    let _worker = sandbox.worker("worker", 1)?;
+    let long = sandbox.submit(&example("digits.yaml"), &["--set", "training.epochs=10000"])?;
+    wait_for("a running trial", || {
+        Ok(sandbox
+            .trials(&long)?
+            .iter()
+            .any(|trial| trial["epoch"].as_u64() > Some(0))
+            .then_some(()))
+    })?;
+    assert_eq!(sandbox.ctl(&["cancel", &long])?.code, 0);
+    let described = sandbox.json(&["describe", &long])?;
+    assert_eq!(described["job"]["state"], "cancelled");
+    // The one slot is free again: another job gets it.
+    let next = sandbox.submit(&example("digits.yaml"), &DIGITS_SHORT)?;
+    sandbox.completed(&next)?;
+    assert_eq!(sandbox.ctl(&["wait", &long])?.code, 1);
+    Ok(())
+}
