@@ -1,1 +1,126 @@
-//! Reserved.
+//! The coordinator's configuration and its validation.
+//!
+//! Owns the fields, their defaults and their limits; `main` fills it from file, environment and
+//! flags, `coordinatorctl run` and tests fill it in code.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use trainyard_common::config::{ConfigError, DEFAULT_ADDRESS};
+use trainyard_common::telemetry::{self, LogFormat};
+
+/// Shortest and longest interval between heartbeats that is accepted, milliseconds.
+const HEARTBEAT_RANGE_MS: std::ops::RangeInclusive<u32> = 10..=60_000;
+
+/// A lease must outlast this many heartbeats, so that one late packet loses no worker.
+const HEARTBEATS_PER_LEASE: u32 = 2;
+
+/// Longest lease, milliseconds: after an hour nobody waits for a lost worker any more.
+const MAX_LEASE_MS: u32 = 3_600_000;
+
+/// How a coordinator is started. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CoordinatorConfig {
+    /// `host:port` to serve gRPC on; port 0 takes a free one. `run` ignores it: the listener is given.
+    pub listen: String,
+    /// Directory of the embedded database; none keeps everything in memory, for as long as the
+    /// process lives.
+    pub data_dir: Option<PathBuf>,
+    /// File that receives the address that is listened on, once it is.
+    pub port_file: Option<PathBuf>,
+    /// Workers are asked for a heartbeat this often, milliseconds.
+    pub heartbeat_ms: u32,
+    /// Without a heartbeat for this long a worker counts as lost, milliseconds.
+    pub lease_ms: u32,
+    /// How long open calls may take to end at shutdown before they are cut, milliseconds.
+    pub drain_ms: u32,
+    /// All workers live in this process: `memory://` checkpoint stores are acceptable.
+    pub single_process: bool,
+    /// What is logged: a level or `tracing` directives.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+}
+
+impl Default for CoordinatorConfig {
+    fn default() -> Self {
+        Self {
+            listen: DEFAULT_ADDRESS.to_owned(),
+            data_dir: None,
+            port_file: None,
+            heartbeat_ms: 1_000,
+            lease_ms: 10_000,
+            drain_ms: 5_000,
+            single_process: false,
+            log: telemetry::DEFAULT_FILTER.to_owned(),
+            log_format: LogFormat::Human,
+        }
+    }
+}
+
+impl CoordinatorConfig {
+    /// Checks what types cannot: ranges and how fields fit together.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self
+            .listen
+            .rsplit_once(':')
+            .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+        {
+            return Err(ConfigError::invalid(
+                "listen",
+                format!("`{}`", self.listen),
+                "host:port, such as 127.0.0.1:7711",
+            ));
+        }
+        if !HEARTBEAT_RANGE_MS.contains(&self.heartbeat_ms) {
+            return Err(ConfigError::invalid(
+                "heartbeat_ms",
+                self.heartbeat_ms,
+                format!(
+                    "{} to {}",
+                    HEARTBEAT_RANGE_MS.start(),
+                    HEARTBEAT_RANGE_MS.end()
+                ),
+            ));
+        }
+        let shortest = self.heartbeat_ms * HEARTBEATS_PER_LEASE;
+        if !(shortest..=MAX_LEASE_MS).contains(&self.lease_ms) {
+            return Err(ConfigError::invalid(
+                "lease_ms",
+                self.lease_ms,
+                format!(
+                    "{shortest} ({HEARTBEATS_PER_LEASE} heartbeats of {} ms) to {MAX_LEASE_MS}",
+                    self.heartbeat_ms
+                ),
+            ));
+        }
+        telemetry::check_filter(&self.log).map_err(|error| {
+            ConfigError::invalid("log", format!("`{}`", self.log), error.to_string())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid_and_bad_fields_are_named() {
+        CoordinatorConfig::default().validate().unwrap();
+        type Edit = fn(&mut CoordinatorConfig);
+        let cases: [(&str, Edit); 5] = [
+            ("listen", |c| c.listen = "here".to_owned()),
+            ("listen", |c| c.listen = "localhost:99999".to_owned()),
+            ("heartbeat_ms", |c| c.heartbeat_ms = 0),
+            ("lease_ms", |c| c.lease_ms = 1_500),
+            ("log", |c| c.log = "info,=x=y".to_owned()),
+        ];
+        for (field, edit) in cases {
+            let mut config = CoordinatorConfig::default();
+            edit(&mut config);
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.starts_with(field), "{error}");
+        }
+    }
+}

@@ -10,4 +10,8 @@ pub mod grpc;
 pub mod placement;
 pub mod schedule;
 pub mod search;
+mod server;
 pub mod store;
+
+pub use config::CoordinatorConfig;
+pub use server::{CoordinatorError, run};

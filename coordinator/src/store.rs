@@ -1,1 +1,205 @@
-//! Reserved.
+//! Where the coordinator keeps what must survive it: records, and series of points and log lines.
+//!
+//! Owns the [`Store`] trait, the batch that is written in one transaction, and the errors. It knows
+//! keys and bytes, not jobs: what a record means is `cluster`'s. Every write is conditional on the
+//! term of the leader that makes it, so that a deposed leader can change nothing.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+
+use trainyard_common::ids::{JobId, Term, TrialId};
+
+mod memory;
+mod redb;
+
+pub use memory::MemoryStore;
+pub use redb::RedbStore;
+
+/// Version of the database's own layout. A database with a larger one is refused.
+pub const FORMAT_VERSION: u64 = 1;
+
+/// Learning-curve points kept for each trial; the oldest are dropped beyond it.
+pub const MAX_POINTS_PER_TRIAL: u64 = 20_000;
+
+/// Log lines kept for each trial; the oldest are dropped beyond it.
+pub const MAX_LOG_LINES_PER_TRIAL: u64 = 50_000;
+
+/// What a series holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SeriesKind {
+    /// Points of a learning curve.
+    Points,
+    /// Log lines.
+    Logs,
+}
+
+impl SeriesKind {
+    /// The most items that one series of this kind keeps.
+    pub fn limit(self) -> u64 {
+        match self {
+            Self::Points => MAX_POINTS_PER_TRIAL,
+            Self::Logs => MAX_LOG_LINES_PER_TRIAL,
+        }
+    }
+}
+
+/// Name of an append-only series. Its items are numbered from 1 and no number is ever used twice,
+/// not even after the items that had it were dropped.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Series {
+    pub kind: SeriesKind,
+    pub job: JobId,
+    pub trial: TrialId,
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            SeriesKind::Points => "points",
+            SeriesKind::Logs => "logs",
+        };
+        write!(f, "{kind}/{}/{}", self.job, self.trial)
+    }
+}
+
+/// One change to the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Put { key: String, value: Vec<u8> },
+    Delete { key: String },
+}
+
+/// Items for the end of one series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    pub series: Series,
+    pub values: Vec<Vec<u8>>,
+}
+
+/// What one transaction writes: all of it or none of it. Changes apply in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    pub appends: Vec<Append>,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.appends.is_empty()
+    }
+}
+
+/// An item of a series and its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    pub sequence: u64,
+    pub value: Vec<u8>,
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(
+        "term {held} is over: the newest is {newest}, so another coordinator leads; nothing was written"
+    )]
+    Deposed { held: Term, newest: Term },
+    #[error(
+        "another coordinator is using the data directory {path}: stop it, or choose another with --data-dir"
+    )]
+    InUse { path: PathBuf },
+    #[error("data directory {path} cannot be used: {reason}")]
+    Unusable { path: PathBuf, reason: String },
+    #[error("the disk is full: nothing was written to {path}; free some space and start again")]
+    DiskFull { path: PathBuf },
+    #[error(
+        "{path} has format {found}, but this program knows formats up to {known}: use a newer coordinator"
+    )]
+    NewerFormat {
+        path: PathBuf,
+        found: u64,
+        known: u64,
+    },
+    #[error("{path} is damaged: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{path} could not be read or written: {reason}")]
+    Io { path: PathBuf, reason: String },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+}
+
+/// A place for records and series. Values are small (kilobytes); every operation is atomic, and
+/// what `commit` has answered survives a crash where the backend promises it at all.
+pub trait Store: Send + Sync + 'static {
+    /// Becomes the leader: a term larger than every earlier one. Earlier holders can write no more.
+    fn acquire_term(&self) -> impl Future<Output = Result<Term, StoreError>> + Send;
+
+    /// Every record, in the order of its key.
+    fn load(&self) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, StoreError>> + Send;
+
+    /// Writes `batch` in one transaction, durable when this returns; refused with
+    /// [`StoreError::Deposed`] when `term` is no longer the newest.
+    fn commit(
+        &self,
+        term: Term,
+        batch: Batch,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Items of `series` numbered above `after`, oldest first, at most `limit`. A series that has
+    /// never been written is empty.
+    fn scan(
+        &self,
+        series: &Series,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Item>, StoreError>> + Send;
+}
+
+/// The backends a coordinator can be started with.
+#[derive(Debug, Clone)]
+pub enum AnyStore {
+    /// Nothing outlives the process.
+    Memory(MemoryStore),
+    /// One file, for one coordinator at a time.
+    Redb(RedbStore),
+}
+
+impl Store for AnyStore {
+    async fn acquire_term(&self) -> Result<Term, StoreError> {
+        match self {
+            Self::Memory(store) => store.acquire_term().await,
+            Self::Redb(store) => store.acquire_term().await,
+        }
+    }
+
+    async fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        match self {
+            Self::Memory(store) => store.load().await,
+            Self::Redb(store) => store.load().await,
+        }
+    }
+
+    async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(store) => store.commit(term, batch).await,
+            Self::Redb(store) => store.commit(term, batch).await,
+        }
+    }
+
+    async fn scan(
+        &self,
+        series: &Series,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Item>, StoreError> {
+        match self {
+            Self::Memory(store) => store.scan(series, after, limit).await,
+            Self::Redb(store) => store.scan(series, after, limit).await,
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The embedded store: one redb file, synced before a commit is answered, locked by its one opener.
+//!
+//! Owns the tables and how errors of redb are told. All file work happens on tokio's blocking
+//! threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
+use trainyard_common::ids::Term;
+
+use super::{Append, Batch, Change, FORMAT_VERSION, Item, Series, Store, StoreError};
+
+/// Name of the database within the data directory.
+const FILE_NAME: &str = "state.redb";
+
+/// Page cache, bytes: the records are small and series are read in short runs.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// `format` and `term`. This table's shape never changes, whatever the format.
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+const RECORDS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("records");
+/// (series, sequence) -> item.
+const ITEMS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("items");
+/// series -> (lowest kept sequence, next sequence).
+const BOUNDS: TableDefinition<'static, &str, (u64, u64)> = TableDefinition::new("bounds");
+
+const META_FORMAT: &str = "format";
+const META_TERM: &str = "term";
+
+/// Clones share the open file; it is closed with the last of them.
+#[derive(Debug, Clone)]
+pub struct RedbStore {
+    file: Arc<File>,
+}
+
+#[derive(Debug)]
+struct File {
+    database: Database,
+    path: PathBuf,
+}
+
+impl RedbStore {
+    /// Opens or makes the database in `directory` (made where missing). Fails where another process
+    /// has it open, where it was written by a newer format, or where nothing can be written.
+    pub async fn open(directory: &Path) -> Result<Self, StoreError> {
+        let directory = directory.to_owned();
+        let path = directory.join(FILE_NAME);
+        blocking(path, move |path| {
+            std::fs::create_dir_all(&directory).map_err(|error| StoreError::Unusable {
+                path: directory.clone(),
+                reason: error.to_string(),
+            })?;
+            let database = Database::builder()
+                .set_cache_size(CACHE_BYTES)
+                .create(path)
+                .map_err(|error| open_error(&directory, path, error.into()))?;
+            Self::with_database(database, path)
+        })
+        .await
+    }
+
+    /// Takes over an open database: checks its format and makes the missing tables.
+    fn with_database(database: Database, path: &Path) -> Result<Self, StoreError> {
+        let file = File {
+            database,
+            path: path.to_owned(),
+        };
+        file.prepare()?;
+        Ok(Self {
+            file: Arc::new(file),
+        })
+    }
+
+    async fn on_file<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&File) -> Result<T, StoreError> + Send + 'static,
+    {
+        let file = Arc::clone(&self.file);
+        blocking(self.file.path.clone(), move |_| work(&file)).await
+    }
+}
+
+impl Store for RedbStore {
+    async fn acquire_term(&self) -> Result<Term, StoreError> {
+        self.on_file(File::acquire_term).await
+    }
+
+    async fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.on_file(|file| file.load().map_err(|error| file.error(error)))
+            .await
+    }
+
+    async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
+        self.on_file(move |file| file.commit(term, &batch)).await
+    }
+
+    async fn scan(
+        &self,
+        series: &Series,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Item>, StoreError> {
+        let name = series.to_string();
+        self.on_file(move |file| {
+            file.scan(&name, after, limit)
+                .map_err(|error| file.error(error))
+        })
+        .await
+    }
+}
+
+impl File {
+    fn prepare(&self) -> Result<(), StoreError> {
+        let found = self.format().map_err(|error| self.error(error))?;
+        match found {
+            Some(found) if found > FORMAT_VERSION => Err(StoreError::NewerFormat {
+                path: self.path.clone(),
+                found,
+                known: FORMAT_VERSION,
+            }),
+            Some(_) => Ok(()),
+            None => self.create_tables().map_err(|error| self.error(error)),
+        }
+    }
+
+    fn format(&self) -> Result<Option<u64>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        match transaction.open_table(META) {
+            Ok(meta) => Ok(meta.get(META_FORMAT)?.map(|value| value.value())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn create_tables(&self) -> Result<(), redb::Error> {
+        let transaction = self.begin_write()?;
+        transaction
+            .open_table(META)?
+            .insert(META_FORMAT, FORMAT_VERSION)?;
+        transaction.open_table(RECORDS)?;
+        transaction.open_table(ITEMS)?;
+        transaction.open_table(BOUNDS)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        Ok(transaction)
+    }
+
+    fn acquire_term(&self) -> Result<Term, StoreError> {
+        let next = || -> Result<u64, redb::Error> {
+            let transaction = self.begin_write()?;
+            let next = term_of(&transaction)? + 1;
+            transaction.open_table(META)?.insert(META_TERM, next)?;
+            transaction.commit()?;
+            Ok(next)
+        };
+        next().map(Term).map_err(|error| self.error(error))
+    }
+
+    fn load(&self) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let records = transaction.open_table(RECORDS)?;
+        let mut all = Vec::new();
+        for entry in records.iter()? {
+            let (key, value) = entry?;
+            all.push((key.value().to_owned(), value.value().to_owned()));
+        }
+        Ok(all)
+    }
+
+    fn commit(&self, term: Term, batch: &Batch) -> Result<(), StoreError> {
+        // Dropped without a commit, the transaction leaves nothing behind.
+        let transaction = self.begin_write().map_err(|error| self.error(error))?;
+        let newest = term_of(&transaction).map_err(|error| self.error(error))?;
+        if newest != term.0 {
+            return Err(StoreError::Deposed {
+                held: term,
+                newest: Term(newest),
+            });
+        }
+        let written = || -> Result<(), redb::Error> {
+            apply_changes(&transaction, &batch.changes)?;
+            apply_appends(&transaction, &batch.appends)
+        };
+        written().map_err(|error| self.error(error))?;
+        transaction
+            .commit()
+            .map_err(|error| self.error(error.into()))
+    }
+
+    fn scan(&self, series: &str, after: u64, limit: usize) -> Result<Vec<Item>, redb::Error> {
+        let Some(from) = after.checked_add(1) else {
+            return Ok(Vec::new());
+        };
+        let transaction = self.database.begin_read()?;
+        let items = transaction.open_table(ITEMS)?;
+        let mut found = Vec::new();
+        for entry in items
+            .range((series, from)..=(series, u64::MAX))?
+            .take(limit)
+        {
+            let (key, value) = entry?;
+            found.push(Item {
+                sequence: key.value().1,
+                value: value.value().to_owned(),
+            });
+        }
+        Ok(found)
+    }
+
+    fn error(&self, error: redb::Error) -> StoreError {
+        store_error(&self.path, error)
+    }
+}
+
+fn term_of(transaction: &WriteTransaction) -> Result<u64, redb::Error> {
+    let meta = transaction.open_table(META)?;
+    let term = meta.get(META_TERM)?.map_or(0, |value| value.value());
+    Ok(term)
+}
+
+fn apply_changes(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), redb::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut records = transaction.open_table(RECORDS)?;
+    for change in changes {
+        match change {
+            Change::Put { key, value } => records.insert(key.as_str(), value.as_slice())?,
+            Change::Delete { key } => records.remove(key.as_str())?,
+        };
+    }
+    Ok(())
+}
+
+fn apply_appends(transaction: &WriteTransaction, appends: &[Append]) -> Result<(), redb::Error> {
+    if appends.is_empty() {
+        return Ok(());
+    }
+    let mut items = transaction.open_table(ITEMS)?;
+    let mut bounds = transaction.open_table(BOUNDS)?;
+    for append in appends {
+        let name = append.series.to_string();
+        let (mut lowest, mut next) = bounds
+            .get(name.as_str())?
+            .map_or((1, 1), |value| value.value());
+        for value in &append.values {
+            items.insert((name.as_str(), next), value.as_slice())?;
+            next += 1;
+        }
+        while next - lowest > append.series.kind.limit() {
+            items.remove((name.as_str(), lowest))?;
+            lowest += 1;
+        }
+        bounds.insert(name.as_str(), (lowest, next))?;
+    }
+    Ok(())
+}
+
+/// Runs file work off the async threads. A panic in there (never expected) is told as damage.
+async fn blocking<T, F>(path: PathBuf, work: F) -> Result<T, StoreError>
+where
+    T: Send + 'static,
+    F: FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
+{
+    let told = path.clone();
+    match tokio::task::spawn_blocking(move || work(&path)).await {
+        Ok(result) => result,
+        Err(error) => Err(StoreError::Io {
+            path: told,
+            reason: format!("the work on it did not end well: {error}"),
+        }),
+    }
+}
+
+/// An error while opening: what cannot be written or locked is the directory's fault.
+fn open_error(directory: &Path, path: &Path, error: redb::Error) -> StoreError {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => StoreError::InUse {
+            path: directory.to_owned(),
+        },
+        redb::Error::Io(io) if !is_full(&io) && io.kind() != std::io::ErrorKind::InvalidData => {
+            StoreError::Unusable {
+                path: directory.to_owned(),
+                reason: format!("{FILE_NAME}: {io}"),
+            }
+        }
+        other => store_error(path, other),
+    }
+}
+
+fn store_error(path: &Path, error: redb::Error) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        redb::Error::Io(io) if is_full(&io) => StoreError::DiskFull { path },
+        redb::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
+            StoreError::Damaged {
+                path,
+                reason: io.to_string(),
+            }
+        }
+        redb::Error::Corrupted(reason) => StoreError::Damaged { path, reason },
+        redb::Error::UpgradeRequired(version) => StoreError::Damaged {
+            path,
+            reason: format!("its redb file format {version} is too old"),
+        },
+        other => StoreError::Io {
+            path,
+            reason: other.to_string(),
+        },
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
