@@ -4,7 +4,10 @@
 //! document, replacing references and checking what types alone cannot say are in the modules beside.
 
 pub mod data;
+mod document;
+mod error;
 pub mod model;
+mod schema;
 pub mod search;
 pub mod training;
 
@@ -12,6 +15,10 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use document::{Document, ParseOptions};
+pub use error::{SpecError, SpecErrors};
+pub use schema::json_schema;
 
 pub use data::{DataSpec, PreprocessSpec, SplitSpec};
 pub use model::{LayerSpec, ModelSpec};

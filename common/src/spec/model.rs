@@ -28,6 +28,22 @@ pub enum LayerSpec {
     Activation(ActivationLayerSpec),
 }
 
+impl LayerSpec {
+    /// The layer's word in a spec.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Dense(_) => "dense",
+            Self::Conv2d(_) => "conv2d",
+            Self::MaxPool2d(_) => "max_pool2d",
+            Self::AvgPool2d(_) => "avg_pool2d",
+            Self::Flatten(_) => "flatten",
+            Self::Dropout(_) => "dropout",
+            Self::BatchNorm(_) => "batch_norm",
+            Self::Activation(_) => "activation",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmptySpec {}
