@@ -12,3 +12,5 @@ pub mod space;
 pub mod spec;
 pub mod store_url;
 pub mod telemetry;
+#[doc(hidden)]
+pub mod testing;
