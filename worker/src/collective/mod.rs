@@ -1,0 +1,171 @@
+//! Sums and exchanges between the ranks of one attempt, with results that do not depend on how many
+//! ranks there are.
+//!
+//! `plan` and `tree` decide who sends what and in which order it is added; they own no socket.
+//! `rendezvous` brings the ranks together, `tcp` carries the bytes. Nothing here knows of training,
+//! models or the coordinator.
+
+mod cpu;
+mod local;
+pub mod plan;
+mod rendezvous;
+mod tcp;
+mod tree;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub use cpu::cpu_kind;
+pub use local::LocalGroup;
+pub use rendezvous::{Membership, Rendezvous};
+pub use tcp::TcpGroup;
+pub use tree::TreeSum;
+
+/// The ranks of one attempt, seen from one of them.
+///
+/// Every rank calls the same operations in the same order. After an error the group is of no more
+/// use: drop it, and the other ranks see this one as lost.
+pub trait Group: Send {
+    /// This rank's number, in 0 to `world_size() - 1`.
+    fn rank(&self) -> usize;
+
+    fn world_size(&self) -> usize;
+
+    /// Completes a sum over virtual shards. Before: `sums` holds the subtree partials of the shards
+    /// that this rank owns ([`plan::owned_leaves`]). After: it holds the root, the same bits on every
+    /// rank and for every world size.
+    fn tree_sum(&mut self, sums: &mut TreeSum) -> Result<(), CollectiveError>;
+
+    /// What every rank contributed, in the order of ranks. Contributions may differ in length.
+    fn all_gather(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError>;
+
+    /// Replaces `bytes` on every rank by those of `root`.
+    fn broadcast(&mut self, root: usize, bytes: &mut Vec<u8>) -> Result<(), CollectiveError> {
+        let own: &[u8] = if self.rank() == root { bytes } else { &[] };
+        let mut gathered = self.all_gather(own)?;
+        if root >= gathered.len() {
+            return Err(CollectiveError::Membership {
+                reason: format!("broadcast from rank {root} of {}", gathered.len()),
+            });
+        }
+        *bytes = gathered.swap_remove(root);
+        Ok(())
+    }
+
+    /// Returns once every rank has come here.
+    fn barrier(&mut self) -> Result<(), CollectiveError> {
+        self.all_gather(&[]).map(drop)
+    }
+}
+
+/// A switch that makes every wait of a rendezvous and its group end with
+/// [`CollectiveError::Cancelled`]. Clones share the switch.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long a rank waits for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For all ranks to come together.
+    pub handshake: Duration,
+    /// For the next byte from anyone, while an operation waits.
+    pub no_progress: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(30),
+            no_progress: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why ranks could not come together or an operation could not be completed.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectiveError {
+    #[error("rank {rank} was lost: {reason}")]
+    PeerLost { rank: usize, reason: String },
+    #[error("nothing came from ranks {waiting:?} for {seconds} s during {operation}")]
+    NoProgress {
+        operation: &'static str,
+        waiting: Vec<usize>,
+        seconds: u64,
+    },
+    #[error("cancelled while waiting for other ranks")]
+    Cancelled,
+    #[error("rank {rank} is out of step: it sent {given}, expected {expected}")]
+    OutOfStep {
+        rank: usize,
+        given: String,
+        expected: String,
+    },
+    #[error("rank {rank} sent {given} bytes in {operation}, expected {expected}")]
+    WrongLength {
+        rank: usize,
+        operation: &'static str,
+        given: usize,
+        expected: usize,
+    },
+    #[error("rank {rank} sent something that is no frame of this protocol: {reason}")]
+    Garbled { rank: usize, reason: String },
+    #[error(
+        "rank {rank} runs on a cpu of kind `{theirs}`, this rank on `{ours}`: \
+         results are only the same on one kind, so one trial's ranks must not be mixed"
+    )]
+    MixedCpu {
+        rank: usize,
+        theirs: String,
+        ours: String,
+    },
+    #[error("rank {rank} refused this rank: {reason}")]
+    Refused { rank: usize, reason: String },
+    #[error("ranks {missing:?} did not come together within {seconds} s; last: {last}")]
+    Rendezvous {
+        missing: Vec<usize>,
+        seconds: u64,
+        last: String,
+    },
+    #[error("the group's membership is wrong: {reason}")]
+    Membership { reason: String },
+    #[error("cannot {action}: {source}")]
+    Io {
+        action: &'static str,
+        source: std::io::Error,
+    },
+}
+
+impl CollectiveError {
+    /// Whether the same attempt, made again with its ranks on other machines or later, can work.
+    pub fn can_retry(&self) -> bool {
+        match self {
+            Self::PeerLost { .. }
+            | Self::NoProgress { .. }
+            | Self::Rendezvous { .. }
+            | Self::MixedCpu { .. }
+            | Self::Refused { .. }
+            | Self::Io { .. } => true,
+            Self::Cancelled
+            | Self::OutOfStep { .. }
+            | Self::WrongLength { .. }
+            | Self::Garbled { .. }
+            | Self::Membership { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,563 @@
+//! A group whose ranks are connected with each other by TCP.
+//!
+//! Each connection has a thread that reads frames as they come and one that writes, so that large
+//! messages both ways cannot block each other. The caller's thread waits on one queue for whatever
+//! comes next, looks at the cancel switch, and gives up when no byte has come from anyone for too long.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::plan::{self, Shape, Subtree};
+use super::tree::{self, Node};
+use super::wire::{self, Frame, Kind};
+use super::{Cancel, CollectiveError, Group, Timeouts, TreeSum};
+
+/// How often a wait looks at its cancel switch and its deadline.
+const POLL: Duration = Duration::from_millis(20);
+/// Frames queued for one peer. An operation has at most two under way, and ranks are at most one
+/// operation apart.
+const OUTGOING_FRAMES: usize = 8;
+/// Frames that one peer's reader may hand over before they are looked at.
+const INCOMING_FRAMES: usize = 4;
+/// The threads only move bytes.
+const THREAD_STACK: usize = 256 * 1024;
+
+/// This rank's end of a full mesh.
+#[derive(Debug)]
+pub struct TcpGroup {
+    rank: usize,
+    /// By rank; `None` at this one's place.
+    peers: Vec<Option<Peer>>,
+    events: Option<Receiver<Event>>,
+    /// Number of the operation under way.
+    sequence: u64,
+    timeouts: Timeouts,
+    cancel: Cancel,
+    received: Arc<AtomicU64>,
+    sent: u64,
+    failed: bool,
+}
+
+#[derive(Debug)]
+struct Peer {
+    stream: TcpStream,
+    outgoing: Option<SyncSender<Vec<u8>>>,
+    inbox: VecDeque<Frame>,
+    /// It has said that it leaves.
+    left: bool,
+    reader: Option<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Event {
+    Frame(usize, Frame),
+    Lost(usize, io::Error),
+}
+
+impl TcpGroup {
+    pub(crate) fn start(
+        rank: usize,
+        streams: Vec<Option<TcpStream>>,
+        timeouts: Timeouts,
+        cancel: Cancel,
+    ) -> Result<Self, CollectiveError> {
+        let (events, receiver) = sync_channel(INCOMING_FRAMES * streams.len());
+        let mut group = Self {
+            rank,
+            peers: Vec::new(),
+            events: Some(receiver),
+            sequence: 0,
+            timeouts,
+            cancel,
+            received: Arc::default(),
+            sent: 0,
+            failed: false,
+        };
+        for (number, stream) in streams.into_iter().enumerate() {
+            let peer = stream
+                .map(|stream| {
+                    Peer::start(
+                        number,
+                        stream,
+                        &events,
+                        &group.received,
+                        timeouts.no_progress,
+                    )
+                })
+                .transpose()
+                .map_err(|source| CollectiveError::Io {
+                    action: "set up the connection to a rank",
+                    source,
+                })?;
+            group.peers.push(peer);
+        }
+        Ok(group)
+    }
+
+    /// Bytes handed to the network so far, headers included.
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn others(&self) -> Vec<usize> {
+        (0..self.peers.len())
+            .filter(|&at| at != self.rank)
+            .collect()
+    }
+
+    /// Remembers that an operation failed: the other ranks must see this one as lost.
+    fn guard<T>(&mut self, result: Result<T, CollectiveError>) -> Result<T, CollectiveError> {
+        self.failed |= result.is_err();
+        result
+    }
+
+    fn send(&mut self, to: usize, kind: Kind, mut frame: Vec<u8>) -> Result<(), CollectiveError> {
+        wire::seal_frame(&mut frame, kind, self.sequence);
+        self.sent += frame.len() as u64;
+        let mut wait = Wait::new(self);
+        loop {
+            let Some(outgoing) = self.peers[to].as_ref().and_then(|p| p.outgoing.as_ref()) else {
+                return Err(lost(to, "it has left".to_owned()));
+            };
+            match outgoing.try_send(frame) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(back)) => frame = back,
+                Err(TrySendError::Disconnected(_)) => {
+                    return Err(lost(to, "its connection is closed".to_owned()));
+                }
+            }
+            self.next_event("sending", &[to], &mut wait)?;
+        }
+    }
+
+    /// The frame of the operation under way from each of the other ranks, in the order of ranks.
+    fn receive(
+        &mut self,
+        kind: Kind,
+        operation: &'static str,
+    ) -> Result<Vec<Option<Frame>>, CollectiveError> {
+        let mut frames: Vec<Option<Frame>> = (0..self.peers.len()).map(|_| None).collect();
+        let mut wait = Wait::new(self);
+        loop {
+            let mut waiting = Vec::new();
+            for (from, peer) in self.peers.iter_mut().enumerate() {
+                let Some(peer) = peer.as_mut().filter(|_| frames[from].is_none()) else {
+                    continue;
+                };
+                match peer.inbox.pop_front() {
+                    Some(frame) => {
+                        frames[from] = Some(in_step(from, frame, kind, self.sequence)?);
+                    }
+                    None if peer.left => {
+                        return Err(lost(from, format!("it left before {operation}")));
+                    }
+                    None => waiting.push(from),
+                }
+            }
+            if waiting.is_empty() {
+                return Ok(frames);
+            }
+            self.next_event(operation, &waiting, &mut wait)?;
+        }
+    }
+
+    /// Waits a moment for the next frame from anyone and files it.
+    fn next_event(
+        &mut self,
+        operation: &'static str,
+        waiting: &[usize],
+        wait: &mut Wait,
+    ) -> Result<(), CollectiveError> {
+        if self.cancel.is_cancelled() {
+            return Err(CollectiveError::Cancelled);
+        }
+        let Some(events) = &self.events else {
+            return Err(CollectiveError::Cancelled);
+        };
+        match events.recv_timeout(POLL) {
+            Ok(Event::Frame(from, frame)) => self.file(from, frame),
+            Ok(Event::Lost(from, error)) => match &mut self.peers[from] {
+                Some(peer) if peer.left => {}
+                _ if error.kind() == ErrorKind::InvalidData => {
+                    return Err(CollectiveError::Garbled {
+                        rank: from,
+                        reason: error.to_string(),
+                    });
+                }
+                _ => return Err(lost(from, describe(&error))),
+            },
+            Err(RecvTimeoutError::Timeout) => {
+                let idle = wait.idle(&self.received);
+                if idle >= self.timeouts.no_progress {
+                    return Err(CollectiveError::NoProgress {
+                        operation,
+                        waiting: waiting.to_vec(),
+                        seconds: idle.as_secs(),
+                    });
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let rank = waiting.first().copied().unwrap_or(self.rank);
+                return Err(lost(rank, "every connection is closed".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, from: usize, frame: Frame) {
+        if let Some(peer) = &mut self.peers[from] {
+            if frame.kind == Kind::Bye {
+                peer.left = true;
+            } else {
+                peer.inbox.push_back(frame);
+            }
+        }
+    }
+
+    /// Sends every owner of a slice this rank's partials of it.
+    fn scatter(&mut self, shape: Shape, partials: &[Node]) -> Result<(), CollectiveError> {
+        let world_size = self.peers.len();
+        for to in self.others() {
+            let bytes = plan::partial_bytes(shape, world_size, self.rank, to);
+            let slice = plan::slice(shape.values, world_size, to);
+            let mut frame = wire::open_frame(bytes);
+            for node in partials {
+                wire::put_f64(&mut frame, &node.scalars);
+                wire::put_f32(&mut frame, &node.values[slice.clone()]);
+            }
+            self.send(to, Kind::Partials, frame)?;
+        }
+        Ok(())
+    }
+
+    /// Receives all partials of this rank's slice and finishes the tree over them.
+    fn finish_slice(&mut self, shape: Shape, own: &[Node]) -> Result<Node, CollectiveError> {
+        let world_size = self.peers.len();
+        let slice = plan::slice(shape.values, world_size, self.rank);
+        let frames = self.receive(Kind::Partials, "the sum of gradients")?;
+        let mut stack = Vec::new();
+        for (from, frame) in frames.into_iter().enumerate() {
+            let places = plan::subtrees(plan::owned_leaves(shape.leaves, world_size, from));
+            match frame {
+                None => push_own(&mut stack, own, &slice),
+                Some(frame) => {
+                    let expected = plan::partial_bytes(shape, world_size, from, self.rank);
+                    check_length(from, "the sum of gradients", &frame, expected)?;
+                    push_received(&mut stack, &places, &frame.payload, shape, slice.len());
+                }
+            }
+        }
+        match stack.pop() {
+            Some(root) if stack.is_empty() && root.place.leaves() == (0..shape.leaves) => Ok(root),
+            _ => Err(CollectiveError::Membership {
+                reason: format!("the ranks' partials do not make up {} leaves", shape.leaves),
+            }),
+        }
+    }
+
+    fn try_tree_sum(&mut self, sums: &mut TreeSum) -> Result<(), CollectiveError> {
+        let shape = sums.shape();
+        let world_size = self.peers.len();
+        plan::check(shape.leaves, world_size)
+            .map_err(|reason| CollectiveError::Membership { reason })?;
+        let own = plan::subtrees(plan::owned_leaves(shape.leaves, world_size, self.rank));
+        let partials = sums
+            .partials()
+            .filter(|nodes| nodes.iter().map(|node| node.place).eq(own))
+            .ok_or_else(|| CollectiveError::Membership {
+                reason: format!("rank {} did not sum exactly its own shards", self.rank),
+            })?;
+        self.scatter(shape, partials)?;
+        let root = self.finish_slice(shape, partials)?;
+        for to in self.others() {
+            let mut frame = wire::open_frame(size_of_val(root.values.as_slice()));
+            wire::put_f32(&mut frame, &root.values);
+            self.send(to, Kind::Slice, frame)?;
+        }
+        let mut frames = self.receive(Kind::Slice, "the gathering of gradients")?;
+        self.sequence += 1;
+        sums.finish(root.scalars, |values| {
+            for (from, frame) in frames.iter_mut().enumerate() {
+                let target = &mut values[plan::slice(shape.values, world_size, from)];
+                match frame {
+                    None => target.copy_from_slice(&root.values),
+                    Some(frame) => {
+                        let expected = size_of_val(target);
+                        check_length(from, "the gathering of gradients", frame, expected)?;
+                        wire::get_f32(&frame.payload, target);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn try_all_gather(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        for to in self.others() {
+            let mut frame = wire::open_frame(bytes.len());
+            frame.extend_from_slice(bytes);
+            self.send(to, Kind::Gather, frame)?;
+        }
+        let frames = self.receive(Kind::Gather, "a gathering")?;
+        self.sequence += 1;
+        let contributions = frames
+            .into_iter()
+            .map(|frame| frame.map_or_else(|| bytes.to_vec(), |frame| frame.payload))
+            .collect();
+        Ok(contributions)
+    }
+}
+
+impl Group for TcpGroup {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.peers.len()
+    }
+
+    fn tree_sum(&mut self, sums: &mut TreeSum) -> Result<(), CollectiveError> {
+        let result = self.try_tree_sum(sums);
+        self.guard(result)
+    }
+
+    fn all_gather(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        let result = self.try_all_gather(bytes);
+        self.guard(result)
+    }
+}
+
+impl Drop for TcpGroup {
+    /// Says goodbye if all went well, so that ranks which still work do not take this one for lost.
+    fn drop(&mut self) {
+        let clean = !self.failed && !self.cancel.is_cancelled() && !std::thread::panicking();
+        let mut bye = wire::open_frame(0);
+        wire::seal_frame(&mut bye, Kind::Bye, self.sequence);
+        let mut writers = Vec::new();
+        for peer in self.peers.iter_mut().flatten() {
+            if !clean {
+                // An error means that the connection is down already.
+                let _ = peer.stream.shutdown(Shutdown::Both);
+            }
+            if let Some(outgoing) = peer.outgoing.take().filter(|_| clean) {
+                // Full or closed: the peer does not listen, and will see the connection end.
+                let _ = outgoing.try_send(bye.clone());
+            }
+            writers.extend(peer.writer.take());
+        }
+        // Each write is bounded by the connection's timeout.
+        writers.into_iter().for_each(join);
+        self.events = None;
+        for peer in self.peers.iter_mut().flatten() {
+            let _ = peer.stream.shutdown(Shutdown::Both);
+            peer.reader.take().into_iter().for_each(join);
+        }
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::warn!("a thread of a rank's connection had panicked");
+    }
+}
+
+impl Peer {
+    fn start(
+        rank: usize,
+        stream: TcpStream,
+        events: &SyncSender<Event>,
+        received: &Arc<AtomicU64>,
+        write_timeout: Duration,
+    ) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(None)?;
+        stream.set_write_timeout(Some(write_timeout))?;
+        let (outgoing, queue) = sync_channel::<Vec<u8>>(OUTGOING_FRAMES);
+        let thread = |name: &str| {
+            std::thread::Builder::new()
+                .name(format!("rank-{rank}-{name}"))
+                .stack_size(THREAD_STACK)
+        };
+        let reader = {
+            let (events, stream) = (events.clone(), stream.try_clone()?);
+            let stream = Counted {
+                stream,
+                received: Arc::clone(received),
+            };
+            thread("reader").spawn(move || read_all(rank, stream, &events))?
+        };
+        let writer = {
+            let (events, stream) = (events.clone(), stream.try_clone()?);
+            thread("writer").spawn(move || write_all(rank, &stream, &queue, &events))?
+        };
+        Ok(Self {
+            stream,
+            outgoing: Some(outgoing),
+            inbox: VecDeque::new(),
+            left: false,
+            reader: Some(reader),
+            writer: Some(writer),
+        })
+    }
+}
+
+/// Hands over frames until the connection ends or nobody takes them any more.
+fn read_all(rank: usize, mut stream: Counted, events: &SyncSender<Event>) {
+    loop {
+        match wire::read_frame(&mut stream) {
+            Ok(frame) => {
+                if events.send(Event::Frame(rank, frame)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                // If nobody listens any more, nobody needs to know.
+                let _ = events.send(Event::Lost(rank, error));
+                return;
+            }
+        }
+    }
+}
+
+/// Writes queued frames until the queue is closed or the connection ends.
+fn write_all(
+    rank: usize,
+    mut stream: &TcpStream,
+    queue: &Receiver<Vec<u8>>,
+    events: &SyncSender<Event>,
+) {
+    while let Ok(frame) = queue.recv() {
+        if let Err(error) = stream.write_all(&frame) {
+            // The reader sees a closed connection too; this is for one that is only stuck.
+            let _ = events.try_send(Event::Lost(rank, error));
+            let _ = stream.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}
+
+/// Counts what comes in, so that a long message is seen to make progress.
+struct Counted {
+    stream: TcpStream,
+    received: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.received.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// Since when nothing has come.
+struct Wait {
+    seen: u64,
+    since: Instant,
+}
+
+impl Wait {
+    fn new(group: &TcpGroup) -> Self {
+        Self {
+            seen: group.received.load(Ordering::Relaxed),
+            since: Instant::now(),
+        }
+    }
+
+    fn idle(&mut self, received: &AtomicU64) -> Duration {
+        let now = received.load(Ordering::Relaxed);
+        if now != self.seen {
+            self.seen = now;
+            self.since = Instant::now();
+        }
+        self.since.elapsed()
+    }
+}
+
+fn lost(rank: usize, reason: String) -> CollectiveError {
+    CollectiveError::PeerLost { rank, reason }
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "it takes no data".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn in_step(from: usize, frame: Frame, kind: Kind, sequence: u64) -> Result<Frame, CollectiveError> {
+    if frame.kind == kind && frame.sequence == sequence {
+        return Ok(frame);
+    }
+    let name = |kind: Kind, sequence: u64| format!("{kind:?} of operation {sequence}");
+    Err(CollectiveError::OutOfStep {
+        rank: from,
+        given: name(frame.kind, frame.sequence),
+        expected: name(kind, sequence),
+    })
+}
+
+fn check_length(
+    rank: usize,
+    operation: &'static str,
+    frame: &Frame,
+    expected: usize,
+) -> Result<(), CollectiveError> {
+    if frame.payload.len() == expected {
+        return Ok(());
+    }
+    Err(CollectiveError::WrongLength {
+        rank,
+        operation,
+        given: frame.payload.len(),
+        expected,
+    })
+}
+
+fn push_own(stack: &mut Vec<Node>, own: &[Node], slice: &Range<usize>) {
+    for node in own {
+        let part = Node {
+            place: node.place,
+            values: node.values[slice.clone()].to_vec(),
+            scalars: node.scalars.clone(),
+        };
+        tree::push(stack, part);
+    }
+}
+
+/// Adds a rank's partials, whose length was checked.
+fn push_received(
+    stack: &mut Vec<Node>,
+    places: &[Subtree],
+    mut payload: &[u8],
+    shape: Shape,
+    slice: usize,
+) {
+    for &place in places {
+        let (scalar_bytes, rest) = payload.split_at(shape.scalars * size_of::<f64>());
+        let (value_bytes, rest) = rest.split_at(slice * size_of::<f32>());
+        payload = rest;
+        let mut scalars = vec![0.0; shape.scalars];
+        wire::get_f64(scalar_bytes, &mut scalars);
+        let mut values = vec![0.0; slice];
+        wire::get_f32(value_bytes, &mut values);
+        tree::push(
+            stack,
+            Node {
+                place,
+                values,
+                scalars,
+            },
+        );
+    }
+}
