@@ -1,0 +1,388 @@
+//! 2-d cross-correlation as matrix products over columns of unfolded images.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::activation::{mask_positive, relu};
+use super::dense::add;
+use super::gemm::{View, gemm};
+use super::plan::Window;
+use super::simd::vectorized;
+
+/// Fixed pieces of a batch. The kernel's gradient is summed piece by piece in order, so that it does
+/// not depend on the number of threads.
+const CHUNKS: usize = 4;
+/// Columns of one matrix product: enough to run the micro-kernels at full speed, few enough for the
+/// cache (measured).
+const COLUMNS: usize = 512;
+/// Kernel elements summed by one task.
+const BLOCK: usize = 1 << 14;
+
+#[derive(Debug)]
+pub(crate) struct Conv {
+    pub(crate) channels: usize,
+    pub(crate) filters: usize,
+    pub(crate) window: Window,
+    /// Index of the parameter [filters, channels, kh, kw]; the bias [filters], if any, is the next.
+    pub(crate) kernel: usize,
+    pub(crate) bias: bool,
+    pub(crate) relu: bool,
+}
+
+/// Scratch of one thread.
+#[derive(Default)]
+struct Scratch {
+    columns: Vec<f32>,
+    column_gradient: Vec<f32>,
+    grouped: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
+    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => work(&mut scratch),
+        Err(_) => work(&mut Scratch::default()),
+    })
+}
+
+fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
+impl Conv {
+    fn image(&self) -> usize {
+        self.channels * self.window.area()
+    }
+
+    fn output(&self) -> usize {
+        self.filters * self.window.out_area()
+    }
+
+    /// Rows of the unfolded matrix: taps of all channels.
+    fn depth(&self) -> usize {
+        self.channels * self.window.taps()
+    }
+
+    /// Samples of one matrix product.
+    fn group(&self) -> usize {
+        (COLUMNS / self.window.out_area()).max(1)
+    }
+
+    /// input [n, channels, height, width] -> output [n, filters, height', width'].
+    pub(crate) fn forward(&self, parameters: &[&[f32]], input: &[f32], output: &mut [f32]) {
+        let group = self.group();
+        let kernel = View::new(parameters[self.kernel], self.filters, self.depth());
+        let bias = self.bias.then(|| parameters[self.kernel + 1]);
+        output
+            .par_chunks_mut(group * self.output())
+            .zip(input.par_chunks(group * self.image()))
+            .for_each(|(output, input)| {
+                with_scratch(|scratch| self.forward_group(kernel, bias, input, output, scratch));
+            });
+    }
+
+    fn forward_group(
+        &self,
+        kernel: View<'_>,
+        bias: Option<&[f32]>,
+        input: &[f32],
+        output: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let samples = input.len() / self.image();
+        let columns = samples * self.window.out_area();
+        let unfolded = sized(&mut scratch.columns, self.depth() * columns);
+        self.unfold(input, unfolded, columns);
+        let unfolded = View::new(unfolded, self.depth(), columns);
+        if samples == 1 {
+            gemm(output, false, kernel, unfolded);
+        } else {
+            let grouped = sized(&mut scratch.grouped, self.filters * columns);
+            gemm(grouped, false, kernel, unfolded);
+            self.for_each_plane(columns, |grouped_at, at| {
+                output[at].copy_from_slice(&grouped[grouped_at]);
+            });
+        }
+        vectorized(
+            #[inline(always)]
+            || {
+                if let Some(bias) = bias {
+                    let planes = output.chunks_exact_mut(self.window.out_area());
+                    for (plane, &bias) in planes.zip(bias.iter().cycle()) {
+                        plane.iter_mut().for_each(|value| *value += bias);
+                    }
+                }
+                if self.relu {
+                    relu(output);
+                }
+            },
+        );
+    }
+
+    /// (range in [filters, samples, area], range in [samples, filters, area]) of each plane.
+    fn for_each_plane(
+        &self,
+        columns: usize,
+        mut visit: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>),
+    ) {
+        let area = self.window.out_area();
+        for sample in 0..columns / area {
+            for filter in 0..self.filters {
+                let grouped = filter * columns + sample * area;
+                let own = (sample * self.filters + filter) * area;
+                visit(grouped..grouped + area, own..own + area);
+            }
+        }
+    }
+
+    /// `gradient` is that of the output; masked in place for ReLU. `parameter_gradient` is the flat
+    /// part of kernel and bias, `partials` scratch.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn backward(
+        &self,
+        parameters: &[&[f32]],
+        input: &[f32],
+        output: &[f32],
+        gradient: &mut [f32],
+        input_gradient: Option<&mut [f32]>,
+        parameter_gradient: &mut [f32],
+        partials: &mut Vec<f32>,
+    ) {
+        let n = input.len() / self.image();
+        let chunk = n.div_ceil(CHUNKS);
+        let kernel = View::new(parameters[self.kernel], self.filters, self.depth());
+        let partials = sized(partials, parameter_gradient.len() * n.div_ceil(chunk));
+        let mut input_gradients: Vec<Option<&mut [f32]>> = match input_gradient {
+            Some(gradient) => gradient
+                .chunks_mut(chunk * self.image())
+                .map(Some)
+                .collect(),
+            None => (0..n.div_ceil(chunk)).map(|_| None).collect(),
+        };
+        gradient
+            .par_chunks_mut(chunk * self.output())
+            .zip(output.par_chunks(chunk * self.output()))
+            .zip(input.par_chunks(chunk * self.image()))
+            .zip(input_gradients.par_iter_mut())
+            .zip(partials.par_chunks_mut(parameter_gradient.len()))
+            .for_each(|((((gradient, output), input), input_gradient), partial)| {
+                if self.relu {
+                    vectorized(
+                        #[inline(always)]
+                        || mask_positive(gradient, output),
+                    );
+                }
+                with_scratch(|scratch| {
+                    self.backward_chunk(
+                        kernel,
+                        input,
+                        gradient,
+                        input_gradient.as_deref_mut(),
+                        partial,
+                        scratch,
+                    );
+                });
+            });
+        sum_partials(parameter_gradient, partials);
+    }
+
+    fn backward_chunk(
+        &self,
+        kernel: View<'_>,
+        input: &[f32],
+        gradient: &[f32],
+        mut input_gradient: Option<&mut [f32]>,
+        partial: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let (kernel_gradient, bias_gradient) = partial.split_at_mut(self.filters * self.depth());
+        if self.bias {
+            self.sum_bias(gradient, bias_gradient);
+        }
+        let group = self.group();
+        let (images, outputs) = (group * self.image(), group * self.output());
+        let groups = input.chunks(images).zip(gradient.chunks(outputs));
+        for (index, (input, gradient)) in groups.enumerate() {
+            let columns = input.len() / self.image() * self.window.out_area();
+            let unfolded = sized(&mut scratch.columns, self.depth() * columns);
+            self.unfold(input, unfolded, columns);
+            let gradient = if columns == self.window.out_area() {
+                gradient
+            } else {
+                let grouped = sized(&mut scratch.grouped, self.filters * columns);
+                self.for_each_plane(columns, |grouped_at, at| {
+                    grouped[grouped_at].copy_from_slice(&gradient[at]);
+                });
+                grouped
+            };
+            let gradient = View::new(gradient, self.filters, columns);
+            let unfolded = View::new(unfolded, self.depth(), columns);
+            gemm(kernel_gradient, index > 0, gradient, unfolded.transposed());
+            if let Some(input_gradient) = input_gradient.as_deref_mut() {
+                let unfolded = sized(&mut scratch.column_gradient, self.depth() * columns);
+                gemm(unfolded, false, kernel.transposed(), gradient);
+                let start = index * images;
+                let end = input_gradient.len().min(start + images);
+                self.fold(unfolded, columns, &mut input_gradient[start..end]);
+            }
+        }
+    }
+
+    /// Sums of the planes, sample by sample.
+    fn sum_bias(&self, gradient: &[f32], bias_gradient: &mut [f32]) {
+        bias_gradient.fill(0.0);
+        for sample in gradient.chunks_exact(self.output()) {
+            let planes = sample.chunks_exact(self.window.out_area());
+            for (sum, plane) in bias_gradient.iter_mut().zip(planes) {
+                *sum += vectorized(
+                    #[inline(always)]
+                    || sum_lanes(plane),
+                );
+            }
+        }
+    }
+
+    /// Images to the matrix [channels * taps, columns]; 0 where a tap lies outside.
+    fn unfold(&self, input: &[f32], unfolded: &mut [f32], columns: usize) {
+        let (area, out_area) = (self.window.area(), self.window.out_area());
+        for (sample, input) in input.chunks_exact(self.image()).enumerate() {
+            for (row, unfolded) in unfolded.chunks_exact_mut(columns).enumerate() {
+                let plane = &input[row / self.window.taps() * area..][..area];
+                let tap = Tap::new(&self.window, row % self.window.taps());
+                let unfolded = &mut unfolded[sample * out_area..(sample + 1) * out_area];
+                for (oy, line) in unfolded.chunks_exact_mut(self.window.out_width).enumerate() {
+                    match tap.row(&self.window, oy) {
+                        Some(y) => {
+                            let source = &plane[y * self.window.width..][..self.window.width];
+                            tap.read(&self.window, source, line);
+                        }
+                        None => line.fill(0.0),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The adjoint of `unfold`: overwrites the images.
+    fn fold(&self, unfolded: &[f32], columns: usize, images: &mut [f32]) {
+        let (area, out_area) = (self.window.area(), self.window.out_area());
+        images.fill(0.0);
+        for (sample, image) in images.chunks_exact_mut(self.image()).enumerate() {
+            for (row, unfolded) in unfolded.chunks_exact(columns).enumerate() {
+                let plane = &mut image[row / self.window.taps() * area..][..area];
+                let tap = Tap::new(&self.window, row % self.window.taps());
+                let unfolded = &unfolded[sample * out_area..(sample + 1) * out_area];
+                for (oy, line) in unfolded.chunks_exact(self.window.out_width).enumerate() {
+                    if let Some(y) = tap.row(&self.window, oy) {
+                        let target = &mut plane[y * self.window.width..][..self.window.width];
+                        tap.add(&self.window, line, target);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One tap of a kernel: where it reads for each output column.
+struct Tap {
+    ky: usize,
+    /// Output columns whose input column lies inside the image.
+    first: usize,
+    end: usize,
+    /// Input column of the output column `first`.
+    start: usize,
+}
+
+impl Tap {
+    fn new(window: &Window, tap: usize) -> Self {
+        let (ky, kx) = (tap / window.kw, tap % window.kw);
+        let first = window.left.saturating_sub(kx).div_ceil(window.sw);
+        let start = first * window.sw + kx - window.left;
+        let count = window.width.saturating_sub(start).div_ceil(window.sw);
+        Self {
+            ky,
+            first: first.min(window.out_width),
+            end: (first + count).min(window.out_width),
+            start,
+        }
+    }
+
+    /// Input row of an output row, if inside the image.
+    fn row(&self, window: &Window, oy: usize) -> Option<usize> {
+        (oy * window.sh + self.ky)
+            .checked_sub(window.top)
+            .filter(|&y| y < window.height)
+    }
+
+    #[inline(always)]
+    fn read(&self, window: &Window, source: &[f32], line: &mut [f32]) {
+        if self.first >= self.end {
+            line.fill(0.0);
+            return;
+        }
+        line[..self.first].fill(0.0);
+        line[self.end..].fill(0.0);
+        let line = &mut line[self.first..self.end];
+        if window.sw == 1 {
+            line.copy_from_slice(&source[self.start..self.start + line.len()]);
+        } else {
+            let source = source[self.start..].iter().step_by(window.sw);
+            line.iter_mut()
+                .zip(source)
+                .for_each(|(to, from)| *to = *from);
+        }
+    }
+
+    #[inline(always)]
+    fn add(&self, window: &Window, line: &[f32], target: &mut [f32]) {
+        if self.first >= self.end {
+            return;
+        }
+        let line = &line[self.first..self.end];
+        if window.sw == 1 {
+            add(&mut target[self.start..self.start + line.len()], line);
+        } else {
+            let target = target[self.start..].iter_mut().step_by(window.sw);
+            target.zip(line).for_each(|(to, from)| *to += from);
+        }
+    }
+}
+
+/// Sum in 16 lanes, so that the order is fixed and vectors are used.
+#[inline(always)]
+fn sum_lanes(values: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    for values in whole {
+        add(&mut lanes, values);
+    }
+    add(&mut lanes, rest);
+    lanes.iter().sum()
+}
+
+/// sum = partials in order.
+fn sum_partials(sum: &mut [f32], partials: &[f32]) {
+    let len = sum.len();
+    sum.par_chunks_mut(BLOCK).enumerate().for_each(|(i, sum)| {
+        let range = i * BLOCK..i * BLOCK + sum.len();
+        let mut blocks = partials
+            .chunks_exact(len)
+            .map(|partial| &partial[range.clone()]);
+        if let Some(first) = blocks.next() {
+            sum.copy_from_slice(first);
+        }
+        blocks.for_each(|block| {
+            vectorized(
+                #[inline(always)]
+                || add(sum, block),
+            );
+        });
+    });
+}

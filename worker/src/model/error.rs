@@ -1,0 +1,66 @@
+//! What can go wrong when a network is built or run.
+
+/// An error of the network. None of them can be cured by a retry.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A layer that does not fit its input or has an impossible setting.
+    #[error("layer {index} ({layer}): {message}")]
+    Layer {
+        /// Position in `model.layers`, from 0.
+        index: usize,
+        layer: &'static str,
+        message: String,
+    },
+    #[error("model.layers: {0}")]
+    Model(String),
+    /// The output of the last layer is not what the loss needs.
+    #[error(
+        "layer {index} ({layer}) puts out {given:?}, but {loss} over this data needs {expected}"
+    )]
+    Output {
+        index: usize,
+        layer: &'static str,
+        given: Vec<usize>,
+        loss: &'static str,
+        expected: String,
+    },
+    #[error("{loss} needs {expected}, but the targets are {given}")]
+    Targets {
+        loss: &'static str,
+        expected: &'static str,
+        given: &'static str,
+    },
+    #[error("class {label} of sample {sample} is outside the {classes} classes (0 to {last})", last = .classes - 1)]
+    Label {
+        label: u32,
+        sample: usize,
+        classes: usize,
+    },
+    #[error("target {value} of sample {sample}; {loss} accepts [0, 1]")]
+    Target {
+        loss: &'static str,
+        value: f32,
+        sample: usize,
+    },
+    /// A buffer handed in has the wrong length.
+    #[error("{what} has {given} values, expected {expected}")]
+    Length {
+        what: &'static str,
+        given: usize,
+        expected: usize,
+    },
+    #[error("running statistic `{name}`: {message}")]
+    Statistic { name: String, message: String },
+    #[error(
+        "device cuda: this program was built without the cargo feature `cuda`; accepted here: cpu"
+    )]
+    NoCuda,
+    #[error("layer {index} ({layer}) has no correct path on {device} yet; accepted: device cpu")]
+    Device {
+        index: usize,
+        layer: &'static str,
+        device: &'static str,
+    },
+    #[error("tensor operation failed: {0}")]
+    Candle(#[from] candle_core::Error),
+}

@@ -1,0 +1,288 @@
+//! Batch normalization (Ioffe and Szegedy 2015), over the samples (and pixels) of a virtual shard.
+
+use rayon::prelude::*;
+
+use super::simd::vectorized;
+
+/// Independent partial sums of a reduction: fixes its order and lets it use wide vectors.
+const LANES: usize = 16;
+/// Values handled by one task, at least.
+const BLOCK: usize = 1 << 14;
+
+#[derive(Debug)]
+pub(crate) struct BatchNorm {
+    pub(crate) channels: usize,
+    /// Pixels of a channel; 1 for [features].
+    pub(crate) area: usize,
+    /// Index of the parameter gamma [channels]; beta is the next one.
+    pub(crate) gamma: usize,
+    /// Start in the statistics and running buffers, of 2 * channels values.
+    pub(crate) statistics: usize,
+    pub(crate) momentum: f64,
+    pub(crate) epsilon: f64,
+}
+
+impl BatchNorm {
+    /// y = gamma (x - mean) / sqrt(variance + epsilon) + beta, with the biased variance of these
+    /// values. `moments` ([2, channels]) gets mean and 1 / sqrt(variance + epsilon) for backward.
+    ///
+    /// `statistics` gets, for each channel, the sums of (x - K) and of (x - K)^2 about the running
+    /// mean K: they add up over shards, and a shift near the mean keeps f32 from cancelling.
+    pub(crate) fn forward_training(
+        &self,
+        parameters: &[&[f32]],
+        running: &[f32],
+        input: &[f32],
+        output: &mut [f32],
+        moments: &mut [f32],
+        statistics: &mut [f32],
+    ) {
+        let count = (input.len() / self.channels) as f64;
+        let sums = self.reduce(input, input, |x, _, _| (x, 0.0), &vec![0.0; self.channels]);
+        let means: Vec<f32> = sums.iter().map(|sum| (sum.0 / count) as f32).collect();
+        let squares = self.reduce(
+            input,
+            input,
+            #[inline(always)]
+            |x, _, mean| (x - mean, (x - mean) * (x - mean)),
+            &means,
+        );
+        let (mean_out, inverse_out) = moments.split_at_mut(self.channels);
+        let range = self.statistics..self.statistics + self.channels;
+        let (first, second) =
+            statistics[self.statistics..][..2 * self.channels].split_at_mut(self.channels);
+        for c in 0..self.channels {
+            // The mean was rounded to f32; what is left of it corrects mean and variance.
+            let rest = squares[c].0 / count;
+            let mean = f64::from(means[c]) + rest;
+            let variance = (squares[c].1 / count - rest * rest).max(0.0);
+            let shift = mean - f64::from(running[range.start + c]);
+            mean_out[c] = mean as f32;
+            inverse_out[c] = (1.0 / (variance + self.epsilon).sqrt()) as f32;
+            first[c] = (count * shift) as f32;
+            second[c] = (count * (variance + shift * shift)) as f32;
+        }
+        self.normalize(parameters, input, output, mean_out, inverse_out);
+    }
+
+    /// With the running statistics instead of the batch's.
+    pub(crate) fn forward_inference(
+        &self,
+        parameters: &[&[f32]],
+        running: &[f32],
+        input: &[f32],
+        output: &mut [f32],
+    ) {
+        let (means, variances) =
+            running[self.statistics..][..2 * self.channels].split_at(self.channels);
+        let inverse: Vec<f32> = variances
+            .iter()
+            .map(|&variance| (1.0 / (f64::from(variance) + self.epsilon).sqrt()) as f32)
+            .collect();
+        self.normalize(parameters, input, output, means, &inverse);
+    }
+
+    fn normalize(
+        &self,
+        parameters: &[&[f32]],
+        input: &[f32],
+        output: &mut [f32],
+        means: &[f32],
+        inverse: &[f32],
+    ) {
+        let (gamma, beta) = (parameters[self.gamma], parameters[self.gamma + 1]);
+        self.map(input, input, output, |c, x, _| {
+            (x - means[c]) * (inverse[c] * gamma[c]) + beta[c]
+        });
+    }
+
+    /// dx = gamma / sqrt(variance + epsilon) (dy - mean(dy) - xhat mean(dy xhat)),
+    /// dgamma = sum(dy xhat), dbeta = sum(dy). `parameter_gradient` is the flat part of gamma, beta.
+    pub(crate) fn backward(
+        &self,
+        parameters: &[&[f32]],
+        input: &[f32],
+        moments: &[f32],
+        gradient: &[f32],
+        input_gradient: Option<&mut [f32]>,
+        parameter_gradient: &mut [f32],
+    ) {
+        let count = (input.len() / self.channels) as f64;
+        let (means, inverse) = moments.split_at(self.channels);
+        let sums = self.reduce(
+            input,
+            gradient,
+            #[inline(always)]
+            |x, dy, mean| (dy, dy * (x - mean)),
+            means,
+        );
+        let (gamma_gradient, beta_gradient) = parameter_gradient.split_at_mut(self.channels);
+        for (c, sum) in sums.iter().enumerate() {
+            gamma_gradient[c] = (sum.1 * f64::from(inverse[c])) as f32;
+            beta_gradient[c] = sum.0 as f32;
+        }
+        let Some(input_gradient) = input_gradient else {
+            return;
+        };
+        let gamma = parameters[self.gamma];
+        // Per channel: factor of dy, of (x - mean), and the constant.
+        let factors: Vec<[f32; 3]> = (0..self.channels)
+            .map(|c| {
+                let (scale, inverse) = (
+                    f64::from(gamma[c]) * f64::from(inverse[c]),
+                    f64::from(inverse[c]),
+                );
+                let slope = -scale * inverse * inverse * sums[c].1 / count;
+                [
+                    scale as f32,
+                    slope as f32,
+                    (-scale * sums[c].0 / count) as f32,
+                ]
+            })
+            .collect();
+        self.map(input, gradient, input_gradient, |c, x, dy| {
+            let [scale, slope, constant] = factors[c];
+            scale * dy + slope * (x - means[c]) + constant
+        });
+    }
+
+    /// running <- momentum running + (1 - momentum) batch.
+    pub(crate) fn apply(&self, summed: &[f32], samples: f64, running: &mut [f32]) {
+        let count = samples * self.area as f64;
+        let (first, second) =
+            summed[self.statistics..][..2 * self.channels].split_at(self.channels);
+        let (means, variances) =
+            running[self.statistics..][..2 * self.channels].split_at_mut(self.channels);
+        for c in 0..self.channels {
+            let shift = f64::from(first[c]) / count;
+            let variance = (f64::from(second[c]) / count - shift * shift).max(0.0);
+            let mean = f64::from(means[c]) + shift;
+            let mix = |old: f32, new: f64| {
+                (self.momentum * f64::from(old) + (1.0 - self.momentum) * new) as f32
+            };
+            means[c] = mix(means[c], mean);
+            variances[c] = mix(variances[c], variance);
+        }
+    }
+
+    /// output = f(channel, a, b) for each value.
+    fn map(
+        &self,
+        a: &[f32],
+        b: &[f32],
+        output: &mut [f32],
+        f: impl Fn(usize, f32, f32) -> f32 + Sync,
+    ) {
+        let row = self.channels * self.area;
+        let block = BLOCK.next_multiple_of(row);
+        output
+            .par_chunks_mut(block)
+            .zip(a.par_chunks(block))
+            .zip(b.par_chunks(block))
+            .for_each(|((output, a), b)| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let planes = output
+                            .chunks_exact_mut(self.area)
+                            .zip(a.chunks_exact(self.area))
+                            .zip(b.chunks_exact(self.area));
+                        for (plane, ((output, a), b)) in planes.enumerate() {
+                            let c = plane % self.channels;
+                            for ((output, &a), &b) in output.iter_mut().zip(a).zip(b) {
+                                *output = f(c, a, b);
+                            }
+                        }
+                    },
+                );
+            });
+    }
+
+    /// For each channel, the two sums of f(a, b, at[channel]) over its values, in a fixed order.
+    fn reduce(
+        &self,
+        a: &[f32],
+        b: &[f32],
+        f: impl Fn(f32, f32, f32) -> (f32, f32) + Sync,
+        at: &[f32],
+    ) -> Vec<(f64, f64)> {
+        if self.area == 1 {
+            return self.reduce_columns(a, b, f, at);
+        }
+        let (area, row) = (self.area, self.channels * self.area);
+        (0..self.channels)
+            .into_par_iter()
+            .map(|c| {
+                let at = at[c];
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let mut sums = (0.0, 0.0);
+                        for start in (c * area..a.len()).step_by(row) {
+                            let (a, b) = (&a[start..start + area], &b[start..start + area]);
+                            let plane = reduce_plane(a, b, &f, at);
+                            sums = (sums.0 + plane.0, sums.1 + plane.1);
+                        }
+                        sums
+                    },
+                )
+            })
+            .collect()
+    }
+
+    fn reduce_columns(
+        &self,
+        a: &[f32],
+        b: &[f32],
+        f: impl Fn(f32, f32, f32) -> (f32, f32) + Sync,
+        at: &[f32],
+    ) -> Vec<(f64, f64)> {
+        let mut sums = vec![(0.0, 0.0); self.channels];
+        sums.par_chunks_mut(LANES)
+            .enumerate()
+            .for_each(|(block, sums)| {
+                let start = block * LANES;
+                let range = start..start + sums.len();
+                let rows = a
+                    .chunks_exact(self.channels)
+                    .zip(b.chunks_exact(self.channels));
+                for (a, b) in rows {
+                    let values = a[range.clone()].iter().zip(&b[range.clone()]);
+                    for ((sum, (&a, &b)), &at) in
+                        sums.iter_mut().zip(values).zip(&at[range.clone()])
+                    {
+                        let (first, second) = f(a, b, at);
+                        sum.0 += f64::from(first);
+                        sum.1 += f64::from(second);
+                    }
+                }
+            });
+        sums
+    }
+}
+
+#[inline(always)]
+fn reduce_plane(
+    a: &[f32],
+    b: &[f32],
+    f: &impl Fn(f32, f32, f32) -> (f32, f32),
+    at: f32,
+) -> (f64, f64) {
+    let (mut first, mut second) = ([0.0f32; LANES], [0.0f32; LANES]);
+    let (whole_a, rest_a) = a.as_chunks::<LANES>();
+    let (whole_b, rest_b) = b.as_chunks::<LANES>();
+    for (a, b) in whole_a.iter().zip(whole_b) {
+        for lane in 0..LANES {
+            let (one, two) = f(a[lane], b[lane], at);
+            first[lane] += one;
+            second[lane] += two;
+        }
+    }
+    for (lane, (&a, &b)) in rest_a.iter().zip(rest_b).enumerate() {
+        let (one, two) = f(a, b, at);
+        first[lane] += one;
+        second[lane] += two;
+    }
+    let total = |lanes: [f32; LANES]| lanes.iter().map(|&lane| f64::from(lane)).sum();
+    (total(first), total(second))
+}
