@@ -3,7 +3,7 @@
 /// An error of the network. None of them can be cured by a retry.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A layer that does not fit its input or has an impossible setting.
+    /// A layer with an impossible setting.
     #[error("layer {index} ({layer}): {message}")]
     Layer {
         /// Position in `model.layers`, from 0.
@@ -11,8 +11,9 @@ pub enum ModelError {
         layer: &'static str,
         message: String,
     },
-    #[error("model.layers: {0}")]
-    Model(String),
+    /// A layer that does not fit its input.
+    #[error("model: {0}")]
+    Shape(#[from] trainyard_common::shapes::ShapeError),
     /// The output of the last layer is not what the loss needs.
     #[error(
         "layer {index} ({layer}) puts out {given:?}, but {loss} over this data needs {expected}"

@@ -29,6 +29,7 @@ use trainyard_common::spec::training::Loss;
 
 pub use error::ModelError;
 
+use crate::checkpoint::NamedTensor;
 use loss::Head;
 use pass::Workspace;
 use plan::{Node, Op};
@@ -40,14 +41,6 @@ pub struct Parameter {
     /// `3.dense.kernel` [inputs, units], `3.dense.bias` [units], `1.batch_norm.gamma` [channels].
     pub name: String,
     pub var: Var,
-}
-
-/// A named f32 tensor, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NamedTensor {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub data: Vec<f32>,
 }
 
 /// What the samples of a shard should give.

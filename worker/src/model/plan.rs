@@ -3,6 +3,7 @@
 //! Pure: decides everything that does not depend on the batch, and reports what does not fit.
 
 use trainyard_common::rng::Key;
+use trainyard_common::shapes;
 use trainyard_common::spec::ModelSpec;
 use trainyard_common::spec::model::{
     Activation, BatchNormSpec, Conv2dSpec, DenseSpec, Initializer, LayerSpec, Padding, Pair,
@@ -127,16 +128,7 @@ pub(crate) fn compile(
     loss: &Loss,
     outputs: usize,
 ) -> Result<Plan, ModelError> {
-    if sample_shape.is_empty() || sample_shape.contains(&0) {
-        return Err(ModelError::Model(format!(
-            "sample shape {sample_shape:?}; accepted: [features] or [channels, height, width], all at least 1"
-        )));
-    }
-    let Some(last) = spec.layers.last() else {
-        return Err(ModelError::Model(
-            "no layers; at least one is needed".to_owned(),
-        ));
-    };
+    let summary = shapes::summarize(sample_shape, &spec.layers)?;
     let mut builder = Builder {
         nodes: Vec::new(),
         parameters: Vec::new(),
@@ -146,16 +138,19 @@ pub(crate) fn compile(
         layer: 0,
         name: "",
     };
-    for (index, layer) in spec.layers.iter().enumerate() {
-        builder.layer = index;
-        builder.name = layer_name(layer);
-        builder.add(layer)?;
+    for (layer, row) in spec.layers.iter().zip(&summary.rows) {
+        builder.layer = row.index;
+        builder.name = row.name;
+        builder.add(layer, &row.output_shape)?;
     }
-    let trailing = trailing_function(last);
+    let trailing = spec
+        .layers
+        .last()
+        .map_or(Activation::Linear, trailing_function);
     let head = Head::new(loss, trailing, &builder.shape, outputs).map_err(|mismatch| {
         ModelError::Output {
-            index: spec.layers.len() - 1,
-            layer: layer_name(last),
+            index: builder.layer,
+            layer: builder.name,
             given: builder.shape.clone(),
             loss: mismatch.loss,
             expected: mismatch.expected,
@@ -171,19 +166,6 @@ pub(crate) fn compile(
         statistics: builder.statistics,
         head,
     })
-}
-
-pub(crate) fn layer_name(layer: &LayerSpec) -> &'static str {
-    match layer {
-        LayerSpec::Dense(_) => "dense",
-        LayerSpec::Conv2d(_) => "conv2d",
-        LayerSpec::MaxPool2d(_) => "max_pool2d",
-        LayerSpec::AvgPool2d(_) => "avg_pool2d",
-        LayerSpec::Flatten(_) => "flatten",
-        LayerSpec::Dropout(_) => "dropout",
-        LayerSpec::BatchNorm(_) => "batch_norm",
-        LayerSpec::Activation(_) => "activation",
-    }
 }
 
 fn trailing_function(layer: &LayerSpec) -> Activation {
@@ -208,19 +190,20 @@ struct Builder {
 }
 
 impl Builder {
-    fn add(&mut self, layer: &LayerSpec) -> Result<(), ModelError> {
+    /// Shapes were checked by `shapes::summarize`; `output` is this layer's.
+    fn add(&mut self, layer: &LayerSpec, output: &[usize]) -> Result<(), ModelError> {
         match layer {
             LayerSpec::Dense(spec) => self.dense(spec),
-            LayerSpec::Conv2d(spec) => self.conv(spec),
-            LayerSpec::MaxPool2d(spec) => self.pool(spec, Op::MaxPool),
-            LayerSpec::AvgPool2d(spec) => self.pool(spec, Op::AvgPool),
+            LayerSpec::Conv2d(spec) => self.conv(spec, output),
+            LayerSpec::MaxPool2d(spec) => self.pool(spec, output, Op::MaxPool),
+            LayerSpec::AvgPool2d(spec) => self.pool(spec, output, Op::AvgPool),
             LayerSpec::Flatten(_) => {
-                self.shape = vec![self.shape.iter().product()];
+                self.shape = output.to_vec();
                 Ok(())
             }
             LayerSpec::Dropout(spec) => {
                 let dropout = Dropout::new(spec.rate).map_err(|message| self.error(message))?;
-                self.push(Op::Dropout(dropout), self.shape.clone());
+                self.push(Op::Dropout(dropout), output.to_vec());
                 Ok(())
             }
             LayerSpec::BatchNorm(spec) => self.batch_norm(spec),
@@ -229,13 +212,7 @@ impl Builder {
     }
 
     fn dense(&mut self, spec: &DenseSpec) -> Result<(), ModelError> {
-        let &[inputs] = self.shape.as_slice() else {
-            return Err(self.error(format!(
-                "input {:?}; accepted: [features] (add a flatten layer before it)",
-                self.shape
-            )));
-        };
-        self.positive("units", &[spec.units])?;
+        let inputs = self.len();
         let kernel = self.parameter(
             "kernel",
             vec![inputs, spec.units],
@@ -257,15 +234,12 @@ impl Builder {
         self.activation(spec.activation, None)
     }
 
-    fn conv(&mut self, spec: &Conv2dSpec) -> Result<(), ModelError> {
-        let [channels, height, width] = self.image()?;
-        let (kh, kw) = spec.kernel.get();
-        self.positive("filters", &[spec.filters])?;
-        let window = self.window(spec.kernel, spec.stride, spec.padding, height, width)?;
-        let taps = kh * kw;
+    fn conv(&mut self, spec: &Conv2dSpec, output: &[usize]) -> Result<(), ModelError> {
+        let window = self.window(spec.kernel, spec.stride, spec.padding, output);
+        let (channels, taps) = (self.shape[0], window.taps());
         let kernel = self.parameter(
             "kernel",
-            vec![spec.filters, channels, kh, kw],
+            vec![spec.filters, channels, window.kh, window.kw],
             drawn(
                 spec.kernel_initializer,
                 channels * taps,
@@ -274,7 +248,6 @@ impl Builder {
         );
         let bias = self.bias(spec.use_bias, spec.filters);
         let relu = spec.activation == Activation::Relu;
-        let shape = vec![spec.filters, window.out_height, window.out_width];
         let op = Op::Conv(Conv {
             channels,
             filters: spec.filters,
@@ -283,19 +256,24 @@ impl Builder {
             bias,
             relu,
         });
-        self.push(op, shape);
+        self.push(op, output.to_vec());
         if relu {
             return Ok(());
         }
         self.activation(spec.activation, None)
     }
 
-    fn pool(&mut self, spec: &PoolSpec, make: fn(Pool) -> Op) -> Result<(), ModelError> {
-        let [channels, height, width] = self.image()?;
+    fn pool(
+        &mut self,
+        spec: &PoolSpec,
+        output: &[usize],
+        make: fn(Pool) -> Op,
+    ) -> Result<(), ModelError> {
         let stride = spec.stride.unwrap_or(spec.size);
-        let window = self.window(spec.size, stride, spec.padding, height, width)?;
-        let shape = vec![channels, window.out_height, window.out_width];
-        self.push(make(Pool { channels, window }), shape);
+        let pool = Pool {
+            window: self.window(spec.size, stride, spec.padding, output),
+        };
+        self.push(make(pool), output.to_vec());
         Ok(())
     }
 
@@ -386,54 +364,22 @@ impl Builder {
         used
     }
 
-    fn image(&self) -> Result<[usize; 3], ModelError> {
-        <[usize; 3]>::try_from(self.shape.as_slice()).map_err(|_| {
-            self.error(format!(
-                "input {:?}; accepted: [channels, height, width]",
-                self.shape
-            ))
-        })
-    }
-
-    fn window(
-        &self,
-        size: Pair,
-        stride: Pair,
-        padding: Padding,
-        height: usize,
-        width: usize,
-    ) -> Result<Window, ModelError> {
+    /// Over the image at hand, with the output's size from its shape.
+    fn window(&self, size: Pair, stride: Pair, padding: Padding, output: &[usize]) -> Window {
         let ((kh, kw), (sh, sw)) = (size.get(), stride.get());
-        self.positive("window and stride", &[kh, kw, sh, sw])?;
-        let fitted = (
-            positions(height, kh, sh, padding),
-            positions(width, kw, sw, padding),
-        );
-        let (Some((out_height, top)), Some((out_width, left))) = fitted else {
-            return Err(self.error(format!(
-                "window [{kh}, {kw}] does not fit input {:?}; accepted: at most [{height}, {width}], or padding same",
-                self.shape
-            )));
-        };
-        Ok(Window {
+        let (height, width) = (self.shape[1], self.shape[2]);
+        Window {
             height,
             width,
             kh,
             kw,
             sh,
             sw,
-            top,
-            left,
-            out_height,
-            out_width,
-        })
-    }
-
-    fn positive(&self, what: &str, values: &[usize]) -> Result<(), ModelError> {
-        if values.contains(&0) {
-            return Err(self.error(format!("{what} {values:?}; accepted: at least 1")));
+            top: shapes::padding_of(height, kh, sh, padding).0,
+            left: shapes::padding_of(width, kw, sw, padding).0,
+            out_height: output[1],
+            out_width: output[2],
         }
-        Ok(())
     }
 
     fn error(&self, message: String) -> ModelError {
@@ -480,46 +426,5 @@ impl Window {
 
     pub(crate) fn out_area(&self) -> usize {
         self.out_height * self.out_width
-    }
-}
-
-/// (positions, padding before) along one dimension, or `None` if the window is larger than the image.
-///
-/// Same padding as TensorFlow: ceil(n / s) positions, the odd one of the padding at the end.
-fn positions(n: usize, k: usize, s: usize, padding: Padding) -> Option<(usize, usize)> {
-    match padding {
-        Padding::Valid => (n >= k).then(|| ((n - k) / s + 1, 0)),
-        Padding::Same => {
-            let count = n.div_ceil(s);
-            let total = ((count - 1) * s + k).saturating_sub(n);
-            Some((count, total / 2))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn same_padding_is_tensorflows() {
-        // (n, k, s) -> (positions, before): values of the formula in TensorFlow's guide to padding.
-        for (n, k, s, expected) in [
-            (5, 3, 1, (5, 1)),
-            (5, 2, 1, (5, 0)),
-            (5, 2, 2, (3, 0)),
-            (6, 3, 2, (3, 0)),
-            (7, 3, 2, (4, 1)),
-            (4, 2, 3, (2, 0)),
-            (3, 5, 1, (3, 2)),
-        ] {
-            assert_eq!(
-                positions(n, k, s, Padding::Same),
-                Some(expected),
-                "{n} {k} {s}"
-            );
-        }
-        assert_eq!(positions(7, 3, 2, Padding::Valid), Some((3, 0)));
-        assert_eq!(positions(2, 3, 1, Padding::Valid), None);
     }
 }

@@ -9,7 +9,6 @@ const BLOCK: usize = 1 << 14;
 
 #[derive(Debug)]
 pub(crate) struct Pool {
-    pub(crate) channels: usize,
     pub(crate) window: Window,
 }
 
