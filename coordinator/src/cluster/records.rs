@@ -1,0 +1,343 @@
+//! What is persisted, under which key, in which form.
+//!
+//! Each record is one JSON object with a format version, written whole whenever it changes. Nothing
+//! here decides anything.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use trainyard_common::ids::{AttemptId, Generation, JobId, RequestId, TrialId, WorkerId};
+use trainyard_common::spec::Params;
+
+use super::types::CheckpointRef;
+
+/// Version of the form below. Raise it when an older program would misread what is written.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Named finite values, in the reporter's order.
+pub type Metrics = Vec<(String, f64)>;
+
+/// Where a record lies in the store; keys sort by job, then number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub String);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    Pending,
+    Running,
+    Evaluating,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl JobState {
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrialState {
+    Pending,
+    Running,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl TrialState {
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// How an attempt, or one rank of it, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Completed,
+    Error,
+    Nan,
+    NodeLost,
+    Preempted,
+    Cancelled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptKind {
+    Train,
+    /// Judges the winner's best checkpoint on the test part.
+    Evaluate,
+}
+
+/// Where one rank runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankPlace {
+    pub rank: u32,
+    pub worker: WorkerId,
+    pub slots: Vec<u32>,
+    pub collective_address: String,
+}
+
+/// A job's state. Its document, which never changes, is a record of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub job: JobId,
+    /// Order of submission over all jobs.
+    pub number: u64,
+    pub name: String,
+    pub workspace: String,
+    pub priority: i32,
+    pub state: JobState,
+    pub submitted_ms: u64,
+    /// When its first trial was placed; 0 = not yet.
+    pub started_ms: u64,
+    pub ended_ms: u64,
+    /// The store that workers must have proven.
+    pub store_url: String,
+    /// Where this job's checkpoints lie in it.
+    pub checkpoint_url: String,
+    /// Generation of the next attempt.
+    pub next_generation: u64,
+    /// Why there will be no further suggestion.
+    pub search_closed: Option<String>,
+    pub best: Option<Best>,
+    /// Why the job failed.
+    pub error: String,
+    /// Why it waits, and other remarks.
+    pub note: String,
+    pub test_metrics: Metrics,
+    pub evaluation: Option<Evaluation>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    pub trial: TrialId,
+    pub value: f64,
+    pub step: u64,
+}
+
+/// The judging of the winner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    pub trial: TrialId,
+    pub checkpoint: CheckpointRef,
+    /// Failed tries; beyond `max_restarts` the job fails.
+    pub restarts: u32,
+    pub losses: u32,
+    pub retry_at_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpecRecord {
+    pub job: JobId,
+    pub document: Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialRecord {
+    pub job: JobId,
+    pub trial: TrialId,
+    pub state: TrialState,
+    pub params: Params,
+    pub epochs_total: u64,
+    pub steps_total: u64,
+    pub parameters: u64,
+    /// Best objective value over all ends of epochs, and its step.
+    pub best: Option<(f64, u64)>,
+    /// Newest point that was appended: step, and whether it ended an epoch.
+    pub newest_point: Option<(u64, bool)>,
+    /// Failures that count against `max_restarts`.
+    pub restarts: u32,
+    /// Losses and preemptions in a row without progress; they only lengthen the pause.
+    pub losses: u32,
+    /// Not placed before; 0 = at once.
+    pub retry_at_ms: u64,
+    pub error: String,
+    /// Why it is where it is.
+    pub reason: String,
+    pub created_ms: u64,
+    pub started_ms: u64,
+    pub ended_ms: u64,
+    /// Known checkpoints in the order in which they were made.
+    pub checkpoints: Vec<CheckpointRef>,
+    pub next_attempt: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    pub job: JobId,
+    pub trial: TrialId,
+    pub attempt: AttemptId,
+    pub generation: Generation,
+    pub kind: AttemptKind,
+    pub ranks: Vec<RankRecord>,
+    /// None = lives.
+    pub outcome: Option<Outcome>,
+    pub error: String,
+    /// Why it was placed there, and why it ended.
+    pub reason: String,
+    pub started_ms: u64,
+    pub ended_ms: u64,
+    pub from_step: u64,
+    /// Latest progress.
+    pub epoch: u64,
+    pub step: u64,
+    pub metrics: Metrics,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RankRecord {
+    pub place: RankPlace,
+    /// Sequence of the newest report that was counted.
+    pub applied: u64,
+    /// What the rank itself reported; or that it was lost.
+    pub ended: Option<Outcome>,
+}
+
+/// One entry of a job's ordered search log. Replaying all of them restores the searcher.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchRecord {
+    pub job: JobId,
+    pub index: u32,
+    pub entry: SearchEntry,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchEntry {
+    /// The searcher proposed this trial's parameters.
+    Suggested {
+        trial: TrialId,
+    },
+    /// The searcher had nothing more to propose.
+    Exhausted,
+    Completed {
+        trial: TrialId,
+        value: f64,
+    },
+    Failed {
+        trial: TrialId,
+    },
+    Cancelled {
+        trial: TrialId,
+    },
+}
+
+/// What a request led to, so that it acts once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    pub request: RequestId,
+    /// Order of arrival; the oldest are forgotten first.
+    pub number: u64,
+    /// Of what was asked (FNV-1a), so that another request under the same id is noticed.
+    pub digest: u64,
+    pub job: JobId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CountersRecord {
+    pub next_job: u64,
+    pub next_request: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    Counters(CountersRecord),
+    Request(RequestRecord),
+    Job(Box<JobRecord>),
+    Spec(Box<SpecRecord>),
+    Search(SearchRecord),
+    Trial(Box<TrialRecord>),
+    Attempt(Box<AttemptRecord>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error(
+        "record {key} has format version {found}, newer than {FORMAT_VERSION}, the newest that this \
+         program knows; start the version that wrote it, or a newer one"
+    )]
+    Newer { key: String, found: u32 },
+    #[error("record {key} cannot be read: {message}")]
+    Corrupt { key: String, message: String },
+    #[error("record {key} holds a record of key {actual}")]
+    Misplaced { key: String, actual: String },
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    #[serde(flatten)]
+    record: &'a Record,
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+impl Record {
+    pub fn key(&self) -> Key {
+        Key(match self {
+            Self::Counters(_) => "counters".to_owned(),
+            Self::Request(r) => return request_key(&r.request),
+            Self::Job(r) => format!("job/{}", r.job),
+            Self::Spec(r) => format!("spec/{}", r.job),
+            Self::Search(r) => format!("search/{}/{:010}", r.job, r.index),
+            Self::Trial(r) => format!("trial/{}/{:010}", r.job, r.trial.0),
+            Self::Attempt(r) => format!("attempt/{}/{:010}/{:010}", r.job, r.trial.0, r.attempt.0),
+        })
+    }
+
+    /// The stored form: UTF-8 JSON.
+    ///
+    /// # Errors
+    /// `Corrupt` where a value has no JSON form, which no record of the machine has.
+    pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
+        let written = Written {
+            version: FORMAT_VERSION,
+            record: self,
+        };
+        serde_json::to_vec(&written).map_err(|error| RecordError::Corrupt {
+            key: self.key().0,
+            message: error.to_string(),
+        })
+    }
+
+    /// Reads a stored form. A newer version is refused before anything else is looked at.
+    ///
+    /// # Errors
+    /// Each names the key.
+    pub fn decode(key: &str, bytes: &[u8]) -> Result<Self, RecordError> {
+        let corrupt = |error: serde_json::Error| RecordError::Corrupt {
+            key: key.to_owned(),
+            message: error.to_string(),
+        };
+        let VersionOnly { version } = serde_json::from_slice(bytes).map_err(corrupt)?;
+        if version > FORMAT_VERSION {
+            return Err(RecordError::Newer {
+                key: key.to_owned(),
+                found: version,
+            });
+        }
+        let record: Self = serde_json::from_slice(bytes).map_err(corrupt)?;
+        let actual = record.key().0;
+        if actual != key {
+            return Err(RecordError::Misplaced {
+                key: key.to_owned(),
+                actual,
+            });
+        }
+        Ok(record)
+    }
+}
+
+/// Key of a request's record.
+pub(crate) fn request_key(request: &RequestId) -> Key {
+    Key(format!("request/{request}"))
+}

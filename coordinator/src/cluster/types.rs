@@ -1,0 +1,322 @@
+//! What goes into the machine and what comes out: events, steps, effects, rejections.
+//!
+//! Plain data without behaviour. Records (what is persisted) are in `records`, answers to queries in
+//! `query`. Times are Unix milliseconds; durations are milliseconds.
+
+use trainyard_common::ids::{AttemptId, Generation, JobId, RequestId, Term, TrialId, WorkerId};
+use trainyard_common::spec::TrialSpec;
+
+pub use super::placeholder::{CheckpointRef, Document};
+pub use super::records::{
+    AttemptKind, JobState, Key, Metrics, Outcome, RankPlace, Record, RecordError, TrialState,
+};
+
+/// One worker's connection, numbered by the driver; never used again within a term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SessionId(pub u64);
+
+/// Settings that the machine decides by. All durations in milliseconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MachineConfig {
+    /// Without a sign of life for this long a worker is lost.
+    pub lease_ms: u64,
+    /// Told to workers.
+    pub heartbeat_ms: u64,
+    /// Coordinator and workers are one process, so that `memory://` stores are shared.
+    pub single_process: bool,
+    /// Store of jobs that name none, such as `file:///var/lib/trainyard/checkpoints`.
+    pub default_checkpoint_url: String,
+    /// Random for each coordinator process; keys the ranks' rendezvous tokens.
+    pub token_secret: [u8; 32],
+    /// Pause before the first retry of a failed trial; doubled at each further one.
+    pub retry_first_ms: u64,
+    /// Longest pause between retries.
+    pub retry_cap_ms: u64,
+    /// Pause before a worker is asked again to prove a store that it could not use.
+    pub probe_retry_ms: u64,
+    /// After a worker came back without an attempt that it should run: time for the attempt's last
+    /// reports to be replayed, before the attempt counts as lost.
+    pub replay_grace_ms: u64,
+    /// A gang that has waited this long and fits the cluster keeps later trials from taking slots.
+    pub gang_wait_ms: u64,
+}
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            lease_ms: 30_000,
+            heartbeat_ms: 2_000,
+            single_process: false,
+            default_checkpoint_url: "file:///var/lib/trainyard/checkpoints".to_owned(),
+            token_secret: [0; 32],
+            retry_first_ms: 1_000,
+            retry_cap_ms: 60_000,
+            probe_retry_ms: 15_000,
+            replay_grace_ms: 4_000,
+            gang_wait_ms: 60_000,
+        }
+    }
+}
+
+/// What a worker says of itself when it registers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerInfo {
+    pub worker: WorkerId,
+    pub host: String,
+    pub version: String,
+    /// One a slot: `cpu`, `cuda:0`.
+    pub devices: Vec<String>,
+    pub collective_address: String,
+    pub cpu_kind: String,
+}
+
+/// Names one attempt at one membership.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptRef {
+    pub job: JobId,
+    pub trial: TrialId,
+    pub attempt: AttemptId,
+    pub generation: Generation,
+}
+
+/// One rank of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RankRef {
+    pub at: AttemptRef,
+    pub rank: u32,
+}
+
+/// One thing that happened to an attempt, as told by a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Grows with each report of the worker's process; gaps are legal.
+    pub sequence: u64,
+    pub rank: RankRef,
+    /// The worker's clock, for display only.
+    pub time_ms: u64,
+    pub body: ReportBody,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReportBody {
+    Started {
+        from_step: u64,
+        steps_total: u64,
+        epochs_total: u64,
+        parameters: u64,
+    },
+    /// Rank 0 only.
+    Progress(Point),
+    /// Rank 0 only, once the manifest is durable.
+    Checkpoint(CheckpointRef),
+    /// A rank's last report. `Outcome::NodeLost` from a worker means that it lost a peer.
+    Ended {
+        outcome: Outcome,
+        error: String,
+        step: u64,
+        test_metrics: Metrics,
+    },
+    /// Manifests that the worker has deleted by the keep rule. Believed whatever the generation:
+    /// what is deleted is gone.
+    Dropped { manifests: Vec<String> },
+}
+
+/// One point of a learning curve.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    pub step: u64,
+    /// Complete epochs.
+    pub epoch: u64,
+    pub metrics: Metrics,
+    /// Counts for the objective.
+    pub end_of_epoch: bool,
+    pub time_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogText {
+    pub time_ms: u64,
+    /// `error`, `warn`, `info` or `debug`.
+    pub level: String,
+    pub text: String,
+}
+
+/// What the driver tells the machine.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Answered by `Reply::Submitted`. The same request id acts once.
+    Submit {
+        request: RequestId,
+        document: Box<Document>,
+    },
+    /// Answered by `Reply::Cancelled`.
+    Cancel {
+        request: RequestId,
+        job: JobId,
+    },
+    /// A worker opened a session; an earlier one of the same worker is replaced.
+    ///
+    /// `running`: attempts that run there, and those whose last report is not acknowledged yet.
+    /// `term`: the highest term that the worker has obeyed.
+    WorkerJoined {
+        info: WorkerInfo,
+        session: SessionId,
+        running: Vec<RankRef>,
+        term: Term,
+    },
+    /// The session's stream broke. The worker keeps its attempts until its lease runs out.
+    WorkerLost {
+        session: SessionId,
+    },
+    Heartbeat {
+        session: SessionId,
+    },
+    /// Place nothing there any more.
+    Leaving {
+        session: SessionId,
+    },
+    /// In the order in which they were told. Events of a session that was replaced are ignored.
+    Reports {
+        session: SessionId,
+        reports: Vec<Report>,
+    },
+    Logs {
+        session: SessionId,
+        rank: RankRef,
+        lines: Vec<LogText>,
+    },
+    /// Verdict on a probe (`Effect::Probe`): from the worker's answer, from the driver's check of
+    /// the reply object, or because the driver could not write the probe. `None`: proven.
+    StoreProbed {
+        worker: WorkerId,
+        path: String,
+        error: Option<String>,
+    },
+    /// `next_deadline()` has passed.
+    Tick,
+}
+
+/// What one event led to.
+///
+/// The driver persists `records`, `removed`, `points` and `logs` in one transaction, and only then
+/// answers with `reply` and performs `effects`, in order.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Upserts; at most one a key.
+    pub records: Vec<Record>,
+    pub removed: Vec<Key>,
+    /// Appended to their trials' series.
+    pub points: Vec<SeriesPoint>,
+    /// Appended to their trials' logs; the store numbers the lines.
+    pub logs: Vec<SeriesLog>,
+    /// For `Submit` and `Cancel` alone.
+    pub reply: Option<Reply>,
+    pub effects: Vec<Effect>,
+}
+
+/// A point that was never appended before: points at or before the trial's newest are left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesPoint {
+    pub job: JobId,
+    pub trial: TrialId,
+    pub attempt: AttemptId,
+    pub point: Point,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesLog {
+    pub job: JobId,
+    pub trial: TrialId,
+    pub attempt: AttemptId,
+    pub rank: u32,
+    pub lines: Vec<LogText>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    Submitted { job: JobId, warnings: Vec<String> },
+    Cancelled { job: JobId, state: JobState },
+}
+
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// To be sent on the session, if it still stands; with the machine's term.
+    Send {
+        worker: WorkerId,
+        session: SessionId,
+        message: ToWorker,
+    },
+    /// End the session's stream: it was replaced.
+    Close { session: SessionId, reason: String },
+    /// Write `content` at `path` in `url`; send `ProbeStore` on the session; when the worker says
+    /// that it could, read `reply_path` and compare it with `content` reversed; delete both. Then
+    /// tell the machine `StoreProbed`, whatever failed. The machine asks again after a lease.
+    Probe {
+        worker: WorkerId,
+        session: SessionId,
+        url: String,
+        path: String,
+        content: String,
+        reply_path: String,
+    },
+    /// For those who watch: the job's summary and these trials' have changed.
+    Changed { job: JobId, trials: Vec<TrialId> },
+}
+
+#[derive(Debug, Clone)]
+pub enum ToWorker {
+    /// Always the first message of a session.
+    Registered {
+        heartbeat_ms: u64,
+        lease_ms: u64,
+        abandon: Vec<RankRef>,
+    },
+    /// Every report of this worker up to this sequence is durable, or was recognised as stale.
+    Acknowledged {
+        sequence: u64,
+    },
+    Assign(Box<Assignment>),
+    Stop {
+        at: AttemptRef,
+        /// Make a checkpoint first.
+        checkpoint: bool,
+    },
+}
+
+/// One rank's part of an attempt. A slot may still be busy with an attempt that was abandoned or
+/// stopped: the worker waits for it.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    pub at: AttemptRef,
+    pub kind: AttemptKind,
+    pub rank: u32,
+    pub ranks: Vec<RankPlace>,
+    pub spec: std::sync::Arc<TrialSpec>,
+    pub resume_from: Option<CheckpointRef>,
+    pub checkpoints: Vec<CheckpointRef>,
+    pub rendezvous_token: String,
+}
+
+/// Why an event was refused; nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("no job {0}")]
+    UnknownJob(JobId),
+    #[error("request id must have 1 to {max} characters, given {given}")]
+    RequestId { given: usize, max: usize },
+    #[error("request id {0:?} was already used for another request")]
+    RequestReused(RequestId),
+    #[error(
+        "checkpoint_storage.url: {url} lives in one process's memory, and this coordinator's workers \
+         are processes of their own; use file://, s3://, gs:// or az://"
+    )]
+    MemoryStore { url: String },
+    #[error("{path}: {message}")]
+    Spec { path: String, message: String },
+    #[error("worker {worker}: {message}")]
+    Worker { worker: WorkerId, message: String },
+    #[error(
+        "worker has obeyed term {theirs}, newer than this coordinator's {ours}: it no longer leads"
+    )]
+    Deposed { theirs: Term, ours: Term },
+}
