@@ -3,7 +3,6 @@
 //! `apply(now, event)` decides; it owns no socket, store, clock or random source. The driver persists
 //! what a step says before it performs the step's effects.
 
-mod placeholder;
 pub mod query;
 pub mod records;
 pub mod types;

@@ -6,7 +6,9 @@
 use trainyard_common::ids::{AttemptId, Generation, JobId, RequestId, Term, TrialId, WorkerId};
 use trainyard_common::spec::TrialSpec;
 
-pub use super::placeholder::{CheckpointRef, Document};
+pub use trainyard_common::checkpoint::CheckpointRef;
+pub use trainyard_common::spec::Document;
+
 pub use super::records::{
     AttemptKind, JobState, Key, Metrics, Outcome, RankPlace, Record, RecordError, TrialState,
 };
