@@ -10,6 +10,8 @@ mod local;
 pub mod plan;
 mod rendezvous;
 mod tcp;
+#[cfg(test)]
+pub(crate) mod tests;
 mod tree;
 mod wire;
 

@@ -107,6 +107,12 @@ impl TcpGroup {
         self.sent
     }
 
+    /// Makes this rank go like a killed process: without a goodbye.
+    #[cfg(test)]
+    pub(crate) fn fail(mut self) {
+        self.failed = true;
+    }
+
     fn others(&self) -> Vec<usize> {
         (0..self.peers.len())
             .filter(|&at| at != self.rank)

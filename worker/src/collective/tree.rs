@@ -169,11 +169,7 @@ pub(crate) mod tests {
     /// Leaves of very different sizes, so that the order of additions shows in the bits.
     pub(crate) fn leaf(seed: u64, leaf: usize, at: usize) -> f64 {
         let key = Key::new(seed).with(leaf as u64);
-        (key.unit(at as u64) - 0.5) * libm_exp2(key.below(at as u64 + 1_000_000, 40) as i32 - 20)
-    }
-
-    fn libm_exp2(exponent: i32) -> f64 {
-        2f64.powi(exponent)
+        (key.unit(at as u64) - 0.5) * 2f64.powi(key.below(at as u64 + 1_000_000, 40) as i32 - 20)
     }
 
     pub(crate) fn filled(seed: u64, shape: Shape, range: Range<usize>) -> TreeSum {

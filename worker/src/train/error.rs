@@ -1,6 +1,7 @@
 //! Why training could not begin or go on.
 
 use crate::collective::CollectiveError;
+use crate::model::ModelError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -23,6 +24,8 @@ pub enum TrainError {
     #[error("the {part} part of the data has no samples")]
     EmptyPart { part: &'static str },
     #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
     Collective(#[from] CollectiveError),
 }
 
@@ -35,6 +38,7 @@ impl TrainError {
             Self::Spec { .. }
             | Self::NotANumber { .. }
             | Self::Snapshot { .. }
+            | Self::Model(_)
             | Self::EmptyPart { .. } => false,
         }
     }

@@ -5,7 +5,15 @@
 //! and restored, changes a bit of it.
 
 mod error;
+mod evaluation;
 mod observer;
+mod optimizer;
+mod plan;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+mod totals;
 mod trainer;
 
 pub use error::TrainError;

@@ -1,56 +1,405 @@
-//! The trainer of one trial on one rank.
+//! The loop over epochs, steps and virtual shards, for one trial on one rank.
 
 use std::sync::Arc;
 
+use trainyard_common::rng::Key;
 use trainyard_common::spec::TrialSpec;
 
-use super::{Finish, Metrics, Observer, PartName, TrainError};
+use super::evaluation::{Evaluation, Judged, targets};
+use super::optimizer::Optimizer;
+use super::plan::BatchPlan;
+use super::settings::Settings;
+use super::state::{self, Cursor, Identity, View};
+use super::totals::Totals;
+use super::{
+    Finish, Metrics, Observer, PartName, Progress, SnapshotReason, Started, StopMode, TrainError,
+};
 use crate::checkpoint::Snapshot;
-use crate::collective::Group;
-use crate::data::Dataset;
+use crate::collective::plan::{Shape, check, owned_leaves};
+use crate::collective::{Group, TreeSum};
+use crate::data::{Batch, Dataset, Loader, Part};
+use crate::model::{self, Network};
+
+/// Scalars summed with the gradients: the totals, then whether a rank wants to stop with a snapshot,
+/// and at once.
+const SCALARS: usize = Totals::LEN + 2;
 
 /// Trains one trial, as one rank of its group. Uses the current rayon pool.
 pub struct Trainer {
-    spec: TrialSpec,
+    settings: Settings,
     dataset: Arc<Dataset>,
     group: Box<dyn Group>,
+    network: Network,
+    optimizer: Optimizer,
+    sums: TreeSum,
+    plan: BatchPlan,
+    identity: Identity,
+    cursor: Cursor,
+    /// Of the epoch under way.
+    totals: Totals,
 }
 
 impl Trainer {
     /// # Errors
-    /// `Spec` if the spec cannot be trained: no model, a layer that does not fit, more ranks than
-    /// virtual shards; `EmptyPart` without training samples.
+    /// `Spec` if the spec cannot be trained: no model, more ranks than virtual shards; `Model` for a
+    /// layer that does not fit; `EmptyPart` without training samples.
     pub fn new(
         spec: &TrialSpec,
         dataset: Arc<Dataset>,
         group: Box<dyn Group>,
     ) -> Result<Self, TrainError> {
-        let spec = spec.clone();
+        let settings = Settings::of(spec, &dataset)?;
+        check(settings.shards, group.world_size()).map_err(|message| TrainError::Spec {
+            field: "resources.slots_per_trial",
+            message,
+        })?;
+        let samples = dataset.train.len().min(settings.limit_samples);
+        if samples == 0 {
+            return Err(TrainError::EmptyPart { part: "training" });
+        }
+        let network = Network::build(
+            &settings.model,
+            &dataset.sample_shape,
+            &settings.loss,
+            settings.outputs,
+            settings.key("initializer"),
+            &model::open_device(spec.job.resources.device)?,
+        )?;
+        let optimizer = Optimizer::new(&spec.job.training.optimizer, network.gradient_len());
+        let shape = Shape {
+            leaves: settings.shards,
+            values: network.gradient_len() + network.statistics_len(),
+            scalars: SCALARS,
+        };
+        let plan = BatchPlan {
+            key: settings.key("shuffle"),
+            samples,
+            batch_size: settings.batch_size,
+            shards: settings.shards,
+            owned: owned_leaves(settings.shards, group.world_size(), group.rank()),
+            epochs: settings.epochs,
+        };
+        let identity = Identity {
+            trial_seed: settings.seed,
+            virtual_shards: settings.shards,
+            batch_size: settings.batch_size,
+            samples,
+            optimizer: optimizer.name().to_owned(),
+        };
         Ok(Self {
-            spec,
+            settings,
             dataset,
             group,
+            network,
+            optimizer,
+            sums: TreeSum::new(shape),
+            plan,
+            identity,
+            cursor: Cursor::default(),
+            totals: Totals::default(),
         })
     }
 
     /// Goes on where a snapshot was taken, on any number of ranks.
+    ///
+    /// # Errors
+    /// `Snapshot` if it is of another trial or network; then nothing has changed.
     pub fn restore(&mut self, snapshot: Snapshot) -> Result<(), TrainError> {
-        let _ = snapshot;
+        let (cursor, totals) = state::restore(
+            snapshot,
+            &mut self.network,
+            &mut self.optimizer,
+            &self.identity,
+        )?;
+        self.cursor = cursor;
+        self.totals = totals;
         Ok(())
     }
 
+    /// The state as it stands, for whoever wants a copy outside of the observer's schedule.
+    pub fn snapshot(&self, metrics: Metrics) -> Result<Snapshot, TrainError> {
+        View {
+            network: &self.network,
+            optimizer: &self.optimizer,
+            identity: &self.identity,
+            cursor: self.cursor,
+            totals: self.totals,
+        }
+        .snapshot(metrics)
+    }
+
     /// Trains until every epoch is done or a stop is agreed on.
+    ///
+    /// # Errors
+    /// `NotANumber` at the first step whose loss is not finite; `Collective` if another rank is lost
+    /// or the group's cancel switch is thrown.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Finish, TrainError> {
-        let _ = observer;
-        Err(TrainError::Spec {
-            field: "model",
-            message: format!("not yet trained on {} ranks", self.group.world_size()),
-        })
+        observer.started(&Started {
+            from_step: self.cursor.step,
+            steps_total: self.settings.epochs * self.plan.steps_per_epoch(),
+            epochs_total: self.settings.epochs,
+            parameters: self.network.gradient_len() as u64,
+        });
+        let steps = self
+            .plan
+            .steps(self.cursor.epoch, self.cursor.step_in_epoch);
+        let train = self.dataset.train.clone();
+        let mut loader = Loader::start(train, steps, self.settings.prefetch);
+        while self.cursor.epoch < self.settings.epochs {
+            let span = tracing::info_span!("epoch", epoch = self.cursor.epoch);
+            let _entered = span.enter();
+            if self.run_epoch(&mut loader, observer)?.is_some() {
+                return Ok(Finish::Stopped);
+            }
+        }
+        Ok(Finish::Completed)
     }
 
     /// Metrics of a part with the present parameters, the same on every rank; every rank must call it.
     pub fn evaluate(&mut self, part: PartName) -> Result<Metrics, TrainError> {
-        let _ = (part, &self.spec, &self.dataset);
-        Err(TrainError::EmptyPart { part: "test" })
+        let Judged::Whole(totals, _) = self.judge(part, &|| None)? else {
+            unreachable!("nobody asks to stop");
+        };
+        Ok(totals.metrics(part.prefix(), &self.settings.metrics))
     }
+
+    /// The rest of the epoch under way; `Some` if the ranks agreed to stop.
+    fn run_epoch(
+        &mut self,
+        loader: &mut Loader,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<StopMode>, TrainError> {
+        while self.cursor.step_in_epoch < self.plan.steps_per_epoch() {
+            let Some(shards) = loader.next() else {
+                unreachable!("the plan has every step of every epoch");
+            };
+            let stop = self.step(&shards, observer)?;
+            if stop == Some(StopMode::Now) {
+                return Ok(stop);
+            }
+            self.after_step(stop, observer)?;
+            if stop.is_some() {
+                return Ok(stop);
+            }
+        }
+        self.end_epoch(observer)
+    }
+
+    /// One global batch. Returns what the ranks agreed on; with `Now` nothing was updated.
+    fn step(
+        &mut self,
+        shards: &[Batch],
+        observer: &dyn Observer,
+    ) -> Result<Option<StopMode>, TrainError> {
+        let alone = self.group.world_size() == 1;
+        let mut wish = observer.stop_requested();
+        self.sums.begin(self.plan.owned.clone());
+        for (shard, batch) in self.plan.owned.clone().zip(shards) {
+            if alone && observer.stop_requested() == Some(StopMode::Now) {
+                return Ok(Some(StopMode::Now));
+            }
+            // The wish is told once, by the rank's first shard.
+            self.add_shard(shard, batch, wish.take())?;
+        }
+        self.group.tree_sum(&mut self.sums)?;
+        self.update()
+    }
+
+    /// Forward and backward of one virtual shard, added to the sums.
+    fn add_shard(
+        &mut self,
+        shard: usize,
+        batch: &Batch,
+        wish: Option<StopMode>,
+    ) -> Result<(), TrainError> {
+        let mask_key = self.mask_key(shard);
+        let network = &self.network;
+        self.sums.add_leaf(|values, scalars| {
+            let (gradients, statistics) = values.split_at_mut(network.gradient_len());
+            let outcome = network.shard_step(
+                &batch.features,
+                targets(batch),
+                mask_key,
+                gradients,
+                statistics,
+            )?;
+            let (totals, flags) = scalars.split_at_mut(Totals::LEN);
+            totals.copy_from_slice(&Totals::from(outcome).to_array());
+            flags[0] = f64::from(u8::from(wish == Some(StopMode::Checkpoint)));
+            flags[1] = f64::from(u8::from(wish == Some(StopMode::Now)));
+            Ok(())
+        })
+    }
+
+    fn mask_key(&self, shard: usize) -> Key {
+        self.settings
+            .key("dropout")
+            .with(self.cursor.step)
+            .with(shard as u64)
+    }
+
+    /// Takes the step with the completed sums, the same on every rank.
+    fn update(&mut self) -> Result<Option<StopMode>, TrainError> {
+        let step = self.cursor.step + 1;
+        let Some((values, scalars)) = self.sums.root() else {
+            unreachable!("a group leaves the root");
+        };
+        let (totals, stop) = read_scalars(scalars);
+        if !totals.is_finite() {
+            return Err(TrainError::NotANumber { step });
+        }
+        if stop == Some(StopMode::Now) {
+            return Ok(stop);
+        }
+        let (gradients, statistics) = values.split_at(self.network.gradient_len());
+        let mut update = self.optimizer.begin(totals.samples);
+        self.network.update_parameters(|offset, parameters| {
+            let own = offset..offset + parameters.len();
+            update.apply(offset, parameters, &gradients[own]);
+        })?;
+        self.network.apply_statistics(statistics, totals.samples);
+        self.totals.add(totals);
+        self.cursor.step = step;
+        self.cursor.step_in_epoch += 1;
+        Ok(stop)
+    }
+
+    /// Reports and saves what is due between two steps.
+    fn after_step(
+        &mut self,
+        stop: Option<StopMode>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let due = |every: u64| every > 0 && self.cursor.step.is_multiple_of(every);
+        let within = self.cursor.step_in_epoch < self.plan.steps_per_epoch();
+        if within && due(self.settings.report_every_steps) {
+            observer.progress(&Progress {
+                step: self.cursor.step,
+                epoch: self.cursor.epoch,
+                metrics: self.totals.metrics("", &self.settings.metrics),
+                end_of_epoch: false,
+            });
+        }
+        if stop == Some(StopMode::Checkpoint) {
+            self.save(Metrics::new(), SnapshotReason::Stop, observer)?;
+        } else if within && self.settings.save_every_steps.is_some_and(due) {
+            self.save(Metrics::new(), SnapshotReason::Step, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Validation, the epoch's report and its snapshot; `Some` if the ranks agreed to stop meanwhile.
+    fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<Option<StopMode>, TrainError> {
+        let mut metrics = self.totals.metrics("", &self.settings.metrics);
+        let mut stop = None;
+        if self.samples(PartName::Validation) > 0 {
+            let Judged::Whole(totals, wish) =
+                self.judge(PartName::Validation, &|| observer.stop_requested())?
+            else {
+                return Ok(Some(StopMode::Now));
+            };
+            metrics.extend(totals.metrics(PartName::Validation.prefix(), &self.settings.metrics));
+            stop = wish;
+        }
+        self.cursor.epoch += 1;
+        self.cursor.step_in_epoch = 0;
+        self.totals = Totals::default();
+        observer.progress(&Progress {
+            step: self.cursor.step,
+            epoch: self.cursor.epoch,
+            metrics: metrics.clone(),
+            end_of_epoch: true,
+        });
+        let every = self.settings.save_every_epochs;
+        let last = self.cursor.epoch == self.settings.epochs;
+        if every > 0 && self.cursor.epoch.is_multiple_of(every) {
+            self.save(metrics, SnapshotReason::Epoch, observer)?;
+        } else if last {
+            self.save(metrics, SnapshotReason::End, observer)?;
+        } else if stop == Some(StopMode::Checkpoint) {
+            self.save(metrics, SnapshotReason::Stop, observer)?;
+        }
+        // Nothing is left to stop after the last epoch.
+        Ok(stop.filter(|_| !last))
+    }
+
+    fn judge(
+        &mut self,
+        part: PartName,
+        stop: &dyn Fn() -> Option<StopMode>,
+    ) -> Result<Judged, TrainError> {
+        let samples = self.samples(part);
+        if samples == 0 {
+            let part = match part {
+                PartName::Train => "training",
+                PartName::Validation => "validation",
+                PartName::Test => "test",
+            };
+            return Err(TrainError::EmptyPart { part });
+        }
+        let judged = Evaluation {
+            network: &self.network,
+            part: part_of(&self.dataset, part),
+            samples,
+            chunk: self.settings.validation_batch,
+        }
+        .run(self.group.as_mut(), stop)?;
+        match judged {
+            Judged::Whole(totals, _) if !totals.is_finite() => Err(TrainError::NotANumber {
+                step: self.cursor.step,
+            }),
+            judged => Ok(judged),
+        }
+    }
+
+    /// Samples of a part that are used.
+    fn samples(&self, part: PartName) -> usize {
+        part_of(&self.dataset, part)
+            .len()
+            .min(self.settings.limit_samples)
+    }
+
+    /// Hands over a snapshot, on rank 0; every rank checks that there is something worth saving.
+    fn save(
+        &mut self,
+        metrics: Metrics,
+        reason: SnapshotReason,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let mut finite = true;
+        self.network.update_parameters(|_, parameters| {
+            finite &= parameters.iter().all(|value| value.is_finite());
+        })?;
+        if !finite {
+            return Err(TrainError::NotANumber {
+                step: self.cursor.step,
+            });
+        }
+        let snapshot = (self.group.rank() == 0)
+            .then(|| self.snapshot(metrics))
+            .transpose()?;
+        observer.snapshot(snapshot, reason);
+        Ok(())
+    }
+}
+
+fn part_of(dataset: &Dataset, part: PartName) -> &Part {
+    match part {
+        PartName::Train => &dataset.train,
+        PartName::Validation => &dataset.validation,
+        PartName::Test => &dataset.test,
+    }
+}
+
+fn read_scalars(scalars: &[f64]) -> (Totals, Option<StopMode>) {
+    let mut totals = [0.0; Totals::LEN];
+    totals.copy_from_slice(&scalars[..Totals::LEN]);
+    let stop = if scalars[Totals::LEN + 1] > 0.0 {
+        Some(StopMode::Now)
+    } else if scalars[Totals::LEN] > 0.0 {
+        Some(StopMode::Checkpoint)
+    } else {
+        None
+    };
+    (Totals::from_array(totals), stop)
 }

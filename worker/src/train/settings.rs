@@ -1,0 +1,104 @@
+//! What a trial's spec means for the trainer, with every default in place. Pure.
+
+use trainyard_common::rng::Key;
+use trainyard_common::spec::data::Task;
+use trainyard_common::spec::training::{CrossEntropySpec, Loss, MetricName, NoOptions};
+use trainyard_common::spec::{ModelSpec, TrialSpec};
+
+use super::TrainError;
+use crate::collective::plan;
+use crate::data::Dataset;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) model: ModelSpec,
+    pub(crate) loss: Loss,
+    /// Classes, or the width of the targets.
+    pub(crate) outputs: usize,
+    pub(crate) metrics: Vec<MetricName>,
+    pub(crate) shards: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) epochs: u64,
+    pub(crate) limit_samples: usize,
+    pub(crate) validation_batch: usize,
+    /// 0: only at the end of epochs.
+    pub(crate) report_every_steps: u64,
+    /// 0: only at the end of training.
+    pub(crate) save_every_epochs: u64,
+    pub(crate) save_every_steps: Option<u64>,
+    pub(crate) prefetch: usize,
+    pub(crate) seed: u64,
+}
+
+impl Settings {
+    pub(crate) fn of(spec: &TrialSpec, dataset: &Dataset) -> Result<Self, TrainError> {
+        let job = &spec.job;
+        let training = &job.training;
+        let model = job
+            .model
+            .clone()
+            .ok_or_else(|| wrong("model", "missing: there is no network to train".to_owned()))?;
+        if training.batch_size == 0 || training.validation_batch_size == 0 {
+            let message = "a batch of 0 samples, expected at least 1".to_owned();
+            return Err(wrong("training.batch_size", message));
+        }
+        let shards = spec.virtual_shards as usize;
+        plan::check(shards, 1).map_err(|message| wrong("training.virtual_shards", message))?;
+        let storage = &job.checkpoint_storage;
+        Ok(Self {
+            model,
+            loss: training.loss.clone().unwrap_or(default_loss(dataset.task)),
+            outputs: outputs(dataset)?,
+            metrics: metrics(training.metrics.as_deref(), dataset.task)?,
+            shards,
+            batch_size: training.batch_size,
+            epochs: u64::from(training.epochs),
+            limit_samples: training.limit_samples.unwrap_or(usize::MAX),
+            validation_batch: training.validation_batch_size,
+            report_every_steps: training.report_every_steps,
+            save_every_epochs: u64::from(storage.every_epochs),
+            save_every_steps: storage.every_steps.filter(|&steps| steps > 0),
+            prefetch: job.data.as_ref().map_or(1, |data| data.prefetch_batches),
+            seed: spec.trial_seed,
+        })
+    }
+
+    /// The key of one of the trial's uses of chance.
+    pub(crate) fn key(&self, purpose: &str) -> Key {
+        Key::new(self.seed).named(purpose)
+    }
+}
+
+fn wrong(field: &'static str, message: String) -> TrainError {
+    TrainError::Spec { field, message }
+}
+
+fn default_loss(task: Task) -> Loss {
+    match task {
+        Task::Classification => Loss::CrossEntropy(CrossEntropySpec::default()),
+        Task::Regression => Loss::Mse(NoOptions {}),
+    }
+}
+
+fn outputs(dataset: &Dataset) -> Result<usize, TrainError> {
+    match dataset.task {
+        Task::Regression => Ok(dataset.target_width),
+        Task::Classification => dataset
+            .classes
+            .ok_or_else(|| wrong("data.classes", "unknown for a classification".to_owned())),
+    }
+}
+
+fn metrics(wanted: Option<&[MetricName]>, task: Task) -> Result<Vec<MetricName>, TrainError> {
+    let Some(wanted) = wanted else {
+        return Ok(vec![match task {
+            Task::Classification => MetricName::Accuracy,
+            Task::Regression => MetricName::Mae,
+        }]);
+    };
+    if task == Task::Regression && wanted.contains(&MetricName::Accuracy) {
+        let message = "accuracy needs classes, for a regression mae and mse are accepted";
+        return Err(wrong("training.metrics", message.to_owned()));
+    }
+    Ok(wanted.to_vec())
+}

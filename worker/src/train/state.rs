@@ -1,0 +1,249 @@
+//! A trainer's state as a snapshot, and back.
+//!
+//! Tensors: `model/<name>` for parameters and running statistics, `optimizer/<name>/<slot>` for the
+//! optimizer's state, with the shape of its parameter. Everything else is JSON: the cursor, and the
+//! epoch's sums as the bits of their f64 numbers, so that a restored run ends in the same bytes.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::optimizer::Optimizer;
+use super::totals::Totals;
+use super::{Metrics, TrainError};
+use crate::checkpoint::{NamedTensor, Snapshot};
+use crate::model::Network;
+
+/// Version of what `State` means.
+const FORMAT: u32 = 1;
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Cursor {
+    /// Complete epochs.
+    pub(crate) epoch: u64,
+    /// Steps taken in the epoch under way. All of them: only its validation is outstanding.
+    pub(crate) step_in_epoch: u64,
+    /// Steps taken in all.
+    pub(crate) step: u64,
+}
+
+/// What must be equal for a run to go on where another stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) trial_seed: u64,
+    pub(crate) virtual_shards: usize,
+    pub(crate) batch_size: usize,
+    /// Training samples in an epoch.
+    pub(crate) samples: usize,
+    pub(crate) optimizer: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    format: u32,
+    cursor: Cursor,
+    identity: Identity,
+    optimizer_steps: u64,
+    /// [`Totals::to_bits`] of the epoch under way.
+    totals: [u64; Totals::LEN],
+}
+
+/// Everything that a snapshot is made of.
+pub(crate) struct View<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) optimizer: &'a Optimizer,
+    pub(crate) identity: &'a Identity,
+    pub(crate) cursor: Cursor,
+    pub(crate) totals: Totals,
+}
+
+impl View<'_> {
+    /// Copies everything.
+    pub(crate) fn snapshot(&self, metrics: Metrics) -> Result<Snapshot, TrainError> {
+        let mut flat = vec![0.0; self.network.gradient_len()];
+        self.network.read_parameters(&mut flat)?;
+        let mut tensors = flat_tensors(self.network, &flat, |name| format!("model/{name}"));
+        tensors.extend(
+            self.network
+                .running_statistics()
+                .into_iter()
+                .map(|tensor| NamedTensor {
+                    name: format!("model/{}", tensor.name),
+                    shape: tensor.shape,
+                    data: tensor.data,
+                }),
+        );
+        for slot in self.optimizer.slots() {
+            tensors.extend(flat_tensors(self.network, &slot.values, |name| {
+                slot_name(name, slot.name)
+            }));
+        }
+        let state = State {
+            format: FORMAT,
+            cursor: self.cursor,
+            identity: self.identity.clone(),
+            optimizer_steps: self.optimizer.steps(),
+            totals: self.totals.to_bits(),
+        };
+        let state = serde_json::to_value(state).map_err(|error| TrainError::Snapshot {
+            what: "the trainer's state".to_owned(),
+            given: error.to_string(),
+            expected: "numbers that JSON can hold".to_owned(),
+        })?;
+        Ok(Snapshot {
+            tensors,
+            epoch: self.cursor.epoch,
+            step: self.cursor.step,
+            state,
+            metrics,
+        })
+    }
+}
+
+/// Puts a snapshot's content in place. Nothing is changed unless all of it fits.
+pub(crate) fn restore(
+    snapshot: Snapshot,
+    network: &mut Network,
+    optimizer: &mut Optimizer,
+    identity: &Identity,
+) -> Result<(Cursor, Totals), TrainError> {
+    let state = read_state(snapshot.state)?;
+    check_identity(&state.identity, identity)?;
+    let mut found = by_name(snapshot.tensors);
+    let mut slots = Vec::new();
+    for slot in optimizer.slots() {
+        slots.push(take_flat(network, &mut found, |name| {
+            slot_name(name, slot.name)
+        })?);
+    }
+    restore_model(&mut found, network)?;
+    for (slot, values) in optimizer.slots_mut().iter_mut().zip(slots) {
+        slot.values = values;
+    }
+    optimizer.set_steps(state.optimizer_steps);
+    Ok((state.cursor, Totals::from_bits(state.totals)))
+}
+
+fn restore_model(found: &mut Found, network: &mut Network) -> Result<(), TrainError> {
+    let parameters = take_flat(network, found, |name| format!("model/{name}"))?;
+    let mut statistics = Vec::new();
+    for present in network.running_statistics() {
+        let data = take(found, &format!("model/{}", present.name), &present.shape)?;
+        statistics.push(NamedTensor { data, ..present });
+    }
+    network.set_running_statistics(&statistics)?;
+    network.write_parameters(&parameters)?;
+    Ok(())
+}
+
+fn slot_name(parameter: &str, slot: &str) -> String {
+    format!("optimizer/{parameter}/{slot}")
+}
+
+/// Cuts a flat buffer into tensors of the parameters' shapes.
+fn flat_tensors(
+    network: &Network,
+    flat: &[f32],
+    name: impl Fn(&str) -> String,
+) -> Vec<NamedTensor> {
+    let mut rest = flat;
+    let mut tensors = Vec::new();
+    for parameter in network.parameters() {
+        let (own, after) = rest.split_at(parameter.var.elem_count());
+        rest = after;
+        tensors.push(NamedTensor {
+            name: name(&parameter.name),
+            shape: parameter.var.dims().to_vec(),
+            data: own.to_vec(),
+        });
+    }
+    tensors
+}
+
+type Found = HashMap<String, NamedTensor>;
+
+fn by_name(tensors: Vec<NamedTensor>) -> Found {
+    tensors
+        .into_iter()
+        .map(|tensor| (tensor.name.clone(), tensor))
+        .collect()
+}
+
+/// The reverse of [`flat_tensors`].
+fn take_flat(
+    network: &Network,
+    found: &mut Found,
+    name: impl Fn(&str) -> String,
+) -> Result<Vec<f32>, TrainError> {
+    let mut flat = Vec::with_capacity(network.gradient_len());
+    for parameter in network.parameters() {
+        flat.extend(take(found, &name(&parameter.name), parameter.var.dims())?);
+    }
+    Ok(flat)
+}
+
+fn take(found: &mut Found, name: &str, shape: &[usize]) -> Result<Vec<f32>, TrainError> {
+    let wrong = |given: String| TrainError::Snapshot {
+        what: format!("tensor `{name}`"),
+        given,
+        expected: format!("of shape {shape:?}"),
+    };
+    let tensor = found
+        .remove(name)
+        .ok_or_else(|| wrong("missing".to_owned()))?;
+    if tensor.shape != shape || tensor.data.len() != shape.iter().product::<usize>() {
+        return Err(wrong(format!("of shape {:?}", tensor.shape)));
+    }
+    Ok(tensor.data)
+}
+
+fn read_state(value: serde_json::Value) -> Result<State, TrainError> {
+    let format = value.get("format").and_then(serde_json::Value::as_u64);
+    if format.is_some_and(|format| format > u64::from(FORMAT)) {
+        return Err(mismatch("the state's format", format, Some(FORMAT)));
+    }
+    serde_json::from_value(value).map_err(|error| TrainError::Snapshot {
+        what: "the trainer's state".to_owned(),
+        given: format!("unreadable ({error})"),
+        expected: format!("of format {FORMAT}"),
+    })
+}
+
+fn check_identity(saved: &Identity, ours: &Identity) -> Result<(), TrainError> {
+    let differ = |what, saved: &dyn std::fmt::Debug, ours: &dyn std::fmt::Debug| {
+        Err(mismatch(what, saved, ours))
+    };
+    if saved.virtual_shards != ours.virtual_shards {
+        return differ(
+            "virtual_shards",
+            &saved.virtual_shards,
+            &ours.virtual_shards,
+        );
+    }
+    if saved.batch_size != ours.batch_size {
+        return differ("batch_size", &saved.batch_size, &ours.batch_size);
+    }
+    if saved.samples != ours.samples {
+        return differ(
+            "the number of training samples",
+            &saved.samples,
+            &ours.samples,
+        );
+    }
+    if saved.trial_seed != ours.trial_seed {
+        return differ("the trial's seed", &saved.trial_seed, &ours.trial_seed);
+    }
+    if saved.optimizer != ours.optimizer {
+        return differ("the optimizer", &saved.optimizer, &ours.optimizer);
+    }
+    Ok(())
+}
+
+fn mismatch(what: &str, given: impl std::fmt::Debug, expected: impl std::fmt::Debug) -> TrainError {
+    TrainError::Snapshot {
+        what: what.to_owned(),
+        given: format!("{given:?}"),
+        expected: format!("{expected:?}"),
+    }
+}

@@ -1,0 +1,663 @@
+//! Whole training runs on small synthetic data: over threads and connections, stopped and restored.
+
+use std::sync::Arc;
+use std::thread;
+
+use serde_json::{Value, json};
+use trainyard_common::rng::Key;
+use trainyard_common::spec::data::Task;
+use trainyard_common::spec::{Params, TrialSpec};
+
+use super::*;
+use crate::checkpoint::Snapshot;
+use crate::collective::{CollectiveError, Group, LocalGroup, tests::mesh};
+use crate::data::{BatchTargets, Dataset, Part};
+
+const CLASSES: usize = 3;
+const SIDE: usize = 8;
+/// 6 steps of 16 in an epoch, the last of 10.
+const TRAIN: usize = 90;
+const STEPS: u64 = 6;
+
+/// Images of one class have a bright bar in the same place, under noise.
+fn images(seed: u64, count: usize) -> Part {
+    let key = Key::new(seed);
+    let mut features = Vec::new();
+    let mut classes = Vec::new();
+    for sample in 0..count {
+        let class = sample % CLASSES;
+        classes.push(class as u32);
+        for pixel in 0..SIDE * SIDE {
+            let bright = f64::from(u8::from(pixel / SIDE / 2 == class));
+            let noise = key.with(sample as u64).normal(pixel as u64);
+            features.push((bright + 0.5 * noise) as f32);
+        }
+    }
+    Part::in_memory(SIDE * SIDE, features, BatchTargets::Classes(classes))
+}
+
+fn classification() -> Arc<Dataset> {
+    Arc::new(Dataset {
+        sample_shape: vec![1, SIDE, SIDE],
+        task: Task::Classification,
+        classes: Some(CLASSES),
+        target_width: 1,
+        train: images(1, TRAIN),
+        validation: images(2, 31),
+        test: images(3, 20),
+    })
+}
+
+/// Two targets that are linear in three features.
+fn regression() -> Arc<Dataset> {
+    let part = |seed: u64, count: usize| {
+        let key = Key::new(seed);
+        let (mut features, mut values) = (Vec::new(), Vec::new());
+        for sample in 0..count as u64 {
+            let x: [f64; 3] = std::array::from_fn(|at| key.with(sample).normal(at as u64));
+            features.extend(x.map(|x| x as f32));
+            let (y, z) = (x[0] - 2.0 * x[1] + 0.5, 0.3 * x[2]);
+            values.extend([y as f32, z as f32]);
+        }
+        Part::in_memory(3, features, BatchTargets::Values(values))
+    };
+    Arc::new(Dataset {
+        sample_shape: vec![3],
+        task: Task::Regression,
+        classes: None,
+        target_width: 2,
+        train: part(1, TRAIN),
+        validation: part(2, 31),
+        test: part(3, 0),
+    })
+}
+
+fn cnn() -> Value {
+    json!({"layers": [
+        {"conv2d": {"filters": 4, "kernel": 3, "padding": "same", "activation": "relu"}},
+        {"batch_norm": {"momentum": 0.9}},
+        {"max_pool2d": {}},
+        {"flatten": {}},
+        {"dropout": {"rate": 0.3}},
+        {"dense": {"units": CLASSES}},
+    ]})
+}
+
+fn trial(model: Value, training: Value, storage: Value) -> TrialSpec {
+    let job = json!({
+        "name": "t", "model": model, "training": training, "checkpoint_storage": storage,
+    });
+    TrialSpec {
+        job: serde_json::from_value(job).unwrap(),
+        params: Params::new(),
+        trial_seed: 11,
+        checkpoint_url: "memory://t".to_owned(),
+        virtual_shards: 4,
+    }
+}
+
+/// The network of the design's promise: convolution, batch normalization, dropout.
+fn cnn_trial() -> TrialSpec {
+    let training = json!({
+        "batch_size": 16, "epochs": 3, "report_every_steps": 1, "validation_batch_size": 8,
+        "optimizer": {"adam": {"learning_rate": 0.01}},
+        "metrics": ["accuracy", "mae", "mse"],
+    });
+    trial(cnn(), training, json!({}))
+}
+
+/// Keeps what it is told; asks for a stop after a step.
+#[derive(Default)]
+struct Recorder {
+    stop: Option<(u64, StopMode)>,
+    started: Option<Started>,
+    progress: Vec<Progress>,
+    snapshots: Vec<(SnapshotReason, Option<Snapshot>)>,
+}
+
+impl Observer for Recorder {
+    fn started(&mut self, started: &Started) {
+        self.started = Some(*started);
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.progress.push(progress.clone());
+    }
+
+    fn snapshot(&mut self, snapshot: Option<Snapshot>, reason: SnapshotReason) {
+        self.snapshots.push((reason, snapshot));
+    }
+
+    fn stop_requested(&self) -> Option<StopMode> {
+        let step = self.progress.last().map_or(0, |progress| progress.step);
+        self.stop
+            .filter(|&(at, _)| step >= at)
+            .map(|(_, mode)| mode)
+    }
+}
+
+/// How a run is made; what it computes must not depend on it.
+#[derive(Clone, Default)]
+struct Way {
+    world_size: usize,
+    threads: usize,
+    /// Rank that asks for a stop after a step.
+    stop: Option<(usize, u64, StopMode)>,
+    from: Option<Snapshot>,
+}
+
+impl Way {
+    fn ranks(world_size: usize) -> Self {
+        Self {
+            world_size,
+            threads: 1,
+            ..Self::default()
+        }
+    }
+}
+
+struct Run {
+    finish: Finish,
+    recorder: Recorder,
+    end: Snapshot,
+    validation: Metrics,
+}
+
+fn run_rank(
+    spec: &TrialSpec,
+    data: &Arc<Dataset>,
+    way: &Way,
+    group: Box<dyn Group>,
+) -> Result<Run, TrainError> {
+    let mut recorder = Recorder {
+        stop: way
+            .stop
+            .filter(|(rank, _, _)| *rank == group.rank())
+            .map(|(_, step, mode)| (step, mode)),
+        ..Recorder::default()
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(way.threads);
+    pool.build().unwrap().install(|| {
+        let mut trainer = Trainer::new(spec, Arc::clone(data), group)?;
+        if let Some(snapshot) = &way.from {
+            trainer.restore(snapshot.clone())?;
+        }
+        let finish = trainer.run(&mut recorder)?;
+        Ok(Run {
+            finish,
+            recorder,
+            end: trainer.snapshot(Metrics::new())?,
+            validation: trainer.evaluate(PartName::Validation)?,
+        })
+    })
+}
+
+/// What every rank ended with, by rank.
+fn run_all(spec: &TrialSpec, data: &Arc<Dataset>, way: &Way) -> Vec<Result<Run, TrainError>> {
+    let groups: Vec<Box<dyn Group>> = match way.world_size {
+        1 => vec![Box::new(LocalGroup)],
+        many => mesh(many)
+            .into_iter()
+            .map(|group| Box::new(group) as Box<dyn Group>)
+            .collect(),
+    };
+    thread::scope(|scope| {
+        let ranks: Vec<_> = groups
+            .into_iter()
+            .map(|group| scope.spawn(move || run_rank(spec, data, way, group)))
+            .collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+/// Rank 0's run, after checking that every rank ended in the same bytes.
+fn run(spec: &TrialSpec, data: &Arc<Dataset>, way: &Way) -> Run {
+    let mut runs: Vec<Run> = run_all(spec, data, way)
+        .into_iter()
+        .map(|run| run.unwrap())
+        .collect();
+    let first = runs.remove(0);
+    for other in &runs {
+        assert_eq!(bits(&other.end), bits(&first.end));
+        assert_eq!(other.recorder.progress, first.recorder.progress);
+        assert_eq!(other.validation, first.validation);
+        assert_eq!(other.finish, first.finish);
+        let due = |run: &Run| -> Vec<SnapshotReason> {
+            run.recorder
+                .snapshots
+                .iter()
+                .map(|(reason, _)| *reason)
+                .collect()
+        };
+        assert_eq!(due(other), due(&first));
+        assert!(other.recorder.snapshots.iter().all(|(_, s)| s.is_none()));
+    }
+    first
+}
+
+/// Everything that a snapshot holds, in a form whose equality is equality of bits.
+fn bits(
+    snapshot: &Snapshot,
+) -> (
+    Vec<(String, Vec<usize>, Vec<u32>)>,
+    u64,
+    u64,
+    String,
+    String,
+) {
+    let tensors = snapshot
+        .tensors
+        .iter()
+        .map(|tensor| {
+            let data = tensor.data.iter().map(|value| value.to_bits()).collect();
+            (tensor.name.clone(), tensor.shape.clone(), data)
+        })
+        .collect();
+    (
+        tensors,
+        snapshot.epoch,
+        snapshot.step,
+        snapshot.state.to_string(),
+        format!("{:?}", snapshot.metrics),
+    )
+}
+
+fn assert_same_run(a: &Run, b: &Run) {
+    assert_eq!(bits(&a.end), bits(&b.end));
+    assert_eq!(a.recorder.progress, b.recorder.progress);
+    assert_eq!(a.validation, b.validation);
+    assert_eq!(a.recorder.snapshots.len(), b.recorder.snapshots.len());
+    for ((reason, one), (other_reason, other)) in
+        a.recorder.snapshots.iter().zip(&b.recorder.snapshots)
+    {
+        assert_eq!(reason, other_reason);
+        assert_eq!(
+            one.as_ref().map(bits),
+            other.as_ref().map(bits),
+            "{reason:?}"
+        );
+    }
+}
+
+fn metric(metrics: &Metrics, name: &str) -> f64 {
+    let found = metrics.iter().find(|(metric, _)| metric == name);
+    found
+        .unwrap_or_else(|| panic!("no {name} in {metrics:?}"))
+        .1
+}
+
+#[test]
+fn any_number_of_ranks_ends_in_the_same_bytes() {
+    let (spec, data) = (cnn_trial(), classification());
+    let alone = run(&spec, &data, &Way::ranks(1));
+    assert_eq!(alone.finish, Finish::Completed);
+    assert_eq!(alone.end.step, 3 * STEPS);
+    let names: Vec<_> = alone.end.tensors.iter().map(|t| t.name.as_str()).collect();
+    for name in [
+        "model/0.conv2d.kernel",
+        "model/1.batch_norm.moving_mean",
+        "optimizer/0.conv2d.kernel/m",
+        "optimizer/0.conv2d.kernel/v",
+    ] {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+    for world_size in 2..=4 {
+        assert_same_run(&alone, &run(&spec, &data, &Way::ranks(world_size)));
+    }
+}
+
+#[test]
+fn any_number_of_threads_ends_in_the_same_bytes() {
+    let (spec, data) = (cnn_trial(), classification());
+    let one = run(&spec, &data, &Way::ranks(1));
+    for threads in [2, 3] {
+        let way = Way {
+            threads,
+            ..Way::ranks(1)
+        };
+        assert_same_run(&one, &run(&spec, &data, &way));
+    }
+}
+
+#[test]
+fn virtual_shards_are_part_of_the_computation() {
+    let (mut spec, data) = (cnn_trial(), classification());
+    let four = run(&spec, &data, &Way::ranks(1));
+    spec.virtual_shards = 2;
+    let two = run(&spec, &data, &Way::ranks(1));
+    assert_ne!(bits(&four.end).0, bits(&two.end).0);
+}
+
+#[test]
+fn stopped_and_restored_ends_in_the_same_bytes() {
+    let (spec, data) = (cnn_trial(), classification());
+    let whole = run(&spec, &data, &Way::ranks(1));
+    // The step at which to stop (STEPS - 1: the stop comes with the epoch's last step, STEPS: after
+    // it), then the ranks before and after.
+    for (step, before, after) in [
+        (0, 1, 1),
+        (2, 1, 2),
+        (STEPS - 1, 2, 1),
+        (STEPS, 1, 1),
+        (STEPS + 1, 3, 4),
+        (2 * STEPS + 3, 2, 3),
+    ] {
+        let way = Way {
+            stop: Some((before - 1, step, StopMode::Checkpoint)),
+            ..Way::ranks(before)
+        };
+        let mut first = run(&spec, &data, &way);
+        assert_eq!(first.finish, Finish::Stopped);
+        let (reason, snapshot) = first.recorder.snapshots.pop().unwrap();
+        assert_eq!(reason, SnapshotReason::Stop, "after {step}");
+        let snapshot = snapshot.unwrap();
+        assert_eq!(snapshot.step, step + 1);
+        let way = Way {
+            from: Some(snapshot),
+            ..Way::ranks(after)
+        };
+        let second = run(&spec, &data, &way);
+        assert_eq!(second.recorder.started.unwrap().from_step, step + 1);
+        assert_eq!(second.finish, Finish::Completed);
+        assert_eq!(bits(&second.end), bits(&whole.end), "stopped after {step}");
+        let mut progress = first.recorder.progress;
+        progress.extend(second.recorder.progress);
+        assert_eq!(progress, whole.recorder.progress, "stopped after {step}");
+    }
+}
+
+#[test]
+fn the_last_snapshot_restores_to_a_complete_run() {
+    let (spec, data) = (cnn_trial(), classification());
+    let mut whole = run(&spec, &data, &Way::ranks(1));
+    let (reason, snapshot) = whole.recorder.snapshots.pop().unwrap();
+    assert_eq!(reason, SnapshotReason::Epoch);
+    let snapshot = snapshot.unwrap();
+    let last = whole.recorder.progress.pop().unwrap();
+    assert_eq!(snapshot.metrics, last.metrics);
+    let way = Way {
+        from: Some(snapshot),
+        ..Way::ranks(2)
+    };
+    let again = run(&spec, &data, &way);
+    assert_eq!(again.finish, Finish::Completed);
+    assert!(again.recorder.progress.is_empty());
+    assert_eq!(bits(&again.end), bits(&whole.end));
+    assert_eq!(again.validation, whole.validation);
+    let reported = last.metrics.into_iter();
+    let validation: Metrics = reported
+        .filter(|(name, _)| name.starts_with("validation_"))
+        .collect();
+    assert_eq!(again.validation, validation);
+}
+
+#[test]
+fn leaving_at_once_makes_no_snapshot() {
+    let (spec, data) = (cnn_trial(), classification());
+    for world_size in [1, 2] {
+        let way = Way {
+            stop: Some((world_size - 1, 2, StopMode::Now)),
+            ..Way::ranks(world_size)
+        };
+        let stopped = run(&spec, &data, &way);
+        assert_eq!(stopped.finish, Finish::Stopped);
+        assert_eq!(stopped.end.step, 2);
+        assert!(stopped.recorder.snapshots.is_empty());
+    }
+}
+
+#[test]
+fn snapshots_come_when_they_are_due() {
+    let mut spec = cnn_trial();
+    spec.job.checkpoint_storage.every_epochs = 2;
+    spec.job.checkpoint_storage.every_steps = Some(4);
+    let run = run(&spec, &classification(), &Way::ranks(1));
+    let due: Vec<_> = run
+        .recorder
+        .snapshots
+        .iter()
+        .map(|(reason, snapshot)| (*reason, snapshot.as_ref().unwrap().step))
+        .collect();
+    let expected = [
+        (SnapshotReason::Step, 4),
+        (SnapshotReason::Step, 8),
+        (SnapshotReason::Epoch, 12),
+        (SnapshotReason::Step, 16),
+        (SnapshotReason::End, 18),
+    ];
+    assert_eq!(due, expected);
+}
+
+#[test]
+fn progress_is_reported_when_asked_for() {
+    let mut spec = cnn_trial();
+    spec.job.training.report_every_steps = 4;
+    let run = run(&spec, &classification(), &Way::ranks(1));
+    let points: Vec<_> = run
+        .recorder
+        .progress
+        .iter()
+        .map(|p| (p.step, p.epoch, p.end_of_epoch))
+        .collect();
+    let expected = [
+        (4, 0, false),
+        (6, 1, true),
+        (8, 1, false),
+        (12, 2, true),
+        (16, 2, false),
+        (18, 3, true),
+    ];
+    assert_eq!(points, expected);
+    let names = |p: &Progress| p.metrics.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        names(&run.recorder.progress[0]),
+        ["loss", "accuracy", "mae", "mse"]
+    );
+    assert_eq!(
+        names(&run.recorder.progress[1])[4..],
+        [
+            "validation_loss",
+            "validation_accuracy",
+            "validation_mae",
+            "validation_mse"
+        ]
+    );
+    let started = run.recorder.started.unwrap();
+    assert_eq!((started.steps_total, started.epochs_total), (18, 3));
+    // Convolution 9 * 4 + 4, gamma and beta 4 each, dense 64 * 3 + 3.
+    assert_eq!(started.parameters, 40 + 8 + 195);
+}
+
+#[test]
+fn learns_to_tell_classes() {
+    let mut spec = cnn_trial();
+    spec.job.training.epochs = 15;
+    let data = classification();
+    let run = run(&spec, &data, &Way::ranks(1));
+    let epochs: Vec<_> = run
+        .recorder
+        .progress
+        .iter()
+        .filter(|p| p.end_of_epoch)
+        .map(|p| metric(&p.metrics, "loss"))
+        .collect();
+    assert!(epochs[14] < 0.5 * epochs[0], "{epochs:?}");
+    assert!(metric(&run.validation, "validation_accuracy") > 0.9);
+}
+
+#[test]
+fn every_optimizer_learns_with_every_loss_of_classes() {
+    let data = classification();
+    let optimizers = [
+        json!({"sgd": {"learning_rate": 0.02}}),
+        json!({"sgd": {"learning_rate": 0.005, "momentum": 0.9, "nesterov": true}}),
+        json!({"adam": {"learning_rate": 0.01}}),
+        json!({"adamw": {"learning_rate": 0.01}}),
+    ];
+    let losses = [
+        json!({"cross_entropy": {}}),
+        json!({"cross_entropy": {"label_smoothing": 0.1}}),
+        json!({"binary_cross_entropy": {}}),
+        json!({"mse": {}}),
+    ];
+    for optimizer in &optimizers {
+        for loss in &losses {
+            let training = json!({
+                "batch_size": 16, "epochs": 20, "optimizer": optimizer, "loss": loss,
+            });
+            let run = run(&trial(cnn(), training, json!({})), &data, &Way::ranks(1));
+            let accuracy = metric(&run.validation, "validation_accuracy");
+            assert!(accuracy > 0.8, "{optimizer} {loss}: {accuracy}");
+        }
+    }
+}
+
+#[test]
+fn regression_learns_with_every_loss_of_values() {
+    let data = regression();
+    let model = json!({"layers": [{"dense": {"units": 2}}]});
+    for loss in [json!({"mse": {}}), json!({"mae": {}}), json!({"huber": {}})] {
+        let training = json!({
+            "batch_size": 8, "epochs": 40, "loss": loss, "metrics": ["mae", "mse"],
+            "optimizer": {"adam": {"learning_rate": 0.02}},
+        });
+        let spec = trial(model.clone(), training, json!({}));
+        let one = run(&spec, &data, &Way::ranks(1));
+        let (mae, mse) = (
+            metric(&one.validation, "validation_mae"),
+            metric(&one.validation, "validation_mse"),
+        );
+        assert!(mae < 0.1 && mse < 0.02, "{loss}: {mae} {mse}");
+        assert_same_run(&one, &run(&spec, &data, &Way::ranks(3)));
+    }
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_its_step() {
+    let training = json!({
+        "batch_size": 8, "epochs": 5, "loss": {"mse": {}},
+        "optimizer": {"sgd": {"learning_rate": 1e30}},
+    });
+    let model = json!({"layers": [{"dense": {"units": 2}}]});
+    let spec = trial(model, training, json!({}));
+    let step = |world_size| {
+        let ends = run_all(&spec, &regression(), &Way::ranks(world_size));
+        let steps: Vec<u64> = ends
+            .into_iter()
+            .map(|end| match end.err().unwrap() {
+                TrainError::NotANumber { step } => step,
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert!(steps.iter().all(|step| *step == steps[0]));
+        steps[0]
+    };
+    assert!(step(1) > 1);
+    assert_eq!(step(1), step(2));
+}
+
+#[test]
+fn limits_and_short_batches() {
+    let (mut spec, data) = (cnn_trial(), classification());
+    spec.job.training.limit_samples = Some(5);
+    let limited = run(&spec, &data, &Way::ranks(1));
+    assert_eq!(limited.end.step, 3);
+    // Batches of 5 over shards of 4: the last two shards are empty.
+    assert_same_run(&limited, &run(&spec, &data, &Way::ranks(4)));
+}
+
+#[test]
+fn a_lost_rank_ends_training() {
+    let (spec, data) = (cnn_trial(), classification());
+    let mut groups = mesh(2);
+    groups.pop().unwrap().fail();
+    let way = Way::ranks(1);
+    let error = run_rank(&spec, &data, &way, Box::new(groups.pop().unwrap()))
+        .err()
+        .unwrap();
+    assert!(matches!(
+        error,
+        TrainError::Collective(CollectiveError::PeerLost { rank: 1, .. })
+    ));
+    assert!(error.can_retry());
+}
+
+fn refusal(spec: &TrialSpec, data: &Arc<Dataset>, group: Box<dyn Group>) -> String {
+    Trainer::new(spec, Arc::clone(data), group)
+        .err()
+        .unwrap()
+        .to_string()
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let data = classification();
+    let mut spec = cnn_trial();
+    spec.virtual_shards = 2;
+    let group = Box::new(mesh(3).remove(0));
+    assert_eq!(
+        refusal(&spec, &data, group),
+        "resources.slots_per_trial: 3 ranks for 2 virtual shards, expected 1 to 2 ranks"
+    );
+    spec.job.model = None;
+    let message = refusal(&spec, &data, Box::new(LocalGroup));
+    assert!(message.starts_with("model: missing"), "{message}");
+    let training = json!({"metrics": ["accuracy"]});
+    let model = json!({"layers": [{"dense": {"units": 2}}]});
+    let message = refusal(
+        &trial(model.clone(), training, json!({})),
+        &regression(),
+        Box::new(LocalGroup),
+    );
+    assert!(message.contains("accuracy needs classes"), "{message}");
+    let message = refusal(
+        &trial(model, json!({}), json!({})),
+        &data,
+        Box::new(LocalGroup),
+    );
+    assert!(message.contains("layer 0"), "{message}");
+    let mut trainer = Trainer::new(&cnn_trial(), data, Box::new(LocalGroup)).unwrap();
+    assert!(trainer.evaluate(PartName::Test).is_ok());
+    let mut empty = Trainer::new(
+        &trial(
+            json!({"layers": [{"dense": {"units": 2}}]}),
+            json!({}),
+            json!({}),
+        ),
+        regression(),
+        Box::new(LocalGroup),
+    )
+    .unwrap();
+    assert_eq!(
+        empty.evaluate(PartName::Test).unwrap_err().to_string(),
+        "the test part of the data has no samples"
+    );
+}
+
+#[test]
+fn a_snapshot_of_another_trial_is_refused_and_changes_nothing() {
+    let data = classification();
+    let spec = cnn_trial();
+    let mut trainer = Trainer::new(&spec, Arc::clone(&data), Box::new(LocalGroup)).unwrap();
+    let own = trainer.snapshot(Metrics::new()).unwrap();
+    let refused = |trainer: &mut Trainer, snapshot: Snapshot, what: &str| {
+        let message = trainer.restore(snapshot).unwrap_err().to_string();
+        assert!(message.contains(what), "{message}");
+    };
+    let mut other = spec.clone();
+    other.virtual_shards = 8;
+    let other = Trainer::new(&other, Arc::clone(&data), Box::new(LocalGroup)).unwrap();
+    let other = other.snapshot(Metrics::new()).unwrap();
+    refused(&mut trainer, other, "virtual_shards is 8, expected 4");
+    let mut newer = own.clone();
+    newer.state["format"] = json!(2);
+    refused(&mut trainer, newer, "format");
+    let mut torn = own.clone();
+    let name = torn.tensors.pop().unwrap().name;
+    refused(&mut trainer, torn, &name);
+    let mut bent = own.clone();
+    bent.tensors[0].shape[0] += 1;
+    refused(&mut trainer, bent, "model/0.conv2d.kernel");
+    assert_eq!(bits(&trainer.snapshot(Metrics::new()).unwrap()), bits(&own));
+    trainer.restore(own).unwrap();
+}
