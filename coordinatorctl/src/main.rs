@@ -1,1 +1,57 @@
-fn main() {}
+//! `coordinatorctl`: what people drive Trainyard with.
+//!
+//! This file starts the process: arguments, runtime, one verb, one exit code. What a verb does is in
+//! `verbs`; the exit codes and their meaning are in `exit`.
+
+mod cli;
+mod client;
+mod convert;
+mod exit;
+mod live;
+mod local;
+mod output;
+mod print;
+mod session;
+mod specfile;
+mod tables;
+mod text;
+mod verbs;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use trainyard_common::telemetry::{self, LogFormat};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long threads that are still busy may hold up the end of the process.
+const LINGER: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    if let Err(failure) = log_to_stderr(&cli.global.log) {
+        return exit::report(Err(failure));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = exit::Failure::failed(format!("cannot start the runtime: {error}"));
+            return exit::report(Err(failure));
+        }
+    };
+    let outcome = runtime.block_on(verbs::dispatch(cli));
+    runtime.shutdown_timeout(LINGER);
+    exit::report(outcome)
+}
+
+fn log_to_stderr(filter: &str) -> exit::Outcome {
+    let colour = std::io::stderr().is_terminal();
+    telemetry::init_with_writer(filter, LogFormat::Human, colour, live::LogWriter::new)
+        .map_err(|error| exit::Failure::usage(format!("--log: {error}")))
+}

@@ -1,0 +1,193 @@
+//! The command line: verbs and the options that all of them take. Each verb's own arguments stand in
+//! its file under `verbs`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::verbs;
+
+/// Where a coordinator listens unless it was told otherwise.
+pub(crate) const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7070";
+
+/// Train and search on one machine, or drive a Trainyard cluster.
+#[derive(Debug, Parser)]
+#[command(
+    name = "coordinatorctl",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done; 1 the job or a trial failed; 2 bad usage or spec; \
+                  3 coordinator or store unreachable; 4 not found; 124 wait timed out; \
+                  130 interrupted, the job can go on."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// How results are written to standard output
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub(crate) output: Format,
+    /// The coordinator to ask
+    #[arg(
+        long,
+        global = true,
+        env = "TRAINYARD_COORDINATOR",
+        default_value = DEFAULT_COORDINATOR,
+        value_name = "URL"
+    )]
+    pub(crate) coordinator: String,
+    /// Directory in which `run` keeps its jobs (for `run`: by default ./trainyard-data). Other verbs
+    /// look into it instead of asking a coordinator
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// What is logged to standard error: a level, or directives such as warn,trainyard_worker=debug
+    #[arg(
+        long,
+        global = true,
+        env = "TRAINYARD_LOG",
+        default_value = "warn",
+        value_name = "FILTER"
+    )]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs: the shapes in docs/cli.md
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(verbs::run::Args),
+    Submit(verbs::submit::Args),
+    Validate(verbs::validate::Args),
+    Preview(verbs::preview::Args),
+    Schema(verbs::schema::Args),
+    /// Look at the network of a job
+    #[command(subcommand)]
+    Model(ModelVerb),
+    List(verbs::list::Args),
+    Describe(verbs::describe::Args),
+    Watch(verbs::watch::Args),
+    Logs(verbs::logs::Args),
+    Wait(verbs::wait::Args),
+    Best(verbs::best::Args),
+    Cancel(verbs::cancel::Args),
+    /// Look at the trials of a job
+    #[command(subcommand)]
+    Trial(TrialVerb),
+    /// Look at, fetch and check the checkpoints of a job
+    #[command(subcommand)]
+    Checkpoint(CheckpointVerb),
+    /// Look at the workers of a cluster
+    #[command(subcommand)]
+    Worker(WorkerVerb),
+    Completion(verbs::completion::Args),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelVerb {
+    Summary(verbs::model_summary::Args),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrialVerb {
+    List(verbs::trial_list::Args),
+    Describe(verbs::trial_describe::Args),
+    Logs(verbs::trial_logs::Args),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointVerb {
+    List(verbs::checkpoint_list::Args),
+    Download(verbs::checkpoint_download::Args),
+    Verify(verbs::checkpoint_verify::Args),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerVerb {
+    List(verbs::worker_list::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_after_the_verb() {
+        let line = "coordinatorctl list --output json --coordinator http://10.0.0.1:1 --data-dir d";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(cli.global.output, Format::Json);
+        assert_eq!(cli.global.coordinator, "http://10.0.0.1:1");
+        assert_eq!(cli.global.data_dir, Some(PathBuf::from("d")));
+    }
+
+    #[test]
+    fn every_verb_parses() {
+        let lines = [
+            "run job.yaml --set a=1 --set b.c=2 --limit 10 --slots 2 --resume",
+            "run job.yaml --fresh",
+            "submit job.yaml --set a=1 --limit 10",
+            "validate job.yaml",
+            "preview job.yaml -n 3",
+            "schema",
+            "model summary job.yaml --params lr=0.1 --params units=32",
+            "list --workspace w --limit 5",
+            "describe j-1",
+            "watch j-1",
+            "logs -f j-1 --trial 2",
+            "wait j-1 --timeout 90",
+            "best j-1",
+            "cancel j-1",
+            "trial list j-1",
+            "trial describe j-1 3",
+            "trial logs j-1 3 -f",
+            "checkpoint list j-1 --trial 3",
+            "checkpoint download j-1 --to model",
+            "checkpoint verify j-1",
+            "worker list",
+            "completion bash",
+        ];
+        for line in lines {
+            let words = std::iter::once("coordinatorctl").chain(line.split(' '));
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn bad_usage_is_refused() {
+        let lines = [
+            "run",
+            "run job.yaml --resume --fresh",
+            "run job.yaml --slots 0",
+            "preview job.yaml -n 0",
+            "trial describe j-1 first",
+            "wait j-1 --timeout soon",
+            "completion tcsh",
+            "lst",
+        ];
+        for line in lines {
+            let words = std::iter::once("coordinatorctl").chain(line.split(' '));
+            let error = Cli::try_parse_from(words).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The stable JSON shapes of `--output json`, as documented in `docs/cli.md`.
+//!
+//! Fields are only ever added. Times are Unix milliseconds; what is not known yet is `null`. Nothing
+//! here knows of the wire: `convert` fills these types from it.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Metrics by name, in the reporter's order. Not-a-number and infinity are `null`.
+pub(crate) type Metrics = Map<String, Value>;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Job {
+    pub(crate) job_id: String,
+    pub(crate) name: String,
+    pub(crate) workspace: String,
+    pub(crate) priority: i32,
+    /// `pending`, `running`, `evaluating`, `completed`, `failed` or `cancelled`.
+    pub(crate) state: &'static str,
+    pub(crate) submitted_ms: Option<u64>,
+    pub(crate) started_ms: Option<u64>,
+    pub(crate) ended_ms: Option<u64>,
+    pub(crate) trials_pending: u32,
+    pub(crate) trials_running: u32,
+    pub(crate) trials_completed: u32,
+    pub(crate) trials_failed: u32,
+    pub(crate) trials_cancelled: u32,
+    /// Trials that the search will have, where that is known.
+    pub(crate) trials_expected: Option<u32>,
+    /// The metric that decides which trial is best.
+    pub(crate) objective: Option<String>,
+    /// Whether larger is better.
+    pub(crate) maximize: bool,
+    pub(crate) best_trial: Option<u32>,
+    pub(crate) best_value: Option<f64>,
+    pub(crate) test_metrics: Metrics,
+    pub(crate) checkpoint_url: Option<String>,
+    pub(crate) error: Option<String>,
+    /// Why it waits, and other remarks.
+    pub(crate) note: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Trial {
+    pub(crate) job_id: String,
+    pub(crate) trial_id: u32,
+    /// `pending`, `running`, `completed`, `failed` or `cancelled`.
+    pub(crate) state: &'static str,
+    pub(crate) params: Value,
+    pub(crate) epoch: u64,
+    pub(crate) epochs_total: Option<u64>,
+    pub(crate) step: u64,
+    pub(crate) steps_total: Option<u64>,
+    pub(crate) metrics: Metrics,
+    pub(crate) best_value: Option<f64>,
+    pub(crate) best_step: Option<u64>,
+    pub(crate) restarts: u32,
+    pub(crate) created_ms: Option<u64>,
+    pub(crate) started_ms: Option<u64>,
+    pub(crate) ended_ms: Option<u64>,
+    pub(crate) best_checkpoint: Option<CheckpointRef>,
+    pub(crate) latest_checkpoint: Option<CheckpointRef>,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) error: Option<String>,
+    /// What it waits for, and other remarks.
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Attempt {
+    pub(crate) attempt: u32,
+    pub(crate) generation: u64,
+    pub(crate) ranks: Vec<Rank>,
+    /// `null` while it runs; `completed`, `error`, `nan`, `node_lost`, `preempted` or `cancelled`.
+    pub(crate) outcome: Option<&'static str>,
+    pub(crate) from_step: u64,
+    pub(crate) started_ms: Option<u64>,
+    pub(crate) ended_ms: Option<u64>,
+    pub(crate) error: Option<String>,
+    /// Why it was placed where it was, and why it ended.
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Rank {
+    pub(crate) rank: u32,
+    pub(crate) worker_id: String,
+    pub(crate) slots: Vec<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct CheckpointRef {
+    /// Path of the manifest, below the job's `checkpoint_url`.
+    pub(crate) manifest: String,
+    pub(crate) step: u64,
+    pub(crate) epoch: u64,
+    pub(crate) bytes: u64,
+    pub(crate) digest: String,
+    pub(crate) metrics: Metrics,
+}
+
+/// `checkpoint list`: one entry.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Checkpoint {
+    pub(crate) trial_id: u32,
+    pub(crate) best: bool,
+    pub(crate) latest: bool,
+    #[serde(flatten)]
+    pub(crate) checkpoint: CheckpointRef,
+}
+
+/// `checkpoint list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Checkpoints {
+    pub(crate) checkpoint_url: String,
+    pub(crate) checkpoints: Vec<Checkpoint>,
+}
+
+/// `checkpoint download`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Downloaded {
+    pub(crate) job_id: String,
+    pub(crate) trial_id: u32,
+    pub(crate) manifest: String,
+    pub(crate) directory: String,
+    pub(crate) files: Vec<String>,
+    pub(crate) bytes: u64,
+}
+
+/// `checkpoint verify`: one line for each checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Verified {
+    pub(crate) trial_id: u32,
+    pub(crate) manifest: String,
+    pub(crate) step: u64,
+    /// Tensors in it; 0 when it is not whole.
+    pub(crate) tensors: usize,
+    pub(crate) whole: bool,
+    pub(crate) error: Option<String>,
+}
+
+/// `list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Jobs {
+    pub(crate) jobs: Vec<Job>,
+}
+
+/// `describe`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct JobDetail {
+    pub(crate) job: Job,
+    pub(crate) trials: Vec<Trial>,
+    /// The resolved spec.
+    pub(crate) spec: Value,
+}
+
+/// `run` and `wait`: how a job ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct JobResult {
+    pub(crate) job: Job,
+    pub(crate) trials: Vec<Trial>,
+    pub(crate) best: Option<Best>,
+}
+
+/// `best`: the winner so far.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Best {
+    pub(crate) job_id: String,
+    pub(crate) objective: Option<String>,
+    pub(crate) maximize: bool,
+    pub(crate) value: Option<f64>,
+    pub(crate) trial: Trial,
+    pub(crate) test_metrics: Metrics,
+    pub(crate) checkpoint_url: Option<String>,
+    pub(crate) checkpoint: Option<CheckpointRef>,
+}
+
+/// `trial list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Trials {
+    pub(crate) trials: Vec<Trial>,
+}
+
+/// `trial describe`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct TrialDetail {
+    pub(crate) trial: Trial,
+    pub(crate) points: Vec<Point>,
+}
+
+/// One point of a learning curve.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Point {
+    pub(crate) step: u64,
+    pub(crate) epoch: u64,
+    pub(crate) time_ms: u64,
+    pub(crate) metrics: Metrics,
+}
+
+/// `watch`: one line for each change.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Event {
+    Job(Box<Job>),
+    Trial(Box<Trial>),
+}
+
+/// `logs`: one line for each line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LogLine {
+    pub(crate) trial_id: u32,
+    pub(crate) attempt: u32,
+    pub(crate) rank: u32,
+    pub(crate) sequence: u64,
+    pub(crate) time_ms: u64,
+    pub(crate) level: String,
+    pub(crate) text: String,
+}
+
+/// `worker list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Workers {
+    pub(crate) workers: Vec<Worker>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Worker {
+    pub(crate) worker_id: String,
+    pub(crate) host: String,
+    pub(crate) version: String,
+    pub(crate) devices: Vec<String>,
+    pub(crate) slots_used: u32,
+    pub(crate) connected: bool,
+    pub(crate) draining: bool,
+    pub(crate) last_heartbeat_ms: Option<u64>,
+    pub(crate) cpu_kind: String,
+}
+
+/// `submit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Submitted {
+    pub(crate) job_id: String,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// `cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Cancelled {
+    pub(crate) job_id: String,
+    pub(crate) state: &'static str,
+}
+
+/// `validate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Validation {
+    pub(crate) valid: bool,
+    pub(crate) errors: Vec<SpecProblem>,
+    pub(crate) warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct SpecProblem {
+    pub(crate) path: String,
+    pub(crate) message: String,
+}
+
+/// `preview`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Preview {
+    pub(crate) configurations: Vec<Configuration>,
+    /// Trials that the search will have, where that is known.
+    pub(crate) trials_expected: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Configuration {
+    pub(crate) trial_id: u32,
+    pub(crate) params: Value,
+}
+
+/// `model summary`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ModelSummary {
+    pub(crate) params: Value,
+    pub(crate) input_shape: Vec<usize>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) parameters: u64,
+    pub(crate) non_trainable: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Layer {
+    pub(crate) index: usize,
+    pub(crate) name: String,
+    pub(crate) output_shape: Vec<usize>,
+    /// Trainable numbers.
+    pub(crate) parameters: u64,
+    /// Numbers that are learnt but not by gradients (running statistics).
+    pub(crate) non_trainable: u64,
+}
+
+/// `completion`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Completion {
+    pub(crate) shell: String,
+    pub(crate) script: String,
+}

@@ -1,0 +1,55 @@
+//! The two ways to say something: results on standard output, remarks on standard error.
+//!
+//! A reader that has gone away (`| head`) ends the verb quietly and with success.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::exit::{Code, Failure, Outcome};
+
+/// Writes a result and a line end to standard output.
+pub(crate) fn line(text: &str) -> Outcome {
+    let mut out = io::stdout().lock();
+    written(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// Writes one result as JSON over several lines.
+pub(crate) fn json(value: &impl Serialize) -> Outcome {
+    line(&encode(serde_json::to_string_pretty(value))?)
+}
+
+/// Writes one result of a stream: JSON on one line.
+pub(crate) fn json_line(value: &impl Serialize) -> Outcome {
+    line(&encode(serde_json::to_string(value))?)
+}
+
+/// Says something to the person beside the result. A closed standard error is no reason to stop.
+pub(crate) fn remark(text: &str) {
+    let mut err = io::stderr().lock();
+    let _ = writeln!(err, "{text}");
+}
+
+fn encode(encoded: serde_json::Result<String>) -> Outcome<String> {
+    encoded.map_err(|error| Failure::failed(format!("cannot write the result as JSON: {error}")))
+}
+
+fn written(result: io::Result<()>) -> Outcome {
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::quiet(Code::Success),
+        _ => Failure::failed(format!("cannot write to standard output: {error}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_left_is_no_failure() {
+        let left = written(Err(io::Error::from(io::ErrorKind::BrokenPipe)));
+        assert_eq!(left, Err(Failure::quiet(Code::Success)));
+        let full = written(Err(io::Error::from(io::ErrorKind::StorageFull)));
+        assert_eq!(full.map_err(|failure| failure.code), Err(Code::Failed));
+    }
+}

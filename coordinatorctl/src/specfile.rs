@@ -1,0 +1,149 @@
+//! A job spec on disk: read, changed by `--set` and `--limit`, and checked in full.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use trainyard_common::spec::{Document, ParseOptions, SpecErrors};
+
+use crate::exit::{Failure, Outcome};
+use crate::output::SpecProblem;
+use crate::print;
+
+/// The largest spec that is read, in bytes: anything larger is a mistaken path.
+const MAX_SPEC_BYTES: u64 = 1024 * 1024;
+
+/// Arguments of every verb that takes a spec.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SpecArgs {
+    /// The job spec, YAML or JSON; `-` reads standard input
+    #[arg(value_name = "JOB.yaml")]
+    pub(crate) job: PathBuf,
+    /// Replaces a value of the spec, such as `training.epochs=1`; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Uses only the first N samples of each part (training.limit_samples)
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
+/// What came of reading a spec.
+pub(crate) type Parsed = Result<Document, SpecErrors>;
+
+impl SpecArgs {
+    /// The checked spec; its remarks are said on standard error. All errors of a bad one at once.
+    pub(crate) fn load(&self) -> Outcome<Document> {
+        let document = self.parse()?.map_err(|errors| self.refusal(&errors))?;
+        for warning in document.warnings() {
+            print::remark(&format!("warning: {warning}"));
+        }
+        Ok(document)
+    }
+
+    /// Reads the file; what is wrong inside it is the inner error.
+    pub(crate) fn parse(&self) -> Outcome<Parsed> {
+        let text = self.text()?;
+        let folder = self.folder()?;
+        let mut set = self.set.clone();
+        set.extend(self.limit.map(|n| format!("training.limit_samples={n}")));
+        let options = ParseOptions {
+            base_dir: Some(&folder),
+            set: &set,
+        };
+        Ok(Document::parse_with(&text, options))
+    }
+
+    /// Several errors below one another, each as `path: message`.
+    pub(crate) fn refusal(&self, errors: &SpecErrors) -> Failure {
+        let mut message = format!("{} is not a valid job spec", self.job.display());
+        for error in errors.iter() {
+            message.push_str("\n  ");
+            message.push_str(&error.to_string());
+        }
+        Failure::usage(message)
+    }
+
+    fn text(&self) -> Outcome<String> {
+        let unreadable = |error: std::io::Error| {
+            Failure::usage(format!("cannot read {}: {error}", self.job.display()))
+        };
+        let source: Box<dyn Read> = if self.job == Path::new("-") {
+            Box::new(std::io::stdin())
+        } else {
+            Box::new(std::fs::File::open(&self.job).map_err(unreadable)?)
+        };
+        let mut text = String::new();
+        source
+            .take(MAX_SPEC_BYTES + 1)
+            .read_to_string(&mut text)
+            .map_err(unreadable)?;
+        if text.len() as u64 > MAX_SPEC_BYTES {
+            return Err(Failure::usage(format!(
+                "{} is larger than {MAX_SPEC_BYTES} bytes: that is no job spec",
+                self.job.display()
+            )));
+        }
+        Ok(text)
+    }
+
+    /// The folder that the spec's relative paths mean.
+    fn folder(&self) -> Outcome<PathBuf> {
+        let parent = match self.job.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::path::absolute(parent)
+            .map_err(|error| Failure::usage(format!("cannot find {}: {error}", parent.display())))
+    }
+}
+
+pub(crate) fn problems(errors: &SpecErrors) -> Vec<SpecProblem> {
+    errors
+        .iter()
+        .map(|error| SpecProblem {
+            path: error.path.clone(),
+            message: error.message.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Code;
+
+    fn args(job: PathBuf) -> SpecArgs {
+        SpecArgs {
+            job,
+            set: Vec::new(),
+            limit: None,
+        }
+    }
+
+    #[test]
+    fn a_missing_or_huge_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("none.yaml");
+        let failure = args(missing).load().unwrap_err();
+        assert_eq!(failure.code, Code::Usage);
+        assert!(failure.message.contains("none.yaml"), "{failure}");
+        let huge = folder.path().join("huge.yaml");
+        std::fs::write(&huge, vec![b' '; MAX_SPEC_BYTES as usize + 1]).unwrap();
+        let failure = args(huge).load().unwrap_err();
+        assert!(failure.message.contains("larger than"), "{failure}");
+    }
+
+    #[test]
+    fn every_error_is_told_with_its_path() {
+        use trainyard_common::spec::SpecError;
+        let errors = SpecErrors(vec![
+            SpecError::new("training.epoch", "unknown field"),
+            SpecError::new("", "no model"),
+        ]);
+        let failure = args(PathBuf::from("job.yaml")).refusal(&errors);
+        assert_eq!(
+            failure.message,
+            "job.yaml is not a valid job spec\n  training.epoch: unknown field\n  no model"
+        );
+        assert_eq!(problems(&errors)[0].path, "training.epoch");
+    }
+}

@@ -1,0 +1,32 @@
+//! `checkpoint list`.
+
+use crate::cli::{Format, Global};
+use crate::exit::Outcome;
+use crate::output::Checkpoints;
+use crate::{convert, print, session, tables};
+
+/// List a job's checkpoints
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(value_name = "JOB")]
+    job: String,
+    /// Only this trial's
+    #[arg(long, value_name = "N")]
+    trial: Option<u32>,
+}
+
+pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
+    let answer = session::with(global, async |session| {
+        session.client.checkpoints(&args.job, args.trial).await
+    })
+    .await?;
+    let entries = answer.checkpoints.iter().filter_map(convert::checkpoint);
+    let list = Checkpoints {
+        checkpoint_url: answer.checkpoint_url,
+        checkpoints: entries.collect(),
+    };
+    match global.output {
+        Format::Text => print::line(&tables::checkpoints(&list)),
+        Format::Json => print::json(&list),
+    }
+}

@@ -1,0 +1,31 @@
+//! `list`: the jobs of a coordinator or a data directory.
+
+use crate::cli::{Format, Global};
+use crate::exit::Outcome;
+use crate::output::Jobs;
+use crate::{convert, print, session, tables};
+
+/// List jobs, the newest first
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this workspace's
+    #[arg(long, value_name = "NAME")]
+    workspace: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    limit: u32,
+}
+
+pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
+    let workspace = args.workspace.unwrap_or_default();
+    let found = session::with(global, async |session| {
+        session.client.jobs(&workspace, args.limit).await
+    })
+    .await?;
+    let jobs: Vec<_> = found.iter().map(convert::job).collect();
+    match global.output {
+        Format::Text => print::line(&tables::jobs(&jobs)),
+        Format::Json => print::json(&Jobs { jobs }),
+    }
+}

@@ -1,0 +1,121 @@
+//! `model summary`: layers, output shapes and parameter counts of one configuration.
+
+use serde_json::Value;
+use trainyard_common::ids::TrialId;
+use trainyard_common::shapes::{self, summarize};
+use trainyard_common::spec::{Document, JobSpec, Params};
+use trainyard_worker::data;
+
+use crate::cli::{Format, Global};
+use crate::exit::{Failure, Outcome};
+use crate::output::{Layer, ModelSummary};
+use crate::specfile::SpecArgs;
+use crate::verbs::preview;
+use crate::{print, tables, text};
+
+/// Print the layers of a job's network: output shapes and parameter counts
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// A hyperparameter's value; those not named are the search's first. May be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    params: Vec<String>,
+}
+
+pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
+    let document = args.spec.load()?;
+    let params = configuration(&document, &args.params)?;
+    let trial = document
+        .trial(TrialId(0), &params, "")
+        .map_err(|errors| args.spec.refusal(&errors))?;
+    let Some(model) = &trial.job.model else {
+        return Err(Failure::usage(format!(
+            "{} has no `model`: its trials run a program",
+            args.spec.job.display()
+        )));
+    };
+    let shape = sample_shape(&trial.job).await?;
+    let summary = summarize(&shape, &model.layers)
+        .map_err(|error| Failure::usage(format!("model.layers: {error}")))?;
+    let summary = converted(params, &summary);
+    match global.output {
+        Format::Text => print::line(&tables::model(&summary)),
+        Format::Json => print::json(&summary),
+    }
+}
+
+/// The search's first configuration with the given values in place.
+fn configuration(document: &Document, given: &[String]) -> Outcome<Params> {
+    let mut params = preview::first(document)?;
+    let names: Vec<&str> = document
+        .job()
+        .hyperparameters
+        .0
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    for pair in given {
+        let (name, value) = pair.split_once('=').ok_or_else(|| {
+            Failure::usage(format!(
+                "--params {pair}: expected NAME=VALUE, such as lr=0.1"
+            ))
+        })?;
+        if !names.contains(&name) {
+            return Err(unknown_parameter(name, &names));
+        }
+        // Words need no quotes, numbers and true or false are what they look like.
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        params.insert(name.to_owned(), value);
+    }
+    Ok(params)
+}
+
+fn unknown_parameter(name: &str, names: &[&str]) -> Failure {
+    let hint = match text::near(name, names.iter().copied()) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => format!("the spec has: {}", names.join(", ")),
+    };
+    Failure::usage(format!("--params {name}: no such hyperparameter; {hint}"))
+}
+
+/// As the spec says, otherwise as the data says.
+async fn sample_shape(job: &JobSpec) -> Outcome<Vec<usize>> {
+    if let Some(shape) = job.data.as_ref().and_then(|data| data.shape.clone()) {
+        return Ok(shape);
+    }
+    let dataset = data::load(job)
+        .await
+        .map_err(|error| Failure::failed(format!("data.shape is not set, and {error}")))?;
+    Ok(dataset.sample_shape)
+}
+
+fn converted(params: Params, summary: &shapes::ModelSummary) -> ModelSummary {
+    let layers = summary.rows.iter().map(|row| Layer {
+        index: row.index,
+        name: row.name.to_owned(),
+        output_shape: row.output_shape.clone(),
+        parameters: row.parameters as u64,
+        non_trainable: row.non_trainable as u64,
+    });
+    ModelSummary {
+        params: Value::Object(params),
+        input_shape: summary.sample_shape.clone(),
+        layers: layers.collect(),
+        parameters: summary.trainable() as u64,
+        non_trainable: summary.non_trainable() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_parameter_gets_the_near_word() {
+        let near = unknown_parameter("unit", &["units", "lr"]).message;
+        assert!(near.contains("did you mean `units`?"), "{near}");
+        let none = unknown_parameter("momentum", &["units", "lr"]).message;
+        assert!(none.contains("the spec has: units, lr"), "{none}");
+    }
+}

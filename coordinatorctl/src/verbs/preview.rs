@@ -1,0 +1,63 @@
+//! `preview`: the first configurations of a search, without a cluster.
+
+use serde_json::Value;
+use trainyard_common::ids::TrialId;
+use trainyard_common::spec::{Document, Params};
+use trainyard_coordinator::search::{Searcher, Suggestion};
+
+use crate::cli::{Format, Global};
+use crate::exit::{Failure, Outcome};
+use crate::output::{Configuration, Preview};
+use crate::specfile::SpecArgs;
+use crate::{print, tables};
+
+/// Show the first configurations that the search will try
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// So many configurations
+    #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    count: u32,
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+    let document = args.spec.load()?;
+    let preview = preview(&document, args.count)?;
+    match global.output {
+        Format::Text => print::line(&tables::preview(&preview)),
+        Format::Json => print::json(&preview),
+    }
+}
+
+fn searcher(document: &Document) -> Outcome<Searcher> {
+    let job = document.job();
+    Searcher::new(&job.searcher, &job.hyperparameters, job.seed)
+        .map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn preview(document: &Document, count: u32) -> Outcome<Preview> {
+    let mut searcher = searcher(document)?;
+    let trials_expected = searcher.expected_trials();
+    let mut configurations = Vec::new();
+    for trial_id in 0..count {
+        let Suggestion::Params(params) = searcher.suggest(TrialId(trial_id)) else {
+            break;
+        };
+        let params = Value::Object(params);
+        configurations.push(Configuration { trial_id, params });
+    }
+    Ok(Preview {
+        configurations,
+        trials_expected,
+    })
+}
+
+/// What trial 0 will be.
+pub(crate) fn first(document: &Document) -> Outcome<Params> {
+    match searcher(document)?.suggest(TrialId(0)) {
+        Suggestion::Params(params) => Ok(params),
+        Suggestion::Exhausted | Suggestion::Wait => Ok(Params::new()),
+    }
+}

@@ -1,0 +1,40 @@
+//! `validate`: checks a spec without a cluster.
+
+use crate::cli::{Format, Global};
+use crate::exit::{Code, Failure, Outcome};
+use crate::output::Validation;
+use crate::print;
+use crate::specfile::{self, SpecArgs};
+
+/// Check a job spec; every error at once, each with its place in the file
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+    let parsed = args.spec.parse()?;
+    match (global.output, parsed) {
+        (Format::Json, Ok(document)) => print::json(&Validation {
+            valid: true,
+            errors: Vec::new(),
+            warnings: document.warnings().to_vec(),
+        }),
+        (Format::Json, Err(errors)) => {
+            print::json(&Validation {
+                valid: false,
+                errors: specfile::problems(&errors),
+                warnings: Vec::new(),
+            })?;
+            Err(Failure::quiet(Code::Usage))
+        }
+        (Format::Text, Ok(document)) => {
+            for warning in document.warnings() {
+                print::remark(&format!("warning: {warning}"));
+            }
+            print::line(&format!("{} is valid", args.spec.job.display()))
+        }
+        (Format::Text, Err(errors)) => Err(args.spec.refusal(&errors)),
+    }
+}
