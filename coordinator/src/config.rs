@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::config::{ConfigError, DEFAULT_ADDRESS};
+use trainyard_common::store_url;
 use trainyard_common::telemetry::{self, LogFormat};
 
 /// Shortest and longest interval between heartbeats that is accepted, milliseconds.
@@ -35,6 +36,8 @@ pub struct CoordinatorConfig {
     pub lease_ms: u32,
     /// How long open calls may take to end at shutdown before they are cut, milliseconds.
     pub drain_ms: u32,
+    /// Store of checkpoints of jobs that name none. Unset: `checkpoints` below the data directory.
+    pub checkpoint_url: Option<String>,
     /// All workers live in this process: `memory://` checkpoint stores are acceptable.
     pub single_process: bool,
     /// What is logged: a level or `tracing` directives.
@@ -52,6 +55,7 @@ impl Default for CoordinatorConfig {
             heartbeat_ms: 1_000,
             lease_ms: 10_000,
             drain_ms: 5_000,
+            checkpoint_url: None,
             single_process: false,
             log: telemetry::DEFAULT_FILTER.to_owned(),
             log_format: LogFormat::Human,
@@ -60,6 +64,28 @@ impl Default for CoordinatorConfig {
 }
 
 impl CoordinatorConfig {
+    /// Where jobs that name no store keep their checkpoints.
+    pub fn default_checkpoint_url(&self) -> Result<String, ConfigError> {
+        if let Some(url) = &self.checkpoint_url {
+            return Ok(url.clone());
+        }
+        let Some(directory) = &self.data_dir else {
+            return Ok("memory://trainyard/checkpoints".to_owned());
+        };
+        let refused = |reason: String| {
+            ConfigError::invalid(
+                "data_dir",
+                directory.display(),
+                format!("a path ({reason})"),
+            )
+        };
+        let path = std::path::absolute(directory.join("checkpoints"))
+            .map_err(|error| refused(error.to_string()))?;
+        let url = url::Url::from_file_path(&path)
+            .map_err(|()| refused("it has no file URL".to_owned()))?;
+        Ok(url.to_string())
+    }
+
     /// Checks what types cannot: ranges and how fields fit together.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self
@@ -94,6 +120,10 @@ impl CoordinatorConfig {
                     self.heartbeat_ms
                 ),
             ));
+        }
+        if let Some(url) = &self.checkpoint_url {
+            store_url::open(url)
+                .map_err(|error| ConfigError::invalid("checkpoint_url", url, error.to_string()))?;
         }
         telemetry::check_filter(&self.log).map_err(|error| {
             ConfigError::invalid("log", format!("`{}`", self.log), error.to_string())

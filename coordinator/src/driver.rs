@@ -1,1 +1,375 @@
-//! Reserved.
+//! The only loop: events in, the machine's decisions persisted, then effects and answers out.
+//!
+//! Owns the order "apply, commit, then act": nothing is answered, acknowledged or sent before what
+//! it rests on is durable. Decides nothing itself, and knows neither gRPC nor a store's kind.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use trainyard_common::ids::{Term, WorkerId};
+
+use crate::cluster::Machine;
+use crate::cluster::types::{Effect, Event, Rejection, Reply, SessionId, Step};
+use crate::store::{AnyStore, Store, StoreError};
+
+pub(crate) mod clock;
+mod handle;
+mod hub;
+mod outbox;
+mod probe;
+pub(crate) mod series;
+mod writes;
+
+use clock::Clock;
+pub(crate) use handle::DriverHandle;
+use hub::Hub;
+pub(crate) use hub::Watcher;
+use outbox::Outbox;
+pub(crate) use outbox::{OutboxReader, Outgoing, SessionEnd};
+use probe::{Probe, Prober};
+use writes::Writes;
+
+/// Inputs that wait for the loop; who sends more waits, too.
+const QUEUE: usize = 1024;
+
+/// Inputs that share one transaction: many, since each transaction costs a sync of the disk.
+const MAX_BATCH: usize = 256;
+
+/// The loop comes round for the machine's deadlines at most this often.
+const MIN_TICK: Duration = Duration::from_millis(1);
+
+/// Why the loop had to stop. Memory is ahead of the store then, so only a restart helps.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    #[error("what was decided could not be stored, so the coordinator stops: {0}")]
+    Store(#[from] StoreError),
+    #[error("what was decided has no stored form: {0}")]
+    Encode(String),
+}
+
+/// Why a call into the loop, or a session, did not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the coordinator is stopping; ask again when it is back")]
+    Stopped,
+    #[error("too many open calls: at most {most} may watch at one time")]
+    TooMany { most: usize },
+    #[error("the session was replaced: {0}")]
+    Replaced(String),
+    #[error("the worker does not read its messages: {waiting} were waiting")]
+    TooSlow { waiting: usize },
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// One thing for the loop.
+pub(crate) enum Input {
+    /// News; of a session, or of the driver itself.
+    Tell {
+        session: Option<SessionId>,
+        event: Event,
+    },
+    /// A request that is answered.
+    Ask {
+        event: Event,
+        reply: oneshot::Sender<Result<Option<Reply>, Rejection>>,
+    },
+    /// A worker that registers.
+    Join {
+        event: Event,
+        session: SessionId,
+        outbox: Outbox,
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
+    /// A worker's answer to a probe.
+    Probed {
+        worker: WorkerId,
+        path: String,
+        error: String,
+    },
+    /// A look at the machine.
+    Read(Box<dyn FnOnce(&Machine) + Send>),
+}
+
+impl Input {
+    fn own(event: Event) -> Self {
+        Self::Tell {
+            session: None,
+            event,
+        }
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tell { .. } => "Tell",
+            Self::Ask { .. } => "Ask",
+            Self::Join { .. } => "Join",
+            Self::Probed { .. } => "Probed",
+            Self::Read(_) => "Read",
+        })
+    }
+}
+
+/// What waits for the commit.
+enum After {
+    Effects(Vec<Effect>),
+    Logged(Vec<(trainyard_common::ids::JobId, trainyard_common::ids::TrialId)>),
+    Answer(
+        oneshot::Sender<Result<Option<Reply>, Rejection>>,
+        Result<Option<Reply>, Rejection>,
+    ),
+    Open(SessionId, Outbox),
+    Joined(
+        oneshot::Sender<Result<(), Rejection>>,
+        Result<(), Rejection>,
+    ),
+    End(SessionId, CallError),
+    Forget(SessionId),
+    Read(Box<dyn FnOnce(&Machine) + Send>),
+}
+
+/// The loop's state.
+pub(crate) struct Driver {
+    machine: Machine,
+    store: AnyStore,
+    term: Term,
+    clock: Clock,
+    inputs: mpsc::Receiver<Input>,
+    /// For tasks that report back; weak, so that they don't keep the loop alive.
+    reports: mpsc::WeakSender<Input>,
+    sessions: HashMap<SessionId, Outbox>,
+    hub: Arc<Hub>,
+    prober: Prober,
+}
+
+impl Driver {
+    /// A loop around a restored machine, and the handle that speaks to it. `closing` ends open calls;
+    /// `tasks` joins what the loop starts beside itself.
+    pub(crate) fn new(
+        machine: Machine,
+        store: AnyStore,
+        clock: Clock,
+        closing: CancellationToken,
+        tasks: TaskTracker,
+    ) -> (Self, DriverHandle) {
+        let (sender, inputs) = mpsc::channel(QUEUE);
+        let hub = Arc::new(Hub::default());
+        let term = machine.term();
+        let driver = Self {
+            machine,
+            store: store.clone(),
+            term,
+            clock,
+            inputs,
+            reports: sender.downgrade(),
+            sessions: HashMap::new(),
+            hub: Arc::clone(&hub),
+            prober: Prober::new(tasks),
+        };
+        let handle = DriverHandle {
+            inputs: sender,
+            hub,
+            store,
+            term,
+            sessions: Arc::new(AtomicU64::new(1)),
+            closing,
+        };
+        (driver, handle)
+    }
+
+    /// Runs until `stop`, then takes in what is queued and ends; or until a commit fails.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while self.wait(&mut batch, &stop).await {
+            self.turn(&mut batch).await?;
+        }
+        for outbox in self.sessions.values() {
+            outbox.end(CallError::Stopped);
+        }
+        Ok(())
+    }
+
+    /// Waits for inputs or for the machine's deadline. False: there will be nothing more.
+    async fn wait(&mut self, batch: &mut Vec<Input>, stop: &CancellationToken) -> bool {
+        let deadline = self.machine.next_deadline();
+        let wake = deadline.map_or_else(tokio::time::Instant::now, |at| {
+            self.clock
+                .instant(at)
+                .max(tokio::time::Instant::now() + MIN_TICK)
+        });
+        tokio::select! {
+            biased;
+            () = stop.cancelled(), if !self.inputs.is_closed() => {
+                self.inputs.close();
+                true
+            }
+            taken = self.inputs.recv_many(batch, MAX_BATCH) => taken > 0,
+            () = tokio::time::sleep_until(wake), if deadline.is_some() => true,
+        }
+    }
+
+    /// Applies a batch, commits it whole, and only then acts on it.
+    async fn turn(&mut self, batch: &mut Vec<Input>) -> Result<(), DriverError> {
+        let now = self.clock.now_ms();
+        let mut writes = Writes::default();
+        let mut after = Vec::with_capacity(batch.len() + 1);
+        if self.machine.next_deadline().is_some_and(|at| at <= now) {
+            self.tell(now, None, Event::Tick, &mut writes, &mut after);
+        }
+        for input in batch.drain(..) {
+            self.take(now, input, &mut writes, &mut after);
+        }
+        let written = writes.into_batch()?;
+        if !written.is_empty() {
+            self.store.commit(self.term, written).await?;
+        }
+        for action in after {
+            self.act(action);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, now: u64, input: Input, writes: &mut Writes, after: &mut Vec<After>) {
+        match input {
+            Input::Tell { session, event } => self.tell(now, session, event, writes, after),
+            Input::Ask { event, reply } => {
+                let answer = self
+                    .machine
+                    .apply(now, event)
+                    .map(|step| gather(step, writes, after));
+                after.push(After::Answer(reply, answer));
+            }
+            Input::Join {
+                event,
+                session,
+                outbox,
+                reply,
+            } => {
+                let answer = self.machine.apply(now, event).map(|step| {
+                    after.push(After::Open(session, outbox));
+                    gather(step, writes, after);
+                });
+                after.push(After::Joined(reply, answer));
+            }
+            Input::Probed {
+                worker,
+                path,
+                error,
+            } => self.prober.answered(worker, path, error),
+            Input::Read(look) => after.push(After::Read(look)),
+        }
+    }
+
+    fn tell(
+        &mut self,
+        now: u64,
+        session: Option<SessionId>,
+        event: Event,
+        writes: &mut Writes,
+        after: &mut Vec<After>,
+    ) {
+        if let Event::WorkerLost { session } = &event {
+            after.push(After::Forget(*session));
+        }
+        match (self.machine.apply(now, event), session) {
+            (Ok(step), _) => {
+                gather(step, writes, after);
+            }
+            (Err(rejection), Some(session)) => {
+                after.push(After::End(session, rejection.into()));
+            }
+            (Err(rejection), None) => tracing::error!(%rejection, "the machine refused its driver"),
+        }
+    }
+
+    fn act(&mut self, action: After) {
+        // Whoever waits for an answer may have gone away: that is no error.
+        match action {
+            After::Effects(effects) => effects.into_iter().for_each(|effect| self.perform(effect)),
+            After::Logged(trials) => {
+                for (job, trial) in trials {
+                    self.hub.logged(&job, trial);
+                }
+            }
+            After::Answer(reply, answer) => drop(reply.send(answer)),
+            After::Open(session, outbox) => drop(self.sessions.insert(session, outbox)),
+            After::Joined(reply, answer) => drop(reply.send(answer)),
+            After::End(session, reason) => self.end(session, reason),
+            After::Forget(session) => drop(self.sessions.remove(&session)),
+            After::Read(look) => look(&self.machine),
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send {
+                worker,
+                session,
+                message,
+            } => {
+                let Some(outbox) = self.sessions.get(&session) else {
+                    return;
+                };
+                if !outbox.send(Outgoing::Machine(message)) {
+                    tracing::warn!(worker_id = %worker, "the worker's session has ended");
+                    self.sessions.remove(&session);
+                }
+            }
+            Effect::Close { session, reason } => self.end(session, CallError::Replaced(reason)),
+            Effect::Probe {
+                worker,
+                session,
+                url,
+                path,
+                content,
+                reply_path,
+            } => {
+                let probe = Probe {
+                    worker,
+                    url,
+                    path,
+                    content,
+                    reply_path,
+                };
+                let outbox = self.sessions.get(&session).cloned();
+                self.prober.start(probe, outbox, self.reports.clone());
+            }
+            Effect::Changed { job, trials } => self.hub.changed(&job, &trials),
+        }
+    }
+
+    fn end(&mut self, session: SessionId, reason: CallError) {
+        if let Some(outbox) = self.sessions.remove(&session) {
+            outbox.end(reason);
+        }
+    }
+}
+
+/// Puts a step's writes before the commit and the rest behind it; hands back its reply.
+fn gather(mut step: Step, writes: &mut Writes, after: &mut Vec<After>) -> Option<Reply> {
+    let logged: Vec<_> = step
+        .logs
+        .iter()
+        .map(|log| (log.job.clone(), log.trial))
+        .collect();
+    writes.take(&mut step);
+    if !logged.is_empty() {
+        after.push(After::Logged(logged));
+    }
+    if !step.effects.is_empty() {
+        after.push(After::Effects(step.effects));
+    }
+    step.reply
+}

@@ -5,8 +5,8 @@
 
 pub mod cluster;
 pub mod config;
-pub mod driver;
-pub mod grpc;
+mod driver;
+mod grpc;
 pub mod placement;
 pub mod schedule;
 pub mod search;
@@ -14,4 +14,5 @@ mod server;
 pub mod store;
 
 pub use config::CoordinatorConfig;
-pub use server::{CoordinatorError, run};
+pub use driver::DriverError;
+pub use server::{CoordinatorError, run, run_with};

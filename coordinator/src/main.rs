@@ -1,1 +1,167 @@
-fn main() {}
+//! `coordinator`: reads its configuration, binds its port, and runs until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use trainyard_common::config;
+use trainyard_common::telemetry::{self, LogFormat};
+use trainyard_coordinator::{CoordinatorConfig, run_with};
+
+/// Directory of the embedded database where nothing else is said.
+const DEFAULT_DATA_DIR: &str = "./trainyard-data";
+
+/// Exit code of a process that was told to stop twice, as a shell reports an interrupt.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Accepts jobs, searches, and places trials on workers.
+///
+/// Settings come from the file given with --config, then from the environment, then from flags.
+#[derive(Debug, Parser, Serialize)]
+#[command(name = "coordinator", version)]
+struct Arguments {
+    /// YAML file with any of the settings below (`listen`, `data_dir`, ...).
+    #[arg(long, env = "TRAINYARD_CONFIG", value_name = "PATH")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+
+    /// Address to serve gRPC on; port 0 takes a free one. [default: 127.0.0.1:7711]
+    #[arg(long, env = "TRAINYARD_LISTEN", value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<String>,
+
+    /// Directory of the database and, by default, of checkpoints. [default: ./trainyard-data]
+    #[arg(long, env = "TRAINYARD_DATA_DIR", value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+
+    /// Checkpoint store of jobs that name none. [default: `checkpoints` below the data directory]
+    #[arg(long, env = "TRAINYARD_CHECKPOINT_URL", value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint_url: Option<String>,
+
+    /// File that receives the address that is listened on, once calls are answered.
+    #[arg(long, env = "TRAINYARD_PORT_FILE", value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_file: Option<PathBuf>,
+
+    /// Workers are asked for a heartbeat this often. [default: 1000]
+    #[arg(long, env = "TRAINYARD_HEARTBEAT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heartbeat_ms: Option<u32>,
+
+    /// Without a heartbeat for this long a worker counts as lost. [default: 10000]
+    #[arg(long, env = "TRAINYARD_LEASE_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_ms: Option<u32>,
+
+    /// How long open calls may take to end at shutdown. [default: 5000]
+    #[arg(long, env = "TRAINYARD_DRAIN_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_ms: Option<u32>,
+
+    /// What is logged: a level, or `tracing` directives. [default: info]
+    #[arg(long, env = "TRAINYARD_LOG", value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+
+    /// How it is logged: human or json. [default: human]
+    #[arg(long, env = "TRAINYARD_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn start(arguments: &Arguments) -> Result<()> {
+    let config = configuration(arguments)?;
+    telemetry::init(&config.log, config.log_format)?;
+    let shutdown = CancellationToken::new();
+    watch_signals(shutdown.clone())?;
+    let listener = bind(&config.listen).await?;
+    let port_file = config.port_file.clone();
+    let mut told = Ok(());
+    let unready = shutdown.clone();
+    let running = run_with(config, listener, shutdown, |address| {
+        eprintln!("listening on {address}");
+        if let Some(path) = port_file {
+            told = write_port_file(&path, address);
+            if told.is_err() {
+                // Whoever waits for the file would wait for ever.
+                unready.cancel();
+            }
+        }
+    });
+    Box::pin(running).await?;
+    told
+}
+
+fn configuration(arguments: &Arguments) -> Result<CoordinatorConfig> {
+    let mut config: CoordinatorConfig = config::layered(arguments.config.as_deref(), arguments)?;
+    if config.single_process {
+        bail!(
+            "single_process: true is not accepted here; expected false: workers are other processes"
+        );
+    }
+    config
+        .data_dir
+        .get_or_insert_with(|| PathBuf::from(DEFAULT_DATA_DIR));
+    config.validate()?;
+    Ok(config)
+}
+
+async fn bind(listen: &str) -> Result<TcpListener> {
+    TcpListener::bind(listen)
+        .await
+        .with_context(|| match listen.rsplit_once(':') {
+            Some((_, port)) if port != "0" => {
+                format!("cannot listen on {listen} (is another coordinator running there?)")
+            }
+            _ => format!("cannot listen on {listen}"),
+        })
+}
+
+/// Writes the address and a line end; readers see nothing or the whole.
+fn write_port_file(path: &Path, address: SocketAddr) -> Result<()> {
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, format!("{address}\n"))
+        .and_then(|()| std::fs::rename(&partial, path))
+        .with_context(|| format!("cannot write the address to {}", path.display()))
+}
+
+/// The first SIGTERM or SIGINT asks for a clean end, the second ends at once.
+fn watch_signals(shutdown: CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        for last in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if last {
+                // What was acknowledged is in the store: nothing is lost by leaving now.
+                std::process::exit(EXIT_INTERRUPTED);
+            }
+            eprintln!("stopping; once more to stop at once");
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}

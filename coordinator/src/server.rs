@@ -2,12 +2,22 @@
 //!
 //! Owns the order of these steps and the tasks; decides nothing about jobs.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use trainyard_common::config::ConfigError;
 use trainyard_common::ids::Term;
 
+use crate::cluster::types::{MachineConfig, Record, RecordError};
+use crate::cluster::{Machine, RestoreError};
 use crate::config::CoordinatorConfig;
+use crate::driver::clock::Clock;
+use crate::driver::{Driver, DriverError};
+use crate::grpc;
 use crate::store::{AnyStore, MemoryStore, RedbStore, Store, StoreError};
 
 /// Why a coordinator could not start, or had to stop.
@@ -17,14 +27,13 @@ pub enum CoordinatorError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("what the store holds cannot be restored: {0}")]
-    Restore(String),
-    #[error("cannot write the address to {path}: {reason}")]
-    PortFile {
-        path: std::path::PathBuf,
-        reason: String,
-    },
-    #[error("the server stopped: {0}")]
+    #[error("what the store holds cannot be taken up: {0}")]
+    Record(#[from] RecordError),
+    #[error("what the store holds cannot be taken up: {0}")]
+    Restore(#[from] RestoreError),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error("cannot serve: {0}")]
     Serve(String),
     #[error("task `{task}` ended abnormally: {reason}")]
     Task { task: &'static str, reason: String },
@@ -37,12 +46,143 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), CoordinatorError> {
+    run_with(config, listener, shutdown, |_| {}).await
+}
+
+/// As [`run`]; calls `on_ready` with the address once the store is open, the state is restored and
+/// calls are answered.
+pub async fn run_with(
+    config: CoordinatorConfig,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    on_ready: impl FnOnce(SocketAddr),
+) -> Result<(), CoordinatorError> {
     config.validate()?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| CoordinatorError::Serve(error.to_string()))?;
     let store = open_store(&config).await?;
-    let _term: Term = store.acquire_term().await?;
-    drop(listener);
-    shutdown.cancelled().await;
-    Ok(())
+    let term = store.acquire_term().await?;
+    let clock = Clock::start();
+    let machine = restore(&config, &store, term, clock).await?;
+    tracing::info!(%address, %term, jobs = machine.jobs().len(), "coordinator starts");
+    let running = Running::start(machine, store, clock, listener);
+    on_ready(address);
+    let drain = Duration::from_millis(u64::from(config.drain_ms));
+    running.until(shutdown, drain).await
+}
+
+/// The tasks of a coordinator and what ends them.
+struct Running {
+    driver: Task<DriverError>,
+    server: Task<tonic::transport::Error>,
+    /// Ends open calls; then the server ends.
+    closing: CancellationToken,
+    /// Ends the loop.
+    stop: CancellationToken,
+    /// Sessions and probes.
+    tasks: TaskTracker,
+}
+
+/// A spawned task under its name.
+struct Task<E> {
+    name: &'static str,
+    handle: JoinHandle<Result<(), E>>,
+}
+
+impl<E> Task<E>
+where
+    CoordinatorError: From<E>,
+{
+    async fn join(&mut self) -> Result<(), CoordinatorError> {
+        let ended: Result<Result<(), E>, JoinError> = (&mut self.handle).await;
+        ended
+            .map_err(|error| CoordinatorError::Task {
+                task: self.name,
+                reason: error.to_string(),
+            })?
+            .map_err(CoordinatorError::from)
+    }
+}
+
+impl From<tonic::transport::Error> for CoordinatorError {
+    fn from(error: tonic::transport::Error) -> Self {
+        Self::Serve(error.to_string())
+    }
+}
+
+impl Running {
+    fn start(machine: Machine, store: AnyStore, clock: Clock, listener: TcpListener) -> Self {
+        let closing = CancellationToken::new();
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let (driver, handle) = Driver::new(machine, store, clock, closing.clone(), tasks.clone());
+        let server = grpc::serve(handle, listener, closing.clone(), tasks.clone());
+        Self {
+            driver: Task {
+                name: "driver",
+                handle: tokio::spawn(driver.run(stop.clone())),
+            },
+            server: Task {
+                name: "grpc",
+                handle: tokio::spawn(server),
+            },
+            closing,
+            stop,
+            tasks,
+        }
+    }
+
+    /// Waits for `shutdown` or for a task that fails, then ends everything within `drain` for each
+    /// part. The first failure is the result.
+    async fn until(
+        mut self,
+        shutdown: CancellationToken,
+        drain: Duration,
+    ) -> Result<(), CoordinatorError> {
+        let (mut driver_ended, mut server_ended) = (false, false);
+        let mut result = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            ended = self.driver.join() => { driver_ended = true; ended }
+            ended = self.server.join() => { server_ended = true; ended }
+        };
+        tracing::info!("coordinator stops");
+        self.closing.cancel();
+        if !server_ended {
+            result = result.and(within(&mut self.server, drain).await);
+        }
+        self.stop.cancel();
+        if !driver_ended {
+            // Not cut: it is writing what was decided, and that ends by itself.
+            result = result.and(self.driver.join().await);
+        }
+        self.tasks.close();
+        if tokio::time::timeout(drain, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some sessions or probes did not end in time");
+        }
+        result
+    }
+}
+
+/// Waits for a task to end; cuts it off after `limit`. Open calls that are cut are no failure.
+async fn within<E>(task: &mut Task<E>, limit: Duration) -> Result<(), CoordinatorError>
+where
+    CoordinatorError: From<E>,
+{
+    match tokio::time::timeout(limit, task.join()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            tracing::warn!(
+                task = task.name,
+                "open calls did not end in time and are cut"
+            );
+            task.handle.abort();
+            Ok(())
+        }
+    }
 }
 
 async fn open_store(config: &CoordinatorConfig) -> Result<AnyStore, StoreError> {
@@ -50,4 +190,38 @@ async fn open_store(config: &CoordinatorConfig) -> Result<AnyStore, StoreError> 
         Some(directory) => Ok(AnyStore::Redb(RedbStore::open(directory).await?)),
         None => Ok(AnyStore::Memory(MemoryStore::new())),
     }
+}
+
+async fn restore(
+    config: &CoordinatorConfig,
+    store: &AnyStore,
+    term: Term,
+    clock: Clock,
+) -> Result<Machine, CoordinatorError> {
+    let mut records = Vec::new();
+    for (key, value) in store.load().await? {
+        records.push(Record::decode(&key, &value)?);
+    }
+    let machine_config = MachineConfig {
+        lease_ms: u64::from(config.lease_ms),
+        heartbeat_ms: u64::from(config.heartbeat_ms),
+        single_process: config.single_process,
+        default_checkpoint_url: config.default_checkpoint_url()?,
+        token_secret: secret(),
+        ..MachineConfig::default()
+    };
+    Ok(Machine::restore(
+        term,
+        machine_config,
+        clock.now_ms(),
+        records,
+    )?)
+}
+
+/// 32 bytes of which 244 bits come from the system's random source.
+fn secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    secret[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    secret[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    secret
 }

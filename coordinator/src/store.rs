@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use trainyard_common::ids::{JobId, Term, TrialId};
 
+#[cfg(test)]
+mod conformance;
 mod memory;
 mod redb;
 

@@ -1,0 +1,141 @@
+//! How the shells speak to the loop: questions with answers, and news without.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use trainyard_common::ids::{JobId, Term, WorkerId};
+
+use super::hub::{Hub, MAX_WATCHERS, Watcher};
+use super::outbox::{OutboxReader, outbox};
+use super::{CallError, Input};
+use crate::cluster::Machine;
+use crate::cluster::types::{Event, RankRef, Reply, SessionId, WorkerInfo};
+use crate::store::{AnyStore, Item, Series, Store};
+
+/// Speaks to the loop. Clones speak to the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct DriverHandle {
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) store: AnyStore,
+    pub(super) term: Term,
+    pub(super) sessions: Arc<AtomicU64>,
+    /// Cancelled when open calls must end.
+    pub(super) closing: CancellationToken,
+}
+
+impl DriverHandle {
+    pub(crate) fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Cancelled when the coordinator stops and open calls must end.
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// Applies a `Submit` or a `Cancel`. When this answers, what it led to is durable.
+    pub(crate) async fn ask(&self, event: Event) -> Result<Reply, CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Ask { event, reply }).await?;
+        answer
+            .await
+            .map_err(|_| CallError::Stopped)?
+            .map_err(CallError::Rejected)?
+            .ok_or(CallError::Stopped)
+    }
+
+    /// Opens a session for a worker that has registered.
+    pub(crate) async fn join(
+        &self,
+        info: WorkerInfo,
+        running: Vec<RankRef>,
+        term: Term,
+    ) -> Result<(SessionId, OutboxReader), CallError> {
+        let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
+        let (outbox, reader) = outbox();
+        let (reply, answer) = oneshot::channel();
+        let event = Event::WorkerJoined {
+            info,
+            session,
+            running,
+            term,
+        };
+        self.send(Input::Join {
+            event,
+            session,
+            outbox,
+            reply,
+        })
+        .await?;
+        answer
+            .await
+            .map_err(|_| CallError::Stopped)?
+            .map_err(CallError::Rejected)?;
+        Ok((session, reader))
+    }
+
+    /// News of a session. Waits while the loop is behind, which holds the worker back too.
+    pub(crate) async fn tell(&self, session: SessionId, event: Event) -> Result<(), CallError> {
+        self.send(Input::Tell {
+            session: Some(session),
+            event,
+        })
+        .await
+    }
+
+    /// A worker's answer to a probe of a store; `error` is empty where it could read and write.
+    pub(crate) async fn probed(
+        &self,
+        worker: WorkerId,
+        path: String,
+        error: String,
+    ) -> Result<(), CallError> {
+        self.send(Input::Probed {
+            worker,
+            path,
+            error,
+        })
+        .await
+    }
+
+    /// Looks at the machine's committed state.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Machine) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let look = Box::new(move |machine: &Machine| {
+            // The asker may have gone away meanwhile.
+            let _ = reply.send(look(machine));
+        });
+        self.send(Input::Read(look)).await?;
+        answer.await.map_err(|_| CallError::Stopped)
+    }
+
+    /// From now on sees every change of a job. Subscribe before reading the state, so that no change
+    /// falls between.
+    pub(crate) fn watch(&self, job: &JobId) -> Result<Watcher, CallError> {
+        self.hub
+            .subscribe(job)
+            .ok_or(CallError::TooMany { most: MAX_WATCHERS })
+    }
+
+    pub(crate) async fn scan(
+        &self,
+        series: &Series,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Item>, CallError> {
+        Ok(self.store.scan(series, after, limit).await?)
+    }
+
+    async fn send(&self, input: Input) -> Result<(), CallError> {
+        self.inputs
+            .send(input)
+            .await
+            .map_err(|_| CallError::Stopped)
+    }
+}

@@ -1,0 +1,210 @@
+//! One suite that every backend passes: what [`Store`] promises, in tests that know no backend.
+
+use trainyard_common::ids::{JobId, Term, TrialId};
+
+use super::memory::MemoryStore;
+use super::redb::RedbStore;
+use super::{Append, Batch, Change, Series, SeriesKind, Store, StoreError};
+
+fn put(key: &str, value: &str) -> Change {
+    Change::Put {
+        key: key.to_owned(),
+        value: value.as_bytes().to_vec(),
+    }
+}
+
+fn delete(key: &str) -> Change {
+    Change::Delete {
+        key: key.to_owned(),
+    }
+}
+
+fn changes(changes: Vec<Change>) -> Batch {
+    Batch {
+        changes,
+        appends: Vec::new(),
+    }
+}
+
+fn series(kind: SeriesKind, job: &str, trial: u32) -> Series {
+    Series {
+        kind,
+        job: JobId::from(job),
+        trial: TrialId(trial),
+    }
+}
+
+fn append(series: &Series, values: impl IntoIterator<Item = u64>) -> Batch {
+    let values = values.into_iter().map(|v| v.to_le_bytes().to_vec());
+    Batch {
+        changes: Vec::new(),
+        appends: vec![Append {
+            series: series.clone(),
+            values: values.collect(),
+        }],
+    }
+}
+
+async fn records(store: &impl Store) -> Vec<(String, String)> {
+    let all = store.load().await.unwrap();
+    all.into_iter()
+        .map(|(key, value)| (key, String::from_utf8(value).unwrap()))
+        .collect()
+}
+
+/// (sequence, value) of a scan.
+async fn scan(store: &impl Store, series: &Series, after: u64, limit: usize) -> Vec<(u64, u64)> {
+    let items = store.scan(series, after, limit).await.unwrap();
+    items
+        .into_iter()
+        .map(|item| {
+            let value = item.value.try_into().unwrap();
+            (item.sequence, u64::from_le_bytes(value))
+        })
+        .collect()
+}
+
+fn pair(key: &str, value: &str) -> (String, String) {
+    (key.to_owned(), value.to_owned())
+}
+
+/// Terms grow, and only the newest may write; a refused batch leaves nothing behind.
+async fn terms(store: impl Store) {
+    assert!(store.load().await.unwrap().is_empty());
+    let first = store.acquire_term().await.unwrap();
+    store
+        .commit(first, changes(vec![put("a", "1")]))
+        .await
+        .unwrap();
+    let second = store.acquire_term().await.unwrap();
+    assert!(second > first);
+    let logs = series(SeriesKind::Logs, "j-1", 0);
+    let mut late = append(&logs, [1]);
+    late.changes.push(put("a", "2"));
+    let refused = store.commit(first, late).await;
+    let Err(StoreError::Deposed { held, newest }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((held, newest), (first, second));
+    assert_eq!(records(&store).await, [pair("a", "1")]);
+    assert!(scan(&store, &logs, 0, 10).await.is_empty());
+    store
+        .commit(second, changes(vec![put("a", "3")]))
+        .await
+        .unwrap();
+    assert_eq!(records(&store).await, [pair("a", "3")]);
+    let future = store.commit(Term(second.0 + 1), Batch::default()).await;
+    assert!(matches!(future, Err(StoreError::Deposed { .. })));
+}
+
+/// Records are put, replaced and deleted in the batch's order, and told in the order of keys.
+async fn changes_apply_in_order(store: impl Store) {
+    let term = store.acquire_term().await.unwrap();
+    let batch = changes(vec![
+        put("trial/b", "1"),
+        put("job/a", "1"),
+        put("trial/a", "1"),
+        put("trial/b", "2"),
+        delete("trial/a"),
+        delete("never"),
+    ]);
+    store.commit(term, batch).await.unwrap();
+    let expected = [pair("job/a", "1"), pair("trial/b", "2")];
+    assert_eq!(records(&store).await, expected);
+    let batch = changes(vec![delete("trial/b"), put("trial/b", "")]);
+    store.commit(term, batch).await.unwrap();
+    store.commit(term, Batch::default()).await.unwrap();
+    assert_eq!(
+        records(&store).await,
+        [pair("job/a", "1"), pair("trial/b", "")]
+    );
+}
+
+/// Items are numbered from 1 within each series; a scan starts after a number and ends at a limit.
+async fn series_are_numbered(store: impl Store) {
+    let term = store.acquire_term().await.unwrap();
+    let logs = series(SeriesKind::Logs, "j-1", 1);
+    // Names that a careless prefix would mix up.
+    let others = [
+        series(SeriesKind::Points, "j-1", 1),
+        series(SeriesKind::Logs, "j-1", 11),
+        series(SeriesKind::Logs, "j-11", 1),
+        series(SeriesKind::Logs, "j", 1),
+    ];
+    store
+        .commit(term, append(&logs, [10, 20, 30]))
+        .await
+        .unwrap();
+    for (number, other) in (100..).zip(&others) {
+        store.commit(term, append(other, [number])).await.unwrap();
+    }
+    let mut twice = append(&logs, [40]);
+    twice.appends.extend(append(&logs, [50]).appends);
+    store.commit(term, twice).await.unwrap();
+    let all = [(1, 10), (2, 20), (3, 30), (4, 40), (5, 50)];
+    assert_eq!(scan(&store, &logs, 0, 100).await, all);
+    assert_eq!(scan(&store, &logs, 2, 2).await, all[2..4]);
+    assert_eq!(scan(&store, &logs, 5, 2).await, []);
+    assert_eq!(scan(&store, &logs, u64::MAX, 2).await, []);
+    assert_eq!(scan(&store, &logs, 0, 0).await, []);
+    for (number, other) in (100..).zip(&others) {
+        assert_eq!(scan(&store, other, 0, 100).await, [(1, number)]);
+    }
+    assert_eq!(
+        scan(&store, &series(SeriesKind::Logs, "k", 0), 0, 9).await,
+        []
+    );
+}
+
+/// Beyond its limit a series loses its oldest items, and no number is used again.
+async fn series_are_bounded(store: impl Store) {
+    let term = store.acquire_term().await.unwrap();
+    for kind in [SeriesKind::Points, SeriesKind::Logs] {
+        let series = series(kind, "j-1", 0);
+        let limit = kind.limit();
+        store
+            .commit(term, append(&series, 1..=limit))
+            .await
+            .unwrap();
+        assert_eq!(scan(&store, &series, 0, 1).await, [(1, 1)]);
+        store
+            .commit(term, append(&series, [limit + 1, limit + 2]))
+            .await
+            .unwrap();
+        assert_eq!(scan(&store, &series, 0, 1).await, [(3, 3)]);
+        assert_eq!(scan(&store, &series, 1, 2).await, [(3, 3), (4, 4)]);
+        let last = (limit + 2, limit + 2);
+        assert_eq!(scan(&store, &series, limit + 1, 9).await, [last]);
+        let kept = scan(&store, &series, 0, usize::MAX).await;
+        assert_eq!(kept.len() as u64, limit);
+        // More than the limit at once: only the newest remain.
+        let lots = limit + 3..=3 * limit;
+        store.commit(term, append(&series, lots)).await.unwrap();
+        let first = 2 * limit + 1;
+        assert_eq!(scan(&store, &series, 0, 1).await, [(first, first)]);
+    }
+}
+
+async fn suite<S: Store>(mut fresh: impl AsyncFnMut() -> S) {
+    terms(fresh().await).await;
+    changes_apply_in_order(fresh().await).await;
+    series_are_numbered(fresh().await).await;
+    series_are_bounded(fresh().await).await;
+}
+
+#[tokio::test]
+async fn memory_conforms() {
+    suite(async || MemoryStore::new()).await;
+}
+
+#[tokio::test]
+async fn redb_conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut number = 0;
+    suite(async || {
+        number += 1;
+        let path = directory.path().join(number.to_string());
+        RedbStore::open(&path).await.unwrap()
+    })
+    .await;
+}
