@@ -2,50 +2,96 @@
 //!
 //! `apply(now, event)` decides; it owns no socket, store, clock or random source. The driver persists
 //! what a step says before it performs the step's effects.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `types`, `records`, `query` | what goes in and out, what is persisted, answers |
+//! | `submit` | what people ask for |
+//! | `workers` | sessions, leases, re-attachment, proofs of stores |
+//! | `dispatch` | giving free slots to trials |
+//! | `reports` | counting what workers tell |
+//! | `attempts`, `finish` | how attempts, trials, searches and jobs end |
+//! | `restore` | the machine from its records |
 
+mod attempts;
+mod dispatch;
+mod finish;
 pub mod query;
 pub mod records;
+mod reports;
+mod restore;
+mod state;
+mod submit;
+#[cfg(test)]
+mod tests;
 pub mod types;
+mod workers;
 
-use trainyard_common::ids::{JobId, Term, TrialId};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
-use query::{ClusterSummary, JobSummary, TrialSummary, WorkerSummary};
-use types::{Document, Event, MachineConfig, Record, Rejection, Step};
+use trainyard_common::ids::{JobId, RequestId, Term, WorkerId};
 
-/// Why stored records were not taken up.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    #[error(transparent)]
-    Record(#[from] types::RecordError),
-    #[error("record {key}: {message}")]
-    Inconsistent { key: String, message: String },
-}
+pub use restore::RestoreError;
+
+use records::{CountersRecord, JobState, RequestRecord, SpecRecord};
+use state::{Draft, Job, Proof, Worker};
+use types::{AttemptRef, Effect, Event, MachineConfig, Record, Rejection, SessionId, Step};
 
 /// All that the coordinator knows and decides by.
 pub struct Machine {
     term: Term,
     config: MachineConfig,
+    /// The newest time that was given; time never goes back.
+    now: u64,
+    /// No deadline lies before this.
+    wake: u64,
+    counters: CountersRecord,
+    jobs: BTreeMap<JobId, Job>,
+    /// By order of submission.
+    order: BTreeMap<u64, JobId>,
+    /// Jobs that have not ended, in the order in which they get slots.
+    active: BTreeSet<(Reverse<i32>, u64, JobId)>,
+    workers: BTreeMap<WorkerId, Worker>,
+    sessions: BTreeMap<SessionId, WorkerId>,
+    requests: BTreeMap<RequestId, RequestRecord>,
+    request_order: BTreeMap<u64, RequestId>,
+    /// Attempts that have lost ranks and wait for the last words of others, and until when.
+    settling: BTreeMap<AttemptRef, u64>,
+    /// Jobs that could not be restored, and why; they are failed at the next event.
+    broken: Vec<(JobId, String)>,
+    /// Number of the newest probe.
+    probes: u64,
+    /// Something may be placed that could not be before.
+    dirty: bool,
+    draft: Draft,
 }
 
 impl Machine {
     /// A cluster without jobs.
     pub fn new(term: Term, config: MachineConfig) -> Self {
-        Self { term, config }
-    }
-
-    /// The cluster as its records tell it. Attempts that were running wait one lease for their
-    /// workers.
-    ///
-    /// # Errors
-    /// Records that contradict each other, by key.
-    pub fn restore(
-        term: Term,
-        config: MachineConfig,
-        now_ms: u64,
-        records: impl IntoIterator<Item = Record>,
-    ) -> Result<Self, RestoreError> {
-        let _ = (now_ms, records.into_iter().count());
-        Ok(Self::new(term, config))
+        Self {
+            term,
+            config,
+            now: 0,
+            wake: u64::MAX,
+            counters: CountersRecord {
+                next_job: 1,
+                next_request: 1,
+            },
+            jobs: BTreeMap::new(),
+            order: BTreeMap::new(),
+            active: BTreeSet::new(),
+            workers: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            request_order: BTreeMap::new(),
+            settling: BTreeMap::new(),
+            broken: Vec::new(),
+            probes: 0,
+            dirty: false,
+            draft: Draft::default(),
+        }
     }
 
     /// Takes in one event. `now_ms` is Unix time that never goes back (a steady clock, set by the
@@ -54,55 +100,206 @@ impl Machine {
     /// # Errors
     /// What was asked cannot be; nothing has changed.
     pub fn apply(&mut self, now_ms: u64, event: Event) -> Result<Step, Rejection> {
-        let _ = (now_ms, event, &self.config);
-        Ok(Step::default())
+        self.now = self.now.max(now_ms);
+        match event {
+            Event::Submit { request, document } => self.submit(&request, *document)?,
+            Event::Cancel { request, job } => self.cancel(&request, &job)?,
+            Event::WorkerJoined {
+                info,
+                session,
+                running,
+                term,
+            } => self.worker_joined(info, session, running, term)?,
+            Event::WorkerLost { session } => self.worker_disconnected(session),
+            Event::Heartbeat { session } => {
+                self.seen(session);
+            }
+            Event::Leaving { session } => self.leaving(session),
+            Event::Reports { session, reports } => self.reports(session, reports),
+            Event::Logs {
+                session,
+                rank,
+                lines,
+            } => self.log_lines(session, &rank, lines),
+            Event::StoreProbed {
+                worker,
+                path,
+                error,
+            } => self.store_probed(&worker, &path, error),
+            Event::Tick => {}
+        }
+        for (job, error) in std::mem::take(&mut self.broken) {
+            self.stop_job(&job, JobState::Failed, error);
+        }
+        if self.now >= self.wake {
+            self.expire();
+        }
+        if self.dirty {
+            self.dispatch();
+        }
+        Ok(self.finish_step())
     }
 
-    /// When the machine wants a `Tick`, if nothing happens before. May have passed already.
+    /// When the machine wants a `Tick`, if nothing happens before. May be early, or have passed.
     pub fn next_deadline(&self) -> Option<u64> {
-        None
+        (self.wake != u64::MAX).then_some(self.wake)
     }
 
     pub fn term(&self) -> Term {
         self.term
     }
 
-    /// All jobs in the order of submission.
-    pub fn jobs(&self) -> Vec<JobSummary> {
-        Vec::new()
+    fn wake_at(&mut self, deadline: u64) {
+        self.wake = self.wake.min(deadline);
     }
 
-    pub fn job(&self, job: &JobId) -> Option<JobSummary> {
-        let _ = job;
-        None
-    }
-
-    pub fn document(&self, job: &JobId) -> Option<&Document> {
-        let _ = job;
-        None
-    }
-
-    /// The job's trials in order; `None` without such a job.
-    pub fn trials(&self, job: &JobId) -> Option<Vec<TrialSummary>> {
-        let _ = job;
-        None
-    }
-
-    pub fn trial(&self, job: &JobId, trial: TrialId) -> Option<TrialSummary> {
-        let _ = (job, trial);
-        None
-    }
-
-    pub fn workers(&self) -> Vec<WorkerSummary> {
-        Vec::new()
-    }
-
-    pub fn cluster(&self) -> ClusterSummary {
-        ClusterSummary {
-            term: self.term,
-            slots_total: 0,
-            slots_used: 0,
-            jobs_active: 0,
+    /// Acts on every deadline that has passed and finds the next one.
+    fn expire(&mut self) {
+        let now = self.now;
+        let expired: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|worker| worker.lease_until_ms <= now)
+            .map(|worker| worker.info.worker.clone())
+            .collect();
+        for worker in expired {
+            self.worker_expired(&worker);
         }
+        let missing = |worker: &Worker| {
+            let late = worker.missing.iter().filter(|(_, until)| **until <= now);
+            late.map(|(rank, _)| rank.clone()).collect::<Vec<_>>()
+        };
+        let lost: Vec<_> = self.workers.values().flat_map(missing).collect();
+        for rank in lost {
+            self.rank_lost(&rank, "the worker came back without it");
+        }
+        let late = self.settling.iter().filter(|(_, until)| **until <= now);
+        let late: Vec<AttemptRef> = late.map(|(at, _)| at.clone()).collect();
+        for at in late {
+            self.settle(&at, true);
+        }
+        self.expire_probes();
+        self.expire_searches();
+        self.dirty = true;
+        self.wake = self
+            .deadlines()
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(u64::MAX);
+    }
+
+    fn expire_probes(&mut self) {
+        let (now, retry_ms) = (self.now, self.now + self.config.probe_retry_ms);
+        let waited = self.config.lease_ms;
+        let proofs = self
+            .workers
+            .values_mut()
+            .flat_map(|w| w.stores.values_mut());
+        for proof in proofs {
+            if matches!(proof, Proof::Asked { until_ms, .. } if *until_ms <= now) {
+                let error = format!("no answer to the probe within {waited} ms");
+                *proof = Proof::Failed { error, retry_ms };
+            }
+        }
+    }
+
+    fn expire_searches(&mut self) {
+        let over = self.active.iter().filter_map(|(_, _, job)| {
+            let found = self.jobs.get(job)?;
+            let most = found.document.job().searcher.max_time;
+            let open = found.record.search_closed.is_none() && found.record.started_ms > 0;
+            (open && ends_at(found.record.started_ms, most) <= self.now).then(|| job.clone())
+        });
+        for job in over.collect::<Vec<_>>() {
+            self.close_search(&job, "max_time has passed");
+        }
+    }
+
+    /// All deadlines.
+    fn deadlines(&self) -> impl Iterator<Item = u64> {
+        let workers = self.workers.values().flat_map(|worker| {
+            let proofs = worker.stores.values().filter_map(|proof| match proof {
+                Proof::Asked { until_ms, .. } => Some(*until_ms),
+                Proof::Failed { retry_ms, .. } => Some(*retry_ms),
+                Proof::Proven => None,
+            });
+            let missing = worker.missing.values().copied();
+            missing.chain(proofs).chain([worker.lease_until_ms])
+        });
+        let jobs = self
+            .active
+            .iter()
+            .filter_map(|(_, _, job)| self.jobs.get(job));
+        let jobs = jobs.flat_map(|job| {
+            let retries = job.pending.iter().filter_map(|trial| job.live(*trial));
+            let retries = retries.map(|trial| trial.record.retry_at_ms);
+            let judged = job
+                .record
+                .evaluation
+                .as_ref()
+                .map(|judged| judged.retry_at_ms);
+            let open = job.record.search_closed.is_none() && job.record.started_ms > 0;
+            let most = job.document.job().searcher.max_time;
+            let end = open.then(|| ends_at(job.record.started_ms, most));
+            retries.chain(judged).chain(end)
+        });
+        workers.chain(jobs).chain(self.settling.values().copied())
+    }
+
+    /// Collects the records that the step has changed, each once, and puts ended trials away.
+    fn finish_step(&mut self) -> Step {
+        let draft = std::mem::take(&mut self.draft);
+        let mut step = draft.step;
+        let records = &mut step.records;
+        if draft.counters {
+            records.push(Record::Counters(self.counters));
+        }
+        for job in &draft.specs {
+            if let Some(found) = self.jobs.get(job) {
+                records.push(Record::Spec(Box::new(SpecRecord {
+                    job: job.clone(),
+                    document: found.document.to_json(),
+                })));
+            }
+        }
+        let mut changed: BTreeMap<JobId, BTreeSet<_>> = BTreeMap::new();
+        for job in &draft.jobs {
+            changed.entry(job.clone()).or_default();
+            if let Some(found) = self.jobs.get(job) {
+                records.push(Record::Job(Box::new(found.record.clone())));
+            }
+        }
+        records.extend(draft.search.into_iter().map(Record::Search));
+        for (job, trial) in &draft.trials {
+            changed.entry(job.clone()).or_default().insert(*trial);
+            if let Some(found) = self.jobs.get(job).and_then(|found| found.live(*trial)) {
+                records.push(Record::Trial(Box::new(found.record.clone())));
+            }
+        }
+        for (job, trial, attempt) in &draft.attempts {
+            changed.entry(job.clone()).or_default().insert(*trial);
+            let found = self.jobs.get(job).and_then(|found| found.live(*trial));
+            if let Some(found) = found.and_then(|trial| trial.attempt(*attempt)) {
+                records.push(Record::Attempt(Box::new(found.clone())));
+            }
+        }
+        for (job, trials) in changed {
+            if let Some(found) = self.jobs.get_mut(&job) {
+                trials.iter().for_each(|trial| found.freeze(*trial));
+            }
+            let trials = trials.into_iter().collect();
+            step.effects.push(Effect::Changed { job, trials });
+        }
+        step
+    }
+}
+
+/// When a search that may last `seconds` from `started_ms` ends.
+fn ends_at(started_ms: u64, seconds: Option<f64>) -> u64 {
+    match seconds {
+        Some(seconds) if seconds.is_finite() => {
+            started_ms.saturating_add((seconds.max(0.0) * 1_000.0) as u64)
+        }
+        _ => u64::MAX,
     }
 }

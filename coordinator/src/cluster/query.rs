@@ -3,7 +3,13 @@
 use trainyard_common::ids::{AttemptId, Generation, JobId, Term, TrialId, WorkerId};
 use trainyard_common::spec::Params;
 
-use super::types::{AttemptKind, CheckpointRef, JobState, Metrics, Outcome, RankPlace, TrialState};
+use super::Machine;
+use super::finish::best_checkpoint;
+use super::records::AttemptRecord;
+use super::state::{Job, Trial};
+use super::types::{
+    AttemptKind, CheckpointRef, Document, JobState, Metrics, Outcome, RankPlace, TrialState,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrialCounts {
@@ -98,4 +104,157 @@ pub struct ClusterSummary {
     pub slots_total: u32,
     pub slots_used: u32,
     pub jobs_active: u32,
+}
+
+impl Machine {
+    /// All jobs in the order of submission.
+    pub fn jobs(&self) -> Vec<JobSummary> {
+        let jobs = self.order.values().filter_map(|job| self.jobs.get(job));
+        jobs.map(job_summary).collect()
+    }
+
+    pub fn job(&self, job: &JobId) -> Option<JobSummary> {
+        self.jobs.get(job).map(job_summary)
+    }
+
+    pub fn document(&self, job: &JobId) -> Option<&Document> {
+        Some(&self.jobs.get(job)?.document)
+    }
+
+    /// The job's trials in order; `None` without such a job.
+    pub fn trials(&self, job: &JobId) -> Option<Vec<TrialSummary>> {
+        let job = self.jobs.get(job)?;
+        let numbers = (0u32..).take(job.trials.len()).map(TrialId);
+        let trials = numbers.filter_map(|number| Some((job, job.trial(number)?)));
+        Some(
+            trials
+                .map(|(job, trial)| trial_summary(job, trial))
+                .collect(),
+        )
+    }
+
+    pub fn trial(&self, job: &JobId, trial: TrialId) -> Option<TrialSummary> {
+        let job = self.jobs.get(job)?;
+        Some(trial_summary(job, job.trial(trial)?))
+    }
+
+    pub fn workers(&self) -> Vec<WorkerSummary> {
+        let workers = self.workers.values();
+        workers
+            .map(|worker| WorkerSummary {
+                worker: worker.info.worker.clone(),
+                host: worker.info.host.clone(),
+                version: worker.info.version.clone(),
+                devices: worker.info.devices.clone(),
+                slots_used: used(&worker.slots),
+                connected: worker.session.is_some(),
+                draining: worker.draining,
+                last_heartbeat_ms: worker.last_seen_ms,
+                cpu_kind: worker.info.cpu_kind.clone(),
+            })
+            .collect()
+    }
+
+    /// Slots are those of connected workers.
+    pub fn cluster(&self) -> ClusterSummary {
+        let connected = || {
+            self.workers
+                .values()
+                .filter(|worker| worker.session.is_some())
+        };
+        let total: usize = connected().map(|worker| worker.slots.len()).sum();
+        ClusterSummary {
+            term: self.term,
+            slots_total: u32::try_from(total).unwrap_or(u32::MAX),
+            slots_used: connected().map(|worker| used(&worker.slots)).sum(),
+            jobs_active: u32::try_from(self.active.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn used<T>(slots: &[Option<T>]) -> u32 {
+    u32::try_from(slots.iter().flatten().count()).unwrap_or(u32::MAX)
+}
+
+fn job_summary(job: &Job) -> JobSummary {
+    let record = &job.record;
+    let objective = job.objective();
+    JobSummary {
+        job: record.job.clone(),
+        name: record.name.clone(),
+        workspace: record.workspace.clone(),
+        priority: record.priority,
+        state: record.state,
+        submitted_ms: record.submitted_ms,
+        started_ms: record.started_ms,
+        ended_ms: record.ended_ms,
+        trials: job.counts,
+        trials_expected: job.expected,
+        objective: objective.map_or_else(String::new, |objective| objective.metric.clone()),
+        maximize: objective.is_some_and(|objective| {
+            objective.mode == trainyard_common::spec::search::Mode::Maximize
+        }),
+        best_trial: record.best.map(|best| best.trial),
+        best_value: record.best.map(|best| best.value),
+        error: record.error.clone(),
+        note: record.note.clone(),
+        test_metrics: record.test_metrics.clone(),
+        checkpoint_url: record.checkpoint_url.clone(),
+    }
+}
+
+fn trial_summary(job: &Job, trial: Trial) -> TrialSummary {
+    let best_checkpoint = best_checkpoint(job, &trial);
+    let Trial { record, attempts } = trial;
+    let training = |attempt: &&AttemptRecord| attempt.kind == AttemptKind::Train;
+    let newest = attempts.iter().rev().find(training);
+    // A new attempt has not told anything yet: the metrics of the one before still stand.
+    let mut told = attempts.iter().rev().filter(training);
+    let metrics = told.find(|attempt| !attempt.metrics.is_empty());
+    TrialSummary {
+        epoch: newest.map_or(0, |attempt| attempt.epoch),
+        step: newest.map_or(0, |attempt| attempt.step),
+        metrics: metrics.map_or_else(Vec::new, |attempt| attempt.metrics.clone()),
+        attempts: attempts
+            .iter()
+            .filter(training)
+            .map(attempt_summary)
+            .collect(),
+        best_checkpoint,
+        job: record.job,
+        trial: record.trial,
+        state: record.state,
+        params: record.params,
+        epochs_total: record.epochs_total,
+        steps_total: record.steps_total,
+        best_value: record.best.map(|(value, _)| value),
+        best_step: record.best.map_or(0, |(_, step)| step),
+        restarts: record.restarts,
+        error: record.error,
+        reason: record.reason,
+        created_ms: record.created_ms,
+        started_ms: record.started_ms,
+        ended_ms: record.ended_ms,
+        latest_checkpoint: record.checkpoints.last().cloned(),
+        checkpoints: record.checkpoints,
+    }
+}
+
+fn attempt_summary(attempt: &AttemptRecord) -> AttemptSummary {
+    AttemptSummary {
+        attempt: attempt.attempt,
+        generation: attempt.generation,
+        kind: attempt.kind,
+        ranks: attempt
+            .ranks
+            .iter()
+            .map(|rank| rank.place.clone())
+            .collect(),
+        outcome: attempt.outcome,
+        error: attempt.error.clone(),
+        reason: attempt.reason.clone(),
+        started_ms: attempt.started_ms,
+        ended_ms: attempt.ended_ms,
+        from_step: attempt.from_step,
+    }
 }

@@ -9,6 +9,7 @@ use trainyard_common::ids::{AttemptId, Generation, JobId, RequestId, TrialId, Wo
 use trainyard_common::spec::Params;
 
 use super::types::CheckpointRef;
+use crate::search::Observation;
 
 /// Version of the form below. Raise it when an older program would misread what is written.
 pub const FORMAT_VERSION: u32 = 1;
@@ -210,21 +211,11 @@ pub struct SearchRecord {
 #[serde(rename_all = "snake_case")]
 pub enum SearchEntry {
     /// The searcher proposed this trial's parameters.
-    Suggested {
-        trial: TrialId,
-    },
+    Suggested { trial: TrialId },
     /// The searcher had nothing more to propose.
     Exhausted,
-    Completed {
-        trial: TrialId,
-        value: f64,
-    },
-    Failed {
-        trial: TrialId,
-    },
-    Cancelled {
-        trial: TrialId,
-    },
+    /// The searcher was told how a trial ended.
+    Observed(Observation),
 }
 
 /// What a request led to, so that it acts once.

@@ -60,6 +60,14 @@ impl Default for MachineConfig {
     }
 }
 
+impl MachineConfig {
+    /// Pause after `failures` earlier ones in a row: doubled each time, up to the cap.
+    pub(super) fn pause(&self, failures: u32) -> u64 {
+        let doubled = self.retry_first_ms.saturating_mul(1 << failures.min(30));
+        doubled.min(self.retry_cap_ms)
+    }
+}
+
 /// What a worker says of itself when it registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerInfo {

@@ -1,0 +1,318 @@
+//! How trials, searches and jobs end, and how the winner is judged.
+
+use std::cmp::Reverse;
+
+use trainyard_common::ids::{JobId, TrialId};
+
+use super::Machine;
+use super::records::{Best, Evaluation, JobState, Outcome, SearchEntry, SearchRecord, TrialState};
+use super::state::{Job, Trial};
+use super::types::CheckpointRef;
+use crate::search::{self, Observation};
+
+impl Machine {
+    /// Ends a trial for good and tells the searcher.
+    pub(super) fn end_trial(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        state: TrialState,
+        error: String,
+        why: &str,
+    ) {
+        let now = self.now;
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        found.set_state(trial, state);
+        let Some(known) = found.trial_mut(trial) else {
+            return;
+        };
+        known.record.ended_ms = now;
+        known.record.error = error;
+        why.clone_into(&mut known.record.reason);
+        let value = known.record.best.map(|(value, _)| value);
+        self.draft.trials.insert((job.clone(), trial));
+        self.draft.jobs.insert(job.clone());
+        let outcome = match state {
+            TrialState::Completed => search::Outcome::Completed { value },
+            TrialState::Failed => search::Outcome::Failed,
+            _ => search::Outcome::Cancelled,
+        };
+        self.observe(job, Observation { trial, outcome });
+        if state == TrialState::Failed {
+            self.forget_best(job, trial);
+            self.check_failures(job);
+        }
+        self.check_job(job);
+    }
+
+    fn observe(&mut self, job: &JobId, observation: Observation) {
+        if let Some(found) = self.jobs.get_mut(job)
+            && let Some(searcher) = &mut found.searcher
+        {
+            searcher.observe(&observation);
+            self.log_search(job, SearchEntry::Observed(observation));
+        }
+    }
+
+    pub(super) fn log_search(&mut self, job: &JobId, entry: SearchEntry) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        self.draft.search.push(SearchRecord {
+            job: job.clone(),
+            index: found.next_entry,
+            entry,
+        });
+        found.next_entry += 1;
+    }
+
+    /// A trial has a better value than it had: it may be the job's best now.
+    pub(super) fn better_trial(&mut self, job: &JobId, trial: TrialId) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let Some((value, step)) = found.trials.get(trial.0 as usize).and_then(|t| t.best()) else {
+            return;
+        };
+        if beats(found, trial, value, found.record.best) {
+            found.record.best = Some(Best { trial, value, step });
+            self.draft.jobs.insert(job.clone());
+        }
+    }
+
+    /// A failed trial does not win, however good it was before.
+    fn forget_best(&mut self, job: &JobId, trial: TrialId) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        if found.record.best.is_some_and(|best| best.trial == trial) {
+            found.record.best = best_among(found, |state| state != TrialState::Failed);
+            self.draft.jobs.insert(job.clone());
+        }
+    }
+
+    fn check_failures(&mut self, job: &JobId) {
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        let failed = found.counts.failed;
+        let most = found.document.job().max_failed_trials;
+        if !found.record.state.ended() && most.is_some_and(|most| failed >= most.max(1)) {
+            let error = format!(
+                "{failed} trials failed (max_failed_trials); {}",
+                last_error(found)
+            );
+            self.stop_job(job, JobState::Failed, error);
+        }
+    }
+
+    /// No further suggestion will come.
+    pub(super) fn close_search(&mut self, job: &JobId, why: &str) {
+        if let Some(found) = self.jobs.get_mut(job)
+            && found.record.search_closed.is_none()
+        {
+            found.record.search_closed = Some(why.to_owned());
+            self.draft.jobs.insert(job.clone());
+        }
+        self.check_job(job);
+    }
+
+    /// Ends the search once nothing of it is left.
+    pub(super) fn check_job(&mut self, job: &JobId) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let searching = matches!(found.record.state, JobState::Pending | JobState::Running);
+        let all = found
+            .expected
+            .is_some_and(|all| found.trials.len() >= all as usize);
+        if searching && all && found.record.search_closed.is_none() {
+            found.record.search_closed = Some("every trial was suggested".to_owned());
+            self.draft.jobs.insert(job.clone());
+        }
+        if searching
+            && found.record.search_closed.is_some()
+            && found.pending.is_empty()
+            && found.running.is_empty()
+        {
+            self.end_search(job);
+        }
+    }
+
+    fn end_search(&mut self, job: &JobId) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        if found.counts.completed == 0 {
+            let closed = found
+                .record
+                .search_closed
+                .as_deref()
+                .unwrap_or("nothing to try");
+            let error = match found.counts.failed {
+                0 => format!("no trial was run: {closed}"),
+                failed => format!("all {failed} trials failed; {}", last_error(found)),
+            };
+            self.end_job(job, JobState::Failed, error);
+            return;
+        }
+        found.record.best = best_among(found, |state| state == TrialState::Completed);
+        self.draft.jobs.insert(job.clone());
+        let spec = found.document.job();
+        let judged = spec.model.is_some()
+            && (spec.split.test > 0.0 || spec.data.as_ref().is_some_and(|d| d.test.is_some()));
+        let winner = found.record.best.map(|best| best.trial).filter(|_| judged);
+        let Some(trial) = winner else {
+            self.end_job(job, JobState::Completed, String::new());
+            return;
+        };
+        let kept = found
+            .trial(trial)
+            .and_then(|trial| best_checkpoint(found, &trial));
+        match kept {
+            Some(checkpoint) => {
+                found.record.state = JobState::Evaluating;
+                found.record.evaluation = Some(Evaluation {
+                    trial,
+                    checkpoint,
+                    restarts: 0,
+                    losses: 0,
+                    retry_at_ms: 0,
+                });
+                self.dirty = true;
+            }
+            None => {
+                found.record.note =
+                    format!("trial {trial} won, but has no checkpoint to judge on the test part");
+                self.end_job(job, JobState::Completed, String::new());
+            }
+        }
+    }
+
+    /// An evaluation attempt has ended.
+    pub(super) fn after_judging(&mut self, job: &JobId, outcome: Outcome, error: &str) {
+        let (now, config) = (self.now, self.config.clone());
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let most = found.document.job().max_restarts;
+        let Some(evaluation) = &mut found.record.evaluation else {
+            return;
+        };
+        self.draft.jobs.insert(job.clone());
+        match outcome {
+            Outcome::Completed => self.end_job(job, JobState::Completed, String::new()),
+            Outcome::Nan | Outcome::Error
+                if evaluation.restarts >= most || outcome == Outcome::Nan =>
+            {
+                let error = format!(
+                    "trial {} won, but could not be judged on the test part: {error}",
+                    evaluation.trial
+                );
+                self.end_job(job, JobState::Failed, error);
+            }
+            Outcome::Nan | Outcome::Error => {
+                evaluation.retry_at_ms = now + config.pause(evaluation.restarts);
+                evaluation.restarts += 1;
+            }
+            Outcome::NodeLost | Outcome::Preempted => {
+                evaluation.losses += 1;
+                evaluation.retry_at_ms = match evaluation.losses {
+                    1 => now,
+                    losses => now + config.pause(losses - 2),
+                };
+            }
+            Outcome::Cancelled => {}
+        }
+        let retry = self
+            .jobs
+            .get(job)
+            .and_then(|job| job.record.evaluation.as_ref());
+        if let Some(at) = retry.map(|evaluation| evaluation.retry_at_ms) {
+            self.wake_at(at);
+        }
+    }
+
+    pub(super) fn end_job(&mut self, job: &JobId, state: JobState, error: String) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        found.record.state = state;
+        found.record.error = error;
+        found.record.ended_ms = self.now;
+        if found.record.search_closed.is_none() {
+            found.record.search_closed = Some("the job has ended".to_owned());
+        }
+        found.searcher = None;
+        let record = &found.record;
+        self.active
+            .remove(&(Reverse(record.priority), record.number, record.job.clone()));
+        self.draft.jobs.insert(job.clone());
+        self.dirty = true;
+    }
+}
+
+/// Whether a value takes the first place; of equal ones the lower trial has it.
+fn beats(job: &Job, trial: TrialId, value: f64, best: Option<Best>) -> bool {
+    let Some(mode) = job.objective().map(|objective| objective.mode) else {
+        return false;
+    };
+    match best {
+        None => true,
+        Some(best) if best.trial == trial => mode.better(value, best.value),
+        Some(best) => {
+            mode.better(value, best.value)
+                || (!mode.better(best.value, value) && trial < best.trial)
+        }
+    }
+}
+
+fn best_among(job: &Job, counts: impl Fn(TrialState) -> bool) -> Option<Best> {
+    let mut best = None;
+    for (number, slot) in (0u32..).zip(&job.trials) {
+        let trial = TrialId(number);
+        if let Some((value, step)) = slot.best().filter(|_| counts(slot.state()))
+            && beats(job, trial, value, best)
+        {
+            best = Some(Best { trial, value, step });
+        }
+    }
+    best
+}
+
+/// The checkpoint with the best objective value, of equal ones the earliest; without values the
+/// newest.
+pub(super) fn best_checkpoint(job: &Job, trial: &Trial) -> Option<CheckpointRef> {
+    let known = &trial.record.checkpoints;
+    let valued = job.objective().and_then(|objective| {
+        let valued = known.iter().filter_map(|checkpoint| {
+            let value = checkpoint.metric(&objective.metric)?;
+            value.is_finite().then_some((value, checkpoint))
+        });
+        valued.reduce(|best, next| {
+            if objective.mode.better(next.0, best.0) {
+                next
+            } else {
+                best
+            }
+        })
+    });
+    valued
+        .map(|(_, checkpoint)| checkpoint)
+        .or(known.last())
+        .cloned()
+}
+
+fn last_error(job: &Job) -> String {
+    let failed = (0u32..)
+        .zip(&job.trials)
+        .filter(|(_, t)| t.state() == TrialState::Failed);
+    let last = failed
+        .last()
+        .and_then(|(number, _)| job.trial(TrialId(number)));
+    last.map_or_else(String::new, |trial| {
+        format!("trial {}: {}", trial.record.trial, trial.record.error)
+    })
+}

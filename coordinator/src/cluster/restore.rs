@@ -1,0 +1,254 @@
+//! The machine as its records tell it.
+//!
+//! Workers and leases are not stored: an attempt that was running waits one lease for its worker to
+//! come back with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
+
+use super::Machine;
+use super::query::TrialCounts;
+use super::records::{
+    AttemptRecord, JobRecord, RankPlace, SearchEntry, SearchRecord, SpecRecord, TrialRecord,
+};
+use super::state::{Job, Trial, TrialSlot, Worker};
+use super::types::{AttemptRef, Document, MachineConfig, RankRef, Record, RecordError, WorkerInfo};
+use crate::schedule::Scheduler;
+use crate::search::{Searcher, Suggestion};
+
+/// Why stored records were not taken up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("record {key}: {message}")]
+    Inconsistent { key: String, message: String },
+}
+
+/// Records of one kind, by what they belong to.
+#[derive(Default)]
+struct Sorted {
+    jobs: Vec<JobRecord>,
+    specs: BTreeMap<JobId, SpecRecord>,
+    trials: BTreeMap<JobId, BTreeMap<TrialId, TrialRecord>>,
+    attempts: BTreeMap<(JobId, TrialId), Vec<AttemptRecord>>,
+    search: BTreeMap<JobId, BTreeMap<u32, SearchRecord>>,
+}
+
+impl Machine {
+    /// The cluster as its records tell it, in any order.
+    ///
+    /// # Errors
+    /// Records that contradict each other, by key.
+    pub fn restore(
+        term: Term,
+        config: MachineConfig,
+        now_ms: u64,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Self, RestoreError> {
+        let mut machine = Self::new(term, config);
+        machine.now = now_ms;
+        let mut sorted = Sorted::default();
+        for record in records {
+            machine.sort(&mut sorted, record);
+        }
+        for record in std::mem::take(&mut sorted.jobs) {
+            let job = machine.restore_job(&mut sorted, record)?;
+            machine.insert_job(job);
+        }
+        let orphan = sorted
+            .trials
+            .into_keys()
+            .chain(sorted.search.into_keys())
+            .next();
+        if let Some(job) = orphan {
+            return Err(RestoreError::Inconsistent {
+                key: format!("job/{job}"),
+                message: "is missing, but trials or a search log of it exist".to_owned(),
+            });
+        }
+        machine.await_workers();
+        // The first event places what can be placed and finds the deadlines.
+        machine.wake = now_ms;
+        Ok(machine)
+    }
+
+    fn sort(&mut self, sorted: &mut Sorted, record: Record) {
+        match record {
+            Record::Counters(counters) => self.counters = counters,
+            Record::Request(request) => {
+                self.request_order
+                    .insert(request.number, request.request.clone());
+                self.requests.insert(request.request.clone(), request);
+            }
+            Record::Job(job) => sorted.jobs.push(*job),
+            Record::Spec(spec) => {
+                sorted.specs.insert(spec.job.clone(), *spec);
+            }
+            Record::Search(entry) => {
+                let log = sorted.search.entry(entry.job.clone()).or_default();
+                log.insert(entry.index, entry);
+            }
+            Record::Trial(trial) => {
+                let trials = sorted.trials.entry(trial.job.clone()).or_default();
+                trials.insert(trial.trial, *trial);
+            }
+            Record::Attempt(attempt) => {
+                let key = (attempt.job.clone(), attempt.trial);
+                sorted.attempts.entry(key).or_default().push(*attempt);
+            }
+        }
+    }
+
+    fn restore_job(&mut self, sorted: &mut Sorted, record: JobRecord) -> Result<Job, RestoreError> {
+        let id = record.job.clone();
+        let inconsistent =
+            |key: String, message: String| RestoreError::Inconsistent { key, message };
+        let spec = sorted.specs.remove(&id);
+        let spec =
+            spec.ok_or_else(|| inconsistent(format!("spec/{id}"), "is missing".to_owned()))?;
+        let document = Document::from_json(spec.document)
+            .map_err(|errors| inconsistent(format!("spec/{id}"), errors.to_string()))?;
+        let log = sorted.search.remove(&id).unwrap_or_default();
+        let trials = sorted.trials.remove(&id).unwrap_or_default();
+        let ordered = (0u32..).zip(trials.keys()).all(|(at, trial)| at == trial.0)
+            && (0u32..).zip(log.keys()).all(|(at, index)| at == *index);
+        if !ordered {
+            let message = "its trials or its search log have a gap".to_owned();
+            return Err(inconsistent(format!("job/{id}"), message));
+        }
+        let spec = document.job();
+        let (mut searcher, mut wanted) = (None, None);
+        match Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed) {
+            Ok(mut fresh) => {
+                wanted = super::submit::expected(&fresh, &document);
+                if !record.state.ended() {
+                    if let Err(message) = replay(&mut fresh, log.values(), &trials) {
+                        self.broken.push((id.clone(), message));
+                    }
+                    searcher = Some(fresh);
+                }
+            }
+            Err(error) if !record.state.ended() => {
+                self.broken.push((id.clone(), error.to_string()))
+            }
+            Err(_) => {}
+        }
+        let mut job = Job {
+            record,
+            scheduler: Scheduler::new(spec.scheduler.as_ref()),
+            document: Arc::new(document),
+            searcher,
+            next_entry: u32::try_from(log.len()).unwrap_or(u32::MAX),
+            expected: wanted,
+            trials: Vec::new(),
+            counts: TrialCounts::default(),
+            pending: BTreeSet::new(),
+            running: BTreeSet::new(),
+            waiting_since: None,
+        };
+        for (number, record) in trials {
+            let attempts = sorted.attempts.remove(&(id.clone(), number));
+            let mut attempts = attempts.unwrap_or_default();
+            attempts.sort_by_key(|attempt| attempt.attempt);
+            let state = record.state;
+            let mut trial = Trial { record, attempts };
+            trial.trim();
+            job.trials.push(TrialSlot::Live(Box::new(trial)));
+            job.enter(number, state);
+            job.freeze(number);
+        }
+        Ok(job)
+    }
+
+    /// Keeps the slots of living attempts for one lease, as if their workers had just gone.
+    fn await_workers(&mut self) {
+        let lease_until_ms = self.now + self.config.lease_ms;
+        let mut places: Vec<(RankPlace, RankRef)> = Vec::new();
+        let live = self.jobs.values().flat_map(|job| &job.trials);
+        for slot in live {
+            let TrialSlot::Live(trial) = slot else {
+                continue;
+            };
+            for attempt in trial.attempts.iter().filter(|a| a.outcome.is_none()) {
+                let at: AttemptRef = super::attempts::reference(attempt);
+                let gone = attempt.ranks.iter().filter(|rank| rank.ended.is_some());
+                if gone.count() > 0 {
+                    self.settling.insert(at.clone(), lease_until_ms);
+                }
+                let silent = attempt.ranks.iter().filter(|rank| rank.ended.is_none());
+                places.extend(silent.map(|rank| {
+                    let at = at.clone();
+                    let number = rank.place.rank;
+                    (rank.place.clone(), RankRef { at, rank: number })
+                }));
+            }
+        }
+        for (place, rank) in places {
+            let now = self.now;
+            let worker = self.workers.entry(place.worker.clone());
+            let worker = worker.or_insert_with(|| absent(&place, now, lease_until_ms));
+            for slot in place.slots {
+                let slot = slot as usize;
+                if worker.slots.len() <= slot {
+                    worker.slots.resize(slot + 1, None);
+                }
+                worker.slots[slot] = Some(rank.clone());
+            }
+        }
+    }
+}
+
+/// A worker that has not come back yet; what it is, it will say then.
+fn absent(place: &RankPlace, now: u64, lease_until_ms: u64) -> Worker {
+    let worker: WorkerId = place.worker.clone();
+    Worker {
+        info: WorkerInfo {
+            worker,
+            host: String::new(),
+            version: String::new(),
+            devices: Vec::new(),
+            collective_address: place.collective_address.clone(),
+            cpu_kind: String::new(),
+        },
+        session: None,
+        draining: false,
+        last_seen_ms: now,
+        lease_until_ms,
+        slots: Vec::new(),
+        missing: BTreeMap::new(),
+        stores: BTreeMap::new(),
+    }
+}
+
+/// Replays a search log into a fresh searcher.
+///
+/// # Errors
+/// Where the searcher proposes something else than it did: an incompatible version.
+fn replay<'a>(
+    searcher: &mut Searcher,
+    log: impl IntoIterator<Item = &'a SearchRecord>,
+    trials: &BTreeMap<TrialId, TrialRecord>,
+) -> Result<(), String> {
+    for record in log {
+        match &record.entry {
+            SearchEntry::Suggested { trial } => {
+                let known = trials.get(trial).map(|trial| &trial.params);
+                match searcher.suggest(*trial) {
+                    Suggestion::Params(params) if Some(&params) == known => {}
+                    other => {
+                        return Err(format!(
+                            "the search log does not replay: trial {trial} was given {known:?}, and \
+                             this version of the searcher proposes {other:?}"
+                        ));
+                    }
+                }
+            }
+            SearchEntry::Exhausted => {}
+            SearchEntry::Observed(observation) => searcher.observe(observation),
+        }
+    }
+    Ok(())
+}

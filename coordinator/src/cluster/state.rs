@@ -1,0 +1,229 @@
+//! What the machine holds in memory: jobs, trials, workers, and the draft of the current step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use trainyard_common::ids::{AttemptId, JobId, TrialId};
+use trainyard_common::spec::{Device, ObjectiveSpec};
+
+use super::query::TrialCounts;
+use super::records::{AttemptRecord, JobRecord, SearchRecord, TrialRecord, TrialState};
+use super::types::{Document, RankRef, SessionId, Step, WorkerInfo};
+use crate::schedule::Scheduler;
+use crate::search::Searcher;
+
+/// Attempts of one trial that are held in memory; older ones are in the store alone.
+pub(super) const MAX_ATTEMPTS_HELD: usize = 16;
+
+pub(super) struct Job {
+    pub(super) record: JobRecord,
+    pub(super) document: Arc<Document>,
+    /// None once the job has ended.
+    pub(super) searcher: Option<Searcher>,
+    pub(super) scheduler: Scheduler,
+    /// Index of the next entry of the search log.
+    pub(super) next_entry: u32,
+    pub(super) expected: Option<u32>,
+    pub(super) trials: Vec<TrialSlot>,
+    pub(super) counts: TrialCounts,
+    /// Trials that wait for slots.
+    pub(super) pending: BTreeSet<TrialId>,
+    pub(super) running: BTreeSet<TrialId>,
+    /// Since when its gang has been waiting for slots that are busy.
+    pub(super) waiting_since: Option<u64>,
+}
+
+impl Job {
+    pub(super) fn objective(&self) -> Option<&ObjectiveSpec> {
+        self.document.job().objectives.first()
+    }
+
+    /// The trial, taken out of its compact form if it has ended.
+    pub(super) fn trial_mut(&mut self, trial: TrialId) -> Option<&mut Trial> {
+        let slot = self.trials.get_mut(trial.0 as usize)?;
+        if let TrialSlot::Ended { json, .. } = slot {
+            let thawed: Trial = serde_json::from_slice(json).ok()?;
+            *slot = TrialSlot::Live(Box::new(thawed));
+        }
+        match slot {
+            TrialSlot::Live(trial) => Some(trial),
+            TrialSlot::Ended { .. } => None,
+        }
+    }
+
+    /// A copy of the trial.
+    pub(super) fn trial(&self, trial: TrialId) -> Option<Trial> {
+        match self.trials.get(trial.0 as usize)? {
+            TrialSlot::Live(trial) => Some(trial.as_ref().clone()),
+            TrialSlot::Ended { json, .. } => serde_json::from_slice(json).ok(),
+        }
+    }
+
+    pub(super) fn live(&self, trial: TrialId) -> Option<&Trial> {
+        match self.trials.get(trial.0 as usize)? {
+            TrialSlot::Live(trial) => Some(trial),
+            TrialSlot::Ended { .. } => None,
+        }
+    }
+
+    /// Puts an ended trial without a living attempt into its compact form.
+    pub(super) fn freeze(&mut self, trial: TrialId) {
+        let Some(slot) = self.trials.get_mut(trial.0 as usize) else {
+            return;
+        };
+        let TrialSlot::Live(live) = slot else { return };
+        if !live.record.state.ended() || live.attempts.iter().any(|a| a.outcome.is_none()) {
+            return;
+        }
+        if let Ok(json) = serde_json::to_vec(live) {
+            *slot = TrialSlot::Ended {
+                state: live.record.state,
+                best: live.record.best,
+                json: json.into_boxed_slice(),
+            };
+        }
+    }
+
+    /// Moves a trial to another state and keeps the counts.
+    pub(super) fn set_state(&mut self, trial: TrialId, state: TrialState) {
+        let Some(found) = self.trial_mut(trial) else {
+            return;
+        };
+        let before = std::mem::replace(&mut found.record.state, state);
+        *count(&mut self.counts, before) -= 1;
+        self.enter(trial, state);
+    }
+
+    /// Counts a trial in its state.
+    pub(super) fn enter(&mut self, trial: TrialId, state: TrialState) {
+        *count(&mut self.counts, state) += 1;
+        self.pending.remove(&trial);
+        self.running.remove(&trial);
+        match state {
+            TrialState::Pending => self.pending.insert(trial),
+            TrialState::Running => self.running.insert(trial),
+            _ => false,
+        };
+    }
+}
+
+fn count(counts: &mut TrialCounts, state: TrialState) -> &mut u32 {
+    match state {
+        TrialState::Pending => &mut counts.pending,
+        TrialState::Running => &mut counts.running,
+        TrialState::Completed => &mut counts.completed,
+        TrialState::Failed => &mut counts.failed,
+        TrialState::Cancelled => &mut counts.cancelled,
+    }
+}
+
+/// A trial; an ended one is kept as a few hundred bytes of JSON.
+pub(super) enum TrialSlot {
+    Live(Box<Trial>),
+    Ended {
+        state: TrialState,
+        best: Option<(f64, u64)>,
+        json: Box<[u8]>,
+    },
+}
+
+impl TrialSlot {
+    pub(super) fn state(&self) -> TrialState {
+        match self {
+            Self::Live(trial) => trial.record.state,
+            Self::Ended { state, .. } => *state,
+        }
+    }
+
+    pub(super) fn best(&self) -> Option<(f64, u64)> {
+        match self {
+            Self::Live(trial) => trial.record.best,
+            Self::Ended { best, .. } => *best,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Trial {
+    pub(super) record: TrialRecord,
+    /// The newest, oldest first.
+    pub(super) attempts: Vec<AttemptRecord>,
+}
+
+impl Trial {
+    pub(super) fn attempt_mut(&mut self, attempt: AttemptId) -> Option<&mut AttemptRecord> {
+        let mut newest_first = self.attempts.iter_mut().rev();
+        newest_first.find(|known| known.attempt == attempt)
+    }
+
+    pub(super) fn attempt(&self, attempt: AttemptId) -> Option<&AttemptRecord> {
+        let mut newest_first = self.attempts.iter().rev();
+        newest_first.find(|known| known.attempt == attempt)
+    }
+
+    /// Forgets the oldest ended attempts beyond the bound.
+    pub(super) fn trim(&mut self) {
+        while self.attempts.len() > MAX_ATTEMPTS_HELD && self.attempts[0].outcome.is_some() {
+            self.attempts.remove(0);
+        }
+    }
+}
+
+/// Whether a worker can use a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Proof {
+    Asked { path: String, until_ms: u64 },
+    Proven,
+    Failed { error: String, retry_ms: u64 },
+}
+
+pub(super) struct Worker {
+    pub(super) info: WorkerInfo,
+    /// None: its stream broke, or (after a restart) it has not come back yet.
+    pub(super) session: Option<SessionId>,
+    pub(super) draining: bool,
+    pub(super) last_seen_ms: u64,
+    pub(super) lease_until_ms: u64,
+    pub(super) slots: Vec<Option<RankRef>>,
+    /// Ranks that it should run but did not name when it came back, and until when their last
+    /// reports are waited for.
+    pub(super) missing: BTreeMap<RankRef, u64>,
+    /// By URL.
+    pub(super) stores: BTreeMap<String, Proof>,
+}
+
+impl Worker {
+    pub(super) fn device(&self, slot: usize) -> Device {
+        match self.info.devices.get(slot) {
+            Some(name) if name.starts_with("cuda") => Device::Cuda,
+            _ => Device::Cpu,
+        }
+    }
+
+    pub(super) fn release(&mut self, rank: &RankRef) {
+        self.missing.remove(rank);
+        for slot in &mut self.slots {
+            if slot.as_ref() == Some(rank) {
+                *slot = None;
+            }
+        }
+    }
+
+    /// The ranks that hold slots here, each once.
+    pub(super) fn held(&self) -> BTreeSet<RankRef> {
+        self.slots.iter().flatten().cloned().collect()
+    }
+}
+
+/// What the current step has changed so far.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) counters: bool,
+    pub(super) specs: BTreeSet<JobId>,
+    pub(super) jobs: BTreeSet<JobId>,
+    pub(super) trials: BTreeSet<(JobId, TrialId)>,
+    pub(super) attempts: BTreeSet<(JobId, TrialId, AttemptId)>,
+    pub(super) search: Vec<SearchRecord>,
+    pub(super) step: Step,
+}

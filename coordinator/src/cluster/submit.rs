@@ -1,0 +1,245 @@
+//! What people ask for: submit and cancel. Each request id acts once.
+
+use std::sync::Arc;
+
+use trainyard_common::ids::{JobId, RequestId, TrialId};
+
+use super::Machine;
+use super::query::TrialCounts;
+use super::records::{JobRecord, JobState, Outcome, RequestRecord, TrialState, request_key};
+use super::state::Job;
+use super::types::{Document, Rejection, Reply, SessionId, ToWorker};
+use crate::schedule::Scheduler;
+use crate::search::Searcher;
+
+/// Longest request id, in bytes.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Requests that are remembered; a retry comes within minutes, not after so many others.
+pub(super) const MAX_REQUESTS: usize = 10_000;
+
+impl Machine {
+    pub(super) fn submit(
+        &mut self,
+        request: &RequestId,
+        document: Document,
+    ) -> Result<(), Rejection> {
+        let stored = document.to_json();
+        let digest = fnv1a(["submit", &stored.to_string()]);
+        if let Some(known) = self.known_request(request, digest)? {
+            self.reply(Reply::Submitted {
+                job: known,
+                warnings: document.warnings().to_vec(),
+            });
+            return Ok(());
+        }
+        let spec = document.job();
+        let store_url = spec
+            .checkpoint_storage
+            .url
+            .clone()
+            .unwrap_or_else(|| self.config.default_checkpoint_url.clone());
+        if store_url.starts_with("memory:") && !self.config.single_process {
+            return Err(Rejection::MemoryStore { url: store_url });
+        }
+        let searcher =
+            Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed).map_err(|error| {
+                Rejection::Spec {
+                    path: "searcher".to_owned(),
+                    message: error.to_string(),
+                }
+            })?;
+        let number = self.counters.next_job;
+        self.counters.next_job += 1;
+        let job = JobId(format!("{}-{number}", spec.name));
+        let record = JobRecord {
+            job: job.clone(),
+            number,
+            name: spec.name.clone(),
+            workspace: spec.workspace.clone(),
+            priority: spec.priority,
+            state: JobState::Pending,
+            submitted_ms: self.now,
+            started_ms: 0,
+            ended_ms: 0,
+            checkpoint_url: format!("{}/{job}", store_url.trim_end_matches('/')),
+            store_url,
+            next_generation: 1,
+            search_closed: None,
+            best: None,
+            error: String::new(),
+            note: String::new(),
+            test_metrics: Vec::new(),
+            evaluation: None,
+        };
+        let warnings = document.warnings().to_vec();
+        self.insert_job(Job {
+            record,
+            scheduler: Scheduler::new(spec.scheduler.as_ref()),
+            expected: expected(&searcher, &document),
+            searcher: Some(searcher),
+            document: Arc::new(document),
+            next_entry: 0,
+            trials: Vec::new(),
+            counts: TrialCounts::default(),
+            pending: std::collections::BTreeSet::new(),
+            running: std::collections::BTreeSet::new(),
+            waiting_since: None,
+        });
+        self.draft.specs.insert(job.clone());
+        self.draft.jobs.insert(job.clone());
+        self.remember(request, digest, &job);
+        self.reply(Reply::Submitted { job, warnings });
+        self.dirty = true;
+        Ok(())
+    }
+
+    pub(super) fn insert_job(&mut self, job: Job) {
+        let record = &job.record;
+        if !record.state.ended() {
+            self.active.insert((
+                std::cmp::Reverse(record.priority),
+                record.number,
+                record.job.clone(),
+            ));
+        }
+        self.order.insert(record.number, record.job.clone());
+        self.jobs.insert(record.job.clone(), job);
+    }
+
+    pub(super) fn cancel(&mut self, request: &RequestId, job: &JobId) -> Result<(), Rejection> {
+        let digest = fnv1a(["cancel", job.as_str()]);
+        let known = self.known_request(request, digest)?;
+        let Some(found) = self.jobs.get(job) else {
+            return Err(Rejection::UnknownJob(job.clone()));
+        };
+        if known.is_none() {
+            if !found.record.state.ended() {
+                self.stop_job(job, JobState::Cancelled, String::new());
+            }
+            self.remember(request, digest, job);
+        }
+        let state = self
+            .jobs
+            .get(job)
+            .map_or(JobState::Cancelled, |j| j.record.state);
+        self.reply(Reply::Cancelled {
+            job: job.clone(),
+            state,
+        });
+        Ok(())
+    }
+
+    /// Ends a job before its search has: every trial that has not ended is cancelled.
+    pub(super) fn stop_job(&mut self, job: &JobId, state: JobState, error: String) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let why = match state {
+            JobState::Cancelled => "the job was cancelled",
+            _ => "the job failed",
+        };
+        let judged = found.record.evaluation.as_ref().map(|e| e.trial);
+        // First, so that the last trial to end does not end the search.
+        found.record.state = state;
+        found.searcher = None;
+        let open: Vec<TrialId> = found
+            .pending
+            .iter()
+            .chain(&found.running)
+            .copied()
+            .collect();
+        for trial in open {
+            self.end_live_attempt(job, trial, why);
+            self.end_trial(job, trial, TrialState::Cancelled, String::new(), why);
+        }
+        if let Some(trial) = judged {
+            self.end_live_attempt(job, trial, why);
+        }
+        self.end_job(job, state, error);
+    }
+
+    fn end_live_attempt(&mut self, job: &JobId, trial: TrialId, why: &str) {
+        let attempts = self.jobs.get(job).and_then(|found| found.live(trial));
+        let live = attempts.and_then(|trial| trial.attempts.iter().find(|a| a.outcome.is_none()));
+        if let Some(at) = live.map(super::attempts::reference) {
+            self.close_attempt(&at, Outcome::Cancelled, "", why);
+        }
+    }
+
+    /// The job that this request led to before.
+    fn known_request(&self, request: &RequestId, digest: u64) -> Result<Option<JobId>, Rejection> {
+        let given = request.as_str().len();
+        if given == 0 || given > MAX_REQUEST_ID {
+            return Err(Rejection::RequestId {
+                given,
+                max: MAX_REQUEST_ID,
+            });
+        }
+        match self.requests.get(request) {
+            None => Ok(None),
+            Some(known) if known.digest == digest => Ok(Some(known.job.clone())),
+            Some(_) => Err(Rejection::RequestReused(request.clone())),
+        }
+    }
+
+    fn remember(&mut self, request: &RequestId, digest: u64, job: &JobId) {
+        let number = self.counters.next_request;
+        self.counters.next_request += 1;
+        self.draft.counters = true;
+        let record = RequestRecord {
+            request: request.clone(),
+            number,
+            digest,
+            job: job.clone(),
+        };
+        self.request_order.insert(number, request.clone());
+        self.requests.insert(request.clone(), record.clone());
+        self.draft
+            .step
+            .records
+            .push(super::records::Record::Request(record));
+        if self.requests.len() > MAX_REQUESTS
+            && let Some((_, oldest)) = self.request_order.pop_first()
+        {
+            self.requests.remove(&oldest);
+            self.draft.step.removed.push(request_key(&oldest));
+        }
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        self.draft.step.reply = Some(reply);
+    }
+
+    pub(super) fn send(
+        &mut self,
+        worker: &trainyard_common::ids::WorkerId,
+        session: SessionId,
+        message: ToWorker,
+    ) {
+        self.draft.step.effects.push(super::types::Effect::Send {
+            worker: worker.clone(),
+            session,
+            message,
+        });
+    }
+}
+
+/// The number of trials that the search will have, where it is known.
+pub(super) fn expected(searcher: &Searcher, document: &Document) -> Option<u32> {
+    let most = document.job().searcher.max_trials;
+    match (searcher.expected_trials(), most) {
+        (Some(expected), Some(most)) => Some(expected.min(most)),
+        (expected, most) => expected.or(most),
+    }
+}
+
+/// FNV-1a over parts, each closed by a byte that text does not contain.
+fn fnv1a<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
+    parts
+        .into_iter()
+        .flat_map(|part| part.bytes().chain([0xFF]))
+        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+        })
+}

@@ -1,0 +1,255 @@
+//! Workers: sessions, leases, re-attachment, draining, and the proof of their stores.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trainyard_common::ids::{JobId, Term, WorkerId};
+
+use super::Machine;
+use super::records::Outcome;
+use super::state::{Proof, Worker};
+use super::types::{Effect, RankRef, Rejection, SessionId, ToWorker, WorkerInfo};
+
+/// Most slots of one worker.
+const MAX_SLOTS: usize = 1_024;
+
+impl Machine {
+    pub(super) fn worker_joined(
+        &mut self,
+        info: WorkerInfo,
+        session: SessionId,
+        running: Vec<RankRef>,
+        term: Term,
+    ) -> Result<(), Rejection> {
+        self.check_worker(&info, term)?;
+        let id = info.worker.clone();
+        let before = self.workers.remove(&id);
+        if let Some(old) = before.as_ref().and_then(|worker| worker.session) {
+            self.sessions.remove(&old);
+            self.draft.step.effects.push(Effect::Close {
+                session: old,
+                reason: format!("worker {id} opened another session"),
+            });
+        }
+        let mut worker = Worker {
+            session: Some(session),
+            draining: before.as_ref().is_some_and(|worker| worker.draining),
+            last_seen_ms: self.now,
+            lease_until_ms: self.now + self.config.lease_ms,
+            slots: vec![None; info.devices.len()],
+            missing: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            info,
+        };
+        let told: BTreeSet<RankRef> = running.into_iter().collect();
+        let mut kept = BTreeSet::new();
+        let mut homeless = Vec::new();
+        if let Some(before) = before {
+            for rank in before
+                .held()
+                .into_iter()
+                .filter(|rank| self.rank_lives(rank))
+            {
+                let slots = before.slots.iter().enumerate();
+                let slots = slots.filter(|(_, held)| held.as_ref() == Some(&rank));
+                let mut fits = true;
+                for (slot, _) in slots {
+                    match worker.slots.get_mut(slot) {
+                        Some(free) => *free = Some(rank.clone()),
+                        None => fits = false,
+                    }
+                }
+                if !fits {
+                    homeless.push(rank.clone());
+                } else if !told.contains(&rank) {
+                    let until = self.now + self.config.replay_grace_ms;
+                    worker.missing.insert(rank.clone(), until);
+                }
+                kept.insert(rank);
+            }
+            worker.stores = before.stores;
+            // A probe of the former session will never be answered.
+            worker
+                .stores
+                .retain(|_, proof| !matches!(proof, Proof::Asked { .. }));
+        }
+        self.wake_at(worker.lease_until_ms);
+        if let Some(until) = worker.missing.values().min() {
+            self.wake_at(*until);
+        }
+        self.sessions.insert(session, id.clone());
+        self.workers.insert(id.clone(), worker);
+        let registered = ToWorker::Registered {
+            heartbeat_ms: self.config.heartbeat_ms,
+            lease_ms: self.config.lease_ms,
+            abandon: told.difference(&kept).cloned().collect(),
+        };
+        self.send(&id, session, registered);
+        for rank in homeless {
+            self.rank_lost(&rank, "the worker came back with fewer slots");
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn check_worker(&self, info: &WorkerInfo, term: Term) -> Result<(), Rejection> {
+        if term > self.term {
+            return Err(Rejection::Deposed {
+                theirs: term,
+                ours: self.term,
+            });
+        }
+        let message = if info.worker.as_str().is_empty() {
+            "an empty worker_id was given".to_owned()
+        } else if info.devices.is_empty() || info.devices.len() > MAX_SLOTS {
+            let given = info.devices.len();
+            format!("devices: {given} given, 1 to {MAX_SLOTS} accepted")
+        } else {
+            return Ok(());
+        };
+        Err(Rejection::Worker {
+            worker: info.worker.clone(),
+            message,
+        })
+    }
+
+    /// Whether the rank belongs to a living attempt and has not ended itself.
+    fn rank_lives(&self, rank: &RankRef) -> bool {
+        self.attempt(&rank.at).is_some_and(|attempt| {
+            let known = attempt.ranks.get(rank.rank as usize);
+            attempt.outcome.is_none() && known.is_some_and(|rank| rank.ended.is_none())
+        })
+    }
+
+    pub(super) fn worker_disconnected(&mut self, session: SessionId) {
+        let Some(id) = self.sessions.remove(&session) else {
+            return;
+        };
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.session = None;
+        worker
+            .stores
+            .retain(|_, proof| !matches!(proof, Proof::Asked { .. }));
+        let held = worker.held();
+        if worker.draining && held.is_empty() {
+            self.workers.remove(&id);
+        }
+        // Attempts that only waited for this worker's ranks need not wait any longer.
+        let settling: Vec<_> = held
+            .iter()
+            .filter(|rank| self.settling.contains_key(&rank.at))
+            .map(|rank| rank.at.clone())
+            .collect();
+        for at in settling {
+            self.settle(&at, false);
+        }
+        self.dirty = true;
+    }
+
+    /// A sign of life; the worker's id, or None from a session that is no longer known.
+    pub(super) fn seen(&mut self, session: SessionId) -> Option<WorkerId> {
+        let id = self.sessions.get(&session)?.clone();
+        let worker = self.workers.get_mut(&id)?;
+        worker.last_seen_ms = self.now;
+        worker.lease_until_ms = self.now + self.config.lease_ms;
+        Some(id)
+    }
+
+    pub(super) fn leaving(&mut self, session: SessionId) {
+        if let Some(id) = self.seen(session)
+            && let Some(worker) = self.workers.get_mut(&id)
+        {
+            worker.draining = true;
+            self.dirty = true;
+        }
+    }
+
+    /// The worker's lease has run out: what it ran is lost.
+    pub(super) fn worker_expired(&mut self, id: &WorkerId) {
+        let Some(worker) = self.workers.remove(id) else {
+            return;
+        };
+        if let Some(session) = worker.session {
+            self.sessions.remove(&session);
+            self.draft.step.effects.push(Effect::Close {
+                session,
+                reason: format!("no heartbeat for {} ms", self.config.lease_ms),
+            });
+        }
+        for rank in worker.held() {
+            self.rank_lost(&rank, &format!("worker {id} was lost"));
+        }
+        self.dirty = true;
+    }
+
+    /// A rank is gone without a last report.
+    pub(super) fn rank_lost(&mut self, rank: &RankRef, why: &str) {
+        self.release(rank);
+        self.rank_ended(rank, Outcome::NodeLost, why);
+    }
+
+    /// Frees the slots that a rank holds.
+    pub(super) fn release(&mut self, rank: &RankRef) {
+        let place = self.attempt(&rank.at).and_then(|attempt| {
+            let known = attempt.ranks.get(rank.rank as usize)?;
+            Some(known.place.worker.clone())
+        });
+        if let Some(worker) = place.and_then(|id| self.workers.get_mut(&id)) {
+            worker.release(rank);
+            self.dirty = true;
+        }
+    }
+
+    /// Asks a worker to prove a store, unless it was asked or may not be asked again yet.
+    pub(super) fn ask_proof(&mut self, id: &WorkerId, url: &str, job: &JobId) {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        let Some(session) = worker.session else {
+            return;
+        };
+        match worker.stores.get(url) {
+            Some(Proof::Failed { retry_ms, .. }) if *retry_ms <= now => {}
+            None => {}
+            Some(_) => return,
+        }
+        self.probes += 1;
+        let path = format!("probes/{}-{}-{id}", self.term, self.probes);
+        let until_ms = now + self.config.lease_ms;
+        let asked = Proof::Asked {
+            path: path.clone(),
+            until_ms,
+        };
+        worker.stores.insert(url.to_owned(), asked);
+        self.wake_at(until_ms);
+        self.draft.step.effects.push(Effect::Probe {
+            worker: id.clone(),
+            session,
+            url: url.to_owned(),
+            content: format!("{job} {path} {now}"),
+            reply_path: format!("{path}.reply"),
+            path,
+        });
+    }
+
+    pub(super) fn store_probed(&mut self, id: &WorkerId, path: &str, error: Option<String>) {
+        let retry_ms = self.now + self.config.probe_retry_ms;
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        let asked = worker.stores.values_mut().find(
+            |proof| matches!(proof, Proof::Asked { path: known, .. } if known.as_str() == path),
+        );
+        let Some(proof) = asked else { return };
+        match error {
+            None => *proof = Proof::Proven,
+            Some(error) => {
+                *proof = Proof::Failed { error, retry_ms };
+                self.wake_at(retry_ms);
+            }
+        }
+        self.dirty = true;
+    }
+}
