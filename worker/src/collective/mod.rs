@@ -86,8 +86,11 @@ impl Cancel {
 pub struct Timeouts {
     /// For all ranks to come together.
     pub handshake: Duration,
-    /// For the next byte from anyone, while an operation waits.
+    /// For the next byte from a rank that an operation waits for. A rank that is only busy keeps
+    /// sending signs of life, so that this finds machines and networks that are gone.
     pub no_progress: Duration,
+    /// For an operation's next message, however alive the others are.
+    pub stall: Duration,
 }
 
 impl Default for Timeouts {
@@ -95,6 +98,7 @@ impl Default for Timeouts {
         Self {
             handshake: Duration::from_secs(30),
             no_progress: Duration::from_secs(60),
+            stall: Duration::from_secs(30 * 60),
         }
     }
 }
@@ -104,8 +108,14 @@ impl Default for Timeouts {
 pub enum CollectiveError {
     #[error("rank {rank} was lost: {reason}")]
     PeerLost { rank: usize, reason: String },
-    #[error("nothing came from ranks {waiting:?} for {seconds} s during {operation}")]
+    #[error("nothing came from rank {rank} for {seconds} s during {operation}")]
     NoProgress {
+        operation: &'static str,
+        rank: usize,
+        seconds: u64,
+    },
+    #[error("ranks {waiting:?} are alive, but did not come to {operation} for {seconds} s")]
+    Stalled {
         operation: &'static str,
         waiting: Vec<usize>,
         seconds: u64,
@@ -159,6 +169,7 @@ impl CollectiveError {
         match self {
             Self::PeerLost { .. }
             | Self::NoProgress { .. }
+            | Self::Stalled { .. }
             | Self::Rendezvous { .. }
             | Self::MixedCpu { .. }
             | Self::Refused { .. }

@@ -2,7 +2,8 @@
 //!
 //! Each connection has a thread that reads frames as they come and one that writes, so that large
 //! messages both ways cannot block each other. The caller's thread waits on one queue for whatever
-//! comes next, looks at the cancel switch, and gives up when no byte has come from anyone for too long.
+//! comes next, looks at the cancel switch, and gives up when no byte has come from a rank for too long.
+//! Idle writers send signs of life, so that a rank which computes or saves is not taken for lost.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -26,6 +27,8 @@ const POLL: Duration = Duration::from_millis(20);
 const OUTGOING_FRAMES: usize = 8;
 /// Frames that one peer's reader may hand over before they are looked at.
 const INCOMING_FRAMES: usize = 4;
+/// Signs of life in the time after which silence means loss.
+const PINGS: u32 = 4;
 /// The threads only move bytes.
 const THREAD_STACK: usize = 256 * 1024;
 
@@ -40,7 +43,6 @@ pub struct TcpGroup {
     sequence: u64,
     timeouts: Timeouts,
     cancel: Cancel,
-    received: Arc<AtomicU64>,
     sent: u64,
     failed: bool,
 }
@@ -50,6 +52,8 @@ struct Peer {
     stream: TcpStream,
     outgoing: Option<SyncSender<Vec<u8>>>,
     inbox: VecDeque<Frame>,
+    /// Bytes that have come from it.
+    received: Arc<AtomicU64>,
     /// It has said that it leaves.
     left: bool,
     reader: Option<JoinHandle<()>>,
@@ -77,21 +81,12 @@ impl TcpGroup {
             sequence: 0,
             timeouts,
             cancel,
-            received: Arc::default(),
             sent: 0,
             failed: false,
         };
         for (number, stream) in streams.into_iter().enumerate() {
             let peer = stream
-                .map(|stream| {
-                    Peer::start(
-                        number,
-                        stream,
-                        &events,
-                        &group.received,
-                        timeouts.no_progress,
-                    )
-                })
+                .map(|stream| Peer::start(number, stream, &events, timeouts.no_progress))
                 .transpose()
                 .map_err(|source| CollectiveError::Io {
                     action: "set up the connection to a rank",
@@ -189,7 +184,10 @@ impl TcpGroup {
             return Err(CollectiveError::Cancelled);
         };
         match events.recv_timeout(POLL) {
-            Ok(Event::Frame(from, frame)) => self.file(from, frame),
+            Ok(Event::Frame(from, frame)) => {
+                wait.started = Instant::now();
+                self.file(from, frame);
+            }
             Ok(Event::Lost(from, error)) => match &mut self.peers[from] {
                 Some(peer) if peer.left => {}
                 _ if error.kind() == ErrorKind::InvalidData => {
@@ -201,14 +199,7 @@ impl TcpGroup {
                 _ => return Err(lost(from, describe(&error))),
             },
             Err(RecvTimeoutError::Timeout) => {
-                let idle = wait.idle(&self.received);
-                if idle >= self.timeouts.no_progress {
-                    return Err(CollectiveError::NoProgress {
-                        operation,
-                        waiting: waiting.to_vec(),
-                        seconds: idle.as_secs(),
-                    });
-                }
+                return wait.check(&self.peers, waiting, operation, self.timeouts);
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let rank = waiting.first().copied().unwrap_or(self.rank);
@@ -381,12 +372,12 @@ impl Peer {
         rank: usize,
         stream: TcpStream,
         events: &SyncSender<Event>,
-        received: &Arc<AtomicU64>,
-        write_timeout: Duration,
+        no_progress: Duration,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(None)?;
-        stream.set_write_timeout(Some(write_timeout))?;
+        stream.set_write_timeout(Some(no_progress))?;
+        let received = Arc::<AtomicU64>::default();
         let (outgoing, queue) = sync_channel::<Vec<u8>>(OUTGOING_FRAMES);
         let thread = |name: &str| {
             std::thread::Builder::new()
@@ -397,22 +388,28 @@ impl Peer {
             let (events, stream) = (events.clone(), stream.try_clone()?);
             let stream = Counted {
                 stream,
-                received: Arc::clone(received),
+                received: Arc::clone(&received),
             };
             thread("reader").spawn(move || read_all(rank, stream, &events))?
         };
         let writer = {
             let (events, stream) = (events.clone(), stream.try_clone()?);
-            thread("writer").spawn(move || write_all(rank, &stream, &queue, &events))?
+            let every = no_progress / PINGS;
+            thread("writer").spawn(move || write_all(rank, &stream, &queue, &events, every))?
         };
         Ok(Self {
             stream,
             outgoing: Some(outgoing),
             inbox: VecDeque::new(),
+            received,
             left: false,
             reader: Some(reader),
             writer: Some(writer),
         })
+    }
+
+    fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 }
 
@@ -420,6 +417,7 @@ impl Peer {
 fn read_all(rank: usize, mut stream: Counted, events: &SyncSender<Event>) {
     loop {
         match wire::read_frame(&mut stream) {
+            Ok(frame) if frame.kind == Kind::Ping => {}
             Ok(frame) => {
                 if events.send(Event::Frame(rank, frame)).is_err() {
                     return;
@@ -434,14 +432,25 @@ fn read_all(rank: usize, mut stream: Counted, events: &SyncSender<Event>) {
     }
 }
 
-/// Writes queued frames until the queue is closed or the connection ends.
+/// Writes queued frames, and signs of life between them, until the queue is closed or the connection
+/// ends.
 fn write_all(
     rank: usize,
     mut stream: &TcpStream,
     queue: &Receiver<Vec<u8>>,
     events: &SyncSender<Event>,
+    ping_every: Duration,
 ) {
-    while let Ok(frame) = queue.recv() {
+    loop {
+        let frame = match queue.recv_timeout(ping_every) {
+            Ok(frame) => frame,
+            Err(RecvTimeoutError::Timeout) => {
+                let mut ping = wire::open_frame(0);
+                wire::seal_frame(&mut ping, Kind::Ping, 0);
+                ping
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         if let Err(error) = stream.write_all(&frame) {
             // The reader sees a closed connection too; this is for one that is only stuck.
             let _ = events.try_send(Event::Lost(rank, error));
@@ -467,25 +476,55 @@ impl Read for Counted {
 
 /// Since when nothing has come.
 struct Wait {
-    seen: u64,
-    since: Instant,
+    /// The last message.
+    started: Instant,
+    /// By rank: bytes seen, and when the last of them came.
+    seen: Vec<(u64, Instant)>,
 }
 
 impl Wait {
     fn new(group: &TcpGroup) -> Self {
+        let now = Instant::now();
         Self {
-            seen: group.received.load(Ordering::Relaxed),
-            since: Instant::now(),
+            started: now,
+            seen: group
+                .peers
+                .iter()
+                .map(|peer| (peer.as_ref().map_or(0, Peer::received), now))
+                .collect(),
         }
     }
 
-    fn idle(&mut self, received: &AtomicU64) -> Duration {
-        let now = received.load(Ordering::Relaxed);
-        if now != self.seen {
-            self.seen = now;
-            self.since = Instant::now();
+    fn check(
+        &mut self,
+        peers: &[Option<Peer>],
+        waiting: &[usize],
+        operation: &'static str,
+        timeouts: Timeouts,
+    ) -> Result<(), CollectiveError> {
+        let now = Instant::now();
+        for &rank in waiting {
+            let received = peers[rank].as_ref().map_or(0, Peer::received);
+            let (seen, since) = &mut self.seen[rank];
+            if *seen != received {
+                (*seen, *since) = (received, now);
+            }
+            if now - *since >= timeouts.no_progress {
+                return Err(CollectiveError::NoProgress {
+                    operation,
+                    rank,
+                    seconds: (now - *since).as_secs(),
+                });
+            }
         }
-        self.since.elapsed()
+        if now - self.started >= timeouts.stall {
+            return Err(CollectiveError::Stalled {
+                operation,
+                waiting: waiting.to_vec(),
+                seconds: (now - self.started).as_secs(),
+            });
+        }
+        Ok(())
     }
 }
 

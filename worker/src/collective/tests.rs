@@ -277,14 +277,36 @@ fn cancelling_ends_a_wait() {
 
 #[test]
 fn silence_is_bounded() {
+    // The other end keeps its connection, but nobody sends anything over it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let _silent = listener.accept().unwrap();
     let timeouts = Timeouts {
         no_progress: Duration::from_millis(100),
         ..Timeouts::default()
     };
+    let streams = vec![None, Some(stream)];
+    let mut group = TcpGroup::start(0, streams, timeouts, Cancel::new()).unwrap();
+    let error = group.barrier().unwrap_err();
+    assert!(
+        matches!(error, CollectiveError::NoProgress { rank: 1, .. }),
+        "{error}"
+    );
+    group.fail();
+}
+
+#[test]
+fn a_busy_rank_is_waited_for_but_not_for_ever() {
+    let timeouts = Timeouts {
+        no_progress: Duration::from_secs(2),
+        stall: Duration::from_millis(2500),
+        ..Timeouts::default()
+    };
     let mut groups = mesh_with(2, timeouts, &Cancel::new());
+    // Rank 1 lives but never comes: only the longer bound ends the wait.
     let error = groups[0].barrier().unwrap_err();
     assert!(
-        matches!(&error, CollectiveError::NoProgress { waiting, .. } if *waiting == [1]),
+        matches!(&error, CollectiveError::Stalled { waiting, .. } if *waiting == [1]),
         "{error}"
     );
 }

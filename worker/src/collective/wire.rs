@@ -136,6 +136,8 @@ pub(crate) enum Kind {
     Gather = 3,
     /// The sender needs nothing more and leaves.
     Bye = 4,
+    /// The sender lives.
+    Ping = 5,
 }
 
 #[derive(Debug)]
@@ -178,6 +180,7 @@ pub(crate) fn read_frame(stream: &mut impl Read) -> io::Result<Frame> {
         2 => Kind::Slice,
         3 => Kind::Gather,
         4 => Kind::Bye,
+        5 => Kind::Ping,
         other => {
             return Err(io::Error::new(
                 ErrorKind::InvalidData,

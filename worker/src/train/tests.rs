@@ -1,5 +1,6 @@
 //! Whole training runs on small synthetic data: over threads and connections, stopped and restored.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::thread;
 
@@ -110,6 +111,9 @@ fn cnn_trial() -> TrialSpec {
 #[derive(Default)]
 struct Recorder {
     stop: Option<(u64, StopMode)>,
+    /// Asks for a stop from the so-many-th time on that it is asked.
+    stop_at_ask: Option<(u32, StopMode)>,
+    asked: Cell<u32>,
     started: Option<Started>,
     progress: Vec<Progress>,
     snapshots: Vec<(SnapshotReason, Option<Snapshot>)>,
@@ -129,6 +133,10 @@ impl Observer for Recorder {
     }
 
     fn stop_requested(&self) -> Option<StopMode> {
+        self.asked.set(self.asked.get() + 1);
+        if let Some((ask, mode)) = self.stop_at_ask {
+            return (self.asked.get() >= ask).then_some(mode);
+        }
         let step = self.progress.last().map_or(0, |progress| progress.step);
         self.stop
             .filter(|&(at, _)| step >= at)
@@ -143,6 +151,8 @@ struct Way {
     threads: usize,
     /// Rank that asks for a stop after a step.
     stop: Option<(usize, u64, StopMode)>,
+    /// Every rank asks for a stop from the so-many-th time on that it is asked.
+    stop_at_ask: Option<(u32, StopMode)>,
     from: Option<Snapshot>,
 }
 
@@ -174,6 +184,7 @@ fn run_rank(
             .stop
             .filter(|(rank, _, _)| *rank == group.rank())
             .map(|(_, step, mode)| (step, mode)),
+        stop_at_ask: way.stop_at_ask,
         ..Recorder::default()
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(way.threads);
@@ -236,15 +247,17 @@ fn run(spec: &TrialSpec, data: &Arc<Dataset>, way: &Way) -> Run {
 }
 
 /// Everything that a snapshot holds, in a form whose equality is equality of bits.
-fn bits(
-    snapshot: &Snapshot,
-) -> (
-    Vec<(String, Vec<usize>, Vec<u32>)>,
-    u64,
-    u64,
-    String,
-    String,
-) {
+#[derive(Debug, PartialEq)]
+struct Bits {
+    /// Name, shape and values of each.
+    tensors: Vec<(String, Vec<usize>, Vec<u32>)>,
+    epoch: u64,
+    step: u64,
+    state: String,
+    metrics: String,
+}
+
+fn bits(snapshot: &Snapshot) -> Bits {
     let tensors = snapshot
         .tensors
         .iter()
@@ -253,13 +266,13 @@ fn bits(
             (tensor.name.clone(), tensor.shape.clone(), data)
         })
         .collect();
-    (
+    Bits {
         tensors,
-        snapshot.epoch,
-        snapshot.step,
-        snapshot.state.to_string(),
-        format!("{:?}", snapshot.metrics),
-    )
+        epoch: snapshot.epoch,
+        step: snapshot.step,
+        state: snapshot.state.to_string(),
+        metrics: format!("{:?}", snapshot.metrics),
+    }
 }
 
 fn assert_same_run(a: &Run, b: &Run) {
@@ -325,7 +338,7 @@ fn virtual_shards_are_part_of_the_computation() {
     let four = run(&spec, &data, &Way::ranks(1));
     spec.virtual_shards = 2;
     let two = run(&spec, &data, &Way::ranks(1));
-    assert_ne!(bits(&four.end).0, bits(&two.end).0);
+    assert_ne!(bits(&four.end).tensors, bits(&two.end).tensors);
 }
 
 #[test]
@@ -403,6 +416,35 @@ fn leaving_at_once_makes_no_snapshot() {
         assert_eq!(stopped.finish, Finish::Stopped);
         assert_eq!(stopped.end.step, 2);
         assert!(stopped.recorder.snapshots.is_empty());
+    }
+}
+
+#[test]
+fn a_stop_during_validation() {
+    let (spec, data) = (cnn_trial(), classification());
+    let whole = run(&spec, &data, &Way::ranks(1));
+    // A rank alone is asked before each of its four shards too.
+    for (world_size, asks_a_step) in [(1, 5), (2, 1)] {
+        let way = |mode| Way {
+            stop_at_ask: Some((STEPS as u32 * asks_a_step + 2, mode)),
+            ..Way::ranks(world_size)
+        };
+        let mut saved = run(&spec, &data, &way(StopMode::Checkpoint));
+        assert_eq!(saved.finish, Finish::Stopped);
+        let (reason, snapshot) = saved.recorder.snapshots.pop().unwrap();
+        assert_eq!(reason, SnapshotReason::Epoch);
+        assert_eq!((saved.end.epoch, saved.end.step), (1, STEPS));
+        let left = run(&spec, &data, &way(StopMode::Now));
+        assert_eq!(left.finish, Finish::Stopped);
+        assert_eq!((left.end.epoch, left.end.step), (0, STEPS));
+        assert!(left.recorder.progress.iter().all(|p| !p.end_of_epoch));
+        for from in [snapshot.unwrap(), left.end] {
+            let way = Way {
+                from: Some(from),
+                ..Way::ranks(2)
+            };
+            assert_eq!(bits(&run(&spec, &data, &way).end), bits(&whole.end));
+        }
     }
 }
 
