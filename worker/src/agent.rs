@@ -1,8 +1,36 @@
 //! A worker's life beside its coordinator: one session, slots, and reports that outlive an outage.
+//!
+//! [`run`] is the whole of it. Attempts run on whether or not a coordinator is there; what they say
+//! waits in the outbox until it is acknowledged. Knows nothing of how training works.
 
+mod attempts;
+mod backoff;
+mod buffer;
+mod host;
+pub(crate) mod logs;
+pub(crate) mod outbox;
+mod probe;
+mod session;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use trainyard_common::ids::Term;
+use trainyard_common::rng::Key;
+use trainyard_proto::v1::Register;
 
 use crate::config::{ConfigError, WorkerConfig};
+use crate::runner::Host;
+use attempts::Attempts;
+use backoff::Backoff;
+use outbox::Outbox;
+use session::SessionEnd;
+
+/// Beyond the coordinator's own deadline for closing, for the last bytes of a session.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Why a worker ended other than by leaving in order.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +65,172 @@ pub enum WorkerError {
 /// [`WorkerError`]; never because of anything that a trial did.
 pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
     config.validate()?;
-    shutdown.cancelled().await;
-    Ok(())
+    let agent = Agent::bind(config, shutdown).await?;
+    tracing::info!(worker_id = %agent.host.worker_id, slots = agent.config.slots, "worker started");
+    let serve = agent.serve();
+    tokio::pin!(serve);
+    tokio::select! {
+        result = &mut serve => result,
+        result = agent.leave() => {
+            agent.closing.cancel();
+            let _ = tokio::time::timeout(CLOSE_DEADLINE, serve).await;
+            result
+        }
+    }
+}
+
+/// What the parts of a worker share.
+struct Agent {
+    config: WorkerConfig,
+    host: Arc<Host>,
+    host_name: String,
+    collective_address: String,
+    outbox: Arc<Outbox>,
+    attempts: Arc<Attempts>,
+    /// The highest term that was obeyed.
+    term: AtomicU64,
+    started: Instant,
+    /// The worker is to leave.
+    shutdown: CancellationToken,
+    /// Everything has been handed over: the session may end.
+    closing: CancellationToken,
+}
+
+impl Agent {
+    async fn bind(config: WorkerConfig, shutdown: CancellationToken) -> Result<Self, WorkerError> {
+        let host_name = host::name();
+        let address = config.collective_bind.clone();
+        let listener = tokio::net::TcpListener::bind(&address)
+            .await
+            .and_then(|listener| Ok((listener.local_addr()?, listener)))
+            .map_err(|source| WorkerError::Bind { address, source })?;
+        let (bound, _listener) = listener;
+        let advertised = match &config.collective_advertise {
+            Some(address) => address.clone(),
+            None if bound.ip().is_unspecified() => format!("{host_name}:{}", bound.port()),
+            None => bound.to_string(),
+        };
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let name = config.name.as_ref().unwrap_or(&host_name);
+        let host = Arc::new(Host {
+            worker_id: format!("{name}-{}", &unique[..8]),
+            threads_per_slot: config.threads(host::threads()),
+            single_process: config.single_process,
+        });
+        let outbox = Arc::new(Outbox::new(config.report_buffer));
+        let attempts = Attempts::new(host.clone(), outbox.clone(), config.slots);
+        Ok(Self {
+            config,
+            host,
+            host_name,
+            collective_address: advertised,
+            outbox,
+            attempts: Arc::new(attempts),
+            term: AtomicU64::new(0),
+            started: Instant::now(),
+            shutdown,
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// What this worker says of itself.
+    fn register(&self) -> Register {
+        Register {
+            worker_id: self.host.worker_id.clone(),
+            host: self.host_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            devices: vec!["cpu".to_owned(); self.config.slots],
+            collective_address: self.collective_address.clone(),
+            cpu_kind: String::new(),
+            running: self.attempts.known(),
+            term: self.term.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The highest term seen, this one included.
+    fn raise_term(&self, term: Term) -> Term {
+        Term(self.term.fetch_max(term.0, Ordering::SeqCst).max(term.0))
+    }
+
+    /// Holds a session with a coordinator, one after the other, until the worker has left.
+    async fn serve(&self) -> Result<(), WorkerError> {
+        let mut backoff = Backoff::new(Key::new(0).named(&self.host.worker_id));
+        let mut was_registered = false;
+        let mut away_since = Instant::now();
+        for turn in 0usize.. {
+            let address = &self.config.coordinators[turn % self.config.coordinators.len()];
+            let opened = tokio::select! {
+                opened = session::open(self, address) => opened,
+                () = self.closing.cancelled() => return Ok(()),
+            };
+            let end = match opened {
+                Ok(session) => {
+                    let lease = u64::from(session.registered.lease_ms);
+                    tracing::info!(%address, term = self.term.load(Ordering::SeqCst), "registered");
+                    was_registered = true;
+                    backoff.reset(Duration::from_millis(lease));
+                    let end = session.run(self).await;
+                    away_since = Instant::now();
+                    end
+                }
+                Err(end) => end,
+            };
+            let reason = match end {
+                SessionEnd::Closed => return Ok(()),
+                SessionEnd::Refused(reason) if !was_registered => {
+                    let address = address.clone();
+                    return Err(WorkerError::Refused { address, reason });
+                }
+                SessionEnd::Lost(reason) | SessionEnd::Refused(reason) => reason,
+            };
+            self.judge_absence(was_registered, away_since.elapsed(), &reason)?;
+            let wait = backoff.next();
+            tracing::warn!(%address, %reason, retry_in_ms = wait.as_millis() as u64, "no coordinator");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.closing.cancelled() => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows from the coordinator's having been away so long.
+    fn judge_absence(
+        &self,
+        was_registered: bool,
+        away: Duration,
+        reason: &str,
+    ) -> Result<(), WorkerError> {
+        let orphaned = self.config.orphan_timeout_s.map(Duration::from_secs);
+        if was_registered && orphaned.is_some_and(|limit| away >= limit) {
+            self.attempts.preempt_all();
+        }
+        match self.config.connect_timeout() {
+            Some(limit) if !was_registered && away >= limit => Err(WorkerError::Unreachable {
+                addresses: self.config.coordinators.join(", "),
+                seconds: limit.as_secs(),
+                last: reason.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the shutdown, then for the attempts to stop and for their reports to be durable.
+    async fn leave(&self) -> Result<(), WorkerError> {
+        self.shutdown.cancelled().await;
+        tracing::info!(attempts = self.attempts.count(), "leaving");
+        self.attempts.leave();
+        let handed_over = async {
+            self.attempts.idle().await;
+            self.outbox.flushed().await;
+        };
+        let limit = Duration::from_secs(self.config.drain_timeout_s);
+        match tokio::time::timeout(limit, handed_over).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(WorkerError::DrainIncomplete {
+                attempts: self.attempts.count(),
+                reports: self.outbox.unacknowledged(),
+            }),
+        }
+    }
 }

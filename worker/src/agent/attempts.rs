@@ -1,0 +1,198 @@
+//! The attempts of this worker: started on slots, told to stop, and known until they have ended.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Semaphore, watch};
+use tracing::Instrument as _;
+use trainyard_proto::v1::{Assignment, AttemptOutcome, RunningAttempt, StopAttempt};
+
+use super::logs::Level;
+use super::outbox::{Outbox, Reporter};
+use crate::runner::{self, AttemptKey, End, Host, Stop, StopSignal};
+
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    host: Arc<Host>,
+    outbox: Arc<Outbox>,
+    slots: Arc<Semaphore>,
+    slot_count: u32,
+    table: Mutex<Table>,
+    /// Attempts in the table.
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    running: HashMap<AttemptKey, Arc<StopSignal>>,
+    /// The worker leaves: nothing new is started.
+    leaving: bool,
+}
+
+impl Attempts {
+    pub(crate) fn new(host: Arc<Host>, outbox: Arc<Outbox>, slots: usize) -> Self {
+        Self {
+            host,
+            outbox,
+            slots: Arc::new(Semaphore::new(slots)),
+            slot_count: u32::try_from(slots).unwrap_or(u32::MAX),
+            table: Mutex::default(),
+            count: watch::Sender::new(0),
+        }
+    }
+
+    /// The table is whole even if a holder of the lock panicked: each change is one insertion or removal.
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts an assignment once a slot is free. One that runs already, or that a newer membership of
+    /// the same trial has overtaken, is ignored; older ones of the same trial are abandoned.
+    pub(crate) fn start(self: &Arc<Self>, assignment: Assignment) {
+        let key = AttemptKey::of_assignment(&assignment);
+        let known = self.outbox.ended().contains(&key);
+        let stop = Arc::new(StopSignal::default());
+        let mut table = self.lock();
+        let overtaken = table
+            .running
+            .keys()
+            .any(|other| other.same_trial(&key) && other.generation > key.generation);
+        if known || overtaken || table.running.contains_key(&key) {
+            tracing::debug!(?key, "assignment is known or overtaken");
+            return;
+        }
+        for (other, stop) in &table.running {
+            if other.same_trial(&key) && other.generation < key.generation {
+                stop.request(Stop::Abandoned);
+                self.outbox.abandon(other);
+            }
+        }
+        if table.leaving {
+            stop.request(Stop::Checkpoint);
+        }
+        table.running.insert(key.clone(), stop.clone());
+        self.count.send_replace(table.running.len());
+        drop(table);
+        let span = tracing::info_span!(
+            "attempt",
+            job_id = %key.job,
+            trial_id = key.trial.0,
+            attempt = key.attempt.0,
+            generation = key.generation.0,
+            rank = key.rank,
+            worker_id = %self.host.worker_id,
+        );
+        let reporter = Reporter::new(key, stop, self.outbox.clone());
+        tokio::spawn(self.clone().run(assignment, reporter).instrument(span));
+    }
+
+    /// Runs one attempt on its slots and tells its end.
+    async fn run(self: Arc<Self>, assignment: Assignment, reporter: Reporter) {
+        let rank = assignment.ranks.get(assignment.rank as usize);
+        let wanted = rank.map_or(1, |rank| rank.slots.len().max(1));
+        let wanted = u32::try_from(wanted).map_or(self.slot_count, |n| n.min(self.slot_count));
+        let permit = tokio::select! {
+            biased;
+            () = reporter.stop.requested() => None,
+            permit = self.slots.clone().acquire_many_owned(wanted) => permit.ok(),
+        };
+        let end = if permit.is_some() {
+            // On a task of its own, so that a panic anywhere ends the attempt alone.
+            let running = runner::execute(assignment, reporter.clone(), self.host.clone());
+            let joined = tokio::spawn(running.in_current_span()).await;
+            joined.unwrap_or_else(|error| End::error(format!("the attempt broke off: {error}"), 0))
+        } else {
+            End::stopped(reporter.stop.get().unwrap_or(Stop::Now), 0)
+        };
+        log_end(&reporter, &end);
+        reporter.report(end.into_body()).await;
+        drop(permit);
+        let mut table = self.lock();
+        table.running.remove(&reporter.key);
+        self.count.send_replace(table.running.len());
+    }
+
+    /// Passes a stop on to the attempt that it names, if it still runs.
+    pub(crate) fn stop(&self, stop: &StopAttempt) {
+        let how = if stop.checkpoint {
+            Stop::Checkpoint
+        } else {
+            Stop::Now
+        };
+        for (key, signal) in &self.lock().running {
+            if key.is_meant_by(stop) {
+                tracing::info!(job_id = %key.job, trial_id = key.trial.0, ?how, "told to stop");
+                signal.request(how);
+            }
+        }
+    }
+
+    /// Stops attempts that are no longer this worker's; they say nothing more.
+    pub(crate) fn abandon(&self, abandoned: &[RunningAttempt]) {
+        for key in abandoned.iter().map(AttemptKey::of_running) {
+            if let Some(signal) = self.lock().running.get(&key) {
+                tracing::warn!(job_id = %key.job, trial_id = key.trial.0, "attempt is no longer ours");
+                signal.request(Stop::Abandoned);
+            }
+            self.outbox.abandon(&key);
+        }
+    }
+
+    /// Asks every attempt to checkpoint and stop.
+    pub(crate) fn preempt_all(&self) {
+        for signal in self.lock().running.values() {
+            signal.request(Stop::Checkpoint);
+        }
+    }
+
+    /// Asks every attempt to checkpoint and stop, and starts nothing new.
+    pub(crate) fn leave(&self) {
+        self.lock().leaving = true;
+        self.preempt_all();
+    }
+
+    /// What the coordinator is told at (re-)registration: all that runs, and all that has ended
+    /// without its knowing it yet.
+    pub(crate) fn known(&self) -> Vec<RunningAttempt> {
+        let table = self.lock();
+        let running = table
+            .running
+            .iter()
+            .filter(|(_, stop)| !stop.is_abandoned())
+            .map(|(key, _)| key.clone());
+        let mut known: Vec<AttemptKey> = running.collect();
+        for key in self.outbox.ended() {
+            if !known.contains(&key) {
+                known.push(key);
+            }
+        }
+        known.iter().map(AttemptKey::running).collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Resolves once nothing runs.
+    pub(crate) async fn idle(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+fn log_end(reporter: &Reporter, end: &End) {
+    let outcome = end.outcome.as_str_name();
+    let outcome = outcome.trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase();
+    let (level, text) = match end.outcome {
+        AttemptOutcome::Error | AttemptOutcome::Nan => (
+            Level::Error,
+            format!("attempt ended at step {}: {outcome}: {}", end.step, end.error),
+        ),
+        _ => (
+            Level::Info,
+            format!("attempt ended at step {}: {outcome}", end.step),
+        ),
+    };
+    tracing::info!(%outcome, step = end.step, error = %end.error, "attempt ended");
+    reporter.log(level, &text);
+}

@@ -1,0 +1,193 @@
+//! What attempts say, on its way to the coordinator: the shared buffers that attempts write to and
+//! the session empties, and the handle of one attempt. Knows nothing of connections.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, watch};
+use trainyard_proto::MAX_REPORTS_PER_BATCH;
+use trainyard_proto::v1::{LogBatch, Report, report::Body};
+
+use super::buffer::{Pushed, ReportBuffer};
+use super::logs::{Level, LogBuffer};
+use crate::runner::{AttemptKey, Stop, StopSignal};
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    buffers: Mutex<Buffers>,
+    /// Something to send may have come.
+    work: Notify,
+    /// The highest acknowledged ticket, and how often anything was acknowledged or sent.
+    settled: watch::Sender<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Buffers {
+    reports: ReportBuffer,
+    logs: LogBuffer,
+}
+
+impl Outbox {
+    pub(crate) fn new(report_capacity: usize) -> Self {
+        Self {
+            buffers: Mutex::new(Buffers {
+                reports: ReportBuffer::new(report_capacity),
+                logs: LogBuffer::default(),
+            }),
+            work: Notify::new(),
+            settled: watch::Sender::new((0, 0)),
+        }
+    }
+
+    /// A panic while the lock was held leaves whole buffers: no operation on them stops halfway.
+    fn lock(&self) -> MutexGuard<'_, Buffers> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settle(&self) {
+        let ticket = self.lock().reports.acknowledged_ticket();
+        self.settled.send_modify(|(acknowledged, times)| {
+            *acknowledged = ticket;
+            *times += 1;
+        });
+    }
+
+    fn push(&self, report: Report) -> Pushed {
+        let pushed = self.lock().reports.push(report);
+        self.work.notify_one();
+        pushed
+    }
+
+    /// Resolves when something may have come since the last call.
+    pub(crate) async fn work(&self) {
+        self.work.notified().await;
+    }
+
+    pub(crate) fn has_reports(&self) -> bool {
+        self.lock().reports.has_next()
+    }
+
+    pub(crate) fn has_logs(&self) -> bool {
+        !self.lock().logs.is_empty()
+    }
+
+    pub(crate) fn next_reports(&self) -> Vec<Report> {
+        self.lock().reports.next_batch(MAX_REPORTS_PER_BATCH)
+    }
+
+    pub(crate) fn next_logs(&self) -> Option<LogBatch> {
+        let batch = self.lock().logs.next_batch();
+        self.settle();
+        batch
+    }
+
+    pub(crate) fn reconnected(&self) {
+        self.lock().reports.reconnected();
+    }
+
+    pub(crate) fn acknowledge(&self, sequence: u64) {
+        self.lock().reports.acknowledge(sequence);
+        self.settle();
+        // The window may have opened.
+        self.work.notify_one();
+    }
+
+    pub(crate) fn abandon(&self, key: &AttemptKey) {
+        let mut buffers = self.lock();
+        buffers.reports.abandon(key);
+        buffers.logs.abandon(key);
+        drop(buffers);
+        self.settle();
+    }
+
+    /// Attempts whose end the coordinator does not know yet.
+    pub(crate) fn ended(&self) -> Vec<AttemptKey> {
+        self.lock().reports.ended()
+    }
+
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.lock().reports.len()
+    }
+
+    /// Resolves once every report is acknowledged and every log line sent.
+    pub(crate) async fn flushed(&self) {
+        let mut settled = self.settled.subscribe();
+        let empty = |_: &(u64, u64)| {
+            let buffers = self.lock();
+            buffers.reports.len() == 0 && buffers.logs.is_empty()
+        };
+        // The sender lives as long as `self`.
+        let _ = settled.wait_for(empty).await;
+    }
+}
+
+/// How one attempt speaks.
+#[derive(Debug, Clone)]
+pub(crate) struct Reporter {
+    pub(crate) key: AttemptKey,
+    pub(crate) stop: Arc<StopSignal>,
+    outbox: Arc<Outbox>,
+}
+
+impl Reporter {
+    pub(crate) fn new(key: AttemptKey, stop: Arc<StopSignal>, outbox: Arc<Outbox>) -> Self {
+        Self { key, stop, outbox }
+    }
+
+    /// Hands a report over, waiting for room where it must not be left out. Gives the ticket to wait
+    /// on, or nothing when it was left out or the attempt was abandoned meanwhile.
+    pub(crate) async fn report(&self, body: Body) -> Option<u64> {
+        let report = self.key.report(now_ms(), body);
+        let mut settled = self.outbox.settled.subscribe();
+        loop {
+            if self.stop.is_abandoned() {
+                return None;
+            }
+            settled.mark_unchanged();
+            match self.outbox.push(report.clone()) {
+                Pushed::Taken(ticket) => return Some(ticket),
+                Pushed::Thinned => return None,
+                Pushed::Full => {}
+            }
+            tokio::select! {
+                _ = settled.changed() => {}
+                () = self.stop.reached(Stop::Abandoned) => return None,
+            }
+        }
+    }
+
+    /// Waits until a report is durable at the coordinator. False: the attempt was told to stop first.
+    pub(crate) async fn acknowledged(&self, ticket: u64) -> bool {
+        let mut settled = self.outbox.settled.subscribe();
+        tokio::select! {
+            biased;
+            () = self.stop.requested() => false,
+            result = settled.wait_for(|(acknowledged, _)| *acknowledged >= ticket) => result.is_ok(),
+        }
+    }
+
+    pub(crate) fn info(&self, text: &str) {
+        self.log(Level::Info, text);
+    }
+
+    pub(crate) fn warn(&self, text: &str) {
+        self.log(Level::Warn, text);
+    }
+
+    /// Adds a line to the trial's log.
+    pub(crate) fn log(&self, level: Level, text: &str) {
+        if !self.stop.is_abandoned() {
+            let mut buffers = self.outbox.lock();
+            buffers.logs.push(&self.key, now_ms(), level, text);
+            drop(buffers);
+            self.outbox.work.notify_one();
+        }
+    }
+}
+
+/// Unix milliseconds: what reports and log lines are stamped with.
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
