@@ -12,8 +12,8 @@ pub(crate) mod outbox;
 mod probe;
 mod session;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;

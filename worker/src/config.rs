@@ -1,13 +1,13 @@
 //! A worker's configuration: one struct, read from a file, then the environment, then flags, and
 //! checked before a port is bound. Knows nothing of sessions or attempts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+pub use trainyard_common::config::ConfigError;
+use trainyard_common::config::{DEFAULT_ADDRESS, layered};
 
-/// Where a worker looks for its coordinator unless told otherwise.
-pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7070";
 /// The most slots of one worker: more than any machine has devices.
 pub const MAX_SLOTS: usize = 1024;
 /// The fewest reports that the buffer may be set to: room for every kind of one attempt's reports.
@@ -48,7 +48,7 @@ pub struct WorkerConfig {
 impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
-            coordinators: vec![DEFAULT_COORDINATOR.to_owned()],
+            coordinators: vec![DEFAULT_ADDRESS.to_owned()],
             slots: 1,
             threads_per_slot: None,
             name: None,
@@ -63,27 +63,6 @@ impl Default for WorkerConfig {
     }
 }
 
-/// What is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("{field}: given {given}, expected {expected}")]
-    Invalid {
-        field: &'static str,
-        given: String,
-        expected: String,
-    },
-    #[error("cannot read the configuration file {path}: {reason}")]
-    File { path: PathBuf, reason: String },
-}
-
-fn invalid(field: &'static str, given: impl ToString, expected: impl ToString) -> ConfigError {
-    ConfigError::Invalid {
-        field,
-        given: given.to_string(),
-        expected: expected.to_string(),
-    }
-}
-
 impl WorkerConfig {
     /// The configuration for one coordinator, everything else by default.
     pub fn for_coordinator(address: impl Into<String>) -> Self {
@@ -93,31 +72,49 @@ impl WorkerConfig {
         }
     }
 
+    /// Defaults, then `file`, then what `flags` set (the environment is among them already).
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the file or the field.
+    pub fn load(file: Option<&Path>, flags: &WorkerFlags) -> Result<Self, ConfigError> {
+        let config: Self = layered(file, flags)?;
+        config.validate()?;
+        Ok(config)
+    }
+
     /// Refuses what cannot work, naming the field.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] with what was given and what is accepted.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.coordinators.is_empty() {
-            return Err(invalid("coordinators", "none", "at least one address"));
+            return Err(ConfigError::invalid(
+                "coordinators",
+                "none",
+                "at least one address",
+            ));
         }
         for address in &self.coordinators {
             endpoint_of(address)?;
         }
         if !(1..=MAX_SLOTS).contains(&self.slots) {
-            return Err(invalid("slots", self.slots, format!("1 to {MAX_SLOTS}")));
+            return Err(ConfigError::invalid(
+                "slots",
+                self.slots,
+                format!("1 to {MAX_SLOTS}"),
+            ));
         }
         if let Some(threads) = self.threads_per_slot
             && !(1..=MAX_SLOTS).contains(&threads)
         {
-            return Err(invalid(
+            return Err(ConfigError::invalid(
                 "threads_per_slot",
                 threads,
                 format!("1 to {MAX_SLOTS}"),
             ));
         }
         if self.report_buffer < MIN_REPORT_BUFFER {
-            return Err(invalid(
+            return Err(ConfigError::invalid(
                 "report_buffer",
                 self.report_buffer,
                 format!("at least {MIN_REPORT_BUFFER}"),
@@ -126,7 +123,7 @@ impl WorkerConfig {
         if let Some(name) = &self.name {
             let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
-                return Err(invalid(
+                return Err(ConfigError::invalid(
                     "name",
                     format!("{name:?}"),
                     "1 to 63 letters, digits, `-`, `_` or `.`",
@@ -139,7 +136,11 @@ impl WorkerConfig {
     fn validate_collective(&self) -> Result<(), ConfigError> {
         let host_and_port = |field, address: &str| match address.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
-            _ => Err(invalid(field, format!("{address:?}"), "host:port")),
+            _ => Err(ConfigError::invalid(
+                field,
+                format!("{address:?}"),
+                "host:port",
+            )),
         };
         host_and_port("collective_bind", &self.collective_bind)?;
         match &self.collective_advertise {
@@ -161,13 +162,91 @@ impl WorkerConfig {
     }
 }
 
+/// What a command line or the environment overrides; unset fields leave the file's values.
+#[derive(Debug, Clone, Default, clap::Args, Serialize)]
+pub struct WorkerFlags {
+    /// Address of the coordinator, `http://host:port` or `host:port`; several are tried in turn.
+    #[arg(
+        long = "coordinator",
+        env = "TRAINYARD_COORDINATOR",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coordinators: Option<Vec<String>>,
+    /// Attempts that run at once [default: 1].
+    #[arg(long, env = "TRAINYARD_SLOTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<usize>,
+    /// Threads of each slot [default: the machine's, divided by the slots].
+    #[arg(long, env = "TRAINYARD_THREADS_PER_SLOT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads_per_slot: Option<usize>,
+    /// What the worker is called, before eight random digits [default: the host's name].
+    #[arg(long, env = "TRAINYARD_WORKER_NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where other workers are accepted for all-reduce [default: 127.0.0.1:0].
+    #[arg(long, env = "TRAINYARD_COLLECTIVE_BIND", value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collective_bind: Option<String>,
+    /// What other workers are told to connect to [default: where this one listens].
+    #[arg(long, env = "TRAINYARD_COLLECTIVE_ADVERTISE", value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collective_advertise: Option<String>,
+    /// Seconds to look for a coordinator at the start before giving up; 0: for ever [default: 60].
+    #[arg(
+        long = "connect-timeout",
+        env = "TRAINYARD_CONNECT_TIMEOUT",
+        value_name = "SECONDS"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout_s: Option<u64>,
+    /// Seconds without a coordinator after which attempts checkpoint and stop [default: never].
+    #[arg(
+        long = "orphan-timeout",
+        env = "TRAINYARD_ORPHAN_TIMEOUT",
+        value_name = "SECONDS"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orphan_timeout_s: Option<u64>,
+    /// Seconds that leaving may take, for checkpoints and last reports [default: 60].
+    #[arg(
+        long = "drain-timeout",
+        env = "TRAINYARD_DRAIN_TIMEOUT",
+        value_name = "SECONDS"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_timeout_s: Option<u64>,
+}
+
+/// The whole command line of a worker.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "worker",
+    version,
+    about = "Trains trials on this machine for a coordinator."
+)]
+pub struct WorkerCommand {
+    /// A YAML file of settings; the environment and flags win over it.
+    #[arg(long, env = "TRAINYARD_WORKER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What is logged: a level, or directives such as `info,trainyard_worker=debug`.
+    #[arg(long, env = "TRAINYARD_LOG", default_value = trainyard_common::telemetry::DEFAULT_FILTER)]
+    pub log: String,
+    /// `human` or `json`.
+    #[arg(long, env = "TRAINYARD_LOG_FORMAT", default_value_t)]
+    pub log_format: trainyard_common::telemetry::LogFormat,
+    #[command(flatten)]
+    pub flags: WorkerFlags,
+}
+
 /// A coordinator's address as tonic wants it; `host:port` means plain HTTP/2.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] when it is no such address.
 pub fn endpoint_of(address: &str) -> Result<tonic::transport::Endpoint, ConfigError> {
     let bad = || {
-        invalid(
+        ConfigError::invalid(
             "coordinators",
             format!("{address:?}"),
             "http://host:port or host:port",
@@ -225,6 +304,29 @@ mod tests {
     #[test]
     fn unknown_fields_are_refused() {
         let error = serde_json::from_str::<WorkerConfig>(r#"{"slotz": 2}"#).unwrap_err();
+        assert!(error.to_string().contains("slotz"), "{error}");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        use clap::Parser as _;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "slots: 3\nname: box\n").unwrap();
+        let command = WorkerCommand::parse_from([
+            "worker",
+            "--coordinator",
+            "a:1,b:2",
+            "--slots",
+            "2",
+            "--connect-timeout",
+            "0",
+        ]);
+        let config = WorkerConfig::load(Some(file.path()), &command.flags).unwrap();
+        assert_eq!(config.coordinators, ["a:1", "b:2"]);
+        assert_eq!((config.slots, config.name.as_deref()), (2, Some("box")));
+        assert_eq!(config.connect_timeout(), None);
+        std::fs::write(file.path(), "slotz: 3\n").unwrap();
+        let error = WorkerConfig::load(Some(file.path()), &command.flags).unwrap_err();
         assert!(error.to_string().contains("slotz"), "{error}");
     }
 

@@ -4,7 +4,10 @@
 //! error, a panic, a crash - ends the attempt, never the worker.
 
 mod exec;
+mod output;
 mod stop;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use trainyard_common::ids::{AttemptId, Generation, JobId, TrialId};
 use trainyard_common::spec::TrialSpec;
@@ -158,6 +161,17 @@ pub(crate) struct Host {
     pub(crate) threads_per_slot: usize,
     /// `memory://` stores of this process are the coordinator's too.
     pub(crate) single_process: bool,
+}
+
+#[cfg(test)]
+impl Host {
+    pub(crate) fn for_test() -> Self {
+        Self {
+            worker_id: "worker-1".to_owned(),
+            threads_per_slot: 1,
+            single_process: true,
+        }
+    }
 }
 
 /// One attempt as it was assigned, read and checked.

@@ -182,11 +182,16 @@ impl Attempts {
 
 fn log_end(reporter: &Reporter, end: &End) {
     let outcome = end.outcome.as_str_name();
-    let outcome = outcome.trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase();
+    let outcome = outcome
+        .trim_start_matches("ATTEMPT_OUTCOME_")
+        .to_lowercase();
     let (level, text) = match end.outcome {
         AttemptOutcome::Error | AttemptOutcome::Nan => (
             Level::Error,
-            format!("attempt ended at step {}: {outcome}: {}", end.step, end.error),
+            format!(
+                "attempt ended at step {}: {outcome}: {}",
+                end.step, end.error
+            ),
         ),
         _ => (
             Level::Info,

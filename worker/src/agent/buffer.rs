@@ -201,7 +201,12 @@ mod tests {
     #[test]
     fn replays_what_was_not_acknowledged_with_the_same_numbers() {
         let mut buffer = ReportBuffer::new(100);
-        (0..5).for_each(|step| assert!(matches!(buffer.push(progress(step, true)), Pushed::Taken(_))));
+        (0..5).for_each(|step| {
+            assert!(matches!(
+                buffer.push(progress(step, true)),
+                Pushed::Taken(_)
+            ))
+        });
         assert_eq!(sequences(&buffer.next_batch(3)), [1, 2, 3]);
         assert_eq!(sequences(&buffer.next_batch(3)), [4, 5]);
         assert!(!buffer.has_next());

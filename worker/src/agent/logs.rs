@@ -87,7 +87,8 @@ pub(crate) fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(limit);
+    let boundary = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=limit).rev().find(boundary).unwrap_or(0);
     format!("{}... ({} bytes)", &text[..end], text.len())
 }
 
@@ -122,7 +123,10 @@ mod tests {
         assert_eq!(first.lines[0].level, "warn");
         assert_eq!(first.lines[1].text, "3");
         assert_eq!(first.lines.len(), BATCH_LINES);
-        assert_eq!(logs.next_batch().unwrap().lines[0].text, (BATCH_LINES + 2).to_string());
+        assert_eq!(
+            logs.next_batch().unwrap().lines[0].text,
+            (BATCH_LINES + 2).to_string()
+        );
     }
 
     #[test]

@@ -214,9 +214,10 @@ impl Session {
                     pending.leaving = true;
                 }
                 () = agent.outbox.work(), if !any => {}
-                () = agent.closing.cancelled() => return self.close().await,
+                () = agent.closing.cancelled() => break,
             }
         }
+        self.close().await
     }
 
     /// Ends this side of the stream and waits for the other, so that all that was said arrives.

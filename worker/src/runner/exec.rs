@@ -1,0 +1,393 @@
+//! Runs a trial that is a program: its environment, its output, its end.
+//!
+//! The program has a process group of its own, so that stopping it stops whatever it started. What
+//! its lines mean is decided in [`super::output`]. Beside the variables that the spec documents, a
+//! program gets `TRAINYARD_GENERATION` and, for the ranks of a gang, `TRAINYARD_RANK_HOSTS` (the hosts
+//! of all ranks in order, separated by commas).
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use trainyard_common::spec::EntrypointSpec;
+use trainyard_proto::v1::{Progress, Started, report::Body};
+
+use super::output::{Meter, Parsed, Reading};
+use super::{End, Stop, Task};
+use crate::agent::logs::Level;
+use crate::agent::outbox::Reporter;
+
+/// Between SIGTERM and SIGKILL.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// The same for a program whose end nobody waits for.
+const ABANDON_GRACE: Duration = Duration::from_secs(1);
+/// How long output may still come once the program has ended.
+const OUTPUT_GRACE: Duration = Duration::from_secs(2);
+/// The longest line that is read, in bytes; the rest of it is left out.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// Runs the program to its end.
+pub(super) async fn run(task: &Task, reporter: &Reporter) -> End {
+    let Some(entrypoint) = &task.spec.job.entrypoint else {
+        return End::error("the spec has no `entrypoint`", 0);
+    };
+    let Some(program) = entrypoint.command.first() else {
+        return End::error(
+            "entrypoint.command is empty; expected a program and its arguments",
+            0,
+        );
+    };
+    let mut child = match command(task, entrypoint, program).spawn() {
+        Ok(child) => child,
+        Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
+    };
+    let group = Group(child.id());
+    reporter.info(&format!("started `{}`", entrypoint.command.join(" ")));
+    if reporter.key.rank == 0 {
+        reporter.report(Body::Started(Started::default())).await;
+    }
+    let output = child
+        .stdout
+        .take()
+        .map(|pipe| tokio::spawn(follow_output(pipe, reporter.clone())));
+    let errors = child
+        .stderr
+        .take()
+        .map(|pipe| tokio::spawn(follow_errors(pipe, reporter.clone())));
+    let (status, stopped) = wait(&mut child, &group, reporter).await;
+    // Whatever the program left behind in its group must not outlive the attempt.
+    group.signal(libc::SIGKILL);
+    let step = rest(output).await.unwrap_or_default();
+    let last_error = rest(errors).await.unwrap_or_default();
+    match (status, stopped) {
+        (_, Some(stop)) => End::stopped(stop, step),
+        (Ok(status), None) if status.success() => End::completed(step),
+        (Ok(status), None) => End::error(describe(status, &last_error), step),
+        (Err(error), None) => End::error(format!("cannot wait for `{program}`: {error}"), step),
+    }
+}
+
+fn command(task: &Task, entrypoint: &EntrypointSpec, program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(&entrypoint.command[1..])
+        .envs(&entrypoint.environment)
+        .envs(environment(task))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some(directory) = &entrypoint.working_directory {
+        command.current_dir(directory);
+    }
+    #[cfg(target_os = "linux")]
+    die_with_the_worker(&mut command);
+    command
+}
+
+/// A killed worker's programs would train on beside their successors on other workers.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn die_with_the_worker(command: &mut Command) {
+    let die = || {
+        // SAFETY: prctl is a plain system call, allowed between fork and exec; it takes no pointers.
+        let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(std::io::Error::last_os_error())
+        }
+    };
+    // SAFETY: the closure allocates nothing and takes no locks.
+    unsafe {
+        command.pre_exec(die);
+    }
+}
+
+fn environment(task: &Task) -> Vec<(&'static str, String)> {
+    let assignment = &task.assignment;
+    let params = serde_json::Value::Object(task.spec.params.clone());
+    let hosts: Vec<&str> = assignment
+        .ranks
+        .iter()
+        .map(|rank| {
+            rank.collective_address
+                .rsplit_once(':')
+                .map_or("", |(host, _)| host)
+        })
+        .collect();
+    vec![
+        ("TRAINYARD_PARAMS", params.to_string()),
+        ("TRAINYARD_JOB_ID", assignment.job_id.clone()),
+        ("TRAINYARD_TRIAL_ID", assignment.trial_id.to_string()),
+        ("TRAINYARD_ATTEMPT", assignment.attempt.to_string()),
+        ("TRAINYARD_GENERATION", assignment.generation.to_string()),
+        ("TRAINYARD_SEED", task.spec.trial_seed.to_string()),
+        ("TRAINYARD_RANK", assignment.rank.to_string()),
+        ("TRAINYARD_WORLD_SIZE", assignment.ranks.len().to_string()),
+        ("TRAINYARD_RANK_HOSTS", hosts.join(",")),
+    ]
+}
+
+/// Waits for the program's end, or for being told to stop and then for its end.
+async fn wait(
+    child: &mut Child,
+    group: &Group,
+    reporter: &Reporter,
+) -> (std::io::Result<ExitStatus>, Option<Stop>) {
+    tokio::select! {
+        biased;
+        status = child.wait() => return (status, None),
+        () = reporter.stop.requested() => {}
+    }
+    reporter.info("told to stop: the program gets SIGTERM");
+    group.signal(libc::SIGTERM);
+    let abandoned = async {
+        reporter.stop.reached(Stop::Abandoned).await;
+        tokio::time::sleep(ABANDON_GRACE).await;
+    };
+    let status = tokio::select! {
+        status = child.wait() => status,
+        () = tokio::time::sleep(STOP_GRACE) => kill(child, group, reporter).await,
+        () = abandoned => kill(child, group, reporter).await,
+    };
+    (status, reporter.stop.get())
+}
+
+async fn kill(
+    child: &mut Child,
+    group: &Group,
+    reporter: &Reporter,
+) -> std::io::Result<ExitStatus> {
+    reporter.warn("the program did not end: SIGKILL");
+    group.signal(libc::SIGKILL);
+    child.wait().await
+}
+
+/// A program's process group; killed with its attempt, however that ends.
+struct Group(Option<u32>);
+
+impl Group {
+    #[allow(unsafe_code)]
+    fn signal(&self, signal: libc::c_int) {
+        let Some(leader) = self.0.and_then(|id| libc::pid_t::try_from(id).ok()) else {
+            return;
+        };
+        // SAFETY: a plain system call without pointers. The group was made for this program alone;
+        // if it has no members left the call fails, which is what is wanted then.
+        unsafe {
+            libc::kill(-leader, signal);
+        }
+    }
+}
+
+fn describe(status: ExitStatus, last_error: &str) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the program ended with exit code {code}"),
+        (None, Some(signal)) => format!("the program was killed by signal {signal}"),
+        (None, None) => format!("the program ended with {status}"),
+    };
+    if last_error.is_empty() {
+        how
+    } else {
+        format!("{how}; last line on standard error: {last_error}")
+    }
+}
+
+/// What a follower found, within the grace.
+async fn rest<T>(follower: Option<JoinHandle<T>>) -> Option<T> {
+    let mut follower = follower?;
+    match tokio::time::timeout(OUTPUT_GRACE, &mut follower).await {
+        Ok(found) => found.ok(),
+        Err(_) => {
+            follower.abort();
+            None
+        }
+    }
+}
+
+/// Turns standard output into reports and log lines; gives the last step.
+async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> u64 {
+    let mut lines = Lines::new(pipe);
+    let mut reading = Reading::default();
+    let mut meter = Meter::default();
+    while let Some(line) = lines.next().await {
+        match reading.line(&line) {
+            Parsed::Text => meter.line(&reporter, Level::Info, &line),
+            Parsed::Refused(why) => {
+                let text = format!("a line with \"metrics\" is no report: {why}: {line}");
+                meter.line(&reporter, Level::Warn, &text);
+            }
+            // Every rank of a gang may print metrics; those of rank 0 count.
+            Parsed::Report(_) if reporter.key.rank != 0 => {}
+            Parsed::Report(progress) => report(&reporter, &mut meter, progress).await,
+        }
+    }
+    meter.end(&reporter);
+    reading.step()
+}
+
+async fn report(reporter: &Reporter, meter: &mut Meter, progress: Progress) {
+    let metrics: Vec<String> = progress
+        .metrics
+        .iter()
+        .map(|metric| format!("{} {:.6}", metric.name, metric.value))
+        .collect();
+    let text = format!("step {}: {}", progress.step, metrics.join(", "));
+    meter.line(reporter, Level::Info, &text);
+    reporter.report(Body::Progress(progress)).await;
+}
+
+/// Turns standard error into log lines; gives the last one that is not empty.
+async fn follow_errors(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> String {
+    let mut lines = Lines::new(pipe);
+    let mut meter = Meter::default();
+    let mut last = String::new();
+    while let Some(line) = lines.next().await {
+        meter.line(&reporter, Level::Warn, &line);
+        if !line.trim().is_empty() {
+            last = line;
+        }
+    }
+    meter.end(&reporter);
+    last
+}
+
+/// Lines of a pipe, each bounded.
+struct Lines<R>(BufReader<R>);
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    fn new(pipe: R) -> Self {
+        Self(BufReader::new(pipe))
+    }
+
+    /// The next line without its end; bytes that are no UTF-8 are replaced. `None`: the pipe is closed.
+    async fn next(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        loop {
+            let chunk = match self.0.fill_buf().await {
+                Ok([]) | Err(_) if line.is_empty() => return None,
+                Ok([]) | Err(_) => break,
+                Ok(chunk) => chunk,
+            };
+            let newline = chunk.iter().position(|&byte| byte == b'\n');
+            let text = &chunk[..newline.unwrap_or(chunk.len())];
+            let room = MAX_LINE_BYTES.saturating_sub(line.len());
+            line.extend_from_slice(&text[..text.len().min(room)]);
+            let consumed = newline.map_or(chunk.len(), |at| at + 1);
+            self.0.consume(consumed);
+            if newline.is_some() {
+                break;
+            }
+        }
+        let text = String::from_utf8_lossy(&line);
+        Some(text.trim_end_matches('\r').to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_proto::v1::AttemptOutcome;
+
+    use super::*;
+    use crate::runner::testing::{Ran, exec_spec, run_alone};
+
+    async fn shell(script: &str) -> Ran {
+        run_alone(exec_spec(&["sh", "-c", script]), |_| {}).await
+    }
+
+    #[tokio::test]
+    async fn metrics_become_reports_and_everything_else_becomes_log_lines() {
+        let ran = shell(
+            r#"echo hello; echo '{"metrics": {"loss": 0.5}}'; echo oops >&2
+               echo '{"metrics": {"loss": 0.25, "n": 2}, "step": 10, "epoch": 4}'
+               echo '{"metrics": {"loss": NaN}}'; echo '{"metrics": 3}'"#,
+        )
+        .await;
+        assert_eq!(ran.end.outcome, AttemptOutcome::Completed, "{:?}", ran.end);
+        assert_eq!(ran.end.step, 10);
+        let points: Vec<(u64, u64, usize)> = ran
+            .progress()
+            .iter()
+            .map(|p| (p.step, p.epoch, p.metrics.len()))
+            .collect();
+        assert_eq!(points, [(1, 1, 1), (10, 4, 2)]);
+        assert!(ran.progress().iter().all(|p| p.end_of_epoch));
+        let log = ran.log();
+        assert!(log.contains("hello") && log.contains("oops"), "{log}");
+        assert_eq!(log.matches("is no report").count(), 2, "{log}");
+    }
+
+    #[tokio::test]
+    async fn a_failing_program_s_last_words_are_the_error() {
+        let ran = shell("echo first >&2; echo 'no such luck' >&2; echo >&2; exit 3").await;
+        assert_eq!(ran.end.outcome, AttemptOutcome::Error);
+        assert!(ran.end.error.contains("exit code 3"), "{}", ran.end.error);
+        assert!(ran.end.error.ends_with("no such luck"), "{}", ran.end.error);
+        let ran = shell("kill -9 $$").await;
+        assert!(ran.end.error.contains("signal 9"), "{}", ran.end.error);
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let ran = run_alone(exec_spec(&["/no/such/program"]), |_| {}).await;
+        assert_eq!(ran.end.outcome, AttemptOutcome::Error);
+        assert!(
+            ran.end.error.contains("/no/such/program"),
+            "{}",
+            ran.end.error
+        );
+        let ran = run_alone(exec_spec(&[]), |_| {}).await;
+        assert!(
+            ran.end.error.contains("entrypoint.command"),
+            "{}",
+            ran.end.error
+        );
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_as_documented() {
+        let ran = shell(
+            r#"echo "$TRAINYARD_PARAMS|$TRAINYARD_JOB_ID|$TRAINYARD_TRIAL_ID|$TRAINYARD_ATTEMPT|$TRAINYARD_SEED|$TRAINYARD_RANK|$TRAINYARD_WORLD_SIZE""#,
+        )
+        .await;
+        assert!(
+            ran.log().contains(r#"{"lr":0.5}|job-1|3|0|77|0|1"#),
+            "{}",
+            ran.log()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_whole_group() {
+        // The shell's child would keep the pipe open if it lived on.
+        let script = r#"trap 'echo bye; exit 0' TERM; echo ready; sleep 1000 & wait"#;
+        for (stop, outcome) in [
+            (Stop::Checkpoint, AttemptOutcome::Preempted),
+            (Stop::Now, AttemptOutcome::Cancelled),
+        ] {
+            let ran = run_alone(exec_spec(&["sh", "-c", script]), |run| {
+                run.stop_at_log("ready", stop);
+            })
+            .await;
+            assert_eq!(ran.end.outcome, outcome);
+            assert!(ran.log().contains("bye"), "{}", ran.log());
+        }
+    }
+
+    #[tokio::test]
+    async fn long_lines_are_cut_and_not_held() {
+        let ran = shell("head -c 300000 /dev/zero | tr '\\0' x; echo; echo after").await;
+        assert_eq!(ran.end.outcome, AttemptOutcome::Completed);
+        let log = ran.log();
+        assert!(
+            log.len() < 100_000 && log.contains("after"),
+            "{}",
+            log.len()
+        );
+    }
+}

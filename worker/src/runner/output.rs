@@ -1,0 +1,188 @@
+//! PURE: what a program's line means, and how many lines a second are passed on.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use trainyard_proto::v1::{Metric, Progress};
+
+use crate::agent::logs::Level;
+use crate::agent::outbox::Reporter;
+
+/// Metrics of one report at most.
+const MAX_METRICS: usize = 256;
+/// Lines of one pipe that are passed on in a second; more are counted.
+const LINES_PER_SECOND: u32 = 500;
+
+/// What a line on standard output is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Parsed {
+    Report(Progress),
+    /// A log line.
+    Text,
+    /// Meant as a report, but not usable as one.
+    Refused(String),
+}
+
+/// What was read so far: steps and epochs that a program does not number are counted.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    step: u64,
+    epoch: u64,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    metrics: Map<String, Value>,
+    step: Option<u64>,
+    epoch: Option<u64>,
+}
+
+impl Reading {
+    /// The last step that was reported.
+    pub(super) fn step(&self) -> u64 {
+        self.step
+    }
+
+    pub(super) fn line(&mut self, line: &str) -> Parsed {
+        let line = line.trim();
+        if !(line.starts_with('{') && line.ends_with('}') && line.contains("\"metrics\"")) {
+            return Parsed::Text;
+        }
+        match self.report(line) {
+            Ok(progress) => Parsed::Report(progress),
+            Err(why) => Parsed::Refused(why),
+        }
+    }
+
+    fn report(&mut self, line: &str) -> Result<Progress, String> {
+        let line: Line = serde_json::from_str(line)
+            .map_err(|error| format!("{error} (NaN and Infinity are no JSON numbers)"))?;
+        if line.metrics.len() > MAX_METRICS {
+            return Err(format!(
+                "{} metrics, at most {MAX_METRICS}",
+                line.metrics.len()
+            ));
+        }
+        let step = line.step.unwrap_or(self.step + 1);
+        if step <= self.step {
+            return Err(format!("step {step} does not come after {}", self.step));
+        }
+        let metrics = line
+            .metrics
+            .into_iter()
+            .map(|(name, value)| match value.as_f64() {
+                Some(value) => Ok(Metric { name, value }),
+                None => Err(format!("metrics.{name} is {value}, expected a number")),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        self.step = step;
+        self.epoch = line.epoch.unwrap_or(self.epoch + 1);
+        Ok(Progress {
+            step,
+            epoch: self.epoch,
+            metrics,
+            end_of_epoch: true,
+        })
+    }
+}
+
+/// Passes on so many lines a second and counts the rest.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    second: Option<Instant>,
+    passed: u32,
+    left_out: u64,
+}
+
+impl Meter {
+    pub(super) fn line(&mut self, reporter: &Reporter, level: Level, text: &str) {
+        if self.admits(Instant::now()) {
+            self.end(reporter);
+            reporter.log(level, text);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn admits(&mut self, now: Instant) -> bool {
+        let over = |since: Instant| now.duration_since(since) >= Duration::from_secs(1);
+        if self.second.is_none_or(over) {
+            self.second = Some(now);
+            self.passed = 0;
+        }
+        self.passed += 1;
+        self.passed <= LINES_PER_SECOND
+    }
+
+    /// Tells how many lines were left out, if any were.
+    pub(super) fn end(&mut self, reporter: &Reporter) {
+        if self.left_out > 0 {
+            let text = format!(
+                "{} lines left out: more than {LINES_PER_SECOND} a second",
+                self.left_out
+            );
+            reporter.warn(&text);
+            self.left_out = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_apart() {
+        let text = [
+            "",
+            "plain",
+            "{not json",
+            "{\"loss\": 1}",
+            "metrics",
+            "[\"metrics\"]",
+        ];
+        for line in text {
+            assert_eq!(Reading::default().line(line), Parsed::Text, "{line}");
+        }
+        let refused = [
+            (r#"{"metrics": 1}"#, "invalid type"),
+            (r#"{"metrics": {"a": "x"}}"#, "metrics.a"),
+            (r#"{"metrics": {"a": NaN}}"#, "NaN"),
+            (r#"{"metrics": {}, "step": -1}"#, "invalid value"),
+            (r#"{"metrics": {}, "step": 0}"#, "does not come after"),
+        ];
+        for (line, why) in refused {
+            match Reading::default().line(line) {
+                Parsed::Refused(told) => assert!(told.contains(why), "{line}: {told}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn steps_and_epochs_are_counted_on_from_what_was_given() {
+        let mut reading = Reading::default();
+        let mut at = |line| match reading.line(line) {
+            Parsed::Report(progress) => (progress.step, progress.epoch),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(at(r#"{"metrics": {"loss": 1}}"#), (1, 1));
+        assert_eq!(
+            at(r#" {"step": 10, "epoch": 3, "metrics": {"loss": 1}} "#),
+            (10, 3)
+        );
+        assert_eq!(at(r#"{"metrics": {"loss": 1}, "more": true}"#), (11, 4));
+    }
+
+    #[test]
+    fn lines_beyond_the_rate_are_counted() {
+        let mut meter = Meter::default();
+        let now = Instant::now();
+        let admitted = (0..LINES_PER_SECOND + 50)
+            .filter(|_| meter.admits(now))
+            .count();
+        assert_eq!(admitted as u32, LINES_PER_SECOND);
+        assert!(meter.admits(now + Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,146 @@
+//! Runs one assignment without a coordinator, for tests: what it reported, logged and ended with.
+
+use std::sync::Arc;
+
+use trainyard_common::spec::{EntrypointSpec, JobSpec, TrialSpec};
+use trainyard_proto::v1::{Assignment, AssignmentKind, Progress, Rank, Report, report::Body};
+
+use super::{AttemptKey, End, Host, Stop, StopSignal, execute};
+use crate::agent::outbox::{Outbox, Reporter};
+
+/// An attempt under way.
+pub(crate) struct Run {
+    outbox: Arc<Outbox>,
+    stop: Arc<StopSignal>,
+    acknowledging: bool,
+    stop_at: Option<(String, Stop)>,
+}
+
+impl Run {
+    /// Asks to stop once a log line contains this.
+    pub(crate) fn stop_at_log(&mut self, text: &str, stop: Stop) {
+        self.stop_at = Some((text.to_owned(), stop));
+    }
+
+    fn look(&mut self, ran: &mut (Vec<Report>, String)) {
+        for report in self.outbox.next_reports() {
+            if self.acknowledging {
+                self.outbox.acknowledge(report.sequence);
+            }
+            ran.0.push(report);
+        }
+        while let Some(batch) = self.outbox.next_logs() {
+            for line in batch.lines {
+                ran.1.push_str(&line.text);
+                ran.1.push('\n');
+                if let Some((text, stop)) = &self.stop_at
+                    && line.text.contains(text)
+                {
+                    self.stop.request(*stop);
+                }
+            }
+        }
+    }
+}
+
+/// What an attempt did.
+pub(crate) struct Ran {
+    pub(crate) end: End,
+    pub(crate) reports: Vec<Report>,
+    log: String,
+}
+
+impl Ran {
+    pub(crate) fn progress(&self) -> Vec<&Progress> {
+        self.bodies()
+            .filter_map(|body| match body {
+                Body::Progress(progress) => Some(progress),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = &Body> {
+        self.reports
+            .iter()
+            .filter_map(|report| report.body.as_ref())
+    }
+
+    pub(crate) fn log(&self) -> &str {
+        &self.log
+    }
+}
+
+pub(crate) fn exec_spec(command: &[&str]) -> TrialSpec {
+    let mut job: JobSpec = serde_json::from_str(r#"{"name": "job"}"#).unwrap();
+    job.entrypoint = Some(EntrypointSpec {
+        command: command.iter().map(|&word| word.to_owned()).collect(),
+        working_directory: None,
+        environment: Default::default(),
+    });
+    trial_spec(job, "file:///nowhere")
+}
+
+pub(crate) fn trial_spec(job: JobSpec, checkpoint_url: &str) -> TrialSpec {
+    TrialSpec {
+        params: serde_json::from_str(r#"{"lr": 0.5}"#).unwrap(),
+        trial_seed: 77,
+        checkpoint_url: checkpoint_url.to_owned(),
+        virtual_shards: 1,
+        job,
+    }
+}
+
+pub(crate) fn assignment(spec: &TrialSpec) -> Assignment {
+    Assignment {
+        job_id: "job-1".to_owned(),
+        trial_id: 3,
+        attempt: 0,
+        generation: 1,
+        rank: 0,
+        ranks: vec![Rank {
+            rank: 0,
+            worker_id: "worker-1".to_owned(),
+            slots: vec![0],
+            collective_address: "127.0.0.1:1".to_owned(),
+        }],
+        trial_spec_json: serde_json::to_string(spec).unwrap(),
+        kind: AssignmentKind::Train.into(),
+        ..Assignment::default()
+    }
+}
+
+pub(crate) async fn run_alone(spec: TrialSpec, prepare: impl FnOnce(&mut Run)) -> Ran {
+    run_assignment(assignment(&spec), prepare).await
+}
+
+/// Runs an assignment while acknowledging every report.
+pub(crate) async fn run_assignment(assignment: Assignment, prepare: impl FnOnce(&mut Run)) -> Ran {
+    let outbox = Arc::new(Outbox::new(1024));
+    let stop = Arc::new(StopSignal::default());
+    let key = AttemptKey::of_assignment(&assignment);
+    let reporter = Reporter::new(key, stop.clone(), outbox.clone());
+    let mut run = Run {
+        outbox: outbox.clone(),
+        stop,
+        acknowledging: true,
+        stop_at: None,
+    };
+    prepare(&mut run);
+    let host = Arc::new(Host::for_test());
+    let mut seen = (Vec::new(), String::new());
+    let execution = execute(assignment, reporter, host);
+    tokio::pin!(execution);
+    let end = loop {
+        tokio::select! {
+            end = &mut execution => break end,
+            () = outbox.work() => run.look(&mut seen),
+        }
+    };
+    run.look(&mut seen);
+    Ran {
+        end,
+        reports: seen.0,
+        log: seen.1,
+    }
+}
