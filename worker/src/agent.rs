@@ -22,6 +22,7 @@ use trainyard_common::ids::Term;
 use trainyard_common::rng::Key;
 use trainyard_proto::v1::Register;
 
+use crate::collective::{Rendezvous, cpu_kind};
 use crate::config::{ConfigError, WorkerConfig};
 use crate::runner::Host;
 use attempts::Attempts;
@@ -65,7 +66,7 @@ pub enum WorkerError {
 /// [`WorkerError`]; never because of anything that a trial did.
 pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
     config.validate()?;
-    let agent = Agent::bind(config, shutdown).await?;
+    let agent = Agent::bind(config, shutdown)?;
     tracing::info!(worker_id = %agent.host.worker_id, slots = agent.config.slots, "worker started");
     let serve = agent.serve();
     tokio::pin!(serve);
@@ -97,14 +98,16 @@ struct Agent {
 }
 
 impl Agent {
-    async fn bind(config: WorkerConfig, shutdown: CancellationToken) -> Result<Self, WorkerError> {
+    fn bind(config: WorkerConfig, shutdown: CancellationToken) -> Result<Self, WorkerError> {
         let host_name = host::name();
-        let address = config.collective_bind.clone();
-        let listener = tokio::net::TcpListener::bind(&address)
-            .await
-            .and_then(|listener| Ok((listener.local_addr()?, listener)))
-            .map_err(|source| WorkerError::Bind { address, source })?;
-        let (bound, _listener) = listener;
+        let bind = |source| WorkerError::Bind {
+            address: config.collective_bind.clone(),
+            source,
+        };
+        let listener = std::net::TcpListener::bind(&config.collective_bind).map_err(bind)?;
+        let rendezvous = Rendezvous::start(listener)
+            .map_err(|error| bind(std::io::Error::other(error.to_string())))?;
+        let bound = rendezvous.local_addr();
         let advertised = match &config.collective_advertise {
             Some(address) => address.clone(),
             None if bound.ip().is_unspecified() => format!("{host_name}:{}", bound.port()),
@@ -116,6 +119,7 @@ impl Agent {
             worker_id: format!("{name}-{}", &unique[..8]),
             threads_per_slot: config.threads(host::threads()),
             single_process: config.single_process,
+            rendezvous,
         });
         let outbox = Arc::new(Outbox::new(config.report_buffer));
         let attempts = Attempts::new(host.clone(), outbox.clone(), config.slots);
@@ -141,7 +145,7 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             devices: vec!["cpu".to_owned(); self.config.slots],
             collective_address: self.collective_address.clone(),
-            cpu_kind: String::new(),
+            cpu_kind: cpu_kind(),
             running: self.attempts.known(),
             term: self.term.load(Ordering::SeqCst),
         }

@@ -1,13 +1,18 @@
 //! Attempts: what runs on a slot, how it is told to stop, and how its end is known.
 //!
-//! An attempt runs the built-in trainer ([`native`]) or a program ([`exec`]). Whatever it does - an
+//! An attempt runs the built-in trainer (`native`) or a program (`exec`). Whatever it does - an
 //! error, a panic, a crash - ends the attempt, never the worker.
 
 mod exec;
+mod keeper;
+mod native;
 mod output;
+mod resume;
 mod stop;
+mod teller;
 #[cfg(test)]
 pub(crate) mod testing;
+mod thread;
 
 use trainyard_common::ids::{AttemptId, Generation, JobId, TrialId};
 use trainyard_common::spec::TrialSpec;
@@ -17,6 +22,7 @@ use trainyard_proto::v1::{
 };
 
 use crate::agent::outbox::Reporter;
+use crate::collective::Rendezvous;
 
 pub(crate) use stop::{Stop, StopSignal};
 
@@ -161,6 +167,8 @@ pub(crate) struct Host {
     pub(crate) threads_per_slot: usize,
     /// `memory://` stores of this process are the coordinator's too.
     pub(crate) single_process: bool,
+    /// Where peers of this worker's attempts come in.
+    pub(crate) rendezvous: Rendezvous,
 }
 
 #[cfg(test)]
@@ -170,6 +178,8 @@ impl Host {
             worker_id: "worker-1".to_owned(),
             threads_per_slot: 1,
             single_process: true,
+            rendezvous: Rendezvous::start(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+                .unwrap(),
         }
     }
 }
@@ -202,7 +212,7 @@ impl Task {
             let ranks = assignment.ranks.len();
             return Err(AssignmentError::Rank { rank, ranks });
         }
-        if spec.checkpoint_url.starts_with("memory:") && !host.single_process {
+        if trainyard_common::store_url::is_memory(&spec.checkpoint_url) && !host.single_process {
             return Err(AssignmentError::MemoryStore(spec.checkpoint_url));
         }
         Ok(Self { assignment, spec })
@@ -222,6 +232,6 @@ pub(crate) async fn execute(
     if task.spec.job.entrypoint.is_some() {
         exec::run(&task, &reporter).await
     } else {
-        End::error("the spec has neither `entrypoint` nor a trainer here", 0)
+        native::run(task, &reporter, host).await
     }
 }

@@ -85,15 +85,21 @@ const METRICS_THEN_END: &str = r#"for i in 1 2 3; do echo '{"metrics":{"loss":'$
 async fn registers_heartbeats_runs_and_reports_in_order() {
     let coordinator = FakeCoordinator::start().await;
     let worker = Worker::start(&coordinator, |config| config.slots = 2);
-    let seen = coordinator.until("a heartbeat", |seen| seen.heartbeats > 1).await;
+    let seen = coordinator
+        .until("a heartbeat", |seen| seen.heartbeats > 1)
+        .await;
     let register = &seen.registers[0];
     assert!(register.worker_id.starts_with("box-"), "{register:?}");
     assert_eq!(register.devices, ["cpu", "cpu"]);
     assert!(!register.collective_address.ends_with(":0"), "{register:?}");
     assert!(!register.cpu_kind.is_empty(), "{register:?}");
 
-    coordinator.tell(Tell::Assignment(exec(0, 1, METRICS_THEN_END))).await;
-    let seen = coordinator.until("an end", |seen| seen.ends().len() == 1).await;
+    coordinator
+        .tell(Tell::Assignment(exec(0, 1, METRICS_THEN_END)))
+        .await;
+    let seen = coordinator
+        .until("an end", |seen| seen.ends().len() == 1)
+        .await;
     assert_eq!(seen.story(), "seeeE");
     let sequences: Vec<u64> = seen.arrived.iter().map(|report| report.sequence).collect();
     assert_eq!(sequences, [1, 2, 3, 4, 5]);
@@ -109,16 +115,24 @@ async fn a_broken_session_is_replayed_without_loss_or_doubling() {
     let coordinator = FakeCoordinator::start().await;
     coordinator.set(|settings| settings.acknowledge = false);
     let worker = Worker::start(&coordinator, |_| {});
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
-    coordinator.tell(Tell::Assignment(exec(0, 1, METRICS_THEN_END))).await;
-    coordinator.until("an end", |seen| seen.ends().len() == 1).await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
+    coordinator
+        .tell(Tell::Assignment(exec(0, 1, METRICS_THEN_END)))
+        .await;
+    coordinator
+        .until("an end", |seen| seen.ends().len() == 1)
+        .await;
     // Nothing was acknowledged: a new session, of a newer leader, hears it all again.
     coordinator.set(|settings| {
         settings.acknowledge = true;
         settings.term = 2;
     });
     coordinator.drop_session();
-    let seen = coordinator.until("the replay", |seen| seen.arrived.len() >= 10).await;
+    let seen = coordinator
+        .until("the replay", |seen| seen.arrived.len() >= 10)
+        .await;
     let sequences: Vec<u64> = seen.arrived.iter().map(|report| report.sequence).collect();
     assert_eq!(sequences, [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]);
     assert_eq!(seen.arrived[..5], seen.arrived[5..]);
@@ -139,14 +153,22 @@ async fn an_attempt_goes_on_while_the_coordinator_is_away() {
     );
     let coordinator = FakeCoordinator::start().await;
     let worker = Worker::start(&coordinator, |_| {});
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
-    coordinator.tell(Tell::Assignment(exec(0, 1, &script))).await;
-    coordinator.until("an epoch", |seen| seen.story() == "se").await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
+    coordinator
+        .tell(Tell::Assignment(exec(0, 1, &script)))
+        .await;
+    coordinator
+        .until("an epoch", |seen| seen.story() == "se")
+        .await;
     coordinator.set(|settings| settings.refuse = Some(Status::unavailable("starting")));
     coordinator.drop_session();
     std::fs::write(&flag, "").unwrap();
     coordinator.set(|settings| settings.refuse = None);
-    let seen = coordinator.until("an end", |seen| seen.ends().len() == 1).await;
+    let seen = coordinator
+        .until("an end", |seen| seen.ends().len() == 1)
+        .await;
     assert_eq!(seen.story(), "seeE");
     assert_eq!(seen.registers[1].running[0].trial_id, 0);
     worker.leave().await.unwrap();
@@ -156,7 +178,9 @@ async fn an_attempt_goes_on_while_the_coordinator_is_away() {
 async fn stops_are_obeyed_and_slots_are_given_back() {
     let coordinator = FakeCoordinator::start().await;
     let worker = Worker::start(&coordinator, |_| {});
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
     for (trial, checkpoint, outcome) in [
         (0, false, AttemptOutcome::Cancelled),
         (1, true, AttemptOutcome::Preempted),
@@ -165,12 +189,19 @@ async fn stops_are_obeyed_and_slots_are_given_back() {
         let count = trial as usize;
         coordinator.tell(Tell::Assignment(assignment.clone())).await;
         let waiting = format!("{}see", "seeE".repeat(count));
-        coordinator.until("two epochs", |seen| seen.story() == waiting).await;
+        coordinator
+            .until("two epochs", |seen| seen.story() == waiting)
+            .await;
         // Another generation's stop is not meant for this one.
-        let other = Assignment { generation: 9, ..assignment.clone() };
+        let other = Assignment {
+            generation: 9,
+            ..assignment.clone()
+        };
         coordinator.tell(stop(&other, true)).await;
         coordinator.tell(stop(&assignment, checkpoint)).await;
-        let seen = coordinator.until("an end", |seen| seen.ends().len() == count + 1).await;
+        let seen = coordinator
+            .until("an end", |seen| seen.ends().len() == count + 1)
+            .await;
         assert_eq!(seen.ends()[count].outcome(), outcome);
     }
     worker.leave().await.unwrap();
@@ -180,9 +211,15 @@ async fn stops_are_obeyed_and_slots_are_given_back() {
 async fn abandoned_attempts_stop_and_say_nothing() {
     let coordinator = FakeCoordinator::start().await;
     let worker = Worker::start(&coordinator, |_| {});
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
-    coordinator.tell(Tell::Assignment(exec(7, 1, METRICS_THEN_WAIT))).await;
-    coordinator.until("two epochs", |seen| seen.story() == "see").await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
+    coordinator
+        .tell(Tell::Assignment(exec(7, 1, METRICS_THEN_WAIT)))
+        .await;
+    coordinator
+        .until("two epochs", |seen| seen.story() == "see")
+        .await;
     coordinator.set(|settings| {
         settings.abandon = vec![RunningAttempt {
             job_id: "job-1".to_owned(),
@@ -192,10 +229,14 @@ async fn abandoned_attempts_stop_and_say_nothing() {
         }];
     });
     coordinator.drop_session();
-    coordinator.until("a second session", |seen| seen.registers.len() == 2).await;
+    coordinator
+        .until("a second session", |seen| seen.registers.len() == 2)
+        .await;
     // The one slot is free again only once the abandoned program is gone.
     coordinator.tell(Tell::Assignment(exec(8, 1, "true"))).await;
-    let seen = coordinator.until("the next trial", |seen| seen.ends().len() == 1).await;
+    let seen = coordinator
+        .until("the next trial", |seen| seen.ends().len() == 1)
+        .await;
     assert_eq!(seen.story(), "seesE");
     assert_eq!(seen.reports().last().unwrap().trial_id, 8);
     worker.leave().await.unwrap();
@@ -205,13 +246,19 @@ async fn abandoned_attempts_stop_and_say_nothing() {
 async fn a_newer_generation_overtakes_and_an_assignment_twice_runs_once() {
     let coordinator = FakeCoordinator::start().await;
     let worker = Worker::start(&coordinator, |_| {});
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
     let first = exec(0, 1, METRICS_THEN_WAIT);
     coordinator.tell(Tell::Assignment(first.clone())).await;
     coordinator.tell(Tell::Assignment(first.clone())).await;
-    coordinator.until("two epochs", |seen| seen.story() == "see").await;
+    coordinator
+        .until("two epochs", |seen| seen.story() == "see")
+        .await;
     coordinator.tell(Tell::Assignment(exec(0, 2, "true"))).await;
-    let seen = coordinator.until("the newer one's end", |seen| seen.ends().len() == 1).await;
+    let seen = coordinator
+        .until("the newer one's end", |seen| seen.ends().len() == 1)
+        .await;
     assert_eq!(seen.story(), "seesE");
     assert_eq!(seen.reports().last().unwrap().generation, 2);
     worker.leave().await.unwrap();
@@ -221,9 +268,15 @@ async fn a_newer_generation_overtakes_and_an_assignment_twice_runs_once() {
 async fn a_leaving_worker_hands_its_attempts_over() {
     let coordinator = FakeCoordinator::start().await;
     let worker = Worker::start(&coordinator, |_| {});
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
-    coordinator.tell(Tell::Assignment(exec(0, 1, METRICS_THEN_WAIT))).await;
-    coordinator.until("two epochs", |seen| seen.story() == "see").await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
+    coordinator
+        .tell(Tell::Assignment(exec(0, 1, METRICS_THEN_WAIT)))
+        .await;
+    coordinator
+        .until("two epochs", |seen| seen.story() == "see")
+        .await;
     worker.leave().await.unwrap();
     let seen = coordinator.seen();
     assert!(seen.leaving);
@@ -237,11 +290,18 @@ async fn leaving_without_an_acknowledgement_says_what_is_missing() {
     let coordinator = FakeCoordinator::start().await;
     coordinator.set(|settings| settings.acknowledge = false);
     let worker = Worker::start(&coordinator, |config| config.drain_timeout_s = 1);
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
     coordinator.tell(Tell::Assignment(exec(0, 1, "true"))).await;
-    coordinator.until("an end", |seen| seen.ends().len() == 1).await;
+    coordinator
+        .until("an end", |seen| seen.ends().len() == 1)
+        .await;
     let error = worker.leave().await.unwrap_err();
-    assert!(error.to_string().contains("2 reports not acknowledged"), "{error}");
+    assert!(
+        error.to_string().contains("2 reports not acknowledged"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -249,11 +309,15 @@ async fn a_leader_of_the_past_is_refused() {
     let coordinator = FakeCoordinator::start().await;
     coordinator.set(|settings| settings.term = 5);
     let worker = Worker::start(&coordinator, |_| {});
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
     coordinator.set(|settings| settings.term = 4);
     coordinator.tell(Tell::Assignment(exec(0, 1, "true"))).await;
     // The worker breaks the session off and tells its term at the next.
-    let seen = coordinator.until("another session", |seen| seen.registers.len() > 1).await;
+    let seen = coordinator
+        .until("another session", |seen| seen.registers.len() > 1)
+        .await;
     assert_eq!(seen.registers[1].term, 5);
     assert_eq!(seen.story(), "");
     coordinator.set(|settings| settings.term = 6);
@@ -273,7 +337,10 @@ async fn a_refusal_or_a_wrong_address_ends_the_worker_clearly() {
     let worker = Worker::start(&coordinator, |_| {});
     let error = worker.task.await.unwrap().unwrap_err();
     assert!(matches!(error, WorkerError::Refused { .. }), "{error}");
-    assert!(error.to_string().contains("version 9 is too new"), "{error}");
+    assert!(
+        error.to_string().contains("version 9 is too new"),
+        "{error}"
+    );
 
     // A port on which nothing listens any more.
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -281,7 +348,9 @@ async fn a_refusal_or_a_wrong_address_ends_the_worker_clearly() {
     drop(free);
     let mut config = WorkerConfig::for_coordinator(&address);
     config.connect_timeout_s = 1;
-    let error = agent::run(config, CancellationToken::new()).await.unwrap_err();
+    let error = agent::run(config, CancellationToken::new())
+        .await
+        .unwrap_err();
     assert!(matches!(error, WorkerError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains(&address), "{error}");
 }
@@ -290,23 +359,52 @@ async fn a_refusal_or_a_wrong_address_ends_the_worker_clearly() {
 async fn bad_assignments_fail_their_attempt_and_nothing_else() {
     let coordinator = FakeCoordinator::start().await;
     let worker = Worker::start(&coordinator, |_| {});
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
     let good = exec(0, 1, "true");
-    let memory = good.trial_spec_json.replace("file:///nowhere", "memory://x");
+    let memory = good
+        .trial_spec_json
+        .replace("file:///nowhere", "memory://x");
     let table = [
-        (Assignment { trial_id: 1, trial_spec_json: "{}".into(), ..good.clone() }, "spec"),
-        (Assignment { trial_id: 2, rank: 4, ..good.clone() }, "rank 4"),
-        (Assignment { trial_id: 3, trial_spec_json: memory, ..good.clone() }, "memory://x"),
+        (
+            Assignment {
+                trial_id: 1,
+                trial_spec_json: "{}".into(),
+                ..good.clone()
+            },
+            "spec",
+        ),
+        (
+            Assignment {
+                trial_id: 2,
+                rank: 4,
+                ..good.clone()
+            },
+            "rank 4",
+        ),
+        (
+            Assignment {
+                trial_id: 3,
+                trial_spec_json: memory,
+                ..good.clone()
+            },
+            "memory://x",
+        ),
     ];
     for (count, (assignment, word)) in table.into_iter().enumerate() {
         coordinator.tell(Tell::Assignment(assignment)).await;
-        let seen = coordinator.until("an end", |seen| seen.ends().len() == count + 1).await;
+        let seen = coordinator
+            .until("an end", |seen| seen.ends().len() == count + 1)
+            .await;
         let end = &seen.ends()[count];
         assert_eq!(end.outcome(), AttemptOutcome::Error);
         assert!(end.error.contains(word), "{word}: {end:?}");
     }
     coordinator.tell(Tell::Assignment(good)).await;
-    let seen = coordinator.until("the good one", |seen| seen.ends().len() == 4).await;
+    let seen = coordinator
+        .until("the good one", |seen| seen.ends().len() == 4)
+        .await;
     assert_eq!(seen.ends()[3].outcome(), AttemptOutcome::Completed);
     worker.leave().await.unwrap();
 }
@@ -318,7 +416,9 @@ async fn stores_are_probed() {
     std::fs::write(folder.path().join("probe"), "abc").unwrap();
     let coordinator = FakeCoordinator::start().await;
     let worker = Worker::start(&coordinator, |_| {});
-    coordinator.until("registration", |seen| seen.registers.len() == 1).await;
+    coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
     let probe = |url: &str, path: &str| {
         Tell::ProbeStore(ProbeStore {
             url: url.to_owned(),
@@ -327,10 +427,16 @@ async fn stores_are_probed() {
             reply_path: "reply".to_owned(),
         })
     };
-    let table = [(url.as_str(), "probe", true), (&url, "absent", false), ("memory://x", "probe", false)];
+    let table = [
+        (url.as_str(), "probe", true),
+        (&url, "absent", false),
+        ("memory://x", "probe", false),
+    ];
     for (count, (url, path, fine)) in table.into_iter().enumerate() {
         coordinator.tell(probe(url, path)).await;
-        let seen = coordinator.until("an answer", |seen| seen.probed.len() == count + 1).await;
+        let seen = coordinator
+            .until("an answer", |seen| seen.probed.len() == count + 1)
+            .await;
         let probed = &seen.probed[count];
         assert_eq!((probed.url.as_str(), probed.path.as_str()), (url, path));
         assert_eq!(probed.error.is_empty(), fine, "{probed:?}");

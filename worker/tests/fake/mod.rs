@@ -1,5 +1,7 @@
 //! A coordinator for tests: takes workers in, sends what the test says, and remembers everything.
 
+#![allow(clippy::unwrap_used)] // A test's scaffold: what fails here fails the test.
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,33 +20,38 @@ use trainyard_proto::v1::{
 /// How long any condition may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+type Sender = mpsc::Sender<Result<CoordinatorMessage, Status>>;
+
 /// What has happened so far.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// One for each session.
-    pub registers: Vec<Register>,
+    pub(crate) registers: Vec<Register>,
     /// Every report in the order of arrival, replays too.
-    pub arrived: Vec<Report>,
-    pub log: String,
-    pub probed: Vec<StoreProbed>,
-    pub heartbeats: usize,
-    pub leaving: bool,
-    pub ended_sessions: usize,
+    pub(crate) arrived: Vec<Report>,
+    pub(crate) log: String,
+    pub(crate) probed: Vec<StoreProbed>,
+    pub(crate) heartbeats: usize,
+    pub(crate) leaving: bool,
+    pub(crate) ended_sessions: usize,
 }
 
 impl Seen {
     /// Each report once, by sequence, as a coordinator counts them.
-    pub fn reports(&self) -> Vec<Report> {
+    pub(crate) fn reports(&self) -> Vec<Report> {
         let mut reports: Vec<Report> = Vec::new();
         for report in &self.arrived {
-            if reports.last().is_none_or(|last| report.sequence > last.sequence) {
+            if reports
+                .last()
+                .is_none_or(|last| report.sequence > last.sequence)
+            {
                 reports.push(report.clone());
             }
         }
         reports
     }
 
-    pub fn ends(&self) -> Vec<trainyard_proto::v1::Ended> {
+    pub(crate) fn ends(&self) -> Vec<trainyard_proto::v1::Ended> {
         let ended = |report: Report| match report.body {
             Some(Body::Ended(ended)) => Some(ended),
             _ => None,
@@ -53,7 +60,7 @@ impl Seen {
     }
 
     /// A letter for each report: s(tarted), p(rogress), e(poch), c(heckpoint), d(ropped), E(nded).
-    pub fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let letter = |report: &Report| match &report.body {
             Some(Body::Started(_)) => 's',
             Some(Body::Progress(progress)) if progress.end_of_epoch => 'e',
@@ -70,21 +77,21 @@ impl Seen {
 #[derive(Debug)]
 struct Shared {
     seen: watch::Sender<Seen>,
-    session: Mutex<Option<(mpsc::Sender<Result<CoordinatorMessage, Status>>, CancellationToken)>>,
+    session: Mutex<Option<(Sender, CancellationToken)>>,
     settings: Mutex<Settings>,
 }
 
 /// How the next messages are answered.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    pub term: u64,
-    pub acknowledge: bool,
-    pub refuse: Option<Status>,
-    pub abandon: Vec<RunningAttempt>,
+pub(crate) struct Settings {
+    pub(crate) term: u64,
+    pub(crate) acknowledge: bool,
+    pub(crate) refuse: Option<Status>,
+    pub(crate) abandon: Vec<RunningAttempt>,
 }
 
-pub struct FakeCoordinator {
-    pub address: String,
+pub(crate) struct FakeCoordinator {
+    pub(crate) address: String,
     shared: Arc<Shared>,
     server: CancellationToken,
 }
@@ -96,7 +103,7 @@ impl Drop for FakeCoordinator {
 }
 
 impl FakeCoordinator {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shared = Arc::new(Shared {
@@ -125,16 +132,16 @@ impl FakeCoordinator {
         }
     }
 
-    pub fn set(&self, change: impl FnOnce(&mut Settings)) {
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.shared.settings.lock().unwrap());
     }
 
-    pub fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.shared.seen.borrow().clone()
     }
 
     /// Waits for a condition on what has happened.
-    pub async fn until(&self, what: &str, condition: impl Fn(&Seen) -> bool) -> Seen {
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&Seen) -> bool) -> Seen {
         let mut seen = self.shared.seen.subscribe();
         let met = tokio::time::timeout(PATIENCE, seen.wait_for(|seen| condition(seen))).await;
         match met {
@@ -144,18 +151,23 @@ impl FakeCoordinator {
     }
 
     /// Sends a message over the present session.
-    pub async fn tell(&self, message: Tell) {
+    pub(crate) async fn tell(&self, message: Tell) {
         let term = self.shared.settings.lock().unwrap().term;
         let sender = self.shared.session.lock().unwrap().clone();
         let message = CoordinatorMessage {
             term,
             message: Some(message),
         };
-        sender.expect("a session").0.send(Ok(message)).await.unwrap();
+        sender
+            .expect("a session")
+            .0
+            .send(Ok(message))
+            .await
+            .unwrap();
     }
 
     /// Breaks the present session off.
-    pub fn drop_session(&self) {
+    pub(crate) fn drop_session(&self) {
         if let Some((_, broken)) = self.shared.session.lock().unwrap().take() {
             broken.cancel();
         }
@@ -173,7 +185,10 @@ impl WorkerService for Service {
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let mut incoming = request.into_inner();
-        let first = incoming.message().await?.and_then(|message| message.message);
+        let first = incoming
+            .message()
+            .await?
+            .and_then(|message| message.message);
         let Some(Said::Register(register)) = first else {
             return Err(Status::invalid_argument("the first message is Register"));
         };
@@ -196,7 +211,9 @@ impl WorkerService for Service {
             .await
             .unwrap();
         *self.0.session.lock().unwrap() = Some((sender.clone(), broken.clone()));
-        self.0.seen.send_modify(|seen| seen.registers.push(register));
+        self.0
+            .seen
+            .send_modify(|seen| seen.registers.push(register));
         tokio::spawn(listen(self.0.clone(), incoming, sender, broken));
         Ok(Response::new(ReceiverStream::new(messages)))
     }
@@ -205,7 +222,7 @@ impl WorkerService for Service {
 async fn listen(
     shared: Arc<Shared>,
     mut incoming: Streaming<WorkerMessage>,
-    sender: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+    sender: Sender,
     broken: CancellationToken,
 ) {
     loop {
@@ -220,7 +237,9 @@ async fn listen(
             },
         };
         let mut highest = None;
-        shared.seen.send_modify(|seen| highest = note(seen, message));
+        shared
+            .seen
+            .send_modify(|seen| highest = note(seen, message));
         let settings = shared.settings.lock().unwrap().clone();
         if let Some(sequence) = highest.filter(|_| settings.acknowledge) {
             let acknowledged = Tell::Acknowledged(Acknowledged { sequence });

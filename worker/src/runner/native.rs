@@ -1,0 +1,283 @@
+//! Runs a trial with the built-in trainer: data, rendezvous, resuming, training, checkpoints, end.
+//!
+//! Everything asynchronous (data, uploads, reports) runs on the worker's runtime; the trainer has the
+//! attempt's own thread and pool. Knows nothing of sessions.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use trainyard_proto::v1::{AssignmentKind, AttemptOutcome};
+
+use super::keeper::{Failure, Keeper, from_wire, metrics_to_wire};
+use super::teller::Teller;
+use super::{End, Host, Stop, Task, resume, thread};
+use crate::agent::outbox::Reporter;
+use crate::checkpoint::{CheckpointStore, Owner, Uploader};
+use crate::collective::{
+    Cancel, CollectiveError, Group, LocalGroup, Membership, Timeouts, cpu_kind,
+};
+use crate::data::{self, Dataset};
+use crate::train::{Finish, PartName, TrainError, Trainer};
+
+/// A rank that ends because of another waits so long for the coordinator to say why: that rank's own
+/// report tells more than "the peer is gone".
+const OTHER_RANK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long ranks have to agree on an immediate stop before their waits are cut off.
+const AGREEMENT_GRACE: Duration = Duration::from_secs(2);
+
+/// Runs the trial to its end.
+pub(super) async fn run(task: Task, reporter: &Reporter, host: Arc<Host>) -> End {
+    let dataset = tokio::select! {
+        biased;
+        () = reporter.stop.requested() => {
+            return End::stopped(reporter.stop.get().unwrap_or(Stop::Now), 0);
+        }
+        loaded = data::load_shared(&task.spec.job) => match loaded {
+            Ok(dataset) => dataset,
+            Err(error) => return End::error(format!("data: {error}"), 0),
+        },
+    };
+    let store = match CheckpointStore::open(&task.spec.checkpoint_url) {
+        Ok(store) => store,
+        Err(error) => return End::error(error, 0),
+    };
+    let rank = Attempt {
+        task,
+        dataset,
+        store,
+        reporter: reporter.clone(),
+        host,
+        runtime: Handle::current(),
+        cancel: Cancel::new(),
+        joined: AtomicBool::new(false),
+    };
+    let rank = Arc::new(rank);
+    let watcher = tokio::spawn(rank.clone().cut_waits_short());
+    let end = rank.run().await;
+    watcher.abort();
+    end
+}
+
+/// Why the attempt's thread ended early.
+pub(super) enum Failed {
+    Text(String),
+    Train(TrainError),
+    Evaluated(Box<End>),
+}
+
+impl From<TrainError> for Failed {
+    fn from(error: TrainError) -> Self {
+        Self::Train(error)
+    }
+}
+
+impl From<CollectiveError> for Failed {
+    fn from(error: CollectiveError) -> Self {
+        Self::Train(TrainError::Collective(error))
+    }
+}
+
+impl From<String> for Failed {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+/// One rank of an attempt.
+struct Attempt {
+    task: Task,
+    dataset: Arc<Dataset>,
+    store: CheckpointStore,
+    reporter: Reporter,
+    host: Arc<Host>,
+    runtime: Handle,
+    cancel: Cancel,
+    /// Whether the ranks have come together.
+    joined: AtomicBool,
+}
+
+impl Attempt {
+    async fn run(self: Arc<Self>) -> End {
+        let failure: Failure = Arc::new(OnceLock::new());
+        let known = self.task.assignment.checkpoints.iter().map(from_wire);
+        let keeper = Keeper::new(
+            &self.task.spec.job,
+            self.store.clone(),
+            known.collect(),
+            self.reporter.clone(),
+            failure.clone(),
+        );
+        let (saved, results) = mpsc::unbounded_channel();
+        let keeper = tokio::spawn(keeper.run(results));
+        let trains = self.task.assignment.kind() != AssignmentKind::Evaluate;
+        let uploader = (self.reporter.key.rank == 0 && trains).then(|| {
+            // A keeper that is gone has panicked: its attempt ends below.
+            let done = move |result| drop(saved.send(result));
+            Uploader::start(&self.runtime, self.store.clone(), self.owner(), done)
+        });
+        let mut teller = Teller {
+            reporter: self.reporter.clone(),
+            runtime: self.runtime.clone(),
+            uploader,
+            failure: failure.clone(),
+            step: 0,
+            epochs_total: 0,
+        };
+        let key = &self.reporter.key;
+        let name = format!("{}-{}", key.job, key.trial);
+        let this = self.clone();
+        let work = move || {
+            let result = this.work(&mut teller);
+            // Uploads of snapshots that were taken go on to their end, however the run ended.
+            if let Some(uploader) = teller.uploader.take() {
+                uploader.finish();
+            }
+            (result, teller.step)
+        };
+        let worked = thread::run(name, self.threads(), work).await;
+        if keeper.await.is_err() {
+            return End::error("checkpoints could not be followed up", 0);
+        }
+        match worked {
+            Err(panic) => End::error(panic, 0),
+            Ok((_, step)) if failure.get().is_some() => {
+                End::error(failure.get().map_or("", String::as_str), step)
+            }
+            Ok((result, step)) => self.end(result, step).await,
+        }
+    }
+
+    fn threads(&self) -> usize {
+        let rank = self
+            .task
+            .assignment
+            .ranks
+            .get(self.reporter.key.rank as usize);
+        self.host.threads_per_slot * rank.map_or(1, |rank| rank.slots.len().max(1))
+    }
+
+    fn owner(&self) -> Owner {
+        let key = &self.reporter.key;
+        Owner {
+            job: key.job.clone(),
+            trial: key.trial,
+            attempt: key.attempt,
+            generation: key.generation,
+        }
+    }
+
+    /// On the attempt's thread: everything from the rendezvous to the end.
+    fn work(&self, teller: &mut Teller) -> Result<Finish, Failed> {
+        let mut group = self.group()?;
+        let evaluates = self.task.assignment.kind() == AssignmentKind::Evaluate;
+        let found = resume::agree(
+            &self.task.assignment,
+            &self.store,
+            &self.reporter,
+            &self.runtime,
+            &mut *group,
+        )?;
+        let mut trainer = Trainer::new(&self.task.spec, self.dataset.clone(), group)?;
+        let step = found.as_ref().map_or(0, |snapshot| snapshot.step);
+        teller.step = step;
+        match found {
+            Some(snapshot) => trainer.restore(snapshot)?,
+            None if evaluates => {
+                return Err(Failed::Text(
+                    "there is no checkpoint to evaluate".to_owned(),
+                ));
+            }
+            None => {}
+        }
+        if evaluates {
+            let metrics = trainer.evaluate(PartName::Test)?;
+            let end = End {
+                test_metrics: metrics_to_wire(&metrics),
+                ..End::completed(step)
+            };
+            return Err(Failed::Evaluated(Box::new(end)));
+        }
+        Ok(trainer.run(teller)?)
+    }
+
+    /// All ranks of the attempt, together.
+    fn group(&self) -> Result<Box<dyn Group>, Failed> {
+        let assignment = &self.task.assignment;
+        if assignment.ranks.len() == 1 {
+            self.joined.store(true, Ordering::SeqCst);
+            return Ok(Box::new(LocalGroup));
+        }
+        let key = &self.reporter.key;
+        let addresses = assignment
+            .ranks
+            .iter()
+            .map(|rank| rank.collective_address.clone());
+        let membership = Membership {
+            job: key.job.clone(),
+            trial: key.trial,
+            attempt: key.attempt,
+            generation: key.generation,
+            rank: key.rank as usize,
+            addresses: addresses.collect(),
+            token: assignment.rendezvous_token.clone(),
+            cpu_kind: cpu_kind(),
+        };
+        let group = self
+            .host
+            .rendezvous
+            .join(&membership, Timeouts::default(), &self.cancel)?;
+        self.joined.store(true, Ordering::SeqCst);
+        Ok(Box::new(group))
+    }
+
+    /// Ends waits for other ranks once nothing can come of them: a stop before the ranks have come
+    /// together, or an immediate stop that they have not agreed on in time.
+    async fn cut_waits_short(self: Arc<Self>) {
+        self.reporter.stop.requested().await;
+        if !self.joined.load(Ordering::SeqCst) {
+            self.cancel.cancel();
+        }
+        self.reporter.stop.reached(Stop::Now).await;
+        tokio::time::sleep(AGREEMENT_GRACE).await;
+        self.cancel.cancel();
+    }
+
+    /// What a result means for the trial.
+    async fn end(&self, result: Result<Finish, Failed>, step: u64) -> End {
+        let collective = matches!(result, Err(Failed::Train(TrainError::Collective(_))));
+        if let (Some(stop), true) = (self.reporter.stop.get(), collective) {
+            // The others left first.
+            return End::stopped(stop, step);
+        }
+        match result {
+            Ok(Finish::Completed) => End::completed(step),
+            Ok(Finish::Stopped) => {
+                // Without a stop of our own, another rank asked for it.
+                let stop = self.stop_within_patience().await;
+                End::stopped(stop.unwrap_or(Stop::Checkpoint), step)
+            }
+            Err(Failed::Evaluated(end)) => *end,
+            Err(Failed::Text(text)) => End::error(text, step),
+            Err(Failed::Train(error @ TrainError::NotANumber { step })) => {
+                End::new(AttemptOutcome::Nan, error.to_string(), step)
+            }
+            Err(Failed::Train(TrainError::Collective(
+                error @ CollectiveError::PeerLost { .. },
+            ))) => match self.stop_within_patience().await {
+                Some(stop) => End::stopped(stop, step),
+                None => End::new(AttemptOutcome::NodeLost, error.to_string(), step),
+            },
+            Err(Failed::Train(error)) => End::error(error, step),
+        }
+    }
+
+    async fn stop_within_patience(&self) -> Option<Stop> {
+        let requested = self.reporter.stop.requested();
+        // Only whether it came matters.
+        let _ = tokio::time::timeout(OTHER_RANK_PATIENCE, requested).await;
+        self.reporter.stop.get()
+    }
+}
