@@ -1,1 +1,384 @@
-//! Reserved.
+//! The search space: hyperparameters as domains that were checked, configurations drawn from them,
+//! counted and enumerated.
+//!
+//! Pure. A configuration holds its active hyperparameters in the order of the spec. Transcendental
+//! functions are `libm`'s, so that a draw is the same on every machine.
+
+mod domain;
+mod grid;
+
+use serde_json::Value;
+
+pub use domain::{Domain, same_value};
+pub use grid::Grid;
+
+use crate::rng::Key;
+use crate::spec::error::{SpecError, near};
+use crate::spec::{ParameterSpec, Params, Space};
+
+/// Longest name of a hyperparameter, in characters.
+const MAX_NAME: usize = 63;
+
+/// Most hyperparameters of one job.
+const MAX_PARAMETERS: usize = 1_000;
+
+/// A hyperparameter and when it is active.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    pub name: String,
+    pub domain: Domain,
+    /// All must hold.
+    pub conditions: Vec<Condition>,
+}
+
+/// Holds while the parent is active and has one of the values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// Position of the parent in [`SearchSpace::parameters`].
+    pub parent: usize,
+    pub values: Vec<Value>,
+}
+
+/// Hyperparameters whose domains and conditions were checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchSpace {
+    parameters: Vec<Parameter>,
+    /// Positions of parameters, parents before children, otherwise in the order of the spec.
+    order: Vec<usize>,
+}
+
+impl SearchSpace {
+    /// Checks every hyperparameter.
+    ///
+    /// # Errors
+    /// All that is wrong, with paths such as `hyperparameters.lr.maxval`.
+    pub fn new(space: &Space) -> Result<Self, Vec<SpecError>> {
+        let mut errors = Vec::new();
+        if space.0.len() > MAX_PARAMETERS {
+            errors.push(SpecError::new(
+                "hyperparameters",
+                format!(
+                    "{} hyperparameters; accepted are at most {MAX_PARAMETERS}",
+                    space.0.len()
+                ),
+            ));
+            return Err(errors);
+        }
+        let domains: Vec<Option<Domain>> = space
+            .0
+            .iter()
+            .map(|(name, spec)| {
+                check_name(name, &mut errors);
+                Domain::new(&format!("hyperparameters.{name}"), spec, &mut errors)
+            })
+            .collect();
+        let mut parameters = Vec::with_capacity(domains.len());
+        for ((name, spec), domain) in space.0.iter().zip(&domains) {
+            let conditions = conditions(name, spec, space, &domains, &mut errors);
+            if let Some(domain) = domain {
+                parameters.push(Parameter {
+                    name: name.clone(),
+                    domain: domain.clone(),
+                    conditions,
+                });
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let order = parents_first(&parameters).map_err(|cycle| vec![cycle])?;
+        Ok(Self { parameters, order })
+    }
+
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Draws a configuration. Each hyperparameter has its own key, so that adding one does not change
+    /// what the others draw.
+    pub fn sample(&self, key: Key) -> Params {
+        self.build(|parameter| parameter.domain.sample(key.named(&parameter.name)))
+    }
+
+    /// The configuration of first values: the smallest number, the first choice.
+    pub fn first(&self) -> Params {
+        self.build(|parameter| parameter.domain.first())
+    }
+
+    /// Configurations in which each hyperparameter takes each of its corners (ends of a range, every
+    /// choice) at least once while the others are at their first value, and one of all last values.
+    /// At most `limit`; no two are equal.
+    pub fn corners(&self, limit: usize) -> Vec<Params> {
+        let mut found = vec![self.first()];
+        let last = self.build(|parameter| parameter.domain.last());
+        let singles = (0..self.parameters.len()).flat_map(|position| {
+            self.parameters[position]
+                .domain
+                .corners()
+                .into_iter()
+                .filter_map(move |value| self.holding(position, value))
+        });
+        for params in std::iter::once(last).chain(singles) {
+            if found.len() >= limit {
+                break;
+            }
+            if !found.contains(&params) {
+                found.push(params);
+            }
+        }
+        found
+    }
+
+    /// Whether a configuration is one of this space: exactly the active hyperparameters, each with a
+    /// value of its domain.
+    ///
+    /// # Errors
+    /// Names the hyperparameter, what was given and what is accepted.
+    pub fn contains(&self, params: &Params) -> Result<(), SpecError> {
+        let path = |name: &str| format!("hyperparameters.{name}");
+        for name in params.keys() {
+            if !self.parameters.iter().any(|known| known.name == *name) {
+                return Err(SpecError::new(
+                    path(name),
+                    "there is no such hyperparameter",
+                ));
+            }
+        }
+        for position in 0..self.parameters.len() {
+            let parameter = &self.parameters[position];
+            let name = &parameter.name;
+            match (params.get(name), self.is_active(position, params)) {
+                (Some(value), true) if !parameter.domain.contains(value) => {
+                    return Err(SpecError::new(
+                        path(name),
+                        format!("{value} is outside {}", parameter.domain),
+                    ));
+                }
+                (Some(value), false) => {
+                    return Err(SpecError::new(
+                        path(name),
+                        format!("inactive in this configuration, but {value} was given"),
+                    ));
+                }
+                (None, true) => {
+                    return Err(SpecError::new(path(name), "active, but no value was given"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of different configurations; `None` where a `double` without `step` makes them
+    /// uncountable or conditions make them too many to count.
+    pub fn cardinality(&self) -> Option<u128> {
+        grid::count(self, |domain| domain.cardinality())
+    }
+
+    /// All configurations of a grid, in the order of the spec, the last hyperparameter fastest.
+    ///
+    /// # Errors
+    /// Names each `double` without `step` or `count`.
+    pub fn grid(&self) -> Result<Grid, Vec<SpecError>> {
+        let errors: Vec<SpecError> = self
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.domain.grid_len().is_none())
+            .map(|parameter| {
+                SpecError::new(
+                    format!("hyperparameters.{}", parameter.name),
+                    "a grid needs `count` (or `step`) for a double",
+                )
+            })
+            .collect();
+        if errors.is_empty() {
+            Ok(Grid::new(self.clone()))
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Number of configurations of the grid; `None` where one has no `count`, or where conditions
+    /// make them too many to count.
+    pub fn grid_len(&self) -> Option<u128> {
+        grid::count(self, |domain| domain.grid_len().map(u128::from))
+    }
+
+    /// A text that is equal for equal configurations of this space and for no others: 1 and 1.0 are
+    /// the same number.
+    pub fn fingerprint(&self, params: &Params) -> String {
+        let mut text = String::new();
+        for parameter in &self.parameters {
+            if let Some(value) = params.get(&parameter.name) {
+                text.push_str(&domain::canonical(value));
+            }
+            text.push('\u{1f}');
+        }
+        text
+    }
+
+    /// Whether a hyperparameter is active, given the values of its ancestors.
+    pub fn is_active(&self, position: usize, params: &Params) -> bool {
+        self.parameters[position]
+            .conditions
+            .iter()
+            .all(|condition| {
+                params
+                    .get(&self.parameters[condition.parent].name)
+                    .is_some_and(|value| {
+                        condition
+                            .values
+                            .iter()
+                            .any(|wanted| same_value(wanted, value))
+                    })
+            })
+    }
+
+    /// A configuration of what `choose` gives to active hyperparameters.
+    fn build(&self, choose: impl Fn(&Parameter) -> Value) -> Params {
+        let mut params = Params::new();
+        for &position in &self.order {
+            if self.is_active(position, &params) {
+                let parameter = &self.parameters[position];
+                params.insert(parameter.name.clone(), choose(parameter));
+            }
+        }
+        self.in_spec_order(params)
+    }
+
+    fn in_spec_order(&self, mut params: Params) -> Params {
+        self.parameters
+            .iter()
+            .filter_map(|parameter| params.remove_entry(&parameter.name))
+            .collect()
+    }
+
+    /// A configuration in which one hyperparameter is active with a value, its ancestors at the first
+    /// value that allows it; `None` where conditions contradict each other.
+    fn holding(&self, position: usize, value: Value) -> Option<Params> {
+        let mut forced: Vec<Option<Value>> = vec![None; self.parameters.len()];
+        forced[position] = Some(value);
+        let mut open = vec![position];
+        while let Some(child) = open.pop() {
+            for condition in &self.parameters[child].conditions {
+                if forced[condition.parent].is_none() {
+                    forced[condition.parent] = condition.values.first().cloned();
+                    open.push(condition.parent);
+                }
+            }
+        }
+        let params = self.build(|parameter| {
+            let position = self
+                .parameters
+                .iter()
+                .position(|known| known.name == parameter.name);
+            position
+                .and_then(|position| forced[position].clone())
+                .unwrap_or_else(|| parameter.domain.first())
+        });
+        params
+            .contains_key(&self.parameters[position].name)
+            .then_some(params)
+    }
+}
+
+fn check_name(name: &str, errors: &mut Vec<SpecError>) {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
+    if name.len() > MAX_NAME || !name.starts_with(begins) || !name.chars().all(fits) {
+        errors.push(SpecError::new(
+            format!("hyperparameters.{name}"),
+            format!(
+                "the name `{name}` does not fit; accepted are letters, digits, `_` and `-`, beginning with a letter or `_`, at most {MAX_NAME}"
+            ),
+        ));
+    }
+}
+
+fn conditions(
+    name: &str,
+    spec: &ParameterSpec,
+    space: &Space,
+    domains: &[Option<Domain>],
+    errors: &mut Vec<SpecError>,
+) -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    for (parent, wanted) in &spec.when {
+        let path = format!("hyperparameters.{name}.when.{parent}");
+        let names = || space.0.iter().map(|(name, _)| name.as_str());
+        let Some(position) = names().position(|known| known == parent) else {
+            let hint = near(parent, names())
+                .map(|word| format!("; did you mean `{word}`?"))
+                .unwrap_or_default();
+            errors.push(SpecError::new(
+                path,
+                format!("there is no hyperparameter `{parent}`{hint}"),
+            ));
+            continue;
+        };
+        let Some(domain) = &domains[position] else {
+            continue;
+        };
+        if matches!(domain, Domain::Double { .. }) {
+            errors.push(SpecError::new(
+                path,
+                format!("`{parent}` is a double; accepted as parents are categorical, int and const hyperparameters"),
+            ));
+            continue;
+        }
+        let values = match wanted {
+            Value::Array(values) => values.clone(),
+            value => vec![value.clone()],
+        };
+        if values.is_empty() {
+            errors.push(SpecError::new(&path, "an empty list is never met"));
+        }
+        for value in &values {
+            if !domain.contains(value) {
+                errors.push(SpecError::new(
+                    &path,
+                    format!("`{parent}` is never {value}; accepted are values of {domain}"),
+                ));
+            }
+        }
+        conditions.push(Condition {
+            parent: position,
+            values,
+        });
+    }
+    conditions
+}
+
+/// Parents before children, otherwise in the order of the spec.
+fn parents_first(parameters: &[Parameter]) -> Result<Vec<usize>, SpecError> {
+    let mut placed = vec![false; parameters.len()];
+    let mut order = Vec::with_capacity(parameters.len());
+    while order.len() < parameters.len() {
+        let next = (0..parameters.len()).find(|&position| {
+            !placed[position]
+                && parameters[position]
+                    .conditions
+                    .iter()
+                    .all(|condition| placed[condition.parent])
+        });
+        let Some(position) = next else {
+            let stuck: Vec<&str> = (0..parameters.len())
+                .filter(|&position| !placed[position])
+                .map(|position| parameters[position].name.as_str())
+                .collect();
+            return Err(SpecError::new(
+                format!("hyperparameters.{}.when", stuck[0]),
+                format!(
+                    "conditions go in a circle among `{}`; a hyperparameter may not depend on itself",
+                    stuck.join("`, `")
+                ),
+            ));
+        };
+        placed[position] = true;
+        order.push(position);
+    }
+    Ok(order)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,31 @@
 //! A job's document: read, checked, and turned into the spec of each trial.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::{JobSpec, Params, SpecErrors, TrialSpec};
+use super::data::Task;
+use super::error::{SpecError, SpecErrors};
+use super::search::{Mode, SearcherName};
+use super::structure::{self, References};
+use super::training::{CrossEntropySpec, Loss, MetricName, NoOptions};
+use super::{JobSpec, ObjectiveSpec, Params, Space, TrialSpec, check, read, reference};
 use crate::ids::TrialId;
 use crate::rng::Key;
+use crate::space::SearchSpace;
+
+/// Most corner configurations that are checked before a job is accepted.
+const MAX_CORNERS: usize = 128;
+
+/// Random configurations that are checked besides.
+const SAMPLES: u64 = 32;
+
+/// Most errors that are shown at once.
+const MAX_ERRORS: usize = 50;
+
+/// Most trials of a grid without `max_trials`.
+const MAX_GRID: u128 = 1_000_000;
 
 /// How a document is read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,16 +43,23 @@ pub struct Document {
     stored: Value,
     /// The first configuration's.
     job: JobSpec,
+    space: SearchSpace,
     warnings: Vec<String>,
 }
 
 impl Document {
     /// Reads YAML or JSON in which every path is absolute.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its place in the document.
     pub fn parse(text: &str) -> Result<Self, SpecErrors> {
         Self::parse_with(text, ParseOptions::default())
     }
 
     /// Reads YAML or JSON; relative paths and URLs become absolute ones below `base_dir`.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
     pub fn parse_at(text: &str, base_dir: &Path) -> Result<Self, SpecErrors> {
         let options = ParseOptions {
             base_dir: Some(base_dir),
@@ -42,22 +68,36 @@ impl Document {
         Self::parse_with(text, options)
     }
 
-    /// Reads YAML or JSON.
-    pub fn parse_with(text: &str, _options: ParseOptions<'_>) -> Result<Self, SpecErrors> {
-        let stored: Value =
-            serde_norway::from_str(text).map_err(|error| SpecErrors::one("", error.to_string()))?;
-        Self::from_json(stored)
+    /// Reads YAML or JSON, with overrides.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn parse_with(text: &str, options: ParseOptions<'_>) -> Result<Self, SpecErrors> {
+        let mut root = read::tree(text)?;
+        if !root.is_object() {
+            return Err(SpecErrors::one(
+                "",
+                "the document is no mapping; accepted: fields such as `name:`, `data:`, `model:`",
+            ));
+        }
+        let mut errors = Vec::new();
+        for assignment in options.set {
+            if let Err(error) = read::set(&mut root, assignment) {
+                errors.push(error);
+            }
+        }
+        read::write_out(&mut root);
+        read::make_absolute(&mut root, options.base_dir, &mut errors);
+        Self::checked(root, errors)
     }
 
-    /// Reads what [`Document::to_json`] wrote.
-    pub fn from_json(stored: Value) -> Result<Self, SpecErrors> {
-        let job = serde_json::from_value(stored.clone())
-            .map_err(|error| SpecErrors::one("", error.to_string()))?;
-        Ok(Self {
-            stored,
-            job,
-            warnings: Vec::new(),
-        })
+    /// Reads what [`Document::to_json`] wrote, and checks it as [`Document::parse`] does.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn from_json(mut stored: Value) -> Result<Self, SpecErrors> {
+        read::write_out(&mut stored);
+        Self::checked(stored, Vec::new())
     }
 
     /// The document as it is stored: every default written out, references kept.
@@ -69,6 +109,11 @@ impl Document {
     /// whole hold no references.
     pub fn job(&self) -> &JobSpec {
         &self.job
+    }
+
+    /// The hyperparameters, checked.
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
     }
 
     /// What is probably not meant, one sentence each.
@@ -86,7 +131,10 @@ impl Document {
         params: &Params,
         checkpoint_url: &str,
     ) -> Result<TrialSpec, SpecErrors> {
-        let job = self.job.clone();
+        self.space
+            .contains(params)
+            .map_err(|error| SpecErrors(vec![error]))?;
+        let job = resolve(&self.stored, params).map_err(SpecErrors)?;
         Ok(TrialSpec {
             trial_seed: Key::new(job.seed).named("trial").bits(u64::from(trial.0)),
             virtual_shards: job.training.virtual_shards.unwrap_or(1),
@@ -95,4 +143,247 @@ impl Document {
             checkpoint_url: checkpoint_url.to_owned(),
         })
     }
+
+    fn checked(root: Value, mut errors: Vec<SpecError>) -> Result<Self, SpecErrors> {
+        structure::check(&root, References::Accepted, &mut errors);
+        let names: Vec<&str> = root["hyperparameters"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let used = reference::check(&root, &names, &mut errors);
+        let space = read_space(&root, &mut errors);
+        let (Some(space), true) = (space, errors.is_empty()) else {
+            return Err(bounded(errors));
+        };
+        let job = check_configurations(&root, &space)?;
+        check_grid(&job, &space)?;
+        let warnings = warnings(&root, &job, &space, &used);
+        Ok(Self {
+            stored: stored(&root, &job)?,
+            job,
+            space,
+            warnings,
+        })
+    }
 }
+
+fn read_space(root: &Value, errors: &mut Vec<SpecError>) -> Option<SearchSpace> {
+    let mut own = Vec::new();
+    structure::check_section(root, "hyperparameters", &mut own);
+    if !own.is_empty() {
+        return None;
+    }
+    let space = match root.get("hyperparameters") {
+        None | Some(Value::Null) => Space::default(),
+        Some(value) => decode(value, "hyperparameters")
+            .map_err(|error| errors.push(error))
+            .ok()?,
+    };
+    match SearchSpace::new(&space) {
+        Ok(space) => Some(space),
+        Err(found) => {
+            errors.extend(found);
+            None
+        }
+    }
+}
+
+/// Checks the first, corner and some drawn configurations; returns the first one's spec.
+fn check_configurations(root: &Value, space: &SearchSpace) -> Result<JobSpec, SpecErrors> {
+    let key = Key::new(0).named("check");
+    let mut configurations = space.corners(MAX_CORNERS);
+    if configurations.len() > 1 {
+        configurations.extend((0..SAMPLES).map(|i| space.sample(key.with(i))));
+    }
+    let mut first = None;
+    let mut errors: Vec<SpecError> = Vec::new();
+    for (position, params) in configurations.iter().enumerate() {
+        match resolve(root, params) {
+            Ok(job) => {
+                first.get_or_insert(job);
+            }
+            Err(found) => {
+                for mut error in found {
+                    if errors.iter().any(|known| known.path == error.path) {
+                        continue;
+                    }
+                    // What is wrong in the first one is hardly a matter of the configuration.
+                    if position > 0 && !error.message.contains("in the configuration") {
+                        error.message = format!(
+                            "{} (in the configuration {})",
+                            error.message,
+                            Value::Object(params.clone())
+                        );
+                    }
+                    errors.push(error);
+                }
+            }
+        }
+    }
+    match first {
+        Some(job) if errors.is_empty() => Ok(job),
+        _ => Err(bounded(errors)),
+    }
+}
+
+/// One configuration's spec: references replaced, decoded, defaults filled in, checked.
+fn resolve(root: &Value, params: &Params) -> Result<JobSpec, Vec<SpecError>> {
+    let mut replaced = reference::replace(root, params)?;
+    read::write_out(&mut replaced);
+    let mut errors = Vec::new();
+    structure::check(&replaced, References::Replaced, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut job: JobSpec = decode(&replaced, "").map_err(|error| vec![error])?;
+    fill_defaults(&mut job);
+    let errors = check::check(&job);
+    if errors.is_empty() {
+        Ok(job)
+    } else {
+        Err(errors)
+    }
+}
+
+/// Typed decoding, which names the place of what does not fit. After the check against the schema it
+/// is what remains where the two disagree.
+fn decode<T: serde::de::DeserializeOwned>(value: &Value, section: &str) -> Result<T, SpecError> {
+    serde_path_to_error::deserialize(value.clone()).map_err(|error| {
+        let path = error.path().to_string();
+        let path = match (section, path.as_str()) {
+            ("", ".") => String::new(),
+            ("", path) => path.to_owned(),
+            (section, ".") => section.to_owned(),
+            (section, path) => format!("{section}.{path}"),
+        };
+        SpecError::new(path, error.into_inner().to_string())
+    })
+}
+
+/// Writes out what follows from other fields.
+fn fill_defaults(job: &mut JobSpec) {
+    let task = job.data.as_ref().map(|data| data.task).unwrap_or_default();
+    let slots = job.resources.slots_per_trial;
+    let training = &mut job.training;
+    training.virtual_shards.get_or_insert(match slots {
+        0 | 1 => 1,
+        slots => slots
+            .saturating_mul(2)
+            .checked_next_power_of_two()
+            .unwrap_or(slots),
+    });
+    if job.model.is_none() {
+        return;
+    }
+    training.loss.get_or_insert(match task {
+        Task::Classification => Loss::CrossEntropy(CrossEntropySpec::default()),
+        Task::Regression => Loss::Mse(NoOptions {}),
+    });
+    let metrics = training.metrics.get_or_insert(match task {
+        Task::Classification => vec![MetricName::Accuracy],
+        Task::Regression => vec![MetricName::Mae],
+    });
+    if job.objectives.is_empty() {
+        let (metric, mode) = match task {
+            Task::Classification if metrics.contains(&MetricName::Accuracy) => {
+                ("validation_accuracy", Mode::Maximize)
+            }
+            _ => ("validation_loss", Mode::Minimize),
+        };
+        job.objectives.push(ObjectiveSpec {
+            metric: metric.to_owned(),
+            mode,
+        });
+    }
+}
+
+/// The document with defaults written out and references kept.
+fn stored(root: &Value, job: &JobSpec) -> Result<Value, SpecErrors> {
+    let mut stored =
+        serde_json::to_value(job).map_err(|error| SpecErrors::one("", error.to_string()))?;
+    reference::keep(&mut stored, root);
+    // Where the task itself is searched over, what follows from it is left open.
+    let task_varies = root["data"]["task"].as_str().is_some_and(reference::is_in);
+    if task_varies && let Some(training) = stored["training"].as_object_mut() {
+        for field in ["loss", "metrics"] {
+            if root["training"][field].is_null() {
+                training.remove(field);
+            }
+        }
+    }
+    Ok(stored)
+}
+
+fn check_grid(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
+    if job.searcher.name != SearcherName::Grid {
+        return Ok(());
+    }
+    space.grid().map_err(SpecErrors)?;
+    let count = space.grid_len();
+    if job.searcher.max_trials.is_none() && count.is_none_or(|count| count > MAX_GRID) {
+        let count = count.map_or("too many to count".to_owned(), |count| count.to_string());
+        return Err(SpecErrors::one(
+            "searcher.max_trials",
+            format!(
+                "missing, and the grid has {count} configurations; without it accepted are at most {MAX_GRID}"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn warnings(
+    root: &Value,
+    job: &JobSpec,
+    space: &SearchSpace,
+    used: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for parameter in space.parameters() {
+        let name = &parameter.name;
+        let decides = space
+            .parameters()
+            .iter()
+            .flat_map(|child| &child.conditions)
+            .any(|condition| space.parameters()[condition.parent].name == *name);
+        if job.entrypoint.is_none() && !used.contains(name) && !decides {
+            warnings.push(format!(
+                "hyperparameters.{name}: no ${{{name}}} stands anywhere, so that it changes nothing"
+            ));
+        }
+        if let Some(last) = parameter.domain.unreached_max() {
+            warnings.push(format!(
+                "hyperparameters.{name}.maxval: no step ends there; the largest value is {last}"
+            ));
+        }
+    }
+    let distinct = space.cardinality().filter(|&count| count > 1);
+    if let (SearcherName::Random, Some(wanted), Some(distinct)) =
+        (job.searcher.name, job.searcher.max_trials, distinct)
+        && u128::from(wanted) > distinct
+    {
+        warnings.push(format!(
+            "searcher.max_trials: {wanted} given, but there are only {distinct} configurations; the search ends with them"
+        ));
+    }
+    if job.entrypoint.is_some() && root.get("data").is_some_and(|data| !data.is_null()) {
+        warnings.push("data: not used by an `entrypoint`, which reads its own".to_owned());
+    }
+    warnings
+}
+
+fn bounded(mut errors: Vec<SpecError>) -> SpecErrors {
+    let mut seen = BTreeSet::new();
+    errors.retain(|error| seen.insert(error.clone()));
+    if errors.len() > MAX_ERRORS {
+        let more = errors.len() - MAX_ERRORS;
+        errors.truncate(MAX_ERRORS);
+        errors.push(SpecError::new("", format!("and {more} more")));
+    }
+    SpecErrors(errors)
+}
+
+#[cfg(test)]
+mod tests;

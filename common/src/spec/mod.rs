@@ -3,13 +3,18 @@
 //! These are the types as they stand once every `${name}` reference has been replaced. Reading a
 //! document, replacing references and checking what types alone cannot say are in the modules beside.
 
+mod check;
 pub mod data;
 mod document;
-mod error;
+pub mod error;
 pub mod model;
+mod read;
+mod reference;
 mod schema;
 pub mod search;
+mod structure;
 pub mod training;
+mod words;
 
 use std::path::PathBuf;
 

@@ -1,9 +1,15 @@
 //! Searchers: who proposes configurations. Pure: a suggestion follows from the spec, the seed and the
 //! order of calls, so that replaying the log gives the same next suggestion after any restart.
 
+mod random;
+
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;
+use trainyard_common::space::{Grid, SearchSpace};
+use trainyard_common::spec::search::SearcherName;
 use trainyard_common::spec::{Params, SearcherSpec, Space};
+
+use random::RandomSearch;
 
 /// The answer to "what next?".
 #[derive(Debug, Clone, PartialEq)]
@@ -43,36 +49,79 @@ pub enum SearchError {
     NeedsMaxTrials,
 }
 
-/// Proposes configurations.
+/// Proposes configurations. Later searchers are more variants.
 #[derive(Debug, Clone)]
 pub enum Searcher {
     /// Every configuration once, in the order of the spec, the last hyperparameter fastest.
-    Grid(Grid),
+    Grid(GridSearch),
     /// Independent draws; in a finite space without repetition.
-    Random(Random),
+    Random(RandomSearch),
 }
 
+/// What is left of a grid.
 #[derive(Debug, Clone)]
-pub struct Grid {}
-
-#[derive(Debug, Clone)]
-pub struct Random {}
+pub struct GridSearch {
+    left: std::iter::Take<Grid>,
+    expected: u32,
+}
 
 impl Searcher {
-    pub fn new(_spec: &SearcherSpec, _space: &Space, _seed: u64) -> Result<Self, SearchError> {
-        Ok(Self::Grid(Grid {}))
+    /// # Errors
+    /// Where the space is wrong, a grid has an axis without points, or a random search no end.
+    pub fn new(spec: &SearcherSpec, space: &Space, seed: u64) -> Result<Self, SearchError> {
+        let space = SearchSpace::new(space).map_err(all)?;
+        match spec.name {
+            SearcherName::Grid => {
+                let whole = saturated(space.grid_len());
+                let expected = spec.max_trials.unwrap_or(u32::MAX).min(whole);
+                let grid = space.grid().map_err(all)?;
+                Ok(Self::Grid(GridSearch {
+                    left: grid.take(expected as usize),
+                    expected,
+                }))
+            }
+            SearcherName::Random => {
+                let max_trials = spec.max_trials.ok_or(SearchError::NeedsMaxTrials)?;
+                Ok(Self::Random(RandomSearch::new(space, seed, max_trials)))
+            }
+        }
     }
 
     /// A configuration for `trial`. Called once for each trial, in the order of trial numbers.
-    pub fn suggest(&mut self, _trial: TrialId) -> Suggestion {
-        Suggestion::Exhausted
+    pub fn suggest(&mut self, trial: TrialId) -> Suggestion {
+        let next = match self {
+            Self::Grid(grid) => grid.left.next(),
+            Self::Random(random) => random.next(trial),
+        };
+        next.map_or(Suggestion::Exhausted, Suggestion::Params)
     }
 
     /// Learns how a trial ended. Grid and random search do not.
-    pub fn observe(&mut self, _observation: &Observation) {}
+    pub fn observe(&mut self, _observation: &Observation) {
+        match self {
+            Self::Grid(_) | Self::Random(_) => {}
+        }
+    }
 
     /// The number of trials that the search will have, where it is known.
     pub fn expected_trials(&self) -> Option<u32> {
-        None
+        match self {
+            Self::Grid(grid) => Some(grid.expected),
+            Self::Random(random) => Some(random.expected()),
+        }
     }
 }
+
+fn all(errors: Vec<trainyard_common::spec::SpecError>) -> SearchError {
+    SearchError::Space(trainyard_common::spec::SpecErrors(errors).to_string())
+}
+
+/// Trials are numbered with 32 bits; what cannot be counted is more.
+fn saturated(count: Option<u128>) -> u32 {
+    count
+        .and_then(|count| u32::try_from(count).ok())
+        .unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

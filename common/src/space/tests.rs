@@ -1,0 +1,291 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn space(value: Value) -> Space {
+    serde_json::from_value(value).unwrap()
+}
+
+fn checked(value: Value) -> SearchSpace {
+    SearchSpace::new(&space(value)).unwrap()
+}
+
+fn errors(value: Value) -> Vec<String> {
+    SearchSpace::new(&space(value))
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn conditional() -> SearchSpace {
+    // `deep` comes before its parent: the order of the spec is kept in configurations all the same.
+    checked(json!({
+        "deep": {"type": "int", "minval": 1, "maxval": 3, "when": {"optimizer": ["sgd"], "layers": 2}},
+        "optimizer": {"type": "categorical", "vals": ["adam", "sgd"]},
+        "layers": {"type": "int", "minval": 1, "maxval": 1000, "when": {"optimizer": "sgd"}},
+        "rate": {"type": "double", "minval": 0.1, "maxval": 0.5, "step": 0.1},
+        "fixed": {"type": "const", "val": 7},
+    }))
+}
+
+#[test]
+fn errors_name_the_field_and_what_is_accepted() {
+    for (given, expected) in [
+        (
+            json!({"lr": {"type": "double", "minval": 1.0, "maxval": 0.1}}),
+            "hyperparameters.lr.maxval: 0.1 is below minval 1; accepted are numbers from minval on",
+        ),
+        (
+            json!({"lr": {"type": "double", "minval": -4, "maxval": -1, "log": true}}),
+            "hyperparameters.lr.minval: -4 given; with `log` accepted are numbers above 0 (the value itself, not its exponent)",
+        ),
+        (
+            json!({"n": {"type": "int", "minval": 1.5, "maxval": 4}}),
+            "hyperparameters.n.minval: 1.5 given; accepted for an int are whole numbers (at most 2^53)",
+        ),
+        (
+            json!({"n": {"type": "int", "minval": 1, "maxval": 4, "step": 0}}),
+            "hyperparameters.n.step: 0 given; accepted are whole numbers from 1 to maxval - minval = 3",
+        ),
+        (
+            json!({"n": {"type": "int", "minval": 1}}),
+            "hyperparameters.n.maxval: missing; a double or int needs `minval` and `maxval`, both finite numbers",
+        ),
+        (
+            json!({"c": {"type": "categorical", "vals": []}}),
+            "hyperparameters.c.vals: 0 values; a categorical needs a list of 1 to 1000000 values",
+        ),
+        (
+            json!({"c": {"type": "categorical", "vals": [1, 2, 1.0]}}),
+            "hyperparameters.c.vals[2]: 1.0 is there already, at hyperparameters.c.vals[0]; accepted are different values",
+        ),
+        (
+            json!({"c": {"type": "const", "vals": [1], "val": 2}}),
+            "hyperparameters.c.vals: not a field of a const; accepted are val, when",
+        ),
+        (
+            json!({"c": {"type": "const", "val": 2, "when": {"other": 1}}, "othr": {"type": "const", "val": 1}}),
+            "hyperparameters.c.when.other: there is no hyperparameter `other`; did you mean `othr`?",
+        ),
+        (
+            json!({"c": {"type": "const", "val": 2, "when": {"p": 9}}, "p": {"type": "int", "minval": 1, "maxval": 3}}),
+            "hyperparameters.c.when.p: `p` is never 9; accepted are values of 1 to 3, whole",
+        ),
+        (
+            json!({"a": {"type": "const", "val": 1, "when": {"b": 1}}, "b": {"type": "const", "val": 1, "when": {"a": 1}}}),
+            "hyperparameters.a.when: conditions go in a circle among `a`, `b`; a hyperparameter may not depend on itself",
+        ),
+        (
+            json!({"1x": {"type": "const", "val": 1}}),
+            "hyperparameters.1x: the name `1x` does not fit; accepted are letters, digits, `_` and `-`, beginning with a letter or `_`, at most 63",
+        ),
+    ] {
+        assert_eq!(errors(given), [expected]);
+    }
+}
+
+#[test]
+fn all_errors_come_at_once() {
+    let found = errors(json!({
+        "a": {"type": "double", "minval": 2, "maxval": 1},
+        "b": {"type": "categorical"},
+        "c": {"type": "int", "minval": 1, "maxval": 2, "count": 3},
+    }));
+    assert_eq!(found.len(), 3, "{found:?}");
+}
+
+#[test]
+fn a_grid_counts_what_it_lists() {
+    for (space, expected) in [
+        // adam: 1; sgd: 1000 layers, of which one has three depths. Times five rates.
+        (conditional(), (1 + 999 + 3) * 5),
+        (
+            checked(json!({
+                "lr": {"type": "double", "minval": 1e-4, "maxval": 1e-1, "log": true, "count": 4},
+                "n": {"type": "int", "minval": 16, "maxval": 64, "step": 16},
+                "flag": {"type": "categorical", "vals": [true, false]},
+            })),
+            32,
+        ),
+        (checked(json!({})), 1),
+    ] {
+        let all: Vec<Params> = space.grid().unwrap().collect();
+        let different: BTreeSet<String> =
+            all.iter().map(|params| space.fingerprint(params)).collect();
+        assert_eq!(space.grid_len(), Some(expected));
+        assert_eq!(all.len() as u128, expected);
+        assert_eq!(different.len(), all.len());
+        for params in &all {
+            space.contains(params).unwrap();
+        }
+    }
+}
+
+#[test]
+fn grid_points_are_tidy_and_in_order() {
+    let space = checked(json!({
+        "lr": {"type": "double", "minval": 1e-4, "maxval": 1e-1, "log": true, "count": 4},
+        "rate": {"type": "double", "minval": 0.1, "maxval": 0.35, "step": 0.1},
+    }));
+    let all: Vec<Value> = space.grid().unwrap().map(Value::Object).collect();
+    assert_eq!(all.len(), 12);
+    assert_eq!(all[0], json!({"lr": 0.0001, "rate": 0.1}));
+    assert_eq!(all[2], json!({"lr": 0.0001, "rate": 0.3}));
+    assert_eq!(all[3], json!({"lr": 0.001, "rate": 0.1}));
+    assert_eq!(all[11], json!({"lr": 0.1, "rate": 0.3}));
+    assert_eq!(
+        space.parameters()[1].domain.unreached_max(),
+        Some(json!(0.3))
+    );
+}
+
+#[test]
+fn a_grid_that_is_absurd_is_counted_without_listing_it() {
+    let entries: serde_json::Map<String, Value> = (0..40)
+        .map(|i| {
+            (
+                format!("p{i}"),
+                json!({"type": "int", "minval": 1, "maxval": 1e15}),
+            )
+        })
+        .collect();
+    assert_eq!(
+        checked(Value::Object(entries)).cardinality(),
+        Some(u128::MAX)
+    );
+    let continuous = checked(json!({"x": {"type": "double", "minval": 0, "maxval": 1}}));
+    assert_eq!(continuous.cardinality(), None);
+    assert_eq!(
+        continuous.grid().unwrap_err()[0].to_string(),
+        "hyperparameters.x: a grid needs `count` (or `step`) for a double"
+    );
+}
+
+#[test]
+fn corners_hold_every_choice_and_both_ends() {
+    let space = conditional();
+    let corners = space.corners(100);
+    for params in &corners {
+        space.contains(params).unwrap();
+    }
+    let has = |name: &str, value: Value| {
+        corners
+            .iter()
+            .any(|params| params.get(name) == Some(&value))
+    };
+    assert!(has("optimizer", json!("adam")) && has("optimizer", json!("sgd")));
+    assert!(has("layers", json!(1)) && has("layers", json!(1000)));
+    assert!(has("deep", json!(1)) && has("deep", json!(3)));
+    assert!(has("rate", json!(0.1)) && has("rate", json!(0.5)));
+    assert_eq!(
+        Value::Object(space.first()),
+        json!({"optimizer": "adam", "rate": 0.1, "fixed": 7})
+    );
+    assert_eq!(space.corners(2).len(), 2);
+}
+
+#[test]
+fn contains_refuses_what_is_not_of_the_space() {
+    let space = conditional();
+    for (given, expected) in [
+        (
+            json!({"optimizer": "adam", "rate": 0.15, "fixed": 7}),
+            "hyperparameters.rate: 0.15 is outside 0.1 to 0.5 in steps of 0.1",
+        ),
+        (
+            json!({"optimizer": "adam", "layers": 1, "rate": 0.2, "fixed": 7}),
+            "hyperparameters.layers: inactive in this configuration, but 1 was given",
+        ),
+        (
+            json!({"optimizer": "adam", "rate": 0.2}),
+            "hyperparameters.fixed: active, but no value was given",
+        ),
+        (
+            json!({"other": 1}),
+            "hyperparameters.other: there is no such hyperparameter",
+        ),
+    ] {
+        let Value::Object(params) = given else {
+            unreachable!()
+        };
+        assert_eq!(space.contains(&params).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn a_logarithmic_draw_is_even_over_decades() {
+    let space = checked(json!({
+        "lr": {"type": "double", "minval": 1e-4, "maxval": 1e-1, "log": true},
+        "n": {"type": "int", "minval": 1, "maxval": 1000, "log": true},
+    }));
+    let draws = 3_000u64;
+    let mut decades = [0u32; 3];
+    let mut small = 0u32;
+    for i in 0..draws {
+        let params = space.sample(Key::new(5).with(i));
+        let lr = params["lr"].as_f64().unwrap();
+        decades[if lr < 1e-3 {
+            0
+        } else if lr < 1e-2 {
+            1
+        } else {
+            2
+        }] += 1;
+        small += u32::from(params["n"].as_i64().unwrap() <= 31);
+    }
+    // 1,000 expected with a standard deviation of 26; five of them.
+    assert!(
+        decades.iter().all(|&count| count.abs_diff(1_000) < 130),
+        "{decades:?}"
+    );
+    // ln(31.5 / 0.5) / ln(1000.5 / 0.5) = 0.545 of 3,000; standard deviation 27.
+    assert!(small.abs_diff(1_635) < 136, "{small}");
+}
+
+fn parameter() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        (-1e6..1e6f64, 0.0..1e6f64)
+            .prop_map(|(min, width)| json!({"type": "double", "minval": min, "maxval": min + width})),
+        (1e-6..1.0f64, 1.0..1e6f64)
+            .prop_map(|(min, ratio)| json!({"type": "double", "minval": min, "maxval": min * ratio, "log": true})),
+        (-1000..1000i64, 1..50i64, 1..7i64).prop_map(|(min, count, step)| {
+            json!({"type": "int", "minval": min, "maxval": min + count * step, "step": step})
+        }),
+        (1..100i64, 0..10_000i64)
+            .prop_map(|(min, width)| json!({"type": "int", "minval": min, "maxval": min + width, "log": true})),
+        (-100..100i64, 1..60i64, 1..9i64).prop_map(|(min, count, step)| {
+            let (min, step) = (min as f64 / 10.0, step as f64 / 100.0);
+            json!({"type": "double", "minval": min, "maxval": min + count as f64 * step, "step": step})
+        }),
+        (1..6usize).prop_map(|n| json!({"type": "categorical", "vals": (0..n).collect::<Vec<_>>()})),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn draws_are_in_range_and_conditions_are_honoured(
+        parameters in prop::collection::vec(parameter(), 1..6), seed: u64, wanted in 0..3i64,
+    ) {
+        let mut entries: serde_json::Map<String, Value> = parameters
+            .into_iter()
+            .enumerate()
+            .map(|(i, parameter)| (format!("p{i}"), parameter))
+            .collect();
+        entries.insert("kind".into(), json!({"type": "categorical", "vals": [0, 1, 2]}));
+        entries["p0"]["when"] = json!({"kind": wanted});
+        let space = checked(Value::Object(entries));
+        for i in 0..20 {
+            let params = space.sample(Key::new(seed).with(i));
+            prop_assert!(space.contains(&params).is_ok(), "{:?}", space.contains(&params));
+            prop_assert_eq!(params.contains_key("p0"), params["kind"] == json!(wanted));
+            prop_assert_eq!(&params, &space.sample(Key::new(seed).with(i)));
+        }
+        for params in space.corners(50) {
+            prop_assert!(space.contains(&params).is_ok(), "{:?}", space.contains(&params));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Fields of the job as a whole.
+
+use super::Findings;
+use crate::spec::search::SearcherName;
+use crate::spec::{EntrypointSpec, JobSpec};
+
+const MAX_NAME: usize = 63;
+const MAX_SLOTS: u32 = 1_024;
+const STORES: [&str; 5] = ["file", "s3", "gs", "az", "memory"];
+
+pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
+    for (path, name) in [("name", &spec.name), ("workspace", &spec.workspace)] {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        found.expect(
+            (1..=MAX_NAME).contains(&name.len())
+                && name.chars().all(fits)
+                && name.starts_with(|c: char| c.is_ascii_alphanumeric()),
+            path,
+            format!("`{name}`"),
+            "letters, digits, `-` and `_`, beginning with a letter or digit, at most 63",
+        );
+    }
+    match (&spec.model, &spec.entrypoint) {
+        (None, None) => found.add(
+            "model",
+            "missing; a job needs either `model` (layers for the built-in trainer) or `entrypoint` (a program)",
+        ),
+        (Some(_), Some(_)) => found.add(
+            "entrypoint",
+            "given together with `model`; accepted is one of them",
+        ),
+        (Some(_), None) if spec.data.is_none() => {
+            found.add("data", "missing; a `model` needs samples to learn from");
+        }
+        _ => {}
+    }
+    if let Some(entrypoint) = &spec.entrypoint {
+        check_entrypoint(entrypoint, found);
+    }
+    check_searcher(spec, found);
+    check_resources(spec, found);
+}
+
+fn check_entrypoint(entrypoint: &EntrypointSpec, found: &mut Findings) {
+    if entrypoint.command.first().is_none_or(String::is_empty) {
+        found.add(
+            "entrypoint.command",
+            "empty; accepted: a list of the program and its arguments",
+        );
+    }
+    if let Some(folder) = &entrypoint.working_directory {
+        found.expect(
+            folder.is_absolute(),
+            "entrypoint.working_directory",
+            format!("`{}`", folder.display()),
+            "an absolute path (or one relative to the document, where its place is known)",
+        );
+    }
+    for name in entrypoint.environment.keys() {
+        found.expect(
+            !name.is_empty() && !name.contains(['=', '\0']) && !name.starts_with("TRAINYARD_"),
+            format!("entrypoint.environment.{name}"),
+            format!("the name `{name}`"),
+            "names without `=` that do not begin with TRAINYARD_, which are set for the program",
+        );
+    }
+}
+
+fn check_searcher(spec: &JobSpec, found: &mut Findings) {
+    let searcher = &spec.searcher;
+    match (searcher.name, searcher.max_trials) {
+        (SearcherName::Random, None) => found.add(
+            "searcher.max_trials",
+            "missing; a random search needs to know its number of trials",
+        ),
+        (_, Some(0)) => found.add(
+            "searcher.max_trials",
+            "0 given; accepted: whole numbers from 1",
+        ),
+        _ => {}
+    }
+    if let Some(max_time) = searcher.max_time {
+        found.expect(
+            super::is_positive(max_time),
+            "searcher.max_time",
+            max_time,
+            "seconds, above 0",
+        );
+    }
+    if let Some(limit) = searcher.max_concurrent_trials {
+        found.expect(
+            limit > 0,
+            "searcher.max_concurrent_trials",
+            limit,
+            "whole numbers from 1",
+        );
+    }
+    if let Some(scheduler) = &spec.scheduler {
+        for (field, given) in [
+            ("min_resource", scheduler.min_resource.is_some()),
+            ("max_resource", scheduler.max_resource.is_some()),
+            ("eta", scheduler.eta.is_some()),
+        ] {
+            if given {
+                found.add(
+                    format!("scheduler.{field}"),
+                    "not accepted with `fifo`, which runs every trial to its end",
+                );
+            }
+        }
+    }
+    if let Some(limit) = spec.max_failed_trials {
+        found.expect(
+            limit > 0,
+            "max_failed_trials",
+            limit,
+            "whole numbers from 1",
+        );
+    }
+}
+
+fn check_resources(spec: &JobSpec, found: &mut Findings) {
+    let slots = spec.resources.slots_per_trial;
+    found.expect(
+        (1..=MAX_SLOTS).contains(&slots),
+        "resources.slots_per_trial",
+        slots,
+        "whole numbers from 1 to 1024",
+    );
+    let storage = &spec.checkpoint_storage;
+    if let Some(url) = &storage.url {
+        check_url(url, "checkpoint_storage.url", &STORES, found);
+    }
+    for (field, value) in [
+        ("every_epochs", u64::from(storage.every_epochs)),
+        ("every_steps", storage.every_steps.unwrap_or(1)),
+        ("keep_last", u64::from(storage.keep_last)),
+    ] {
+        found.expect(
+            value > 0,
+            format!("checkpoint_storage.{field}"),
+            value,
+            "whole numbers from 1",
+        );
+    }
+}
+
+/// Whether a URL's scheme is one of `schemes`.
+pub(super) fn check_url(url: &str, path: &str, schemes: &[&str], found: &mut Findings) {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    if scheme.is_none_or(|scheme| !schemes.contains(&scheme)) || url::Url::parse(url).is_err() {
+        let near = scheme
+            .and_then(|scheme| crate::spec::error::near(scheme, schemes.iter().copied()))
+            .map(|near| format!("; did you mean `{near}://`?"))
+            .unwrap_or_default();
+        found.add(
+            path,
+            format!(
+                "`{url}` given{near}; accepted are URLs that begin with {}://",
+                schemes.join("://, ")
+            ),
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! The trainer's settings, and what it reports.
+
+use super::{Findings, is_not_negative, is_positive, is_share};
+use crate::spec::JobSpec;
+use crate::spec::data::Task;
+use crate::spec::error::near;
+use crate::spec::training::{Loss, MetricName, OptimizerSpec};
+
+const MAX_BATCH: usize = 1 << 24;
+const MAX_VIRTUAL_SHARDS: u32 = 4_096;
+const VALIDATION: &str = "validation_";
+
+pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
+    let training = &spec.training;
+    for (field, value, most) in [
+        ("batch_size", training.batch_size, MAX_BATCH),
+        (
+            "validation_batch_size",
+            training.validation_batch_size,
+            MAX_BATCH,
+        ),
+        ("epochs", training.epochs as usize, usize::MAX),
+        (
+            "limit_samples",
+            training.limit_samples.unwrap_or(1),
+            usize::MAX,
+        ),
+        (
+            "report_every_steps",
+            usize::from(training.report_every_steps > 0),
+            usize::MAX,
+        ),
+    ] {
+        let accepted = if most == MAX_BATCH {
+            "whole numbers from 1 to 16777216"
+        } else {
+            "whole numbers from 1"
+        };
+        let path = format!("training.{field}");
+        found.expect((1..=most).contains(&value), path, value, accepted);
+    }
+    if let Some(shards) = training.virtual_shards {
+        let slots = spec.resources.slots_per_trial;
+        found.expect(
+            shards.is_power_of_two() && shards <= MAX_VIRTUAL_SHARDS,
+            "training.virtual_shards",
+            shards,
+            "powers of two from 1 to 4096",
+        );
+        found.expect(
+            shards >= slots,
+            "training.virtual_shards",
+            format!("{shards} with {slots} slots for a trial"),
+            "at least as many as `resources.slots_per_trial`",
+        );
+    }
+    check_optimizer(&training.optimizer, found);
+    check_loss(spec, found);
+    for (i, metric) in training.metrics.iter().flatten().enumerate() {
+        let task = task_of(spec);
+        found.expect(
+            (*metric == MetricName::Accuracy) == (task == Task::Classification),
+            format!("training.metrics[{i}]"),
+            format!(
+                "`{}` with `task: {}`",
+                metric_word(*metric),
+                task_word(task)
+            ),
+            "`accuracy` for classification, `mae` and `mse` for regression",
+        );
+    }
+}
+
+fn check_optimizer(optimizer: &OptimizerSpec, found: &mut Findings) {
+    let (name, rate) = match optimizer {
+        OptimizerSpec::Sgd(sgd) => ("sgd", sgd.learning_rate),
+        OptimizerSpec::Adam(adam) => ("adam", adam.learning_rate),
+        OptimizerSpec::Adamw(adamw) => ("adamw", adamw.learning_rate),
+    };
+    let path = |field: &str| format!("training.optimizer.{name}.{field}");
+    found.expect(
+        is_positive(rate),
+        path("learning_rate"),
+        rate,
+        "numbers above 0",
+    );
+    let mut moments = |beta1: f64, beta2: f64, epsilon: f64| {
+        for (field, beta) in [("beta1", beta1), ("beta2", beta2)] {
+            found.expect(is_share(beta), path(field), beta, "numbers from 0, below 1");
+        }
+        found.expect(
+            is_positive(epsilon),
+            path("epsilon"),
+            epsilon,
+            "numbers above 0",
+        );
+    };
+    match optimizer {
+        OptimizerSpec::Sgd(sgd) => {
+            found.expect(
+                is_share(sgd.momentum),
+                path("momentum"),
+                sgd.momentum,
+                "numbers from 0, below 1",
+            );
+            found.expect(
+                !sgd.nesterov || sgd.momentum > 0.0,
+                path("nesterov"),
+                "true without momentum",
+                "true with `momentum` above 0",
+            );
+            found.expect(
+                is_not_negative(sgd.weight_decay),
+                path("weight_decay"),
+                sgd.weight_decay,
+                "numbers from 0",
+            );
+        }
+        OptimizerSpec::Adam(adam) => moments(adam.beta1, adam.beta2, adam.epsilon),
+        OptimizerSpec::Adamw(adamw) => {
+            moments(adamw.beta1, adamw.beta2, adamw.epsilon);
+            found.expect(
+                is_not_negative(adamw.weight_decay),
+                path("weight_decay"),
+                adamw.weight_decay,
+                "numbers from 0",
+            );
+        }
+    }
+}
+
+fn check_loss(spec: &JobSpec, found: &mut Findings) {
+    let Some(loss) = &spec.training.loss else {
+        return;
+    };
+    let (name, fits) = match loss {
+        Loss::CrossEntropy(_) => ("cross_entropy", Task::Classification),
+        Loss::BinaryCrossEntropy(_) => ("binary_cross_entropy", Task::Classification),
+        Loss::Mse(_) => ("mse", Task::Regression),
+        Loss::Mae(_) => ("mae", Task::Regression),
+        Loss::Huber(_) => ("huber", Task::Regression),
+    };
+    if let Some(data) = &spec.data
+        && data.task != fits
+    {
+        let task = task_word(data.task);
+        found.add(
+            "training.loss",
+            format!(
+                "`{name}` with `task: {task}`; accepted are cross_entropy and binary_cross_entropy for classification, mse, mae and huber for regression"
+            ),
+        );
+    }
+    match loss {
+        Loss::CrossEntropy(options) => found.expect(
+            is_share(options.label_smoothing),
+            "training.loss.cross_entropy.label_smoothing",
+            options.label_smoothing,
+            "numbers from 0, below 1",
+        ),
+        Loss::Huber(options) => found.expect(
+            is_positive(options.delta),
+            "training.loss.huber.delta",
+            options.delta,
+            "numbers above 0",
+        ),
+        _ => {}
+    }
+}
+
+/// Objectives must be reported by the trainer, and not on the test part.
+pub(super) fn check_objectives(spec: &JobSpec, found: &mut Findings) {
+    if spec.objectives.is_empty() {
+        found.add(
+            "objectives",
+            "missing; an `entrypoint` reports metrics of its own, so that a list of {metric, mode} is needed",
+        );
+    }
+    let known = spec.model.is_some().then(|| known_metrics(spec));
+    for (i, objective) in spec.objectives.iter().enumerate() {
+        let path = format!("objectives[{i}].metric");
+        let metric = &objective.metric;
+        if metric.is_empty() {
+            found.add(&path, "empty; accepted: the name of a reported metric");
+            continue;
+        }
+        if spec.objectives[..i]
+            .iter()
+            .any(|other| other.metric == *metric)
+        {
+            found.add(&path, format!("`{metric}` is an objective already"));
+        }
+        let Some(known) = &known else { continue };
+        if metric.starts_with("test_") {
+            found.add(
+                &path,
+                format!("`{metric}` given; the search never sees the test part, which judges the winner; accepted are {}", known.join(", ")),
+            );
+        } else if !known.contains(metric) {
+            let hint = near(metric, known.iter().map(String::as_str))
+                .map(|word| format!("; did you mean `{word}`?"))
+                .unwrap_or_default();
+            found.add(
+                &path,
+                format!(
+                    "`{metric}` is not reported{hint}; accepted are {}",
+                    known.join(", ")
+                ),
+            );
+        } else if metric.starts_with(VALIDATION) && spec.split.validation == 0.0 {
+            found.add(
+                "split.validation",
+                format!("0 given, but the objective `{metric}` is measured on the validation part; accepted: numbers above 0, below 1"),
+            );
+        }
+    }
+}
+
+/// What the built-in trainer reports.
+fn known_metrics(spec: &JobSpec) -> Vec<String> {
+    let chosen = spec.training.metrics.iter().flatten().copied();
+    let mut names = vec!["loss".to_owned()];
+    names.extend(chosen.map(|metric| metric_word(metric).to_owned()));
+    let on_validation: Vec<String> = names
+        .iter()
+        .map(|name| format!("{VALIDATION}{name}"))
+        .collect();
+    [on_validation, names].concat()
+}
+
+fn task_of(spec: &JobSpec) -> Task {
+    spec.data
+        .as_ref()
+        .map_or(Task::Classification, |data| data.task)
+}
+
+fn metric_word(metric: MetricName) -> &'static str {
+    match metric {
+        MetricName::Accuracy => "accuracy",
+        MetricName::Mse => "mse",
+        MetricName::Mae => "mae",
+    }
+}
+
+fn task_word(task: Task) -> &'static str {
+    match task {
+        Task::Classification => "classification",
+        Task::Regression => "regression",
+    }
+}

@@ -1,0 +1,452 @@
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::*;
+
+const BASE: &str = r#"
+name: digits
+data:
+  train: {csv: {url: "file:///data/digits.csv", header: false, targets: [64]}}
+  shape: [1, 8, 8]
+  classes: 10
+hyperparameters:
+  lr: {type: double, minval: 0.0001, maxval: 0.1, log: true}
+  filters: {type: int, minval: 16, maxval: 48, step: 16}
+model:
+  layers:
+    - conv2d: {filters: "${filters}", kernel: 3, activation: relu}
+    - flatten
+    - dense: {units: 10, activation: softmax}
+training: {optimizer: {adam: {learning_rate: "${lr}"}}, batch_size: 32}
+searcher: {name: random, max_trials: 4}
+"#;
+
+fn with(set: &[&str]) -> Result<Document, SpecErrors> {
+    let set: Vec<String> = set.iter().map(|text| (*text).to_owned()).collect();
+    Document::parse_with(
+        BASE,
+        ParseOptions {
+            base_dir: Some(Path::new("/home/spec")),
+            set: &set,
+        },
+    )
+}
+
+fn errors(set: &[&str]) -> Vec<String> {
+    with(set)
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+#[test]
+fn defaults_are_written_out_and_references_kept() {
+    let document = with(&[
+        "data.train.csv.url=data/a b ${filters}.csv",
+        "resources.slots_per_trial=3",
+    ])
+    .unwrap();
+    let stored = document.to_json();
+    assert_eq!(
+        stored["objectives"],
+        json!([{"metric": "validation_accuracy", "mode": "maximize"}])
+    );
+    assert_eq!(
+        stored["training"]["optimizer"]["adam"]["learning_rate"],
+        "${lr}"
+    );
+    assert_eq!(stored["training"]["optimizer"]["adam"]["beta1"], 0.9);
+    assert_eq!(stored["training"]["virtual_shards"], 8);
+    assert_eq!(
+        stored["training"]["loss"],
+        json!({"cross_entropy": {"label_smoothing": 0.0}})
+    );
+    assert_eq!(
+        stored["model"]["layers"][0]["conv2d"]["filters"],
+        "${filters}"
+    );
+    assert_eq!(
+        stored["data"]["train"]["csv"]["url"],
+        "file:///home/spec/data/a%20b%20${filters}.csv"
+    );
+    let again = Document::from_json(stored.clone()).unwrap();
+    assert_eq!(again.to_json(), stored);
+    assert_eq!(again.job(), document.job());
+    assert_eq!(
+        Document::parse(&stored.to_string()).unwrap().to_json(),
+        stored
+    );
+}
+
+#[test]
+fn a_trial_has_its_values_with_their_types() {
+    let document = with(&["description=plain"]).unwrap();
+    let Value::Object(params) = json!({"lr": 0.001, "filters": 32}) else {
+        unreachable!()
+    };
+    let spec = document.trial(TrialId(3), &params, "file:///ckpt").unwrap();
+    let model = spec.job.model.unwrap();
+    assert_eq!(
+        serde_json::to_value(&model.layers[0]).unwrap()["conv2d"]["filters"],
+        32
+    );
+    assert_eq!(spec.virtual_shards, 1);
+    assert_eq!(spec.trial_seed, Key::new(0).named("trial").bits(3));
+    assert_ne!(
+        spec.trial_seed,
+        document
+            .trial(TrialId(4), &params, "file:///ckpt")
+            .unwrap()
+            .trial_seed
+    );
+    let Value::Object(wrong) = json!({"lr": 0.001, "filters": 33}) else {
+        unreachable!()
+    };
+    assert_eq!(
+        document
+            .trial(TrialId(3), &wrong, "")
+            .unwrap_err()
+            .to_string(),
+        "hyperparameters.filters: 33 is outside 16 to 48 in steps of 16"
+    );
+}
+
+#[test]
+fn references_within_longer_texts_are_inserted_as_text() {
+    let document = Document::parse(
+        r#"
+name: program
+hyperparameters: {lr: 0.5, mode: fast}
+entrypoint: {command: [sh, -c, "train --lr=${lr} --mode ${mode} $${HOME}"], environment: {LR: "${lr}"}}
+objectives: [{metric: value, mode: minimize}]
+searcher: {name: grid}
+"#,
+    );
+    let document = document.unwrap();
+    let entrypoint = document.job().entrypoint.as_ref().unwrap();
+    assert_eq!(entrypoint.command[2], "train --lr=0.5 --mode fast ${HOME}");
+    assert_eq!(entrypoint.environment["LR"], "0.5");
+    assert_eq!(
+        document.to_json()["entrypoint"]["environment"]["LR"],
+        "${lr}"
+    );
+    assert_eq!(document.warnings(), [""; 0]);
+}
+
+#[test]
+fn errors_name_path_given_and_accepted() {
+    for (set, expected) in [
+        (
+            "modle.x=1",
+            vec!["modle: unknown field `modle`; did you mean `model`?"],
+        ),
+        (
+            "model.layers[0].conv2d.kernal=3",
+            vec!["model.layers[0].conv2d.kernal: unknown field `kernal`; did you mean `kernel`?"],
+        ),
+        (
+            "model.layers[2]={dens: {units: 10}}",
+            vec![
+                "model.layers[2]: unknown word `dens`; did you mean `dense`?; accepted are dense, conv2d",
+            ],
+        ),
+        (
+            "model.layers[0].conv2d.kernel=9",
+            vec![
+                "model.layers[0]: layer 0 (conv2d): a 9x9 kernel does not fit an input of 8x8 with padding valid",
+            ],
+        ),
+        (
+            "model.layers[2].dense.units=11",
+            vec![
+                "model.layers[2]: layer 2 (dense): puts out [11], but 10 outputs are expected (by data.classes)",
+            ],
+        ),
+        (
+            "model.layers[2].dense.units=-1",
+            vec!["model.layers[2].dense.units: `-1` given; accepted: a whole number from 0"],
+        ),
+        (
+            "hyperparameters.lr.maxval=0.00001",
+            vec!["hyperparameters.lr.maxval: 0.00001 is below minval 0.0001"],
+        ),
+        (
+            "hyperparameters.lr.type=log",
+            vec![
+                "hyperparameters.lr.type: unknown word `log`; it is called `type: double` with `log: true` here",
+            ],
+        ),
+        (
+            "training.batch_size=${lrr}",
+            vec!["training.batch_size: there is no hyperparameter `lrr`; did you mean `lr`?"],
+        ),
+        (
+            "training.batch_size=${lr}",
+            vec!["training.batch_size: `0.0001` given; accepted: a whole number from 0"],
+        ),
+        (
+            "searcher.max_trials=${filters}",
+            vec![
+                "searcher.max_trials: the reference ${filters} stands in a field of the whole job",
+            ],
+        ),
+        (
+            "searcher.num_samples=3",
+            vec![
+                "searcher.num_samples: unknown field `num_samples`; it is called `max_trials` here",
+            ],
+        ),
+        (
+            "scheduler={name: fifo, max_t: 3}",
+            vec!["scheduler.max_t: unknown field `max_t`; it is called `max_resource` here"],
+        ),
+        (
+            "scheduler={name: fifo, reduction_factor: 3}",
+            vec![
+                "scheduler.reduction_factor: unknown field `reduction_factor`; it is called `eta` here",
+            ],
+        ),
+        (
+            "searcher.smaller_is_better=true",
+            vec![
+                "searcher.smaller_is_better: unknown field `smaller_is_better`; it is called `mode: minimize`",
+            ],
+        ),
+        (
+            "parallelTrialCount=3",
+            vec![
+                "parallelTrialCount: unknown field `parallelTrialCount`; it is called `max_concurrent_trials`",
+            ],
+        ),
+        (
+            "batch_size=3",
+            vec!["batch_size: unknown field `batch_size`; it is called `training.batch_size` here"],
+        ),
+        (
+            "objectives=[{metric: validation_acuracy, mode: maximize}]",
+            vec![
+                "objectives[0].metric: `validation_acuracy` is not reported; did you mean `validation_accuracy`?",
+            ],
+        ),
+        (
+            "objectives=[{metric: test_loss, mode: minimize}]",
+            vec!["objectives[0].metric: `test_loss` given; the search never sees the test part"],
+        ),
+        (
+            "split={validation: 0.6, test: 0.5}",
+            vec!["split: validation 0.6 and test 0.5 are 1.1 together"],
+        ),
+        (
+            "split.validation=0",
+            vec![
+                "split.validation: 0 given, but the objective `validation_accuracy` is measured on the validation part",
+            ],
+        ),
+        (
+            "training.virtual_shards=3",
+            vec!["training.virtual_shards: 3 given; accepted: powers of two"],
+        ),
+        (
+            "training.loss=mse",
+            vec!["training.loss: `mse` with `task: classification`"],
+        ),
+        (
+            "training.optimizer=adm",
+            vec!["training.optimizer: unknown word `adm`; did you mean `adam`?"],
+        ),
+        (
+            "training.optimizer.adam.learning_rate=0",
+            vec!["training.optimizer.adam.learning_rate: 0 given; accepted: numbers above 0"],
+        ),
+        (
+            "checkpoint_storage.url=s4://bucket/x",
+            vec!["checkpoint_storage.url: `s4://bucket/x` given; did you mean `s3://`?"],
+        ),
+        (
+            "searcher={name: random}",
+            vec!["searcher.max_trials: missing"],
+        ),
+        (
+            "searcher={name: grid}",
+            vec!["hyperparameters.lr: a grid needs `count`"],
+        ),
+        (
+            "entrypoint={command: [true]}",
+            vec!["entrypoint.command[0]: `true` given; accepted: a text"],
+        ),
+        (
+            "entrypoint={command: [sh]}",
+            vec!["entrypoint: given together with `model`"],
+        ),
+        (
+            "name=a/b",
+            vec!["name: `a/b` given; accepted: letters, digits"],
+        ),
+        (
+            "training.epochs=0",
+            vec!["training.epochs: 0 given; accepted: whole numbers from 1"],
+        ),
+        (
+            "data=",
+            vec!["data: missing; a `model` needs samples to learn from"],
+        ),
+        (
+            "model.layers[9]=flatten",
+            vec!["--set model.layers[9]=flatten: there is no element 9; the list has 3"],
+        ),
+    ] {
+        let found = errors(&[set]);
+        assert_eq!(found.len(), expected.len(), "{set}: {found:#?}");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!(
+                found.starts_with(expected),
+                "{set}\n got {found}\nwant {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn all_errors_come_together() {
+    let found = errors(&[
+        "training.epochs=0",
+        "split.test=2",
+        "model.layers[2].dense.units=0",
+        "resources.slots_per_trial=0",
+    ]);
+    assert_eq!(found.len(), 4, "{found:#?}");
+    let found = errors(&[
+        "naem=x",
+        "training.epoch=3",
+        "training.batch_size=x",
+        "hyperparameters.lr.minval=-1",
+    ]);
+    assert_eq!(found.len(), 4, "{found:#?}");
+}
+
+#[test]
+fn a_shape_that_fits_in_some_configurations_only_is_found() {
+    let found = errors(&[
+        "hyperparameters.k={type: int, minval: 3, maxval: 9}",
+        "model.layers[0].conv2d.kernel=${k}",
+    ]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].contains("a 9x9 kernel does not fit")
+            && found[0].contains("(in the configuration {"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_reference_to_an_inactive_parameter_is_refused() {
+    let found = errors(&[
+        "hyperparameters.kind={type: categorical, vals: [a, b]}",
+        "hyperparameters.rate={type: double, minval: 0.1, maxval: 0.2, when: {kind: b}}",
+        "model.layers=[flatten, {dropout: {rate: '${rate}'}}, {dense: {units: 10}}]",
+    ]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0]
+            .starts_with("model.layers[1].dropout.rate: `rate` is inactive in the configuration"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn text_that_is_no_document_is_refused() {
+    for (text, expected) in [
+        ("a: [1", "not YAML"),
+        ("name: a\nname: b", "duplicate"),
+        ("- 1", "no mapping"),
+        ("name: !tag x", "tag"),
+        ("name: x\nseed: .nan", "finite"),
+    ] {
+        let found = Document::parse(text).unwrap_err().to_string();
+        assert!(found.contains(expected), "{found}");
+    }
+    let relative = BASE.replace("file:///data/digits.csv", "digits.csv");
+    let found = Document::parse(&relative).unwrap_err().to_string();
+    assert!(
+        found.starts_with("data.train.csv.url: `digits.csv` is relative"),
+        "{found}"
+    );
+}
+
+#[test]
+fn warnings_name_what_changes_nothing() {
+    let document = with(&[
+        "hyperparameters.unused=3",
+        "hyperparameters.filters.maxval=50",
+        "searcher.max_trials=9",
+    ])
+    .unwrap();
+    assert_eq!(
+        document.warnings(),
+        [
+            "hyperparameters.filters.maxval: no step ends there; the largest value is 48",
+            "hyperparameters.unused: no ${unused} stands anywhere, so that it changes nothing",
+        ]
+    );
+}
+
+#[test]
+fn the_examples_and_the_reference_are_accepted() {
+    for (path, trials) in [
+        ("examples/digits.yaml", 8),
+        ("examples/fashion-mnist-tuner.yaml", 5),
+        ("examples/two-ranks.yaml", 1),
+        ("examples/program.yaml", 42),
+    ] {
+        let path = repository(path);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let document = Document::parse_at(&text, path.parent().unwrap()).unwrap();
+        assert_eq!(document.warnings(), [""; 0], "{}", path.display());
+        let searcher = &document.job().searcher;
+        let expected = searcher
+            .max_trials
+            .map_or_else(|| document.space().grid_len().unwrap(), u128::from);
+        assert_eq!(expected, trials, "{}", path.display());
+    }
+    // The reference shows `split.test` and `data.test`, a condition and an unused constant.
+    let path = repository("docs/reference.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let document = Document::parse_at(&text, path.parent().unwrap()).unwrap();
+    let fields = json_fields(&crate::spec::json_schema());
+    let shown = text.clone();
+    for field in fields {
+        assert!(
+            shown.contains(&format!("{field}:"))
+                || shown.contains(&format!("- {field}"))
+                || shown.contains(&field),
+            "{field} is not in the reference"
+        );
+    }
+    assert_eq!(document.job().name, "reference");
+}
+
+/// Names of all fields in a schema.
+fn json_fields(schema: &Value) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    match schema {
+        Value::Object(entries) => {
+            if let Some(Value::Object(fields)) = entries.get("properties") {
+                names.extend(fields.keys().cloned());
+            }
+            entries
+                .values()
+                .for_each(|value| names.extend(json_fields(value)));
+        }
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| names.extend(json_fields(item))),
+        _ => {}
+    }
+    names
+}

@@ -1,0 +1,269 @@
+//! From text to a value tree: YAML or JSON, overrides, short forms, absolute paths.
+
+use std::path::Path;
+
+use serde_json::{Map, Number, Value};
+
+use super::error::{SpecError, SpecErrors};
+use super::reference;
+
+/// Longest document, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Most elements that `--set list[n]=...` may reach beyond.
+const MAX_INDEX: usize = 10_000;
+
+/// Fields that hold a place, with `[]` for every element of a list.
+const PLACES: [&[&str]; 6] = [
+    &["data", "train", "csv", "url"],
+    &["data", "test", "csv", "url"],
+    &["data", "train", "idx", "features"],
+    &["data", "train", "idx", "labels"],
+    &["data", "test", "idx", "features"],
+    &["data", "test", "idx", "labels"],
+];
+
+/// Reads YAML, of which JSON is a part. A key that stands twice is refused.
+pub(super) fn tree(text: &str) -> Result<Value, SpecErrors> {
+    if text.len() > MAX_BYTES {
+        return Err(SpecErrors::one(
+            "",
+            format!(
+                "the document has {} bytes; accepted are at most {MAX_BYTES}",
+                text.len()
+            ),
+        ));
+    }
+    let mut yaml: serde_norway::Value = serde_norway::from_str(text)
+        .map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
+    yaml.apply_merge()
+        .map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
+    let mut errors = Vec::new();
+    let value = json(yaml, "", &mut errors);
+    if errors.is_empty() {
+        Ok(value)
+    } else {
+        Err(SpecErrors(errors))
+    }
+}
+
+fn json(yaml: serde_norway::Value, path: &str, errors: &mut Vec<SpecError>) -> Value {
+    use serde_norway::Value as Yaml;
+    match yaml {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(value) => Value::Bool(value),
+        Yaml::String(value) => Value::String(value),
+        Yaml::Number(number) => {
+            let converted = if let Some(n) = number.as_u64() {
+                Some(Number::from(n))
+            } else if let Some(n) = number.as_i64() {
+                Some(Number::from(n))
+            } else {
+                number.as_f64().and_then(Number::from_f64)
+            };
+            converted.map_or_else(
+                || {
+                    errors.push(SpecError::new(
+                        path,
+                        format!("{number} given; accepted are finite numbers"),
+                    ));
+                    Value::Null
+                },
+                Value::Number,
+            )
+        }
+        Yaml::Sequence(items) => items
+            .into_iter()
+            .enumerate()
+            .map(|(i, item)| json(item, &format!("{path}[{i}]"), errors))
+            .collect(),
+        Yaml::Mapping(entries) => Value::Object(
+            entries
+                .into_iter()
+                .filter_map(|(key, value)| {
+                    let key = match key {
+                        Yaml::String(key) => key,
+                        Yaml::Number(key) => key.to_string(),
+                        Yaml::Bool(key) => key.to_string(),
+                        _ => {
+                            errors.push(SpecError::new(path, "a key that is no word"));
+                            return None;
+                        }
+                    };
+                    let value = json(value, &below(path, &key), errors);
+                    Some((key, value))
+                })
+                .collect(),
+        ),
+        Yaml::Tagged(tagged) => {
+            errors.push(SpecError::new(
+                path,
+                format!("tag {} given; tags are not accepted", tagged.tag),
+            ));
+            Value::Null
+        }
+    }
+}
+
+/// The path of a field.
+pub(super) fn below(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// Puts `path=value` in place, the value read as YAML.
+pub(super) fn set(root: &mut Value, assignment: &str) -> Result<(), SpecError> {
+    let wrong = |what: &str| SpecError::new(format!("--set {assignment}"), what);
+    let (path, text) = assignment
+        .split_once('=')
+        .ok_or_else(|| wrong("accepted is path=value, such as training.epochs=1"))?;
+    let value = tree(text).map_err(|error| wrong(&error.to_string()))?;
+    let mut place = root;
+    for step in steps(path)
+        .ok_or_else(|| wrong("accepted are paths such as training.epochs or model.layers[0]"))?
+    {
+        place = match step {
+            Step::Index(index) => {
+                let items = place.as_array_mut();
+                let len = items.as_ref().map_or(0, |items| items.len());
+                items
+                    .and_then(|items| items.get_mut(index))
+                    .ok_or_else(|| {
+                        wrong(&format!("there is no element {index}; the list has {len}"))
+                    })?
+            }
+            Step::Field(field) => {
+                // A bare word such as `adam` becomes the mapping that it is short for.
+                if let Value::String(word) = place {
+                    *place = Value::Object(Map::from_iter([(word.clone(), Value::Null)]));
+                }
+                if place.is_null() {
+                    *place = Value::Object(Map::new());
+                }
+                place
+                    .as_object_mut()
+                    .ok_or_else(|| wrong(&format!("`{field}` would be a field of what has none")))?
+                    .entry(field)
+                    .or_insert(Value::Null)
+            }
+        };
+    }
+    *place = value;
+    Ok(())
+}
+
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+}
+
+fn steps(path: &str) -> Option<Vec<Step<'_>>> {
+    let mut steps = Vec::new();
+    for part in path.trim().split('.') {
+        let (field, indices) = part.split_at(part.find('[').unwrap_or(part.len()));
+        match field.parse::<usize>() {
+            Ok(index) if !steps.is_empty() => steps.push(Step::Index(index)),
+            _ if field.is_empty() => return None,
+            _ => steps.push(Step::Field(field)),
+        }
+        for index in indices.split_terminator(']') {
+            let index = index.strip_prefix('[')?.parse().ok()?;
+            steps.push(Step::Index(index));
+        }
+    }
+    steps
+        .iter()
+        .all(|step| !matches!(step, Step::Index(index) if *index > MAX_INDEX))
+        .then_some(steps)
+}
+
+/// Writes short forms out: `- flatten` is `- flatten: {}`, `loss: mse` is `loss: {mse: {}}`, and a
+/// hyperparameter that is a plain value is a `const`. A reference is left as it is.
+pub(super) fn write_out(root: &mut Value) {
+    if let Some(Value::Array(layers)) = root.pointer_mut("/model/layers") {
+        layers.iter_mut().for_each(open_word);
+    }
+    for place in ["/training/loss", "/training/optimizer"] {
+        if let Some(place) = root.pointer_mut(place) {
+            open_word(place);
+        }
+    }
+    if let Some(Value::Object(parameters)) = root.pointer_mut("/hyperparameters") {
+        for parameter in parameters.values_mut() {
+            if matches!(
+                parameter,
+                Value::Bool(_) | Value::Number(_) | Value::String(_)
+            ) {
+                *parameter = serde_json::json!({"type": "const", "val": parameter.take()});
+            }
+        }
+    }
+}
+
+fn open_word(place: &mut Value) {
+    let empty = || Value::Object(Map::new());
+    match place {
+        Value::String(word) if !reference::is_in(word) => {
+            *place = Value::Object(Map::from_iter([(std::mem::take(word), empty())]));
+        }
+        Value::Object(entries) if entries.len() == 1 => {
+            entries
+                .values_mut()
+                .filter(|value| value.is_null())
+                .for_each(|value| *value = empty());
+        }
+        _ => {}
+    }
+}
+
+/// Makes every place absolute: paths become `file://` URLs, relative ones below `base_dir`.
+pub(super) fn make_absolute(
+    root: &mut Value,
+    base_dir: Option<&Path>,
+    errors: &mut Vec<SpecError>,
+) {
+    for keys in PLACES {
+        if let Some(Value::String(text)) = at(root, keys) {
+            absolute_url(text, &keys.join("."), base_dir, errors);
+        }
+    }
+    if let Some(Value::String(text)) = at(root, &["checkpoint_storage", "url"]) {
+        absolute_url(text, "checkpoint_storage.url", base_dir, errors);
+    }
+    let path = ["entrypoint", "working_directory"];
+    if let (Some(Value::String(text)), Some(base_dir)) = (at(root, &path), base_dir) {
+        *text = base_dir.join(&*text).to_string_lossy().into_owned();
+    }
+}
+
+fn at<'a>(root: &'a mut Value, keys: &[&str]) -> Option<&'a mut Value> {
+    keys.iter().try_fold(root, |value, key| value.get_mut(key))
+}
+
+fn absolute_url(
+    text: &mut String,
+    path: &str,
+    base_dir: Option<&Path>,
+    errors: &mut Vec<SpecError>,
+) {
+    if text.is_empty() || text.contains("://") {
+        return;
+    }
+    let absolute = match base_dir {
+        Some(base_dir) => std::path::absolute(base_dir.join(&*text)).ok(),
+        None => Some(std::path::PathBuf::from(&*text)),
+    };
+    let url = absolute
+        .filter(|path| path.is_absolute())
+        .and_then(|path| url::Url::from_file_path(path).ok());
+    match url {
+        Some(url) => *text = reference::unescape_url(url.as_str(), text),
+        None => errors.push(SpecError::new(
+            path,
+            format!("`{text}` is relative, and the place of the document is not known here; accepted are URLs with a scheme and absolute paths"),
+        )),
+    }
+}

@@ -1,0 +1,267 @@
+//! `${name}`: a hyperparameter's value in the parts of a document that a trial uses.
+//!
+//! A string that is nothing but one reference becomes the value with its type; within a longer
+//! string the value is inserted as text. `$${` stands for a literal `${`.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Params;
+use super::error::{SpecError, near};
+use super::read::below;
+
+/// The parts of a document in which references may stand: what a trial uses.
+pub(super) const REFERENCABLE: [&str; 6] = [
+    "data",
+    "split",
+    "preprocess",
+    "model",
+    "training",
+    "entrypoint",
+];
+
+/// A piece of a string.
+enum Piece<'a> {
+    Text(&'a str),
+    Reference(&'a str),
+    /// `${` without its end.
+    Open,
+}
+
+fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        if rest[..start].ends_with('$') {
+            pieces.push(Piece::Text(&rest[..start - 1]));
+            pieces.push(Piece::Text("${"));
+            rest = &rest[start + 2..];
+            continue;
+        }
+        pieces.push(Piece::Text(&rest[..start]));
+        let inside = &rest[start + 2..];
+        let Some(end) = inside.find('}') else {
+            pieces.push(Piece::Open);
+            return pieces;
+        };
+        pieces.push(Piece::Reference(inside[..end].trim()));
+        rest = &inside[end + 1..];
+    }
+    pieces.push(Piece::Text(rest));
+    pieces
+}
+
+/// Whether a string holds a reference (or the beginning of one).
+pub(super) fn is_in(text: &str) -> bool {
+    pieces(text)
+        .iter()
+        .any(|piece| !matches!(piece, Piece::Text(_)))
+}
+
+/// A URL in which references are readable again after percent-encoding.
+pub(super) fn unescape_url(url: &str, original: &str) -> String {
+    pieces(original)
+        .iter()
+        .fold(url.to_owned(), |url, piece| match piece {
+            Piece::Reference(name) => {
+                url.replace(&format!("$%7B{name}%7D"), &format!("${{{name}}}"))
+            }
+            _ => url,
+        })
+}
+
+/// Checks that references stand where they may and name what there is; returns the names.
+pub(super) fn check(root: &Value, known: &[&str], errors: &mut Vec<SpecError>) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    let Value::Object(sections) = root else {
+        return used;
+    };
+    for (section, value) in sections {
+        let allowed = REFERENCABLE.contains(&section.as_str());
+        visit(value, section, &mut |path, text| {
+            for piece in pieces(text) {
+                let name = match piece {
+                    Piece::Text(_) => continue,
+                    Piece::Reference(name) => name,
+                    Piece::Open => {
+                        errors.push(SpecError::new(
+                            path,
+                            format!("`{text}` has `${{` without `}}`; accepted is ${{name}} (and `$${{` for a literal `${{`)"),
+                        ));
+                        continue;
+                    }
+                };
+                if !allowed {
+                    errors.push(SpecError::new(
+                        path,
+                        format!(
+                            "the reference ${{{name}}} stands in a field of the whole job, which has one value for all trials; references are accepted in {}",
+                            REFERENCABLE.join(", ")
+                        ),
+                    ));
+                } else if known.contains(&name) {
+                    used.insert(name.to_owned());
+                } else {
+                    errors.push(unknown(path, section, name, known));
+                }
+            }
+        });
+    }
+    used
+}
+
+fn unknown(path: &str, section: &str, name: &str, known: &[&str]) -> SpecError {
+    let hint = match (near(name, known.iter().copied()), known.is_empty()) {
+        (Some(word), _) => format!("did you mean `{word}`?"),
+        (None, true) => "the document has no hyperparameters".to_owned(),
+        (None, false) => format!("there are `{}`", known.join("`, `")),
+    };
+    let literal = if section == "entrypoint" {
+        " (a literal `${` is written `$${`)"
+    } else {
+        ""
+    };
+    SpecError::new(
+        path,
+        format!("there is no hyperparameter `{name}`; {hint}{literal}"),
+    )
+}
+
+/// Every string below a value, with its path.
+fn visit(value: &Value, path: &str, found: &mut impl FnMut(&str, &str)) {
+    match value {
+        Value::String(text) => found(path, text),
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                visit(item, &format!("{path}[{i}]"), found);
+            }
+        }
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                visit(value, &below(path, key), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The document of one configuration: every reference replaced.
+///
+/// # Errors
+/// References to hyperparameters that this configuration does not have (all are known ones).
+pub(super) fn replace(root: &Value, params: &Params) -> Result<Value, Vec<SpecError>> {
+    let mut replaced = root.clone();
+    let mut errors = Vec::new();
+    if let Value::Object(sections) = &mut replaced {
+        for section in REFERENCABLE {
+            if let Some(value) = sections.get_mut(section) {
+                replace_below(value, section, params, &mut errors);
+            }
+        }
+        // A program takes nothing but texts: arguments, environment, a folder.
+        if let Some(entrypoint) = sections.get_mut("entrypoint")
+            && let Some(original) = root.get("entrypoint")
+        {
+            as_text(entrypoint, original);
+        }
+    }
+    if errors.is_empty() {
+        Ok(replaced)
+    } else {
+        Err(errors)
+    }
+}
+
+fn replace_below(value: &mut Value, path: &str, params: &Params, errors: &mut Vec<SpecError>) {
+    match value {
+        Value::String(text) if text.contains("${") => match replaced_text(text, params) {
+            Ok(replaced) => *value = replaced,
+            Err(name) => errors.push(SpecError::new(
+                path,
+                format!(
+                    "`{name}` is inactive in the configuration {}; a reference needs a value in every configuration",
+                    Value::Object(params.clone())
+                ),
+            )),
+        },
+        Value::Array(items) => {
+            for (i, item) in items.iter_mut().enumerate() {
+                replace_below(item, &format!("{path}[{i}]"), params, errors);
+            }
+        }
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                replace_below(value, &below(path, key), params, errors);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The string with values in place, or the name that has none.
+fn replaced_text(text: &str, params: &Params) -> Result<Value, String> {
+    let pieces = pieces(text);
+    let lone = pieces
+        .iter()
+        .all(|piece| !matches!(piece, Piece::Text(text) if !text.is_empty()));
+    let mut result = String::new();
+    for piece in &pieces {
+        match piece {
+            Piece::Text(text) => result.push_str(text),
+            Piece::Open => result.push_str("${"),
+            Piece::Reference(name) => {
+                let value = params.get(*name).ok_or_else(|| (*name).to_owned())?;
+                // One reference and two empty texts around it.
+                if lone && pieces.len() == 3 {
+                    return Ok(value.clone());
+                }
+                match value {
+                    Value::String(word) => result.push_str(word),
+                    other => result.push_str(&other.to_string()),
+                }
+            }
+        }
+    }
+    Ok(Value::String(result))
+}
+
+/// Makes texts of the values that stand for references.
+fn as_text(replaced: &mut Value, original: &Value) {
+    match (replaced, original) {
+        (value @ (Value::Number(_) | Value::Bool(_)), Value::String(_)) => {
+            *value = Value::String(value.to_string());
+        }
+        (Value::Array(items), Value::Array(originals)) => {
+            for (item, original) in items.iter_mut().zip(originals) {
+                as_text(item, original);
+            }
+        }
+        (Value::Object(entries), Value::Object(originals)) => {
+            for (key, value) in entries {
+                as_text(value, &originals[key.as_str()]);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Puts the references of `original` over the values that stand for them in `resolved`.
+pub(super) fn keep(resolved: &mut Value, original: &Value) {
+    match (resolved, original) {
+        (place, Value::String(text)) if text.contains("${") => *place = original.clone(),
+        (Value::Array(items), Value::Array(originals)) => {
+            for (item, original) in items.iter_mut().zip(originals) {
+                keep(item, original);
+            }
+        }
+        (Value::Object(entries), Value::Object(originals)) => {
+            for (key, original) in originals {
+                if let Some(value) = entries.get_mut(key) {
+                    keep(value, original);
+                }
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,187 @@
+//! Words of other systems, and what they are called here.
+
+/// `(their word, ours)`; theirs in lower case without `_` and `-`. Sources: the configuration pages of
+/// Determined, Ray Tune, Katib, Optuna, Keras and PyTorch.
+const FIELDS: &[(&str, &str)] = &[
+    ("maxt", "`max_resource` here (in `scheduler`)"),
+    (
+        "maxlength",
+        "`max_resource` here (in `scheduler`), and the length of a trial is `training.epochs`",
+    ),
+    ("reductionfactor", "`eta` here (in `scheduler`)"),
+    ("divisor", "`eta` here (in `scheduler`)"),
+    ("graceperiod", "`min_resource` here (in `scheduler`)"),
+    ("numsamples", "`max_trials` here (in `searcher`)"),
+    ("numtrials", "`max_trials` here (in `searcher`)"),
+    ("ntrials", "`max_trials` here (in `searcher`)"),
+    ("maxtrialcount", "`max_trials` here (in `searcher`)"),
+    ("maxtrials", "`searcher.max_trials` here"),
+    (
+        "paralleltrialcount",
+        "`max_concurrent_trials` here (in `searcher`)",
+    ),
+    (
+        "maxconcurrent",
+        "`max_concurrent_trials` here (in `searcher`)",
+    ),
+    (
+        "maxconcurrenttrials",
+        "`searcher.max_concurrent_trials` here",
+    ),
+    ("timebudgets", "`max_time` here (in `searcher`, in seconds)"),
+    ("timeout", "`max_time` here (in `searcher`, in seconds)"),
+    ("maxfailedtrialcount", "`max_failed_trials` here"),
+    ("maxfailures", "`max_restarts` here"),
+    (
+        "smallerisbetter",
+        "`mode: minimize` or `mode: maximize` here (in `objectives`)",
+    ),
+    ("direction", "`mode` here (in `objectives`)"),
+    ("goal", "`mode` here (in `objectives`)"),
+    ("objective", "`objectives` here: a list of {metric, mode}"),
+    ("objectivemetricname", "`metric` here (in `objectives`)"),
+    ("metric", "`objectives: [{metric, mode}]` here"),
+    ("mode", "`objectives: [{metric, mode}]` here"),
+    ("parameters", "`hyperparameters` here"),
+    ("paramspace", "`hyperparameters` here"),
+    ("searchspace", "`hyperparameters` here"),
+    ("config", "`hyperparameters` here"),
+    ("batchsize", "`training.batch_size` here"),
+    ("globalbatchsize", "`training.batch_size` here"),
+    ("epochs", "`training.epochs` here"),
+    ("numepochs", "`training.epochs` here"),
+    ("maxepochs", "`training.epochs` here"),
+    ("loss", "`training.loss` here"),
+    ("optimizer", "`training.optimizer` here"),
+    ("metrics", "`training.metrics` here"),
+    (
+        "learningrate",
+        "`learning_rate` here, in the optimizer: `training.optimizer.adam.learning_rate`",
+    ),
+    (
+        "lr",
+        "`learning_rate` here, in the optimizer: `training.optimizer.adam.learning_rate`",
+    ),
+    ("layers", "`model.layers` here"),
+    ("algorithm", "`searcher` here"),
+    ("slots", "`resources.slots_per_trial` here"),
+    ("slotspertrial", "`resources.slots_per_trial` here"),
+    ("gpus", "`resources.slots_per_trial` here"),
+    ("device", "`resources.device` here"),
+    ("validationsplit", "`split.validation` here"),
+    ("testsplit", "`split.test` here"),
+    ("scaling", "`preprocess.scaling` here"),
+    ("min", "`minval` here"),
+    ("max", "`maxval` here"),
+    ("low", "`minval` here"),
+    ("high", "`maxval` here"),
+    ("lower", "`minval` here"),
+    ("upper", "`maxval` here"),
+    ("values", "`vals` here"),
+    ("choices", "`vals` here"),
+    ("list", "`vals` here"),
+    ("value", "`val` here"),
+    ("default", "not there: a search draws every value"),
+    (
+        "base",
+        "not there: `log: true` takes `minval` and `maxval` as they are, not as exponents",
+    ),
+    ("q", "`step` here"),
+    ("condition", "`when` here"),
+    ("kernelsize", "`kernel` here"),
+    ("poolsize", "`size` here"),
+    ("strides", "`stride` here"),
+    ("outchannels", "`filters` here"),
+    ("outfeatures", "`units` here"),
+    ("inchannels", "not needed: it follows from the layer before"),
+    ("infeatures", "not needed: it follows from the layer before"),
+    ("inputshape", "`data.shape` here"),
+    ("bias", "`use_bias` here"),
+    ("p", "`rate` here"),
+    ("negativeslope", "`alpha` here"),
+    ("checkpoint", "`checkpoint_storage` here"),
+    (
+        "savetrialbest",
+        "`keep_best` here (in `checkpoint_storage`)",
+    ),
+    (
+        "savetriallatest",
+        "`keep_last` here (in `checkpoint_storage`)",
+    ),
+    ("numtokeep", "`keep_last` here (in `checkpoint_storage`)"),
+    ("hostpath", "`url` here, with `file://`"),
+    ("env", "`environment` here"),
+    ("cwd", "`working_directory` here"),
+    ("workdir", "`working_directory` here"),
+    ("randomstate", "`seed` here"),
+    ("randomseed", "`seed` here"),
+    ("sep", "`delimiter` here"),
+    ("path", "`url` here"),
+    ("file", "`url` here"),
+    ("label", "`targets` here: a list of columns"),
+    ("target", "`targets` here: a list of columns"),
+];
+
+const VALUES: &[(&str, &str)] = &[
+    (
+        "log",
+        "`type: double` with `log: true` here; `minval` and `maxval` are the values, not exponents",
+    ),
+    ("loguniform", "`type: double` with `log: true` here"),
+    ("uniform", "`type: double` here"),
+    ("float", "`double` here"),
+    ("integer", "`int` here"),
+    ("randint", "`int` here"),
+    ("choice", "`categorical` here"),
+    ("discrete", "`categorical` here"),
+    ("constant", "`const` here"),
+    ("min", "`minimize` here"),
+    ("max", "`maximize` here"),
+    ("silu", "`swish` here"),
+    ("none", "`linear` here"),
+    ("sparsecategoricalcrossentropy", "`cross_entropy` here"),
+    ("categoricalcrossentropy", "`cross_entropy` here"),
+    ("binarycrossentropy", "`binary_cross_entropy` here"),
+    ("bce", "`binary_cross_entropy` here"),
+    ("nll", "`cross_entropy` here"),
+    ("meansquarederror", "`mse` here"),
+    ("meanabsoluteerror", "`mae` here"),
+    ("l1", "`mae` here"),
+    ("conv", "`conv2d` here"),
+    ("linear", "`dense` here"),
+    ("fc", "`dense` here"),
+    ("maxpooling2d", "`max_pool2d` here"),
+    ("averagepooling2d", "`avg_pool2d` here"),
+    ("batchnormalization", "`batch_norm` here"),
+    ("batchnorm2d", "`batch_norm` here"),
+    ("relu", "`activation: {function: relu}` here"),
+    ("softmax", "`activation: {function: softmax}` here"),
+    ("gpu", "`cuda` here"),
+    ("single", "`random` with `max_trials: 1` here"),
+    ("randomsearch", "`random` here"),
+    ("gridsearch", "`grid` here"),
+    ("normalize", "`min_max` or `standard` here"),
+    ("zscore", "`standard` here"),
+];
+
+/// What a field of another system is called here.
+pub(super) fn field(word: &str) -> Option<&'static str> {
+    find(FIELDS, word)
+}
+
+/// What a value of another system is called here.
+pub(super) fn value(word: &str) -> Option<&'static str> {
+    find(VALUES, word)
+}
+
+fn find(table: &[(&str, &'static str)], word: &str) -> Option<&'static str> {
+    let plain: String = word
+        .chars()
+        .filter(|c| !matches!(c, '_' | '-' | ' '))
+        .flat_map(char::to_lowercase)
+        .collect();
+    table
+        .iter()
+        .find(|(theirs, _)| *theirs == plain)
+        .map(|(_, ours)| *ours)
+}

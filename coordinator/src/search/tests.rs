@@ -1,0 +1,135 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn searcher(spec: Value, space: &Value, seed: u64) -> Searcher {
+    let spec: SearcherSpec = serde_json::from_value(spec).unwrap();
+    let space: Space = serde_json::from_value(space.clone()).unwrap();
+    Searcher::new(&spec, &space, seed).unwrap()
+}
+
+/// All suggestions, at most `limit`.
+fn all(searcher: &mut Searcher, limit: u32) -> Vec<Params> {
+    (0..limit)
+        .map_while(|trial| match searcher.suggest(TrialId(trial)) {
+            Suggestion::Params(params) => Some(params),
+            Suggestion::Exhausted | Suggestion::Wait => None,
+        })
+        .collect()
+}
+
+fn mixed() -> Value {
+    json!({
+        "lr": {"type": "double", "minval": 1e-4, "maxval": 1e-1, "log": true, "count": 4},
+        "optimizer": {"type": "categorical", "vals": ["sgd", "adam"]},
+        "momentum": {"type": "double", "minval": 0.0, "maxval": 0.9, "step": 0.3, "when": {"optimizer": "sgd"}},
+        "units": {"type": "int", "minval": 16, "maxval": 64, "step": 16},
+    })
+}
+
+#[test]
+fn a_grid_has_each_configuration_once() {
+    let mut grid = searcher(json!({"name": "grid"}), &mixed(), 1);
+    assert_eq!(grid.expected_trials(), Some(4 * (4 + 1) * 4));
+    let found = all(&mut grid, 1_000);
+    let different: BTreeSet<String> = found
+        .iter()
+        .map(|params| Value::Object(params.clone()).to_string())
+        .collect();
+    assert_eq!((found.len(), different.len()), (80, 80));
+    assert_eq!(grid.suggest(TrialId(80)), Suggestion::Exhausted);
+    for params in &found {
+        assert_eq!(
+            params.contains_key("momentum"),
+            params["optimizer"] == "sgd"
+        );
+    }
+}
+
+#[test]
+fn max_trials_ends_a_search() {
+    for name in ["grid", "random"] {
+        let mut search = searcher(json!({"name": name, "max_trials": 7}), &mixed(), 1);
+        assert_eq!(search.expected_trials(), Some(7));
+        assert_eq!(all(&mut search, 100).len(), 7);
+    }
+}
+
+#[test]
+fn random_search_uses_up_a_finite_space_without_repetition() {
+    let space = json!({
+        // Very uneven: most draws are small, so that the last ones must be listed.
+        "n": {"type": "int", "minval": 1, "maxval": 40, "log": true},
+        "flag": {"type": "categorical", "vals": [true, false]},
+    });
+    let mut random = searcher(json!({"name": "random", "max_trials": 1000}), &space, 3);
+    assert_eq!(random.expected_trials(), Some(80));
+    let found = all(&mut random, 1_000);
+    let different: BTreeSet<String> = found
+        .iter()
+        .map(|params| Value::Object(params.clone()).to_string())
+        .collect();
+    assert_eq!((found.len(), different.len()), (80, 80));
+}
+
+#[test]
+fn nothing_to_choose_means_repetitions() {
+    let mut random = searcher(json!({"name": "random", "max_trials": 5}), &json!({}), 3);
+    assert_eq!(random.expected_trials(), Some(5));
+    assert_eq!(all(&mut random, 100), vec![Params::new(); 5]);
+}
+
+#[test]
+fn errors_name_what_is_missing() {
+    let space: Space =
+        serde_json::from_value(json!({"x": {"type": "double", "minval": 0, "maxval": 1}})).unwrap();
+    let spec = |value: Value| serde_json::from_value::<SearcherSpec>(value).unwrap();
+    assert_eq!(
+        Searcher::new(&spec(json!({"name": "grid"})), &space, 0)
+            .unwrap_err()
+            .to_string(),
+        "hyperparameters.x: a grid needs `count` (or `step`) for a double"
+    );
+    assert_eq!(
+        Searcher::new(&spec(json!({"name": "random"})), &space, 0).unwrap_err(),
+        SearchError::NeedsMaxTrials
+    );
+}
+
+proptest! {
+    #[test]
+    fn replaying_the_calls_gives_the_same_next_suggestion(
+        seed: u64, before in 0..60u32, grid: bool,
+    ) {
+        let spec = json!({"name": if grid { "grid" } else { "random" }, "max_trials": 70});
+        let space: Space = serde_json::from_value(mixed()).unwrap();
+        let checked = SearchSpace::new(&space).unwrap();
+        let mut live = searcher(spec.clone(), &mixed(), seed);
+        for trial in 0..before {
+            live.suggest(TrialId(trial));
+            live.observe(&Observation { trial: TrialId(trial), outcome: Outcome::Completed { value: Some(0.5) } });
+        }
+        let mut replayed = searcher(spec, &mixed(), seed);
+        for trial in 0..before {
+            replayed.suggest(TrialId(trial));
+        }
+        let next = live.suggest(TrialId(before));
+        prop_assert_eq!(&next, &replayed.suggest(TrialId(before)));
+        let Suggestion::Params(params) = next else {
+            return Err(TestCaseError::fail("ended early"));
+        };
+        prop_assert!(checked.contains(&params).is_ok());
+    }
+
+    #[test]
+    fn seeds_differ(seed in 0..u64::MAX) {
+        let spec = json!({"name": "random", "max_trials": 3});
+        let space = json!({"x": {"type": "double", "minval": 0, "maxval": 1}});
+        let a = all(&mut searcher(spec.clone(), &space, seed), 3);
+        let b = all(&mut searcher(spec, &space, seed + 1), 3);
+        prop_assert_ne!(a, b);
+    }
+}
