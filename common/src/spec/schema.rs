@@ -141,3 +141,6 @@ fn accept_constants(schema: &mut Value) {
         "anyOf": [original, {"type": ["number", "string", "boolean"], "description": "A constant."}],
     });
 }
+
+#[cfg(test)]
+mod tests;
