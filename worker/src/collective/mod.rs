@@ -7,6 +7,7 @@
 
 mod cpu;
 mod local;
+mod peer;
 pub mod plan;
 mod rendezvous;
 mod tcp;

@@ -5,16 +5,13 @@
 //! comes next, looks at the cancel switch, and gives up when no byte has come from a rank for too long.
 //! Idle writers send signs of life, so that a rank which computes or saves is not taken for lost.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::TcpStream;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use super::peer::{Event, INCOMING_FRAMES, Peer, Wait};
 use super::plan::{self, Shape, Subtree};
 use super::tree::{self, Node};
 use super::wire::{self, Frame, Kind};
@@ -22,15 +19,6 @@ use super::{Cancel, CollectiveError, Group, Timeouts, TreeSum};
 
 /// How often a wait looks at its cancel switch and its deadline.
 const POLL: Duration = Duration::from_millis(20);
-/// Frames queued for one peer. An operation has at most two under way, and ranks are at most one
-/// operation apart.
-const OUTGOING_FRAMES: usize = 8;
-/// Frames that one peer's reader may hand over before they are looked at.
-const INCOMING_FRAMES: usize = 4;
-/// Signs of life in the time after which silence means loss.
-const PINGS: u32 = 4;
-/// The threads only move bytes.
-const THREAD_STACK: usize = 256 * 1024;
 
 /// This rank's end of a full mesh.
 #[derive(Debug)]
@@ -45,25 +33,8 @@ pub struct TcpGroup {
     cancel: Cancel,
     sent: u64,
     failed: bool,
-}
-
-#[derive(Debug)]
-struct Peer {
-    stream: TcpStream,
-    outgoing: Option<SyncSender<Vec<u8>>>,
-    inbox: VecDeque<Frame>,
-    /// Bytes that have come from it.
-    received: Arc<AtomicU64>,
-    /// It has said that it leaves.
-    left: bool,
-    reader: Option<JoinHandle<()>>,
-    writer: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-enum Event {
-    Frame(usize, Frame),
-    Lost(usize, io::Error),
+    /// Vectors of earlier sums, used again.
+    spare: Vec<Vec<f32>>,
 }
 
 impl TcpGroup {
@@ -83,6 +54,7 @@ impl TcpGroup {
             cancel,
             sent: 0,
             failed: false,
+            spare: Vec::new(),
         };
         for (number, stream) in streams.into_iter().enumerate() {
             let peer = stream
@@ -123,7 +95,7 @@ impl TcpGroup {
     fn send(&mut self, to: usize, kind: Kind, mut frame: Vec<u8>) -> Result<(), CollectiveError> {
         wire::seal_frame(&mut frame, kind, self.sequence);
         self.sent += frame.len() as u64;
-        let mut wait = Wait::new(self);
+        let mut wait = Wait::new(&self.peers);
         loop {
             let Some(outgoing) = self.peers[to].as_ref().and_then(|p| p.outgoing.as_ref()) else {
                 return Err(lost(to, "it has left".to_owned()));
@@ -146,7 +118,7 @@ impl TcpGroup {
         operation: &'static str,
     ) -> Result<Vec<Option<Frame>>, CollectiveError> {
         let mut frames: Vec<Option<Frame>> = (0..self.peers.len()).map(|_| None).collect();
-        let mut wait = Wait::new(self);
+        let mut wait = Wait::new(&self.peers);
         loop {
             let mut waiting = Vec::new();
             for (from, peer) in self.peers.iter_mut().enumerate() {
@@ -244,11 +216,16 @@ impl TcpGroup {
         for (from, frame) in frames.into_iter().enumerate() {
             let places = plan::subtrees(plan::owned_leaves(shape.leaves, world_size, from));
             match frame {
-                None => push_own(&mut stack, own, &slice),
+                None => push_own(&mut stack, own, &slice, &mut self.spare),
                 Some(frame) => {
                     let expected = plan::partial_bytes(shape, world_size, from, self.rank);
                     check_length(from, "the sum of gradients", &frame, expected)?;
-                    push_received(&mut stack, &places, &frame.payload, shape, slice.len());
+                    let mut payload = frame.payload.as_slice();
+                    for place in places {
+                        let node =
+                            take_node(&mut payload, place, shape, slice.len(), &mut self.spare);
+                        self.spare.extend(tree::push(&mut stack, node));
+                    }
                 }
             }
         }
@@ -281,11 +258,12 @@ impl TcpGroup {
         }
         let mut frames = self.receive(Kind::Slice, "the gathering of gradients")?;
         self.sequence += 1;
+        let finished = root.values;
         sums.finish(root.scalars, |values| {
             for (from, frame) in frames.iter_mut().enumerate() {
                 let target = &mut values[plan::slice(shape.values, world_size, from)];
                 match frame {
-                    None => target.copy_from_slice(&root.values),
+                    None => target.copy_from_slice(&finished),
                     Some(frame) => {
                         let expected = size_of_val(target);
                         check_length(from, "the gathering of gradients", frame, expected)?;
@@ -294,7 +272,9 @@ impl TcpGroup {
                 }
             }
             Ok(())
-        })
+        })?;
+        self.spare.push(finished);
+        Ok(())
     }
 
     fn try_all_gather(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
@@ -339,192 +319,16 @@ impl Drop for TcpGroup {
         let clean = !self.failed && !self.cancel.is_cancelled() && !std::thread::panicking();
         let mut bye = wire::open_frame(0);
         wire::seal_frame(&mut bye, Kind::Bye, self.sequence);
-        let mut writers = Vec::new();
         for peer in self.peers.iter_mut().flatten() {
             if !clean {
-                // An error means that the connection is down already.
-                let _ = peer.stream.shutdown(Shutdown::Both);
+                peer.cut();
             }
-            if let Some(outgoing) = peer.outgoing.take().filter(|_| clean) {
-                // Full or closed: the peer does not listen, and will see the connection end.
-                let _ = outgoing.try_send(bye.clone());
-            }
-            writers.extend(peer.writer.take());
+            peer.close(clean.then(|| bye.clone()));
         }
-        // Each write is bounded by the connection's timeout.
-        writers.into_iter().for_each(join);
+        let mut peers: Vec<&mut Peer> = self.peers.iter_mut().flatten().collect();
+        peers.iter_mut().for_each(|peer| peer.join_writer());
         self.events = None;
-        for peer in self.peers.iter_mut().flatten() {
-            let _ = peer.stream.shutdown(Shutdown::Both);
-            peer.reader.take().into_iter().for_each(join);
-        }
-    }
-}
-
-fn join(thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        tracing::warn!("a thread of a rank's connection had panicked");
-    }
-}
-
-impl Peer {
-    fn start(
-        rank: usize,
-        stream: TcpStream,
-        events: &SyncSender<Event>,
-        no_progress: Duration,
-    ) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(None)?;
-        stream.set_write_timeout(Some(no_progress))?;
-        let received = Arc::<AtomicU64>::default();
-        let (outgoing, queue) = sync_channel::<Vec<u8>>(OUTGOING_FRAMES);
-        let thread = |name: &str| {
-            std::thread::Builder::new()
-                .name(format!("rank-{rank}-{name}"))
-                .stack_size(THREAD_STACK)
-        };
-        let reader = {
-            let (events, stream) = (events.clone(), stream.try_clone()?);
-            let stream = Counted {
-                stream,
-                received: Arc::clone(&received),
-            };
-            thread("reader").spawn(move || read_all(rank, stream, &events))?
-        };
-        let writer = {
-            let (events, stream) = (events.clone(), stream.try_clone()?);
-            let every = no_progress / PINGS;
-            thread("writer").spawn(move || write_all(rank, &stream, &queue, &events, every))?
-        };
-        Ok(Self {
-            stream,
-            outgoing: Some(outgoing),
-            inbox: VecDeque::new(),
-            received,
-            left: false,
-            reader: Some(reader),
-            writer: Some(writer),
-        })
-    }
-
-    fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-}
-
-/// Hands over frames until the connection ends or nobody takes them any more.
-fn read_all(rank: usize, mut stream: Counted, events: &SyncSender<Event>) {
-    loop {
-        match wire::read_frame(&mut stream) {
-            Ok(frame) if frame.kind == Kind::Ping => {}
-            Ok(frame) => {
-                if events.send(Event::Frame(rank, frame)).is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                // If nobody listens any more, nobody needs to know.
-                let _ = events.send(Event::Lost(rank, error));
-                return;
-            }
-        }
-    }
-}
-
-/// Writes queued frames, and signs of life between them, until the queue is closed or the connection
-/// ends.
-fn write_all(
-    rank: usize,
-    mut stream: &TcpStream,
-    queue: &Receiver<Vec<u8>>,
-    events: &SyncSender<Event>,
-    ping_every: Duration,
-) {
-    loop {
-        let frame = match queue.recv_timeout(ping_every) {
-            Ok(frame) => frame,
-            Err(RecvTimeoutError::Timeout) => {
-                let mut ping = wire::open_frame(0);
-                wire::seal_frame(&mut ping, Kind::Ping, 0);
-                ping
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        if let Err(error) = stream.write_all(&frame) {
-            // The reader sees a closed connection too; this is for one that is only stuck.
-            let _ = events.try_send(Event::Lost(rank, error));
-            let _ = stream.shutdown(Shutdown::Both);
-            return;
-        }
-    }
-}
-
-/// Counts what comes in, so that a long message is seen to make progress.
-struct Counted {
-    stream: TcpStream,
-    received: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.stream.read(buffer)?;
-        self.received.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-}
-
-/// Since when nothing has come.
-struct Wait {
-    /// The last message.
-    started: Instant,
-    /// By rank: bytes seen, and when the last of them came.
-    seen: Vec<(u64, Instant)>,
-}
-
-impl Wait {
-    fn new(group: &TcpGroup) -> Self {
-        let now = Instant::now();
-        Self {
-            started: now,
-            seen: group
-                .peers
-                .iter()
-                .map(|peer| (peer.as_ref().map_or(0, Peer::received), now))
-                .collect(),
-        }
-    }
-
-    fn check(
-        &mut self,
-        peers: &[Option<Peer>],
-        waiting: &[usize],
-        operation: &'static str,
-        timeouts: Timeouts,
-    ) -> Result<(), CollectiveError> {
-        let now = Instant::now();
-        for &rank in waiting {
-            let received = peers[rank].as_ref().map_or(0, Peer::received);
-            let (seen, since) = &mut self.seen[rank];
-            if *seen != received {
-                (*seen, *since) = (received, now);
-            }
-            if now - *since >= timeouts.no_progress {
-                return Err(CollectiveError::NoProgress {
-                    operation,
-                    rank,
-                    seconds: (now - *since).as_secs(),
-                });
-            }
-        }
-        if now - self.started >= timeouts.stall {
-            return Err(CollectiveError::Stalled {
-                operation,
-                waiting: waiting.to_vec(),
-                seconds: (now - self.started).as_secs(),
-            });
-        }
-        Ok(())
+        peers.iter_mut().for_each(|peer| peer.join_reader());
     }
 }
 
@@ -569,40 +373,39 @@ fn check_length(
     })
 }
 
-fn push_own(stack: &mut Vec<Node>, own: &[Node], slice: &Range<usize>) {
+fn push_own(stack: &mut Vec<Node>, own: &[Node], slice: &Range<usize>, spare: &mut Vec<Vec<f32>>) {
     for node in own {
+        let mut values = spare.pop().unwrap_or_default();
+        values.clear();
+        values.extend_from_slice(&node.values[slice.clone()]);
         let part = Node {
             place: node.place,
-            values: node.values[slice.clone()].to_vec(),
+            values,
             scalars: node.scalars.clone(),
         };
-        tree::push(stack, part);
+        spare.extend(tree::push(stack, part));
     }
 }
 
-/// Adds a rank's partials, whose length was checked.
-fn push_received(
-    stack: &mut Vec<Node>,
-    places: &[Subtree],
-    mut payload: &[u8],
+/// The next partial of a rank's message, whose length was checked.
+fn take_node(
+    payload: &mut &[u8],
+    place: Subtree,
     shape: Shape,
     slice: usize,
-) {
-    for &place in places {
-        let (scalar_bytes, rest) = payload.split_at(shape.scalars * size_of::<f64>());
-        let (value_bytes, rest) = rest.split_at(slice * size_of::<f32>());
-        payload = rest;
-        let mut scalars = vec![0.0; shape.scalars];
-        wire::get_f64(scalar_bytes, &mut scalars);
-        let mut values = vec![0.0; slice];
-        wire::get_f32(value_bytes, &mut values);
-        tree::push(
-            stack,
-            Node {
-                place,
-                values,
-                scalars,
-            },
-        );
+    spare: &mut Vec<Vec<f32>>,
+) -> Node {
+    let (scalar_bytes, rest) = payload.split_at(shape.scalars * size_of::<f64>());
+    let (value_bytes, rest) = rest.split_at(slice * size_of::<f32>());
+    *payload = rest;
+    let mut scalars = vec![0.0; shape.scalars];
+    wire::get_f64(scalar_bytes, &mut scalars);
+    let mut values = spare.pop().unwrap_or_default();
+    values.resize(slice, 0.0);
+    wire::get_f32(value_bytes, &mut values);
+    Node {
+        place,
+        values,
+        scalars,
     }
 }
