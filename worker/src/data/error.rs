@@ -1,8 +1,72 @@
 //! Everything that can be wrong with data.
 
+use trainyard_common::store_url::StoreUrlError;
+
 /// Each names the source and the place in it, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error("the job has no `data`")]
     NoData,
+    #[error("data: {0}")]
+    Url(#[from] StoreUrlError),
+    #[error("data: there is no {url}{hint}")]
+    Missing {
+        url: String,
+        /// How to get it, where that is known.
+        hint: &'static str,
+    },
+    /// The store or the compression failed; the only kind where a retry may help.
+    #[error("data: cannot read {url}: {reason}")]
+    Read { url: String, reason: String },
+    #[error("data: {url} is not a usable IDX file: {reason}")]
+    Idx { url: String, reason: String },
+    #[error("data: {features} holds {samples} samples, but {labels} holds {found} labels")]
+    Counts {
+        features: String,
+        labels: String,
+        samples: usize,
+        found: usize,
+    },
+    #[error("data: {url} line {line}: {reason}")]
+    Line {
+        url: String,
+        line: u64,
+        reason: String,
+    },
+    #[error("data: {url}, `{field}`: {reason}")]
+    Columns {
+        url: String,
+        field: &'static str,
+        reason: String,
+    },
+    #[error("data: {url} sample {sample} (from 0): {reason}")]
+    Label {
+        url: String,
+        sample: usize,
+        reason: String,
+    },
+    #[error("data: {url} holds no samples")]
+    Empty { url: String },
+    #[error("data.shape {given:?} is {product} values, but a sample of {url} has {found}")]
+    Shape {
+        url: String,
+        given: Vec<usize>,
+        product: String,
+        found: usize,
+    },
+    #[error("data.classes: {0}")]
+    Classes(String),
+    #[error("data.test does not fit data.train: {0}")]
+    TestSource(String),
+    #[error("{field}: {reason}")]
+    Split { field: &'static str, reason: String },
+    #[error("{field}: {reason}")]
+    Setting { field: &'static str, reason: String },
+}
+
+impl DataError {
+    /// Whether the same call may succeed later: a store was away, not the data wrong.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
 }

@@ -2,22 +2,35 @@
 //!
 //! Knows nothing of the cluster, of models or of devices. Everything is a function of (spec, data).
 
+mod cache;
 mod error;
+mod idx;
 mod loader;
 mod part;
 mod permutation;
 mod samples;
 mod scaling;
+mod source;
+mod split;
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use trainyard_common::spec::JobSpec;
-use trainyard_common::spec::data::Task;
+use trainyard_common::rng::Key;
+use trainyard_common::spec::data::{DataSpec, SourceSpec, Task};
+use trainyard_common::spec::{JobSpec, SplitSpec};
 
+pub use cache::load_shared;
 pub use error::DataError;
 pub use loader::Loader;
 pub use part::{Batch, BatchTargets, Part};
 pub use permutation::Permutation;
+
+use samples::{Samples, TargetValues};
+use scaling::Scaler;
+use split::{Division, divide};
 
 /// Samples of a job, checked and divided.
 #[derive(Debug, Clone)]
@@ -30,17 +43,257 @@ pub struct Dataset {
     /// Values of one target: 1 for a classification.
     pub target_width: usize,
     pub train: Part,
+    /// Empty with `split.validation: 0`.
     pub validation: Part,
+    /// Empty without `data.test` and `split.test`.
     pub test: Part,
 }
 
-/// Reads, checks and divides the data of a job.
+/// Reads, checks and divides the data of a job. All rows are checked here, so that a trial never fails
+/// for its data later.
+///
+/// `training.limit_samples` cuts each part after the split; scaling is learnt from the training part
+/// that is left.
 pub async fn load(spec: &JobSpec) -> Result<Dataset, DataError> {
-    let _ = spec;
-    Err(DataError::NoData)
+    let data = spec.data.as_ref().ok_or(DataError::NoData)?;
+    check_settings(spec, data)?;
+    let train = read(&data.train, data, data.classes).await?;
+    let sample_shape = shape_of(data, &train)?;
+    let classes = match data.task {
+        Task::Classification => Some(classes_of(data, &train)?),
+        Task::Regression => None,
+    };
+    let test = match &data.test {
+        None => None,
+        Some(source) => {
+            let test = read(source, data, classes).await?;
+            fits(&train, &test)?;
+            Some(test.samples)
+        }
+    };
+    let spec = spec.clone();
+    let assembled = tokio::task::spawn_blocking(move || {
+        assemble(&spec, sample_shape, classes, train.samples, test)
+    });
+    joined(assembled.await)
 }
 
-/// As [`load`], but what another trial of this process holds already is shared.
-pub async fn load_shared(spec: &JobSpec) -> Result<Arc<Dataset>, DataError> {
-    load(spec).await.map(Arc::new)
+fn check_settings(spec: &JobSpec, data: &DataSpec) -> Result<(), DataError> {
+    let bad = |field, reason: &str| {
+        Err(DataError::Setting {
+            field,
+            reason: reason.to_owned(),
+        })
+    };
+    if data.shard_samples == 0 {
+        return bad("data.shard_samples", "0 is not at least 1");
+    }
+    if spec.training.limit_samples == Some(0) {
+        return bad("training.limit_samples", "0 is not at least 1");
+    }
+    if data.test.is_some() && spec.split.test != 0.0 {
+        return bad("split.test", "must be 0 with `data.test`");
+    }
+    if spec.split.stratify && data.task == Task::Regression {
+        return bad("split.stratify", "needs `data.task: classification`");
+    }
+    Ok(())
+}
+
+/// One source, read in full.
+struct Read {
+    url: String,
+    samples: Samples,
+    /// As the source has it.
+    shape: Vec<usize>,
+    /// Of a CSV with a header.
+    names: Option<Vec<String>>,
+}
+
+async fn read(
+    source: &SourceSpec,
+    data: &DataSpec,
+    classes: Option<usize>,
+) -> Result<Read, DataError> {
+    let shard_samples = data.shard_samples;
+    let task = data.task;
+    match source {
+        SourceSpec::Csv(csv) => {
+            let object = source::open(&csv.url).await?;
+            let csv = csv.clone();
+            let wanted = table::Wanted {
+                task,
+                classes,
+                shard_samples,
+            };
+            let reading = tokio::task::spawn_blocking(move || {
+                let table = table::read(&csv, object.unpack()?, wanted)?;
+                Ok(Read {
+                    url: csv.url,
+                    shape: vec![table.samples.sample_len],
+                    samples: table.samples,
+                    names: table.names,
+                })
+            });
+            joined(reading.await)
+        }
+        SourceSpec::Idx(idx) => {
+            let features = source::open(&idx.features).await?;
+            let labels = source::open(&idx.labels).await?;
+            let idx = idx.clone();
+            let kind = match task {
+                Task::Classification => idx::LabelKind::Classes(classes),
+                Task::Regression => idx::LabelKind::Values,
+            };
+            let reading = tokio::task::spawn_blocking(move || {
+                let images = idx::read(
+                    (&idx.features, features.unpack()?),
+                    (&idx.labels, labels.unpack()?),
+                    kind,
+                    shard_samples,
+                )?;
+                Ok(Read {
+                    url: idx.features,
+                    shape: images.shape,
+                    samples: images.samples,
+                    names: None,
+                })
+            });
+            joined(reading.await)
+        }
+    }
+}
+
+/// The result of a blocking task. Its panic goes on here.
+fn joined<T>(result: Result<Result<T, DataError>, tokio::task::JoinError>) -> Result<T, DataError> {
+    match result {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(DataError::Read {
+                url: "all sources".to_owned(),
+                reason: "the process is shutting down".to_owned(),
+            }),
+        },
+    }
+}
+
+/// The shape that the spec gives, or else the source.
+fn shape_of(data: &DataSpec, read: &Read) -> Result<Vec<usize>, DataError> {
+    let Some(given) = &data.shape else {
+        return Ok(read.shape.clone());
+    };
+    let product = given
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size));
+    if product != Some(read.samples.sample_len) {
+        return Err(DataError::Shape {
+            url: read.url.clone(),
+            given: given.clone(),
+            product: product.map_or("too many".to_owned(), |product| product.to_string()),
+            found: read.samples.sample_len,
+        });
+    }
+    Ok(given.clone())
+}
+
+/// The classes that the spec gives, or one more than the largest label.
+fn classes_of(data: &DataSpec, read: &Read) -> Result<usize, DataError> {
+    if let Some(classes) = data.classes {
+        return Ok(classes);
+    }
+    let shards = read.samples.shards.iter();
+    let largest = shards
+        .filter_map(|shard| match &shard.targets {
+            TargetValues::Classes(classes) => classes.iter().max().copied(),
+            TargetValues::Values(_) => None,
+        })
+        .max()
+        .unwrap_or(0) as usize;
+    if largest >= read.samples.len {
+        return Err(DataError::Classes(format!(
+            "labels of {} go up to {largest}, with {} samples only: are they classes? if so, give \
+             the number of classes",
+            read.url, read.samples.len
+        )));
+    }
+    Ok(largest + 1)
+}
+
+fn fits(train: &Read, test: &Read) -> Result<(), DataError> {
+    if train.samples.sample_len != test.samples.sample_len {
+        return Err(DataError::TestSource(format!(
+            "a sample of {} has {} values, one of {} has {}",
+            test.url, test.samples.sample_len, train.url, train.samples.sample_len
+        )));
+    }
+    if train.samples.target_width != test.samples.target_width {
+        return Err(DataError::TestSource(format!(
+            "{} has {} target columns, {} has {}",
+            test.url, test.samples.target_width, train.url, train.samples.target_width
+        )));
+    }
+    if let (Some(ours), Some(theirs)) = (&train.names, &test.names)
+        && let Some((ours, theirs)) = ours.iter().zip(theirs).find(|(a, b)| a != b)
+    {
+        return Err(DataError::TestSource(format!(
+            "{} has the feature column `{theirs}` where {} has `{ours}`",
+            test.url, train.url
+        )));
+    }
+    Ok(())
+}
+
+fn division(split: &SplitSpec, samples: &Samples, seed: u64) -> Result<Division, DataError> {
+    if u32::try_from(samples.len).is_err() {
+        return Err(DataError::Setting {
+            field: "data.train",
+            reason: format!("{} samples are more than 4,294,967,295", samples.len),
+        });
+    }
+    let group_of = |index| {
+        if split.stratify {
+            samples.class(index)
+        } else {
+            0
+        }
+    };
+    divide(split, samples.len, group_of, Key::new(seed).named("split"))
+}
+
+fn assemble(
+    spec: &JobSpec,
+    sample_shape: Vec<usize>,
+    classes: Option<usize>,
+    train: Samples,
+    test: Option<Samples>,
+) -> Result<Dataset, DataError> {
+    let limit = spec.training.limit_samples.unwrap_or(usize::MAX);
+    let mut division = division(&spec.split, &train, spec.seed)?;
+    division.train.truncate(limit);
+    division.validation.truncate(limit);
+    division.test.truncate(limit);
+    let scaler = Scaler::learn(&spec.preprocess, &sample_shape, &train, &division.train);
+    let scaler = scaler.map(Arc::new);
+    let target_width = train.target_width;
+    let train = Arc::new(train);
+    let part = |samples: &Arc<Samples>, order: Vec<u32>| {
+        Part::new(Arc::clone(samples), order.into(), scaler.clone())
+    };
+    let test_part = match test {
+        Some(test) => {
+            let order = (0..test.len.min(limit) as u32).collect();
+            part(&Arc::new(test), order)
+        }
+        None => part(&train, division.test),
+    };
+    Ok(Dataset {
+        sample_shape,
+        task: classes.map_or(Task::Regression, |_| Task::Classification),
+        classes,
+        target_width,
+        train: part(&train, division.train),
+        validation: part(&train, division.validation),
+        test: test_part,
+    })
 }

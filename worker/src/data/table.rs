@@ -1,0 +1,361 @@
+//! CSV files of numbers: which columns are what, and every cell checked.
+
+use csv::ByteRecord;
+use trainyard_common::spec::data::{ColumnRef, CsvSpec, Task};
+
+use super::DataError;
+use super::samples::{Features, Samples, Shard, TargetValues};
+use super::source::Stream;
+
+/// Column names that a message lists.
+const NAMES_LISTED: usize = 30;
+
+/// Samples of a CSV file.
+pub(crate) struct Table {
+    pub(crate) samples: Samples,
+    /// Of the features, if the file has a header.
+    pub(crate) names: Option<Vec<String>>,
+}
+
+/// What is asked of a file besides its own spec.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) task: Task,
+    /// Labels must be below it, where it is known.
+    pub(crate) classes: Option<usize>,
+    pub(crate) shard_samples: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Feature,
+    /// The position among the targets.
+    Target(usize),
+    Ignored,
+}
+
+/// Reads a file to its end.
+pub(crate) fn read(spec: &CsvSpec, stream: Stream, wanted: Wanted) -> Result<Table, DataError> {
+    let [delimiter] = spec.delimiter.as_bytes()[..] else {
+        return Err(DataError::Columns {
+            url: spec.url.clone(),
+            field: "delimiter",
+            reason: format!("`{}` is not one ASCII character", spec.delimiter),
+        });
+    };
+    let mut rows = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(delimiter)
+        .trim(csv::Trim::All)
+        .from_reader(stream);
+    let mut record = ByteRecord::new();
+    let empty = || DataError::Empty {
+        url: spec.url.clone(),
+    };
+    let mut next = |record: &mut ByteRecord| {
+        rows.read_byte_record(record)
+            .map_err(|error| unreadable(spec, error))
+    };
+    if !next(&mut record)? {
+        return Err(empty());
+    }
+    let columns = Columns::new(spec, &record, wanted.task)?;
+    if spec.header && !next(&mut record)? {
+        return Err(empty());
+    }
+    let mut filling = Filling::new(spec, &columns, wanted);
+    loop {
+        filling.row(&record)?;
+        if !next(&mut record)? {
+            break;
+        }
+    }
+    let samples = filling.finish();
+    let names = columns.names.as_ref().map(|names| {
+        let features = names.iter().zip(&columns.roles);
+        features
+            .filter(|(_, role)| **role == Role::Feature)
+            .map(|(name, _)| name.clone())
+            .collect()
+    });
+    Ok(Table { samples, names })
+}
+
+fn unreadable(spec: &CsvSpec, error: csv::Error) -> DataError {
+    let line = error.position().map_or(0, csv::Position::line);
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => super::source::failed(&spec.url, &error),
+        other => DataError::Line {
+            url: spec.url.clone(),
+            line,
+            reason: format!("{other:?}"),
+        },
+    }
+}
+
+/// Which column is what.
+struct Columns {
+    roles: Vec<Role>,
+    names: Option<Vec<String>>,
+    targets: usize,
+}
+
+impl Columns {
+    fn new(spec: &CsvSpec, first: &ByteRecord, task: Task) -> Result<Self, DataError> {
+        let names = spec.header.then(|| {
+            first
+                .iter()
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect::<Vec<_>>()
+        });
+        let mut columns = Self {
+            roles: vec![Role::Feature; first.len()],
+            names,
+            targets: spec.targets.len(),
+        };
+        let bad = |field, reason| DataError::Columns {
+            url: spec.url.clone(),
+            field,
+            reason,
+        };
+        if spec.targets.is_empty() {
+            return Err(bad("targets", "no column is named".to_owned()));
+        }
+        if task == Task::Classification && spec.targets.len() != 1 {
+            return Err(bad(
+                "targets",
+                format!(
+                    "{} columns are named, a classification has one",
+                    spec.targets.len()
+                ),
+            ));
+        }
+        let targets = spec.targets.iter().enumerate();
+        let ignored = spec.ignore.iter();
+        let roles = targets
+            .map(|(slot, column)| ("targets", column, Role::Target(slot)))
+            .chain(ignored.map(|column| ("ignore", column, Role::Ignored)));
+        for (field, column, role) in roles {
+            let at = columns.find(column).map_err(|reason| bad(field, reason))?;
+            if columns.roles[at] != Role::Feature {
+                let reason = format!("{} is named twice", columns.name(at));
+                return Err(bad(field, reason));
+            }
+            columns.roles[at] = role;
+        }
+        if !columns.roles.contains(&Role::Feature) {
+            return Err(bad("targets", "no column is left for features".to_owned()));
+        }
+        Ok(columns)
+    }
+
+    fn find(&self, column: &ColumnRef) -> Result<usize, String> {
+        let count = self.roles.len();
+        match column {
+            ColumnRef::Index(index) => {
+                let at = if *index < 0 {
+                    count as i64 + index
+                } else {
+                    *index
+                };
+                usize::try_from(at).ok().filter(|&at| at < count).ok_or_else(|| {
+                    format!(
+                        "there is no column {index}; the file has {count} (0 to {}, or -{count} to -1)",
+                        count - 1
+                    )
+                })
+            }
+            ColumnRef::Name(name) => self.find_name(name),
+        }
+    }
+
+    fn find_name(&self, name: &str) -> Result<usize, String> {
+        let Some(names) = &self.names else {
+            return Err(format!(
+                "`{name}` is a name, but the file has no header (`header: false`): give a number"
+            ));
+        };
+        let mut found = names.iter().enumerate().filter(|(_, known)| *known == name);
+        match (found.next(), found.next()) {
+            (Some((at, _)), None) => Ok(at),
+            (Some(_), Some(_)) => Err(format!(
+                "the header has several columns `{name}`: give a number"
+            )),
+            (None, _) => {
+                let listed = names.iter().take(NAMES_LISTED).cloned().collect::<Vec<_>>();
+                let more = names.len().saturating_sub(NAMES_LISTED);
+                let more = if more > 0 {
+                    format!(" and {more} more")
+                } else {
+                    String::new()
+                };
+                Err(format!(
+                    "there is no column `{name}`; known: {}{more}",
+                    listed.join(", ")
+                ))
+            }
+        }
+    }
+
+    fn name(&self, at: usize) -> String {
+        match &self.names {
+            Some(names) => format!("column `{}`", names[at]),
+            None => format!("column {at}"),
+        }
+    }
+}
+
+/// Shards being filled, row by row.
+struct Filling<'a> {
+    spec: &'a CsvSpec,
+    columns: &'a Columns,
+    wanted: Wanted,
+    features: Vec<f32>,
+    classes: Vec<u32>,
+    values: Vec<f32>,
+    /// Samples in the shard that is open.
+    open: usize,
+    shards: Vec<Shard>,
+    len: usize,
+    /// The targets of one row, by position.
+    row_targets: Vec<f32>,
+}
+
+impl<'a> Filling<'a> {
+    fn new(spec: &'a CsvSpec, columns: &'a Columns, wanted: Wanted) -> Self {
+        Self {
+            spec,
+            columns,
+            wanted,
+            features: Vec::new(),
+            classes: Vec::new(),
+            values: Vec::new(),
+            open: 0,
+            shards: Vec::new(),
+            len: 0,
+            row_targets: vec![0.0; columns.targets],
+        }
+    }
+
+    fn row(&mut self, record: &ByteRecord) -> Result<(), DataError> {
+        let expected = self.columns.roles.len();
+        if record.len() != expected {
+            let reason = format!("found {} fields, expected {expected}", record.len());
+            return Err(self.bad(record, reason));
+        }
+        for (at, cell) in record.iter().enumerate() {
+            match self.columns.roles[at] {
+                Role::Ignored => {}
+                Role::Feature => {
+                    let value = self.number(record, at, cell)?;
+                    self.features.push(to_f32(value));
+                }
+                Role::Target(slot) => {
+                    let value = self.number(record, at, cell)?;
+                    if self.wanted.task == Task::Classification {
+                        let class = self.class(record, at, value)?;
+                        self.classes.push(class);
+                    } else {
+                        self.row_targets[slot] = to_f32(value);
+                    }
+                }
+            }
+        }
+        if self.wanted.task == Task::Regression {
+            self.values.extend_from_slice(&self.row_targets);
+        }
+        self.len += 1;
+        self.open += 1;
+        if self.open == self.wanted.shard_samples {
+            self.close();
+        }
+        Ok(())
+    }
+
+    /// A finite number that an f32 can hold.
+    fn number(&self, record: &ByteRecord, at: usize, cell: &[u8]) -> Result<f64, DataError> {
+        let text = String::from_utf8_lossy(cell);
+        let reason = match text.parse::<f64>() {
+            Ok(value) if to_f32(value).is_finite() => return Ok(value),
+            Ok(value) if value.is_finite() => "is too large for a 32-bit float",
+            Ok(_) => "is not finite",
+            Err(_) if text.is_empty() => "is empty, expected a number",
+            Err(_) => "is not a number",
+        };
+        let name = self.columns.name(at);
+        Err(self.bad(record, format!("{name}: `{}` {reason}", shortened(&text))))
+    }
+
+    fn class(&self, record: &ByteRecord, at: usize, value: f64) -> Result<u32, DataError> {
+        let bound = self
+            .wanted
+            .classes
+            .map_or(f64::from(u32::MAX), |n| n as f64);
+        if value.fract() == 0.0 && value >= 0.0 && value < bound {
+            return Ok(value as u32);
+        }
+        let name = self.columns.name(at);
+        let reason = match self.wanted.classes {
+            _ if value.fract() != 0.0 || value < 0.0 => {
+                format!("{name}: label {value} is not a whole number from 0")
+            }
+            Some(classes) => format!(
+                "{name}: label {value} is not below the {classes} classes (0 to {})",
+                classes.saturating_sub(1)
+            ),
+            None => format!("{name}: label {value} is too large"),
+        };
+        Err(self.bad(record, reason))
+    }
+
+    fn bad(&self, record: &ByteRecord, reason: String) -> DataError {
+        DataError::Line {
+            url: self.spec.url.clone(),
+            line: record.position().map_or(0, csv::Position::line),
+            reason,
+        }
+    }
+
+    fn close(&mut self) {
+        let targets = match self.wanted.task {
+            Task::Classification => {
+                TargetValues::Classes(std::mem::take(&mut self.classes).into_boxed_slice())
+            }
+            Task::Regression => {
+                TargetValues::Values(std::mem::take(&mut self.values).into_boxed_slice())
+            }
+        };
+        self.shards.push(Shard {
+            features: Features::Floats(std::mem::take(&mut self.features).into_boxed_slice()),
+            targets,
+        });
+        self.open = 0;
+    }
+
+    fn finish(mut self) -> Samples {
+        if self.open > 0 {
+            self.close();
+        }
+        let features = self.columns.roles.iter();
+        Samples {
+            sample_len: features.filter(|role| **role == Role::Feature).count(),
+            target_width: self.columns.targets,
+            shard_samples: self.wanted.shard_samples,
+            shards: self.shards,
+            len: self.len,
+        }
+    }
+}
+
+fn to_f32(value: f64) -> f32 {
+    value as f32
+}
+
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 40;
+    if text.chars().count() <= SHOWN {
+        return text.to_owned();
+    }
+    format!("{}...", text.chars().take(SHOWN).collect::<String>())
+}
