@@ -2,13 +2,19 @@
 //!
 //! Knows nothing of training: what the tensors and the state mean is the trainer's.
 
+mod codec;
 mod error;
+mod manifest;
+mod objects;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod tests;
 mod uploader;
 
 pub use error::CheckpointError;
+pub use manifest::{Manifest, PartEntry};
 pub use snapshot::{NamedTensor, Owner, Snapshot};
 pub use store::{CheckpointStore, Downloaded};
 pub use trainyard_common::checkpoint::{CheckpointRef, KeepPolicy, to_drop};
-pub use uploader::Uploader;
+pub use uploader::{Retry, Uploader};

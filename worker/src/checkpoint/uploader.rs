@@ -1,34 +1,139 @@
 //! Uploads snapshots in the background while training goes on.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use trainyard_common::checkpoint::CheckpointRef;
 
 use super::{CheckpointError, CheckpointStore, Owner, Snapshot};
 
-/// Saves snapshots one after the other.
+/// Snapshots that wait for the one that is being uploaded. With it, two are held in memory; the
+/// trainer waits with a third.
+const WAITING: usize = 1;
+
+/// How often a failing upload is tried, and how long is waited in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    pub attempts: u32,
+    /// Before the second attempt; doubled before each further one.
+    pub first_wait: Duration,
+}
+
+impl Default for Retry {
+    /// On top of the store's own retries, which cover a single request: waits of 0.5, 1 and 2 s.
+    fn default() -> Self {
+        Self {
+            attempts: 4,
+            first_wait: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Saves the snapshots of one attempt, one after the other. Dropped without [`Self::finish`], it gives
+/// up those that are not saved yet.
 #[derive(Debug)]
-pub struct Uploader {}
+pub struct Uploader {
+    runtime: Handle,
+    queue: Option<mpsc::Sender<Snapshot>>,
+    task: Option<JoinHandle<()>>,
+}
 
 impl Uploader {
-    /// `done` is called on the runtime, in the order of submission; it must not block.
+    /// `done` is called on the runtime, once for each snapshot in the order of submission, when its
+    /// manifest is durable or has failed for good. It must not block.
     pub fn start(
-        handle: &Handle,
+        runtime: &Handle,
         store: CheckpointStore,
         owner: Owner,
         done: impl FnMut(Result<CheckpointRef, CheckpointError>) + Send + 'static,
     ) -> Self {
-        let _ = (handle, store, owner, done);
-        Self {}
+        Self::start_with(runtime, store, owner, Retry::default(), done)
     }
 
-    /// Hands a snapshot over; blocks while too many are in flight. Not to be called on the runtime.
-    pub fn submit(&self, snapshot: Snapshot) {
-        let _ = snapshot;
+    /// As [`Self::start`], with another rule for failures.
+    pub fn start_with(
+        runtime: &Handle,
+        store: CheckpointStore,
+        owner: Owner,
+        retry: Retry,
+        mut done: impl FnMut(Result<CheckpointRef, CheckpointError>) + Send + 'static,
+    ) -> Self {
+        let (queue, mut snapshots) = mpsc::channel(WAITING);
+        let task = runtime.spawn(async move {
+            while let Some(snapshot) = snapshots.recv().await {
+                done(save(&store, &owner, Arc::new(snapshot), retry).await);
+            }
+        });
+        Self {
+            runtime: runtime.clone(),
+            queue: Some(queue),
+            task: Some(task),
+        }
     }
 
-    /// Waits until every snapshot is done. Not to be called on the runtime.
-    pub fn finish(self) {}
+    /// Hands a snapshot over; blocks while too many are in flight.
+    ///
+    /// # Panics
+    /// If called on a thread of a runtime.
+    pub fn submit(&self, snapshot: Snapshot) -> Result<(), CheckpointError> {
+        let queue = self.queue.as_ref().ok_or(CheckpointError::Stopped)?;
+        queue
+            .blocking_send(snapshot)
+            .map_err(|_| CheckpointError::Stopped)
+    }
+
+    /// Waits until every snapshot is done.
+    ///
+    /// # Panics
+    /// If called on a thread of a runtime.
+    pub fn finish(self) -> Result<(), CheckpointError> {
+        let runtime = self.runtime.clone();
+        runtime.block_on(self.finished())
+    }
 
     /// As [`Self::finish`], for asynchronous callers.
-    pub async fn finished(self) {}
+    pub async fn finished(mut self) -> Result<(), CheckpointError> {
+        self.queue = None;
+        match self.task.as_mut() {
+            Some(task) => {
+                let result = task.await;
+                self.task = None;
+                result.map_err(|_| CheckpointError::Stopped)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Tries again while that can help, but not for ever.
+async fn save(
+    store: &CheckpointStore,
+    owner: &Owner,
+    snapshot: Arc<Snapshot>,
+    retry: Retry,
+) -> Result<CheckpointRef, CheckpointError> {
+    let mut wait = retry.first_wait;
+    let mut attempt = 1;
+    loop {
+        match store.save_shared(owner, Arc::clone(&snapshot)).await {
+            Err(error) if error.is_retryable() && attempt < retry.attempts => {
+                tracing::warn!(%error, step = snapshot.step, attempt, "checkpoint not saved, trying again");
+                tokio::time::sleep(wait).await;
+                wait *= 2;
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
 }

@@ -6,8 +6,7 @@ use bytes::{Buf, Bytes};
 use flate2::bufread::MultiGzDecoder;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use object_store::path::Path;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
+use object_store::{GetResultPayload, ObjectStoreExt};
 use tokio::sync::mpsc;
 use trainyard_common::store_url;
 
@@ -62,13 +61,12 @@ pub(crate) async fn open(url: &str) -> Result<Object, DataError> {
 
 /// Something that changes when an object's content does. Empty where the store has no such thing.
 pub(crate) async fn version(url: &str) -> Result<String, DataError> {
-    let (store, path): (_, Path) = store_url::open(url)?;
+    let (store, path) = store_url::open(url)?;
     if url.starts_with("http") {
         return Ok(String::new());
     }
-    let meta = ObjectStoreExt::head(store.as_ref() as &dyn ObjectStore, &path)
-        .await
-        .map_err(|error| not_opened(url, &error))?;
+    let meta = store.head(&path).await;
+    let meta = meta.map_err(|error| not_opened(url, &error))?;
     Ok(format!(
         "{} {} {:?}",
         meta.size, meta.last_modified, meta.e_tag

@@ -1,5 +1,7 @@
 //! CSV files of numbers: which columns are what, and every cell checked.
 
+use std::io::Read;
+
 use csv::ByteRecord;
 use trainyard_common::spec::data::{ColumnRef, CsvSpec, Task};
 
@@ -43,31 +45,23 @@ pub(crate) fn read(spec: &CsvSpec, stream: Stream, wanted: Wanted) -> Result<Tab
             reason: format!("`{}` is not one ASCII character", spec.delimiter),
         });
     };
-    let mut rows = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter)
-        .trim(csv::Trim::All)
-        .from_reader(stream);
+    let mut rows = Rows::new(spec, stream, delimiter);
     let mut record = ByteRecord::new();
     let empty = || DataError::Empty {
         url: spec.url.clone(),
     };
-    let mut next = |record: &mut ByteRecord| {
-        rows.read_byte_record(record)
-            .map_err(|error| unreadable(spec, error))
-    };
-    if !next(&mut record)? {
+    if !rows.next(&mut record)? {
         return Err(empty());
     }
     let columns = Columns::new(spec, &record, wanted.task)?;
-    if spec.header && !next(&mut record)? {
+    if spec.header && !rows.next(&mut record)? {
         return Err(empty());
     }
     let mut filling = Filling::new(spec, &columns, wanted);
     loop {
+        filling.end_line = rows.end_line();
         filling.row(&record)?;
-        if !next(&mut record)? {
+        if !rows.next(&mut record)? {
             break;
         }
     }
@@ -82,15 +76,77 @@ pub(crate) fn read(spec: &CsvSpec, stream: Stream, wanted: Wanted) -> Result<Tab
     Ok(Table { samples, names })
 }
 
-fn unreadable(spec: &CsvSpec, error: csv::Error) -> DataError {
-    let line = error.position().map_or(0, csv::Position::line);
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => super::source::failed(&spec.url, &error),
-        other => DataError::Line {
-            url: spec.url.clone(),
-            line,
-            reason: format!("{other:?}"),
-        },
+/// Records of a file, without blank lines.
+struct Rows<'a> {
+    spec: &'a CsvSpec,
+    reader: csv::Reader<Terminated>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(spec: &'a CsvSpec, stream: Stream, delimiter: u8) -> Self {
+        let stream = Terminated {
+            stream,
+            last: b'\n',
+        };
+        // Carriage returns are trimmed. Were they terminators, a record's line feed would count only
+        // with the record after it, and line numbers would be wrong.
+        let reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(delimiter)
+            .terminator(csv::Terminator::Any(b'\n'))
+            .trim(csv::Trim::All)
+            .from_reader(stream);
+        Self { spec, reader }
+    }
+
+    /// False at the end.
+    fn next(&mut self, record: &mut ByteRecord) -> Result<bool, DataError> {
+        loop {
+            let more = self.reader.read_byte_record(record);
+            let more = more.map_err(|error| self.unreadable(error))?;
+            let blank = record.len() == 1 && record[0].is_empty();
+            if !more || !blank {
+                return Ok(more);
+            }
+        }
+    }
+
+    /// The line after the last record's.
+    fn end_line(&self) -> u64 {
+        self.reader.position().line()
+    }
+
+    fn unreadable(&self, error: csv::Error) -> DataError {
+        let line = error.position().map_or(0, csv::Position::line);
+        match error.into_kind() {
+            csv::ErrorKind::Io(error) => super::source::failed(&self.spec.url, &error),
+            other => DataError::Line {
+                url: self.spec.url.clone(),
+                line,
+                reason: format!("{other:?}"),
+            },
+        }
+    }
+}
+
+/// Adds a line feed to a stream that does not end with one, so that every record ends alike.
+struct Terminated {
+    stream: Stream,
+    last: u8,
+}
+
+impl Read for Terminated {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let mut count = self.stream.read(to)?;
+        if count == 0 && self.last != b'\n' && !to.is_empty() {
+            to[0] = b'\n';
+            count = 1;
+        }
+        if count > 0 {
+            self.last = to[count - 1];
+        }
+        Ok(count)
     }
 }
 
@@ -220,6 +276,8 @@ struct Filling<'a> {
     len: usize,
     /// The targets of one row, by position.
     row_targets: Vec<f32>,
+    /// The line after the record at hand.
+    end_line: u64,
 }
 
 impl<'a> Filling<'a> {
@@ -235,6 +293,7 @@ impl<'a> Filling<'a> {
             shards: Vec::new(),
             len: 0,
             row_targets: vec![0.0; columns.targets],
+            end_line: 0,
         }
     }
 
@@ -310,9 +369,15 @@ impl<'a> Filling<'a> {
     }
 
     fn bad(&self, record: &ByteRecord, reason: String) -> DataError {
+        // A quoted field may hold line feeds.
+        let lines = 1 + record
+            .as_slice()
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count() as u64;
         DataError::Line {
             url: self.spec.url.clone(),
-            line: record.position().map_or(0, csv::Position::line),
+            line: self.end_line.saturating_sub(lines),
             reason,
         }
     }

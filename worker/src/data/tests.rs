@@ -189,11 +189,18 @@ async fn bad_csv() {
         (String::new(), "holds no samples"),
     ];
     for (content, expected) in cases {
-        let path = file(&folder, "bad.csv", content.as_bytes());
-        let spec = csv_job(&path, serde_json::json!({"data": {"classes": 2}}));
-        let message = refused(&spec).await;
-        assert!(message.contains(expected), "{message}\nexpected {expected}");
-        assert!(message.contains("bad.csv"), "{message}");
+        // Line numbers do not depend on how lines end, nor on whether the last one does.
+        for content in [
+            content.clone(),
+            content.replace('\n', "\r\n"),
+            content.trim_end().to_owned(),
+        ] {
+            let path = file(&folder, "bad.csv", content.as_bytes());
+            let spec = csv_job(&path, serde_json::json!({"data": {"classes": 2}}));
+            let message = refused(&spec).await;
+            assert!(message.contains(expected), "{message}\nexpected {expected}");
+            assert!(message.contains("bad.csv"), "{message}");
+        }
     }
 }
 
