@@ -154,7 +154,7 @@ fn remote(url: &Url, given: &str) -> Result<(Arc<dyn ObjectStore>, Path), StoreU
     }
     let path = Path::from_url_path(url.path()).map_err(|error| bad(error.to_string()))?;
     let built: Result<Arc<dyn ObjectStore>, object_store::Error> = match url.scheme() {
-        "s3" | "s3a" => s3(url),
+        "s3" | "s3a" => s3(url, environment()),
         "gs" => google(url),
         "az" => azure(url),
         _ => http(url),
@@ -183,22 +183,34 @@ const TIMEOUTS: [(ClientConfigKey, &str); 2] = [
 ];
 
 /// Conditional puts are on by default (`etag`: `If-None-Match`), which MinIO, R2 and S3 know.
-fn s3(url: &Url) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-    // The environment is read last, so that it can set other timeouts.
-    let mut builder = AmazonS3Builder::from_env();
-    let environment = AmazonS3Builder::from_env();
-    for (key, value) in TIMEOUTS {
-        let variable = format!("AWS_{}", key.as_ref().to_ascii_uppercase());
-        if std::env::var_os(variable).is_none() {
-            builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+fn s3(
+    url: &Url,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+    let mut builder = TIMEOUTS
+        .into_iter()
+        .fold(AmazonS3Builder::new(), |builder, (key, value)| {
+            builder.with_config(AmazonS3ConfigKey::Client(key), value)
+        });
+    // Read last, so that it can set other timeouts.
+    for (name, value) in environment {
+        if name.starts_with("AWS_")
+            && let Ok(key) = name.to_ascii_lowercase().parse()
+        {
+            builder = builder.with_config(key, value);
         }
     }
-    let endpoint = environment.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
     if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
         builder = builder.with_allow_http(true);
     }
     let store = builder.with_url(url.as_str()).with_retry(retry()).build()?;
     Ok(Arc::new(store))
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn google(url: &Url) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
@@ -416,6 +428,81 @@ mod tests {
         let error = describe(&store.get(&path).await.unwrap_err());
         assert!(error.contains("127.0.0.1:1"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(20));
+    }
+
+    /// Answers each connection with the next reply, and gives the requests.
+    fn serve(replies: &'static [&'static str]) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        use std::io::{BufRead, BufReader, Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serving = std::thread::spawn(move || {
+            let answer = |reply: &&str| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
+                }
+                let head = head.to_ascii_lowercase();
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "));
+                let mut body = vec![0; length.map_or(0, |text| text.parse().unwrap())];
+                reader.read_exact(&mut body).unwrap();
+                stream.write_all(reply.as_bytes()).unwrap();
+                head
+            };
+            replies.iter().map(answer).collect()
+        });
+        (address, serving)
+    }
+
+    /// A manifest is created only if there is none: S3 is asked so, and its refusal is understood.
+    #[tokio::test]
+    async fn s3_creates_conditionally_at_an_endpoint_of_the_environment() {
+        let (address, serving) = serve(&[
+            "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        ]);
+        let variables = [
+            ("AWS_ENDPOINT", format!("http://{address}")),
+            ("AWS_ACCESS_KEY_ID", "id".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "key".to_owned()),
+            ("HOME", "/".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value));
+        let url = Url::parse("s3://bucket/job").unwrap();
+        let store = s3(&url, variables.into_iter()).unwrap();
+        let put = async || {
+            let path = Path::from("job/one.json");
+            let create = object_store::PutOptions::from(object_store::PutMode::Create);
+            store.put_opts(&path, "{}".into(), create).await
+        };
+        put().await.unwrap();
+        let again = put().await.unwrap_err();
+        assert!(
+            matches!(again, object_store::Error::AlreadyExists { .. }),
+            "{again}"
+        );
+        for request in serving.join().unwrap() {
+            assert!(request.starts_with("put /bucket/job/one.json"), "{request}");
+            assert!(request.contains("if-none-match: *"), "{request}");
+        }
+    }
+
+    #[tokio::test]
+    async fn plain_http_servers_can_be_read() {
+        let (address, serving) = serve(&[
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\na,b\n",
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        ]);
+        let (store, path) = open(&format!("http://{address}/x/data.csv")).unwrap();
+        let content = store.get(&path).await.unwrap().bytes().await.unwrap();
+        assert_eq!(content, "a,b\n");
+        let error = store.get(&path).await.unwrap_err();
+        assert!(describe(&error).starts_with("no such object: "), "{error}");
+        let requests = serving.join().unwrap();
+        assert!(requests[0].starts_with("get /x/data.csv"), "{requests:?}");
     }
 
     #[tokio::test]

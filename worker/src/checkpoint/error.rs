@@ -36,8 +36,6 @@ pub enum CheckpointError {
     },
     #[error("snapshot: {0}")]
     Snapshot(String),
-    #[error("the uploader of this attempt has stopped")]
-    Stopped,
     #[error("cannot write {path}: {reason}")]
     Local { path: String, reason: String },
 }

@@ -670,9 +670,9 @@ fn uploads_in_order_and_retries() {
     let place = over(&faulty);
     let (uploader, results) = uploader(&runtime, &place);
     for step in 0..5 {
-        uploader.submit(snapshot(step, step as f32)).unwrap();
+        uploader.submit(snapshot(step, step as f32));
     }
-    uploader.finish().unwrap();
+    uploader.finish();
     let results = results.lock().unwrap();
     let steps: Vec<u64> = results.iter().map(|r| r.as_ref().unwrap().step).collect();
     assert_eq!(steps, [0, 1, 2, 3, 4]);
@@ -688,11 +688,11 @@ fn an_upload_that_keeps_failing_is_reported_and_the_next_goes_on() {
     faulty.room.store(0, Ordering::SeqCst);
     let place = over(&faulty);
     let (uploader, results) = uploader(&runtime, &place);
-    uploader.submit(snapshot(1, 1.0)).unwrap();
+    uploader.submit(snapshot(1, 1.0));
     wait_until(|| results.lock().unwrap().len() == 1);
     faulty.room.store(i64::MAX, Ordering::SeqCst);
-    uploader.submit(snapshot(2, 2.0)).unwrap();
-    runtime.block_on(uploader.finished()).unwrap();
+    uploader.submit(snapshot(2, 2.0));
+    runtime.block_on(uploader.finished());
     let results = results.lock().unwrap();
     let message = results[0].as_ref().unwrap_err().to_string();
     assert!(
@@ -713,10 +713,10 @@ fn the_trainer_waits_while_too_many_are_in_flight() {
     let count = Arc::clone(&submitted);
     let trainer = std::thread::spawn(move || {
         for step in 0..6 {
-            uploader.submit(snapshot(step, step as f32)).unwrap();
+            uploader.submit(snapshot(step, step as f32));
             count.fetch_add(1, Ordering::SeqCst);
         }
-        uploader.finish().unwrap();
+        uploader.finish();
     });
     // One is in work and one waits; the third submit has not returned.
     wait_until(|| submitted.load(Ordering::SeqCst) == 2);
@@ -735,7 +735,7 @@ fn a_dropped_uploader_gives_up() {
     faulty.gate.forget_permits(usize::MAX);
     let place = over(&faulty);
     let (uploader, results) = uploader(&runtime, &place);
-    uploader.submit(snapshot(1, 1.0)).unwrap();
+    uploader.submit(snapshot(1, 1.0));
     drop(uploader);
     // The callback, and with it the results' second owner, goes when the task ends.
     wait_until(|| Arc::strong_count(&results) == 1);
@@ -746,6 +746,17 @@ fn a_dropped_uploader_gives_up() {
             .unwrap()
             .is_empty()
     );
+}
+
+#[test]
+fn a_panic_of_the_callback_goes_on_in_finish() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let place = over(&Arc::new(Faulty::new()));
+    let store = place.store.clone();
+    let uploader = Uploader::start(runtime.handle(), store, owner(1), |_| panic!("callback"));
+    uploader.submit(snapshot(1, 1.0));
+    let finish = std::panic::AssertUnwindSafe(|| uploader.finish());
+    assert!(std::panic::catch_unwind(finish).is_err());
 }
 
 fn wait_until(condition: impl Fn() -> bool) {

@@ -78,32 +78,36 @@ impl Uploader {
     ///
     /// # Panics
     /// If called on a thread of a runtime.
-    pub fn submit(&self, snapshot: Snapshot) -> Result<(), CheckpointError> {
-        let queue = self.queue.as_ref().ok_or(CheckpointError::Stopped)?;
-        queue
-            .blocking_send(snapshot)
-            .map_err(|_| CheckpointError::Stopped)
+    pub fn submit(&self, snapshot: Snapshot) {
+        let step = snapshot.step;
+        let queue = self.queue.as_ref();
+        if queue.is_none_or(|queue| queue.blocking_send(snapshot).is_err()) {
+            // `done` panicked, which `finish` passes on, or the process is shutting down.
+            tracing::error!(step, "checkpoint not saved: the uploader has stopped");
+        }
     }
 
     /// Waits until every snapshot is done.
     ///
     /// # Panics
-    /// If called on a thread of a runtime.
-    pub fn finish(self) -> Result<(), CheckpointError> {
+    /// If called on a thread of a runtime; with the panic of `done`, if it had one.
+    pub fn finish(self) {
         let runtime = self.runtime.clone();
-        runtime.block_on(self.finished())
+        runtime.block_on(self.finished());
     }
 
     /// As [`Self::finish`], for asynchronous callers.
-    pub async fn finished(mut self) -> Result<(), CheckpointError> {
+    pub async fn finished(mut self) {
         self.queue = None;
-        match self.task.as_mut() {
-            Some(task) => {
-                let result = task.await;
-                self.task = None;
-                result.map_err(|_| CheckpointError::Stopped)
-            }
-            None => Ok(()),
+        let Some(task) = self.task.as_mut() else {
+            return;
+        };
+        let result = task.await;
+        self.task = None;
+        if let Err(error) = result
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
         }
     }
 }

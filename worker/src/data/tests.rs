@@ -271,8 +271,13 @@ async fn bad_columns() {
         let message = refused(&csv_job(&path, json(more))).await;
         assert!(message.contains(expected), "{message}\nexpected {expected}");
     }
+}
+
+#[tokio::test]
+async fn numbers_that_are_no_classes() {
+    let folder = tempfile::tempdir().unwrap();
     let years = file(&folder, "years.csv", b"a,year\n1,2019\n2,2020\n");
-    let message = refused(&csv_job(&years, json("{}"))).await;
+    let message = refused(&csv_job(&years, serde_json::json!({}))).await;
     assert!(
         message.contains("labels of") && message.contains("go up to 2020"),
         "{message}"
@@ -332,45 +337,72 @@ async fn idx_to_parts() {
     }
 }
 
-#[tokio::test]
-async fn bad_idx() {
+type IdxCase = (Vec<u8>, Vec<u8>, &'static str);
+
+async fn refuse_idx(cases: Vec<IdxCase>) {
     let folder = tempfile::tempdir().unwrap();
-    let good = idx(&[4, 1, 2], &[0; 8]);
-    let labels = idx(&[4], &[0, 1, 0, 1]);
-    let cut = |bytes: &[u8], len: usize| bytes[..len].to_vec();
-    let with = |bytes: &[u8], at: usize, value: u8| {
-        let mut bytes = bytes.to_vec();
+    for (features, labels, expected) in cases {
+        let (features, labels) = (file(&folder, "f", &features), file(&folder, "l", &labels));
+        let mut spec = idx_job(&features, &labels);
+        spec.data.as_mut().unwrap().classes = Some(2);
+        let message = refused(&spec).await;
+        assert!(message.contains(expected), "{message}\nexpected {expected}");
+    }
+}
+
+fn good_idx() -> (Vec<u8>, Vec<u8>) {
+    (idx(&[4, 1, 2], &[0; 8]), idx(&[4], &[0, 1, 0, 1]))
+}
+
+#[tokio::test]
+async fn bad_idx_headers() {
+    let (good, labels) = good_idx();
+    let with = |at: usize, value: u8| {
+        let mut bytes = good.clone();
         bytes[at] = value;
         bytes
     };
+    let huge = u32::MAX;
     let cases = [
+        (good[..9].to_vec(), "it ends within its header"),
+        (vec![], "it ends within its header"),
         (
-            cut(&good, 20),
+            with(0, 0x50),
+            "it begins with 50 00 08 03, IDX begins with 00 00 08",
+        ),
+        (
+            with(2, 0x0D),
+            "type 0x0d (32-bit floats); only unsigned bytes (0x08)",
+        ),
+        (with(3, 9), "it has 9 dimensions"),
+        (labels.clone(), "are features and labels exchanged?"),
+        (idx(&[4, 0, 2], &[]), "shape [1, 0, 2] holds nothing"),
+        // A header alone reserves no memory.
+        (idx(&[huge, 60_000, 60_000], &[1]), "found 17"),
+        (idx(&[huge, huge, huge], &[1]), "overflow"),
+    ];
+    let cases = cases.map(|(features, expected)| (features, labels.clone(), expected));
+    refuse_idx(cases.into()).await;
+}
+
+#[tokio::test]
+async fn bad_idx_contents() {
+    let (good, labels) = good_idx();
+    refuse_idx(vec![
+        (
+            good[..20].to_vec(),
             labels.clone(),
             "f is not a usable IDX file: it is truncated: its header [4, 1, 2] promises 24 bytes, found 20",
         ),
-        (cut(&good, 9), labels.clone(), "it ends within its header"),
-        (vec![], labels.clone(), "it ends within its header"),
         (
             [good.clone(), vec![1]].concat(),
             labels.clone(),
             "but 1 more follow",
         ),
         (
-            with(&good, 0, 0x50),
-            labels.clone(),
-            "it begins with 50 00 08 03, IDX begins with 00 00 08",
-        ),
-        (
-            with(&good, 2, 0x0D),
-            labels.clone(),
-            "type 0x0d (32-bit floats); only unsigned bytes (0x08)",
-        ),
-        (with(&good, 3, 9), labels.clone(), "it has 9 dimensions"),
-        (
-            labels.clone(),
-            good.clone(),
-            "are features and labels exchanged?",
+            gzip(&good)[..25].to_vec(),
+            labels,
+            "f: the compressed data ends too early",
         ),
         (
             good.clone(),
@@ -383,40 +415,13 @@ async fn bad_idx() {
             "f holds 4 samples, but",
         ),
         (
-            good.clone(),
+            good,
             idx(&[4], &[0, 1, 0, 2]),
             "l sample 3 (from 0): label 2 is not below the 2 classes",
         ),
         (idx(&[0, 1, 2], &[]), idx(&[0], &[]), "holds no samples"),
-        (
-            idx(&[4, 0, 2], &[]),
-            labels.clone(),
-            "shape [1, 0, 2] holds nothing",
-        ),
-        // A header alone reserves no memory.
-        (
-            idx(&[u32::MAX, 60_000, 60_000], &[1]),
-            labels.clone(),
-            "found 17",
-        ),
-        (
-            idx(&[u32::MAX, u32::MAX, u32::MAX], &[1]),
-            labels.clone(),
-            "overflow",
-        ),
-        (
-            cut(&gzip(&good), 25),
-            labels.clone(),
-            "f: the compressed data ends too early",
-        ),
-    ];
-    for (features, labels, expected) in cases {
-        let (features, labels) = (file(&folder, "f", &features), file(&folder, "l", &labels));
-        let mut spec = idx_job(&features, &labels);
-        spec.data.as_mut().unwrap().classes = Some(2);
-        let message = refused(&spec).await;
-        assert!(message.contains(expected), "{message}\nexpected {expected}");
-    }
+    ])
+    .await;
 }
 
 #[tokio::test]
