@@ -16,7 +16,13 @@ const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 const MAX_CHOICES: u64 = 1_000_000;
 
 /// How far a number may lie from a step, in steps: the error of a division of decimals.
-const STEP_TOLERANCE: f64 = 1e-9;
+const STEP_TOLERANCE: f64 = 1e-6;
+
+/// And the relative error of a count of many steps.
+const COUNT_TOLERANCE: f64 = 1e-12;
+
+/// Smallest step beside the largest number of its range, so that 15 digits tell steps apart.
+const SMALLEST_STEP: f64 = 1e-8;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Domain {
@@ -198,7 +204,7 @@ impl Domain {
             } => value.as_f64().is_some_and(|x| {
                 let position = (x - min) / step;
                 let nearest = libm::round(position);
-                (position - nearest).abs() <= STEP_TOLERANCE * position.abs().max(1.0)
+                (position - nearest).abs() <= STEP_TOLERANCE + COUNT_TOLERANCE * position.abs()
                     && nearest >= 0.0
                     && nearest as u64 <= steps(*min, *max, *step)
             }),
@@ -297,7 +303,7 @@ fn between(min: f64, max: f64, log: bool, share: f64) -> f64 {
 
 /// Whole steps that fit between two numbers.
 fn steps(min: f64, max: f64, step: f64) -> u64 {
-    libm::floor((max - min) / step * (1.0 + STEP_TOLERANCE) + STEP_TOLERANCE) as u64
+    libm::floor((max - min) / step * (1.0 + COUNT_TOLERANCE) + STEP_TOLERANCE) as u64
 }
 
 /// Rounded to 15 significant digits: 0.1 + 2 * 0.1 is 0.3 again.
@@ -312,7 +318,7 @@ fn number(x: f64) -> Value {
 fn double(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<Domain> {
     let (min, max) = bounds(path, spec, errors)?;
     let step = spec.step.filter(|step| {
-        if !step.is_finite() || *step <= 0.0 || *step > max - min {
+        if !step.is_finite() || *step <= 0.0 || steps(min, max, *step) == 0 {
             errors.push(SpecError::new(
                 format!("{path}.step"),
                 format!(
@@ -324,10 +330,10 @@ fn double(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Opti
         }
         true
     });
-    if step.is_some_and(|step| (max - min) / step >= MAX_WHOLE) {
+    if let Some(step) = step.filter(|step| *step < min.abs().max(max.abs()) * SMALLEST_STEP) {
         errors.push(SpecError::new(
             format!("{path}.step"),
-            "too small for the range",
+            format!("{step} is too small beside {min} and {max} to tell the values apart"),
         ));
     }
     if spec.log && spec.step.is_some() {

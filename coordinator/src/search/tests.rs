@@ -99,7 +99,17 @@ fn errors_name_what_is_missing() {
     );
 }
 
+fn fixed() -> ProptestConfig {
+    ProptestConfig {
+        rng_seed: proptest::test_runner::RngSeed::Fixed(4),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
+    #![proptest_config(fixed())]
+
     #[test]
     fn replaying_the_calls_gives_the_same_next_suggestion(
         seed: u64, before in 0..60u32, grid: bool,
