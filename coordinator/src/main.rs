@@ -1,10 +1,9 @@
 //! `coordinator`: reads its configuration, binds its port, and runs until it is told to stop.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Parser;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -82,7 +81,7 @@ fn main() -> ExitCode {
     match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -95,21 +94,10 @@ async fn start(arguments: &Arguments) -> Result<()> {
     let shutdown = CancellationToken::new();
     watch_signals(shutdown.clone())?;
     let listener = bind(&config.listen).await?;
-    let port_file = config.port_file.clone();
-    let mut told = Ok(());
-    let unready = shutdown.clone();
     let running = run_with(config, listener, shutdown, |address| {
         eprintln!("listening on {address}");
-        if let Some(path) = port_file {
-            told = write_port_file(&path, address);
-            if told.is_err() {
-                // Whoever waits for the file would wait for ever.
-                unready.cancel();
-            }
-        }
     });
-    Box::pin(running).await?;
-    told
+    Ok(Box::pin(running).await?)
 }
 
 fn configuration(arguments: &Arguments) -> Result<CoordinatorConfig> {
@@ -127,22 +115,13 @@ fn configuration(arguments: &Arguments) -> Result<CoordinatorConfig> {
 }
 
 async fn bind(listen: &str) -> Result<TcpListener> {
-    TcpListener::bind(listen)
-        .await
-        .with_context(|| match listen.rsplit_once(':') {
-            Some((_, port)) if port != "0" => {
-                format!("cannot listen on {listen} (is another coordinator running there?)")
-            }
-            _ => format!("cannot listen on {listen}"),
-        })
-}
-
-/// Writes the address and a line end; readers see nothing or the whole.
-fn write_port_file(path: &Path, address: SocketAddr) -> Result<()> {
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, format!("{address}\n"))
-        .and_then(|()| std::fs::rename(&partial, path))
-        .with_context(|| format!("cannot write the address to {}", path.display()))
+    TcpListener::bind(listen).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => " (is another coordinator running there?)",
+            _ => "",
+        };
+        anyhow!("cannot listen on {listen}: {error}{hint}")
+    })
 }
 
 /// The first SIGTERM or SIGINT asks for a clean end, the second ends at once.

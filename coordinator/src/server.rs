@@ -3,6 +3,7 @@
 //! Owns the order of these steps and the tasks; decides nothing about jobs.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -33,6 +34,8 @@ pub enum CoordinatorError {
     Restore(#[from] RestoreError),
     #[error(transparent)]
     Driver(#[from] DriverError),
+    #[error("cannot write the address to {path}: {reason}")]
+    PortFile { path: PathBuf, reason: String },
     #[error("cannot serve: {0}")]
     Serve(String),
     #[error("task `{task}` ended abnormally: {reason}")]
@@ -49,7 +52,7 @@ pub async fn run(
     run_with(config, listener, shutdown, |_| {}).await
 }
 
-/// As [`run`]; calls `on_ready` with the address once the store is open, the state is restored and
+/// As [`run`]; writes `config.port_file` and calls `on_ready` with the address once the store is open, the state is restored and
 /// calls are answered.
 pub async fn run_with(
     config: CoordinatorConfig,
@@ -67,9 +70,29 @@ pub async fn run_with(
     let machine = restore(&config, &store, term, clock).await?;
     tracing::info!(%address, %term, jobs = machine.jobs().len(), "coordinator starts");
     let running = Running::start(machine, store, clock, listener);
-    on_ready(address);
+    let told = match &config.port_file {
+        Some(path) => write_port_file(path, address),
+        None => Ok(()),
+    };
+    match &told {
+        Ok(()) => on_ready(address),
+        // Whoever waits for the file would wait for ever.
+        Err(_) => shutdown.cancel(),
+    }
     let drain = Duration::from_millis(u64::from(config.drain_ms));
-    running.until(shutdown, drain).await
+    told.and(running.until(shutdown, drain).await)
+}
+
+/// Writes the address and a line end; readers see nothing or the whole.
+fn write_port_file(path: &Path, address: SocketAddr) -> Result<(), CoordinatorError> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    std::fs::write(&partial, format!("{address}\n"))
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|error| CoordinatorError::PortFile {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
 }
 
 /// The tasks of a coordinator and what ends them.

@@ -34,12 +34,17 @@ fn verdict(attempt: &AttemptRecord) -> Outcome {
 impl Machine {
     /// The attempt, if it is known at this generation.
     pub(super) fn attempt(&self, at: &AttemptRef) -> Option<Cow<'_, AttemptRecord>> {
+        self.numbered_attempt(at)
+            .filter(|found| found.generation == at.generation)
+    }
+
+    /// The attempt of that number, whatever its generation.
+    pub(super) fn numbered_attempt(&self, at: &AttemptRef) -> Option<Cow<'_, AttemptRecord>> {
         let job = self.jobs.get(&at.job)?;
-        let found = match job.live(at.trial) {
+        Some(match job.live(at.trial) {
             Some(trial) => Cow::Borrowed(trial.attempt(at.attempt)?),
             None => Cow::Owned(job.trial(at.trial)?.attempt(at.attempt)?.clone()),
-        };
-        (found.generation == at.generation).then_some(found)
+        })
     }
 
     /// The attempt, to be changed and persisted.

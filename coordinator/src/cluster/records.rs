@@ -236,7 +236,7 @@ pub struct CountersRecord {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
     Counters(CountersRecord),
     Request(RequestRecord),

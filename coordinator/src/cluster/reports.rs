@@ -227,7 +227,8 @@ impl Machine {
         let Some(worker) = self.seen(session) else {
             return;
         };
-        let ours = self.attempt(&rank.at).is_some_and(|attempt| {
+        // A batch of lines does not tell a generation.
+        let ours = self.numbered_attempt(&rank.at).is_some_and(|attempt| {
             let known = attempt.ranks.get(rank.rank as usize);
             known.is_some_and(|known| known.place.worker == worker)
         });
