@@ -1,1 +1,195 @@
+//! Tests of the machine: each rule by itself, and all of them under a seeded simulation.
 
+mod purity;
+mod rules;
+mod simulation;
+
+use trainyard_common::ids::{RequestId, Term};
+
+use super::Machine;
+use super::types::{
+    Assignment, CheckpointRef, Document, Effect, Event, MachineConfig, Outcome, Point, RankRef,
+    Report, ReportBody, SessionId, Step, ToWorker, WorkerInfo,
+};
+
+fn config() -> MachineConfig {
+    MachineConfig {
+        lease_ms: 10_000,
+        heartbeat_ms: 1_000,
+        replay_grace_ms: 2_000,
+        retry_first_ms: 1_000,
+        retry_cap_ms: 8_000,
+        probe_retry_ms: 3_000,
+        gang_wait_ms: 20_000,
+        ..MachineConfig::default()
+    }
+}
+
+/// A job that runs a program, with further lines of YAML.
+fn program(name: &str, trials: u32, more: &str) -> Document {
+    let text = format!(
+        "name: {name}\nentrypoint: {{command: [train]}}\n\
+         hyperparameters: {{x: {{type: double, minval: 0, maxval: 1}}}}\n\
+         objectives: [{{metric: loss, mode: minimize}}]\n{more}\n"
+    );
+    let text = if more.contains("searcher:") {
+        text
+    } else {
+        format!("{text}searcher: {{name: random, max_trials: {trials}}}\n")
+    };
+    Document::parse(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+/// A job of the built-in trainer with a test part.
+fn network(name: &str, seed: u64) -> Document {
+    let text = format!(
+        "name: {name}\nseed: {seed}\n\
+         data: {{train: {{csv: {{url: 'file:///d.csv', targets: [4]}}}}, shape: [4], classes: 2}}\n\
+         split: {{validation: 0.2, test: 0.2}}\n\
+         model: {{layers: [{{dense: {{units: 2, activation: softmax}}}}]}}\n\
+         training: {{epochs: 3, optimizer: {{sgd: {{learning_rate: '${{x}}'}}}}}}\n\
+         hyperparameters: {{x: {{type: double, minval: 0.1, maxval: 0.4, count: 4}}}}\n\
+         objectives: [{{metric: validation_loss, mode: minimize}}]\nsearcher: {{name: grid}}\n"
+    );
+    Document::parse(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+fn submit(request: &str, document: Document) -> Event {
+    Event::Submit {
+        request: RequestId(request.to_owned()),
+        document: Box::new(document),
+    }
+}
+
+fn worker(name: &str, slots: usize) -> WorkerInfo {
+    WorkerInfo {
+        worker: name.into(),
+        host: format!("host-{}", name.len() % 2),
+        version: "0".to_owned(),
+        devices: vec!["cpu".to_owned(); slots],
+        collective_address: format!("{name}:1"),
+        cpu_kind: "kind".to_owned(),
+    }
+}
+
+fn joined(name: &str, slots: usize, session: u64, running: Vec<RankRef>) -> Event {
+    Event::WorkerJoined {
+        info: worker(name, slots),
+        session: SessionId(session),
+        running,
+        term: Term(1),
+    }
+}
+
+fn ended(outcome: Outcome, error: &str) -> ReportBody {
+    ReportBody::Ended {
+        outcome,
+        error: error.to_owned(),
+        step: 0,
+        test_metrics: vec![("test_loss".to_owned(), 0.5)],
+    }
+}
+
+fn epoch(step: u64, metric: &str, value: f64) -> ReportBody {
+    ReportBody::Progress(Point {
+        step,
+        epoch: step,
+        metrics: vec![(metric.to_owned(), value)],
+        end_of_epoch: true,
+        time_ms: 0,
+    })
+}
+
+fn checkpoint(at: &RankRef, step: u64, metric: &str, value: f64) -> CheckpointRef {
+    CheckpointRef {
+        manifest: format!(
+            "trials/{}/{step:012}-{}.json",
+            at.at.trial, at.at.generation
+        ),
+        step,
+        epoch: step,
+        bytes: 1,
+        digest: "d".to_owned(),
+        metrics: vec![(metric.to_owned(), value)],
+    }
+}
+
+/// A machine with a clock, whose workers prove every store at once.
+struct Bench {
+    machine: Machine,
+    now: u64,
+    sequence: u64,
+    /// Whether probes succeed.
+    shared: bool,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            machine: Machine::new(Term(1), config()),
+            now: 1_000,
+            sequence: 0,
+            shared: true,
+        }
+    }
+
+    fn apply(&mut self, event: Event) -> Step {
+        let mut step = self.machine.apply(self.now, event).unwrap();
+        let probes: Vec<Event> = step
+            .effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Probe { worker, path, .. } => Some(Event::StoreProbed {
+                    worker: worker.clone(),
+                    path: path.clone(),
+                    error: (!self.shared).then(|| "not found".to_owned()),
+                }),
+                _ => None,
+            })
+            .collect();
+        for probe in probes {
+            let more = self.apply(probe);
+            step.records.extend(more.records);
+            step.points.extend(more.points);
+            step.effects.extend(more.effects);
+        }
+        step
+    }
+
+    fn later(&mut self, ms: u64) -> Step {
+        self.now += ms;
+        self.apply(Event::Tick)
+    }
+
+    fn report(&mut self, session: u64, rank: &RankRef, body: ReportBody) -> Step {
+        self.sequence += 1;
+        self.apply(Event::Reports {
+            session: SessionId(session),
+            reports: vec![Report {
+                sequence: self.sequence,
+                rank: rank.clone(),
+                time_ms: 0,
+                body,
+            }],
+        })
+    }
+}
+
+fn assigned(step: &Step) -> Vec<&Assignment> {
+    let assigned = step.effects.iter().filter_map(|effect| match effect {
+        Effect::Send {
+            message: ToWorker::Assign(assignment),
+            ..
+        } => Some(assignment.as_ref()),
+        _ => None,
+    });
+    assigned.collect()
+}
+
+fn ranks(step: &Step) -> Vec<RankRef> {
+    let ranks = assigned(step).into_iter().map(|assignment| RankRef {
+        at: assignment.at.clone(),
+        rank: assignment.rank,
+    });
+    ranks.collect()
+}
