@@ -1,4 +1,5 @@
-//! 2-d cross-correlation as matrix products over columns of unfolded images.
+//! 2-d cross-correlation: matrix products over columns of unfolded images, or, where that is faster,
+//! `shifted`.
 
 use std::cell::RefCell;
 
@@ -8,6 +9,8 @@ use super::activation::{mask_positive, relu};
 use super::dense::add;
 use super::gemm::{View, gemm};
 use super::plan::Window;
+#[cfg(target_arch = "x86_64")]
+use super::shifted::Shifted;
 use super::simd::vectorized;
 
 /// Fixed pieces of a batch. The kernel's gradient is summed piece by piece in order, so that it does
@@ -30,12 +33,19 @@ pub(crate) struct Conv {
     pub(crate) relu: bool,
 }
 
+/// The kernel as the backward pass wants it.
+enum Kernel<'a> {
+    Matrix(View<'a>),
+    #[cfg(target_arch = "x86_64")]
+    Shifted(Shifted<'a>, Vec<f32>),
+}
+
 /// Scratch of one thread.
 #[derive(Default)]
-struct Scratch {
-    columns: Vec<f32>,
-    column_gradient: Vec<f32>,
-    grouped: Vec<f32>,
+pub(crate) struct Scratch {
+    pub(crate) columns: Vec<f32>,
+    pub(crate) column_gradient: Vec<f32>,
+    pub(crate) grouped: Vec<f32>,
 }
 
 thread_local! {
@@ -49,7 +59,8 @@ fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
     })
 }
 
-fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+/// The first `len` values of a buffer that grows as needed; what they hold is left over.
+pub(crate) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if buffer.len() < len {
         buffer.resize(len, 0.0);
     }
@@ -77,9 +88,20 @@ impl Conv {
 
     /// input [n, channels, height, width] -> output [n, filters, height', width'].
     pub(crate) fn forward(&self, parameters: &[&[f32]], input: &[f32], output: &mut [f32]) {
+        let bias = self.bias.then(|| parameters[self.kernel + 1]);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(shifted) = Shifted::new(self) {
+            let packed = shifted.pack_forward(parameters[self.kernel]);
+            output
+                .par_chunks_mut(self.output())
+                .zip(input.par_chunks(self.image()))
+                .for_each(|(output, input)| {
+                    with_scratch(|scratch| shifted.forward(&packed, bias, input, output, scratch));
+                });
+            return;
+        }
         let group = self.group();
         let kernel = View::new(parameters[self.kernel], self.filters, self.depth());
-        let bias = self.bias.then(|| parameters[self.kernel + 1]);
         output
             .par_chunks_mut(group * self.output())
             .zip(input.par_chunks(group * self.image()))
@@ -157,7 +179,7 @@ impl Conv {
     ) {
         let n = input.len() / self.image();
         let chunk = n.div_ceil(CHUNKS);
-        let kernel = View::new(parameters[self.kernel], self.filters, self.depth());
+        let kernel = self.backward_kernel(parameters[self.kernel], input_gradient.is_some());
         let partials = sized(partials, parameter_gradient.len() * n.div_ceil(chunk));
         let mut input_gradients: Vec<Option<&mut [f32]>> = match input_gradient {
             Some(gradient) => gradient
@@ -181,7 +203,7 @@ impl Conv {
                 }
                 with_scratch(|scratch| {
                     self.backward_chunk(
-                        kernel,
+                        &kernel,
                         input,
                         gradient,
                         input_gradient.as_deref_mut(),
@@ -193,9 +215,23 @@ impl Conv {
         sum_partials(parameter_gradient, partials);
     }
 
+    fn backward_kernel<'a>(&'a self, kernel: &'a [f32], input_gradient: bool) -> Kernel<'a> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(shifted) = Shifted::new(self) {
+            let packed = if input_gradient {
+                shifted.pack_backward(kernel)
+            } else {
+                Vec::new()
+            };
+            return Kernel::Shifted(shifted, packed);
+        }
+        let _ = input_gradient;
+        Kernel::Matrix(View::new(kernel, self.filters, self.depth()))
+    }
+
     fn backward_chunk(
         &self,
-        kernel: View<'_>,
+        kernel: &Kernel<'_>,
         input: &[f32],
         gradient: &[f32],
         mut input_gradient: Option<&mut [f32]>,
@@ -206,6 +242,24 @@ impl Conv {
         if self.bias {
             self.sum_bias(gradient, bias_gradient);
         }
+        let kernel = match kernel {
+            Kernel::Matrix(kernel) => kernel,
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Shifted(shifted, packed) => {
+                kernel_gradient.fill(0.0);
+                let samples = input
+                    .chunks_exact(self.image())
+                    .zip(gradient.chunks_exact(self.output()));
+                for (sample, (input, gradient)) in samples.enumerate() {
+                    let start = sample * self.image();
+                    let image = input_gradient
+                        .as_deref_mut()
+                        .map(|images| &mut images[start..start + self.image()]);
+                    shifted.backward(packed, input, gradient, image, kernel_gradient, scratch);
+                }
+                return;
+            }
+        };
         let group = self.group();
         let (images, outputs) = (group * self.image(), group * self.output());
         let groups = input.chunks(images).zip(gradient.chunks(outputs));

@@ -8,6 +8,8 @@
 mod activation;
 mod conv;
 mod dense;
+#[cfg(target_arch = "x86_64")]
+mod direct;
 mod dropout;
 mod error;
 mod gemm;
@@ -17,6 +19,8 @@ mod norm;
 mod pass;
 mod plan;
 mod pool;
+#[cfg(target_arch = "x86_64")]
+mod shifted;
 mod simd;
 
 use std::sync::Mutex;
