@@ -24,7 +24,8 @@ pub(crate) struct BatchNorm {
 
 impl BatchNorm {
     /// y = gamma (x - mean) / sqrt(variance + epsilon) + beta, with the biased variance of these
-    /// values. `moments` ([2, channels]) gets mean and 1 / sqrt(variance + epsilon) for backward.
+    /// values. `moments` ([3, channels]) gets, for backward, the mean in f32, 1 / sqrt(variance +
+    /// epsilon), and what rounding took from the mean: with values far from 0 it counts.
     ///
     /// `statistics` gets, for each channel, the sums of (x - K) and of (x - K)^2 about the running
     /// mean K: they add up over shards, and a shift near the mean keeps f32 from cancelling.
@@ -47,7 +48,8 @@ impl BatchNorm {
             |x, _, mean| (x - mean, (x - mean) * (x - mean)),
             &means,
         );
-        let (mean_out, inverse_out) = moments.split_at_mut(self.channels);
+        let (mean_out, others) = moments.split_at_mut(self.channels);
+        let (inverse_out, rest_out) = others.split_at_mut(self.channels);
         let range = self.statistics..self.statistics + self.channels;
         let (first, second) =
             statistics[self.statistics..][..2 * self.channels].split_at_mut(self.channels);
@@ -57,12 +59,13 @@ impl BatchNorm {
             let mean = f64::from(means[c]) + rest;
             let variance = (squares[c].1 / count - rest * rest).max(0.0);
             let shift = mean - f64::from(running[range.start + c]);
-            mean_out[c] = mean as f32;
+            mean_out[c] = means[c];
+            rest_out[c] = rest as f32;
             inverse_out[c] = (1.0 / (variance + self.epsilon).sqrt()) as f32;
             first[c] = (count * shift) as f32;
             second[c] = (count * (variance + shift * shift)) as f32;
         }
-        self.normalize(parameters, input, output, mean_out, inverse_out);
+        self.normalize(parameters, input, output, mean_out, inverse_out, rest_out);
     }
 
     /// With the running statistics instead of the batch's.
@@ -79,7 +82,14 @@ impl BatchNorm {
             .iter()
             .map(|&variance| (1.0 / (f64::from(variance) + self.epsilon).sqrt()) as f32)
             .collect();
-        self.normalize(parameters, input, output, means, &inverse);
+        self.normalize(
+            parameters,
+            input,
+            output,
+            means,
+            &inverse,
+            &vec![0.0; self.channels],
+        );
     }
 
     fn normalize(
@@ -89,10 +99,12 @@ impl BatchNorm {
         output: &mut [f32],
         means: &[f32],
         inverse: &[f32],
+        rest: &[f32],
     ) {
         let (gamma, beta) = (parameters[self.gamma], parameters[self.gamma + 1]);
         self.map(input, input, output, |c, x, _| {
-            (x - means[c]) * (inverse[c] * gamma[c]) + beta[c]
+            let scale = inverse[c] * gamma[c];
+            (x - means[c]) * scale + (beta[c] - rest[c] * scale)
         });
     }
 
@@ -108,8 +120,9 @@ impl BatchNorm {
         parameter_gradient: &mut [f32],
     ) {
         let count = (input.len() / self.channels) as f64;
-        let (means, inverse) = moments.split_at(self.channels);
-        let sums = self.reduce(
+        let (means, others) = moments.split_at(self.channels);
+        let (inverse, rest) = others.split_at(self.channels);
+        let mut sums = self.reduce(
             input,
             gradient,
             #[inline(always)]
@@ -117,7 +130,8 @@ impl BatchNorm {
             means,
         );
         let (gamma_gradient, beta_gradient) = parameter_gradient.split_at_mut(self.channels);
-        for (c, sum) in sums.iter().enumerate() {
+        for (c, sum) in sums.iter_mut().enumerate() {
+            sum.1 -= f64::from(rest[c]) * sum.0;
             gamma_gradient[c] = (sum.1 * f64::from(inverse[c])) as f32;
             beta_gradient[c] = sum.0 as f32;
         }
@@ -133,11 +147,8 @@ impl BatchNorm {
                     f64::from(inverse[c]),
                 );
                 let slope = -scale * inverse * inverse * sums[c].1 / count;
-                [
-                    scale as f32,
-                    slope as f32,
-                    (-scale * sums[c].0 / count) as f32,
-                ]
+                let constant = -scale * sums[c].0 / count - slope * f64::from(rest[c]);
+                [scale as f32, slope as f32, constant as f32]
             })
             .collect();
         self.map(input, gradient, input_gradient, |c, x, dy| {

@@ -16,7 +16,7 @@ pub(crate) struct Workspace {
     buffers: Vec<Vec<f32>>,
     /// Per node: places picked by max pooling.
     picks: Vec<Vec<u32>>,
-    /// Per node: mean and inverse deviation of batch normalization.
+    /// Per node: the moments of batch normalization.
     moments: Vec<Vec<f32>>,
     /// Gradient of the buffer at hand, and of the one before it.
     gradient: Vec<f32>,
@@ -56,7 +56,7 @@ impl<'a> Pass<'a> {
         self.forward(workspace, |node, input, output, moments| match &node.op {
             Op::Dropout(dropout) => dropout.forward(layer_key(mask_key, node), input, output),
             Op::BatchNorm(norm) => {
-                moments.resize(2 * norm.channels, 0.0);
+                moments.resize(3 * norm.channels, 0.0);
                 let running = &self.network.running;
                 norm.forward_training(self.parameters, running, input, output, moments, statistics);
             }
