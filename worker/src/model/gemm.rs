@@ -174,6 +174,16 @@ fn split_inner(dst: &mut [f32], lhs: View<'_>, rhs: View<'_>) {
 #[derive(Clone, Copy)]
 struct Shared(*mut f32);
 
+impl Shared {
+    /// # Safety
+    /// `start` must be within the first row.
+    #[allow(unsafe_code)]
+    unsafe fn column(self, start: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(start) }
+    }
+}
+
 // SAFETY: `split_columns` hands each task columns of its own.
 #[allow(unsafe_code)]
 unsafe impl Send for Shared {}
@@ -187,13 +197,12 @@ fn split_columns(dst: &mut [f32], lhs: View<'_>, rhs: View<'_>) {
     let width = piece(n);
     let shared = Shared(dst.as_mut_ptr());
     (0..n.div_ceil(width)).into_par_iter().for_each(|i| {
-        let shared = shared;
         let (start, count) = (i * width, width.min(n - i * width));
         // SAFETY: columns start..start + count of each of the m rows of dst belong to this task.
         #[allow(unsafe_code)]
         unsafe {
             gemm_into(
-                shared.0.add(start),
+                shared.column(start),
                 n,
                 false,
                 lhs,
