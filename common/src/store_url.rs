@@ -98,6 +98,11 @@ pub fn is_memory(url: &str) -> bool {
     url.starts_with("memory:")
 }
 
+/// Whether a URL names a plain web server: good for reading data, not for checkpoints.
+pub fn is_http(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
+}
+
 /// What went wrong, with the reasons beneath it, in one line.
 pub fn describe(error: &object_store::Error) -> String {
     match error {
@@ -388,6 +393,7 @@ mod tests {
         assert_eq!(local_path("file:///a/b"), Some(PathBuf::from("/a/b")));
         assert_eq!(local_path("a"), Some(PathBuf::from("a")));
         assert_eq!(local_path("s3://a/b"), None);
+        assert!(is_http("https://a/b") && !is_http("http-data/b"));
         assert!(is_memory("memory://a") && !is_memory("/memory"));
     }
 

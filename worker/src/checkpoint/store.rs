@@ -81,7 +81,7 @@ impl CheckpointStore {
         owner: &Owner,
         snapshot: Arc<Snapshot>,
     ) -> Result<CheckpointRef, CheckpointError> {
-        if self.url().starts_with("http") {
+        if store_url::is_http(self.url()) {
             return Err(CheckpointError::NoConditionalCreate {
                 url: self.url().to_owned(),
                 reason: "plain HTTP has no such request".to_owned(),

@@ -62,7 +62,7 @@ pub(crate) async fn open(url: &str) -> Result<Object, DataError> {
 /// Something that changes when an object's content does. Empty where the store has no such thing.
 pub(crate) async fn version(url: &str) -> Result<String, DataError> {
     let (store, path) = store_url::open(url)?;
-    if url.starts_with("http") {
+    if store_url::is_http(url) {
         return Ok(String::new());
     }
     let meta = store.head(&path).await;
