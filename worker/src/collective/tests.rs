@@ -128,7 +128,7 @@ proptest! {
 fn large_messages_both_ways_do_not_block() {
     let shape = Shape {
         leaves: 4,
-        values: 6_000_000,
+        values: 2_000_000,
         scalars: 1,
     };
     expect_same_sum(mesh(2), shape, 5);
