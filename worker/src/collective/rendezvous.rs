@@ -49,8 +49,9 @@ pub struct Membership {
 }
 
 impl Membership {
-    fn hello(&self) -> Hello {
+    fn hello(&self, to: usize) -> Hello {
         Hello {
+            to,
             protocol: PROTOCOL,
             job: self.job.0.clone(),
             trial: self.trial.0,
@@ -64,8 +65,8 @@ impl Membership {
     }
 }
 
-/// (job, trial, attempt, generation)
-type Key = (String, u32, u32, u64);
+/// (job, trial, attempt, generation, called rank)
+type Key = (String, u32, u32, u64, usize);
 
 fn key(hello: &Hello) -> Key {
     (
@@ -73,6 +74,7 @@ fn key(hello: &Hello) -> Key {
         hello.trial,
         hello.attempt,
         hello.generation,
+        hello.to,
     )
 }
 
@@ -315,7 +317,7 @@ impl Joining<'_> {
         let address = &self.membership.addresses[rank];
         let mut pause = FIRST_PAUSE;
         loop {
-            let last = match self.try_connect(address) {
+            let last = match self.try_connect(address, rank) {
                 Ok((stream, Reply::Welcome)) => return Ok(stream),
                 Ok((_, Reply::MixedCpu { ours })) => {
                     return Err(CollectiveError::MixedCpu {
@@ -340,12 +342,12 @@ impl Joining<'_> {
         }
     }
 
-    fn try_connect(&self, address: &str) -> std::io::Result<(TcpStream, Reply)> {
+    fn try_connect(&self, address: &str, rank: usize) -> std::io::Result<(TcpStream, Reply)> {
         let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
         for resolved in address.to_socket_addrs()? {
             match TcpStream::connect_timeout(&resolved, CONNECT_PATIENCE) {
                 Ok(stream) => {
-                    wire::send_handshake(&stream, &self.membership.hello())?;
+                    wire::send_handshake(&stream, &self.membership.hello(rank))?;
                     let reply = wire::receive_handshake(&stream, &self.patience)?;
                     return Ok((stream, reply));
                 }
@@ -362,7 +364,7 @@ impl Joining<'_> {
         streams: &mut [Option<TcpStream>],
     ) -> Result<(), CollectiveError> {
         let own = self.membership.rank;
-        let key = key(&self.membership.hello());
+        let key = key(&self.membership.hello(own));
         loop {
             let missing: Vec<usize> = (own + 1..streams.len())
                 .filter(|&rank| streams[rank].is_none())

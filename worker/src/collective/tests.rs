@@ -428,3 +428,34 @@ fn attempts_share_a_listener_without_meeting() {
         ranks.into_iter().for_each(|rank| rank.join().unwrap());
     });
 }
+
+#[test]
+fn ranks_of_one_worker_share_its_rendezvous() {
+    let points = [rendezvous(), rendezvous()];
+    let [one, other] = points
+        .each_ref()
+        .map(|point| point.local_addr().to_string());
+    // A rank that is called at one address twice must be told apart by whom it calls.
+    let addresses = [one.clone(), one.clone(), other, one];
+    let groups = thread::scope(|scope| {
+        let joins: Vec<_> = (0..addresses.len())
+            .map(|rank| {
+                let point = &points[usize::from(rank == 2)];
+                let membership = membership(rank, &addresses);
+                scope.spawn(move || {
+                    let cancel = Cancel::new();
+                    point
+                        .join(&membership, Timeouts::default(), &cancel)
+                        .unwrap()
+                })
+            })
+            .collect();
+        joins.into_iter().map(|join| join.join().unwrap()).collect()
+    });
+    let shape = Shape {
+        leaves: 8,
+        values: 100,
+        scalars: 2,
+    };
+    expect_same_sum(groups, shape, 5);
+}

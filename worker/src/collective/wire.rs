@@ -35,6 +35,8 @@ pub(crate) struct Hello {
     pub(crate) attempt: u32,
     pub(crate) generation: u64,
     pub(crate) rank: usize,
+    /// The rank that is called: several of one attempt may share an address.
+    pub(crate) to: usize,
     pub(crate) world_size: usize,
     pub(crate) token: String,
     pub(crate) cpu_kind: String,

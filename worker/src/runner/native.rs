@@ -24,7 +24,7 @@ use crate::train::{Finish, PartName, TrainError, Trainer};
 
 /// A rank that ends because of another waits so long for the coordinator to say why: that rank's own
 /// report tells more than "the peer is gone".
-const OTHER_RANK_PATIENCE: Duration = Duration::from_secs(5);
+const OTHER_RANK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long ranks have to agree on an immediate stop before their waits are cut off.
 const AGREEMENT_GRACE: Duration = Duration::from_secs(2);
 
