@@ -60,7 +60,6 @@ impl LocalCoordinator {
         let config = CoordinatorConfig {
             listen: address.to_string(),
             data_dir: Some(data_dir.to_owned()),
-            port_file: Some(data_dir.join(ADDRESS_FILE)),
             heartbeat_ms: HEARTBEAT_MS,
             lease_ms: LEASE_MS,
             single_process: true,
@@ -86,6 +85,10 @@ impl LocalCoordinator {
             task,
         };
         local.ready().await?;
+        // By it another terminal finds this coordinator; it can do without.
+        if let Err(error) = std::fs::write(data_dir.join(ADDRESS_FILE), address) {
+            tracing::warn!(%error, "cannot write {ADDRESS_FILE}");
+        }
         Ok(local)
     }
 

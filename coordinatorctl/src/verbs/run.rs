@@ -137,7 +137,10 @@ async fn same_spec(client: &Client, job_id: &str, document: &Document) -> Outcom
     let (_, stored) = client.job(job_id).await?;
     let stored: serde_json::Value = serde_json::from_str(&stored)
         .map_err(|error| Failure::failed(format!("the stored spec of {job_id}: {error}")))?;
-    let changes = local::changes(&stored, &document.to_json());
+    // As the coordinator read it when it was submitted.
+    let now = Document::parse(&document.to_json().to_string())
+        .map_err(|errors| Failure::usage(errors.to_string()))?;
+    let changes = local::changes(&stored, &now.to_json());
     if changes.is_empty() {
         return Ok(());
     }
