@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Port of the coordinator's gRPC services unless another is chosen.
-pub const DEFAULT_PORT: u16 = 7711;
+pub const DEFAULT_PORT: u16 = 7070;
 
 /// Address at which clients and workers look for a coordinator, and where it listens, by default.
-pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7711";
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7070";
 
 /// The largest configuration file that is read, in bytes: anything larger is a mistaken path.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

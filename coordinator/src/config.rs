@@ -96,7 +96,7 @@ impl CoordinatorConfig {
             return Err(ConfigError::invalid(
                 "listen",
                 format!("`{}`", self.listen),
-                "host:port, such as 127.0.0.1:7711",
+                "host:port, such as 127.0.0.1:7070",
             ));
         }
         if !HEARTBEAT_RANGE_MS.contains(&self.heartbeat_ms) {

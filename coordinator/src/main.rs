@@ -30,7 +30,7 @@ struct Arguments {
     #[serde(skip)]
     config: Option<PathBuf>,
 
-    /// Address to serve gRPC on; port 0 takes a free one. [default: 127.0.0.1:7711]
+    /// Address to serve gRPC on; port 0 takes a free one. [default: 127.0.0.1:7070]
     #[arg(long, env = "TRAINYARD_LISTEN", value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     listen: Option<String>,
