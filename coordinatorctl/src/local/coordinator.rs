@@ -1,6 +1,7 @@
 //! A coordinator in this process, on a loopback port of the system's choice.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -18,6 +19,9 @@ const STATE_FILE: &str = "state.redb";
 /// A lost worker can only be one of an earlier process: it is soon given up.
 const LEASE_MS: u32 = 6_000;
 const HEARTBEAT_MS: u32 = 500;
+
+/// How long a coordinator that cannot begin may take to say why.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why no coordinator could be started on a data directory.
 #[derive(Debug)]
@@ -74,9 +78,17 @@ impl LocalCoordinator {
         let mut task = tokio::spawn(run);
         // The port is bound, so a connection waits in its queue until the store is open.
         let address = address.to_string();
-        let client = tokio::select! {
-            connected = Client::connect(&address) => connected?,
+        let connected = tokio::select! {
+            connected = Client::connect(&address) => connected,
             ended = &mut task => return Err(refusal(ended, data_dir)),
+        };
+        let client = match connected {
+            Ok(client) => client,
+            // A coordinator that cannot begin closes its port before it says why.
+            Err(failure) => match tokio::time::timeout(LAST_WORDS, &mut task).await {
+                Ok(ended) => return Err(refusal(ended, data_dir)),
+                Err(_) => return Err(failure.into()),
+            },
         };
         let mut local = Self {
             client,
@@ -152,5 +164,115 @@ fn refusal(ended: Ended, data_dir: &Path) -> StartError {
         Err(error) => {
             StartError::Failed(Failure::failed(format!("the coordinator failed: {error}")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use clap::Parser;
+    use trainyard_proto::v1::JobState;
+
+    use super::*;
+    use crate::cli::{Cli, Global};
+    use crate::client::Logs;
+    use crate::exit::Code;
+    use crate::{convert, session};
+
+    const SPEC: &str = r#"{
+        "name": "toy",
+        "entrypoint": {"command": ["true"]},
+        "hyperparameters": {"x": {"type": "double", "minval": 0, "maxval": 1}},
+        "objectives": [{"metric": "loss", "mode": "minimize"}],
+        "searcher": {"name": "random", "max_trials": 2}
+    }"#;
+
+    fn global(data_dir: &Path) -> Global {
+        let data_dir = data_dir.display().to_string();
+        let words = ["coordinatorctl", "--data-dir", &data_dir, "list"];
+        Cli::try_parse_from(words).unwrap().global
+    }
+
+    async fn started(data_dir: &Path) -> LocalCoordinator {
+        match LocalCoordinator::start(data_dir).await {
+            Ok(coordinator) => coordinator,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    /// Whether a session found the jobs idle, and the ids that it listed.
+    async fn look(data_dir: &Path) -> Outcome<(bool, Vec<String>)> {
+        session::with(&global(data_dir), async |session| {
+            let jobs = session.client.jobs("", 10).await?;
+            let ids = jobs.iter().map(|job| job.job_id.clone()).collect();
+            Ok((session.idle, ids))
+        })
+        .await
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn jobs_are_kept_in_the_data_directory_and_found_by_other_terminals() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir: PathBuf = folder.path().join("data");
+        assert_eq!(look(&data_dir).await.unwrap_err().code, Code::NotFound);
+
+        let coordinator = started(&data_dir).await;
+        let client = coordinator.client().clone();
+        let job = client.submit(SPEC.to_owned()).await.unwrap().job_id;
+        let (summary, spec) = client.job(&job).await.unwrap();
+        assert_eq!(summary.name, "toy");
+        assert!(!convert::job_ended(summary.state()));
+        let spec: serde_json::Value = serde_json::from_str(&spec).unwrap();
+        assert_eq!(spec["searcher"]["max_trials"], 2);
+
+        // Nobody else may open the directory, but everybody finds who has it open.
+        match LocalCoordinator::start(&data_dir).await {
+            Err(StartError::InUse {
+                address: Some(address),
+            }) => {
+                assert!(client.address().ends_with(&address), "{address}");
+            }
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("opened twice"),
+        }
+        assert_eq!(look(&data_dir).await, Ok((false, vec![job.clone()])));
+
+        drop(client);
+        coordinator.stop().await.unwrap();
+        assert!(!data_dir.join(ADDRESS_FILE).exists());
+        assert_eq!(look(&data_dir).await, Ok((true, vec![job])));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn streams_end_with_the_job_and_what_is_missing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let coordinator = started(folder.path()).await;
+        let client = coordinator.client().clone();
+        let job = client.submit(SPEC.to_owned()).await.unwrap().job_id;
+
+        let mut watch = client.watch(&job).await.unwrap();
+        assert!(watch.next().await.unwrap().is_some());
+        // Sent again after the job has ended, it is no error.
+        for _ in 0..2 {
+            let state = client.cancel(&job).await.unwrap();
+            assert_eq!(state, JobState::Cancelled);
+        }
+        while watch.next().await.unwrap().is_some() {}
+        assert!(client.is_over(&job, None).await.unwrap());
+        let mut logs = Logs::new(&client, &job, None, true);
+        assert_eq!(logs.next().await, Ok(None));
+
+        let missing = client.job("toy").await.unwrap_err();
+        assert_eq!(missing.code, Code::NotFound);
+        assert!(missing.message.contains(&format!("`{job}`")), "{missing}");
+        let missing = client.trial(&job, 99).await.unwrap_err();
+        assert_eq!(missing.code, Code::NotFound);
+        assert!(missing.message.contains("99"), "{missing}");
+        let refused = client.submit("name: [".to_owned()).await.unwrap_err();
+        assert_eq!(refused.code, Code::Usage, "{refused}");
+
+        drop((client, watch, logs));
+        coordinator.stop().await.unwrap();
     }
 }
