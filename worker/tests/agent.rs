@@ -1,6 +1,8 @@
 //! A worker beside a fake coordinator: sessions lost and found, reports neither lost nor doubled,
 //! attempts stopped, abandoned and handed over.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests: what fails in them fails the test.
+
 mod fake;
 
 use std::time::Duration;
