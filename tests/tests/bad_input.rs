@@ -232,9 +232,9 @@ fn a_store_that_is_away_or_not_shared_is_named() -> Result<()> {
     let job = sandbox.submit(&spec, &[])?;
     wait_for("the reason to be shown", || {
         let described = sandbox.json(&["describe", &job])?;
-        Ok(described["job"]["error"]
+        Ok(described["job"]["note"]
             .as_str()
-            .is_some_and(|error| error.contains("blocked"))
+            .is_some_and(|note| note.contains("blocked"))
             .then_some(()))
     })
 }

@@ -35,7 +35,7 @@ fn digits_runs_in_one_process_and_is_judged() -> Result<()> {
         .as_f64()
         .context("not judged")?;
     assert!(
-        (0.5..=1.0).contains(&accuracy),
+        (0.3..=1.0).contains(&accuracy),
         "a trained network does better than chance: {accuracy}"
     );
 
