@@ -11,7 +11,7 @@ const JOB: [&str; 8] = [
     "--set",
     "searcher.max_trials=4",
     "--set",
-    "training.epochs=12",
+    "training.epochs=40",
     "--limit",
     "800",
     "--set",
@@ -207,7 +207,7 @@ fn a_lost_rank_ends_in_the_same_bytes() -> Result<()> {
         "--set",
         "training.virtual_shards=4",
         "--set",
-        "training.epochs=10",
+        "training.epochs=100",
     ];
     let undisturbed = {
         let mut sandbox = Sandbox::new()?;
