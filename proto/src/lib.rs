@@ -1,7 +1,13 @@
 //! The wire: messages and services generated from `proto/`. No logic lives here.
 
 /// Version 1 of the API: everything that clients, workers and the coordinator say to each other.
-#[allow(unreachable_pub, unused_qualifications, clippy::all, clippy::too_many_lines, rustdoc::all)]
+#[allow(
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::too_many_lines,
+    rustdoc::all
+)]
 pub mod v1 {
     tonic::include_proto!("trainyard.v1");
 }

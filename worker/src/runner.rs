@@ -132,6 +132,11 @@ impl End {
         Self::new(AttemptOutcome::Error, message.to_string(), step)
     }
 
+    /// The end by something that every other try would meet as well.
+    pub(crate) fn invalid(message: impl std::fmt::Display, step: u64) -> Self {
+        Self::new(AttemptOutcome::Invalid, message.to_string(), step)
+    }
+
     pub(crate) fn new(outcome: AttemptOutcome, error: String, step: u64) -> Self {
         Self {
             outcome,

@@ -92,7 +92,7 @@ impl Machine {
                 }
             }
             Outcome::Completed => self.close_attempt(&rank.at, said, "", ""),
-            Outcome::Nan | Outcome::Error => {
+            Outcome::Nan | Outcome::Invalid | Outcome::Error => {
                 let why = format!("rank {} failed", rank.rank);
                 self.close_attempt(&rank.at, said, error, &why);
             }
@@ -219,6 +219,12 @@ impl Machine {
                 trial,
                 error,
                 "the same computation gives the same NaN: not tried again",
+            ),
+            Outcome::Invalid => self.trial_failed(
+                job,
+                trial,
+                error,
+                "every try would meet the same: not tried again",
             ),
             Outcome::Error => self.trial_errored(job, trial, error),
             Outcome::NodeLost | Outcome::Preempted => self.trial_interrupted(job, trial, outcome),

@@ -61,6 +61,8 @@ pub enum Outcome {
     Completed,
     Error,
     Nan,
+    /// Every try would meet it: wrong data, shapes that do not fit.
+    Invalid,
     NodeLost,
     Preempted,
     Cancelled,

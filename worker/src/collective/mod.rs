@@ -165,6 +165,17 @@ pub enum CollectiveError {
 }
 
 impl CollectiveError {
+    /// Whether another rank (its worker, or the way to it) is gone, rather than wrong.
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::PeerLost { .. }
+                | Self::NoProgress { .. }
+                | Self::Stalled { .. }
+                | Self::Rendezvous { .. }
+        )
+    }
+
     /// Whether the same attempt, made again with its ranks on other machines or later, can work.
     pub fn can_retry(&self) -> bool {
         match self {

@@ -37,7 +37,8 @@ pub(super) async fn run(task: Task, reporter: &Reporter, host: Arc<Host>) -> End
         }
         loaded = data::load_shared(&task.spec.job) => match loaded {
             Ok(dataset) => dataset,
-            Err(error) => return End::error(format!("data: {error}"), 0),
+            Err(error) if error.is_retryable() => return End::error(error, 0),
+            Err(error) => return End::invalid(error, 0),
         },
     };
     let store = match CheckpointStore::open(&task.spec.checkpoint_url) {
@@ -264,13 +265,14 @@ impl Attempt {
             Err(Failed::Train(error @ TrainError::NotANumber { step })) => {
                 End::new(AttemptOutcome::Nan, error.to_string(), step)
             }
-            Err(Failed::Train(TrainError::Collective(
-                error @ CollectiveError::PeerLost { .. },
-            ))) => match self.stop_within_patience().await {
-                Some(stop) => End::stopped(stop, step),
-                None => End::new(AttemptOutcome::NodeLost, error.to_string(), step),
-            },
-            Err(Failed::Train(error)) => End::error(error, step),
+            Err(Failed::Train(TrainError::Collective(error))) if error.is_loss() => {
+                match self.stop_within_patience().await {
+                    Some(stop) => End::stopped(stop, step),
+                    None => End::new(AttemptOutcome::NodeLost, error.to_string(), step),
+                }
+            }
+            Err(Failed::Train(error @ TrainError::Collective(_))) => End::error(error, step),
+            Err(Failed::Train(error)) => End::invalid(error, step),
         }
     }
 

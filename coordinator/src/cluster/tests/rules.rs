@@ -151,6 +151,19 @@ fn nan_fails_the_trial_at_once_and_not_the_job() {
 }
 
 #[test]
+fn what_every_try_would_meet_is_not_tried_again() {
+    let mut bench = Bench::new();
+    bench.apply(submit("r", program("a", 1, "max_restarts: 5")));
+    let step = bench.apply(joined("w", 1, 1, vec![]));
+    let wrong = "data.csv line 4: 2 fields, expected 3";
+    bench.report(1, &ranks(&step)[0], ended(Outcome::Invalid, wrong));
+    let failed = trial(&bench, "a-1", 0);
+    assert_eq!((failed.state, failed.restarts), (TrialState::Failed, 0));
+    assert_eq!(failed.error, wrong);
+    assert_eq!(job(&bench, "a-1").state, JobState::Failed);
+}
+
+#[test]
 fn the_job_fails_at_max_failed_trials() {
     let mut bench = Bench::new();
     bench.apply(submit("r", program("a", 9, "max_failed_trials: 2")));
