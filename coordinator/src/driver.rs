@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trainyard_common::ids::{Term, WorkerId};
+use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
 
 use crate::cluster::Machine;
 use crate::cluster::types::{Effect, Event, Rejection, Reply, SessionId, Step};
@@ -64,6 +64,8 @@ pub(crate) enum CallError {
     Stopped,
     #[error("too many open calls: at most {most} may watch at one time")]
     TooMany { most: usize },
+    #[error("the worker's connection broke")]
+    Disconnected,
     #[error("the session was replaced: {0}")]
     Replaced(String),
     #[error("the worker does not read its messages: {waiting} were waiting")]
@@ -125,7 +127,7 @@ impl fmt::Debug for Input {
 /// What waits for the commit.
 enum After {
     Effects(Vec<Effect>),
-    Logged(Vec<(trainyard_common::ids::JobId, trainyard_common::ids::TrialId)>),
+    Logged(Vec<(JobId, TrialId)>),
     Answer(
         oneshot::Sender<Result<Option<Reply>, Rejection>>,
         Result<Option<Reply>, Rejection>,
@@ -373,3 +375,6 @@ fn gather(mut step: Step, writes: &mut Writes, after: &mut Vec<After>) -> Option
     }
     step.reply
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Coordinators as processes: killed and started again, and two on one directory or port.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use std::path::Path;

@@ -256,3 +256,31 @@ async fn workers_that_break_the_protocol_are_told_why() {
     let (status, ()) = tokio::join!(second.ended(), coordinator.stop());
     assert_eq!(status.code(), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn a_store_that_a_worker_cannot_use_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Local::start(directory.path()).await;
+    let mut client = client(&coordinator.address).await;
+    let mut worker = FakeWorker::join(&coordinator.address, "w-1", 1).await;
+    worker.store_fault = Some("no such bucket".to_owned());
+    let job_id = submit(&mut client, "r-1", &job("store", 1)).await.unwrap();
+    let watch = client.watch_job(WatchJobRequest { job_id });
+    let mut watch = watch.await.unwrap().into_inner();
+    let told = async {
+        while let Some(event) = watch.message().await.unwrap() {
+            if let Some(job_event::Event::Job(job)) = event.event
+                && job.note.contains("no such bucket")
+            {
+                return job;
+            }
+        }
+        panic!("the watch ended");
+    };
+    let told = tokio::select! {
+        told = soon("the reason", told) => told,
+        assignment = worker.assignment() => panic!("placed all the same: {assignment:?}"),
+    };
+    assert_eq!(told.state(), JobState::Pending);
+    coordinator.stop().await;
+}

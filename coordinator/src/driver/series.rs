@@ -99,7 +99,10 @@ fn decode<T: for<'de> Deserialize<'de>>(item: &Item) -> Result<T, SeriesError> {
 
 fn shortened(mut text: String) -> String {
     if text.len() > MAX_LINE_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_LINE_BYTES));
+        let whole = (0..=MAX_LINE_BYTES)
+            .rev()
+            .find(|at| text.is_char_boundary(*at));
+        text.truncate(whole.unwrap_or(0));
         text.push_str(" [cut]");
     }
     text

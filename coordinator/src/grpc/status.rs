@@ -74,7 +74,7 @@ pub(crate) fn status(error: &ApiError) -> Status {
 pub(crate) fn call_status(error: &CallError) -> Status {
     let text = error.to_string();
     match error {
-        CallError::Stopped => Status::unavailable(text),
+        CallError::Stopped | CallError::Disconnected => Status::unavailable(text),
         CallError::TooMany { .. } | CallError::TooSlow { .. } => Status::resource_exhausted(text),
         CallError::Replaced(_) => Status::aborted(text),
         CallError::Malformed(_) => Status::invalid_argument(text),

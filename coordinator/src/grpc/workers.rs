@@ -111,7 +111,7 @@ struct EndOnDrop(SessionEnd);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.0.end(CallError::Stopped);
+        self.0.end(CallError::Disconnected);
     }
 }
 
@@ -148,7 +148,7 @@ impl Listener {
             .tell(session, Event::WorkerLost { session })
             .await;
         // Without this the stream to the worker would wait for messages that nobody sends.
-        end.end(CallError::Stopped);
+        end.end(CallError::Disconnected);
     }
 
     async fn listen(&self, incoming: &mut Streaming<WorkerMessage>) -> Result<(), CallError> {

@@ -2,6 +2,7 @@
 //! session's protocol but trains nothing.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -113,7 +114,7 @@ impl Process {
                 if let Ok(text) = std::fs::read_to_string(&port_file) {
                     return text.trim().to_owned();
                 }
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })
         .await;
@@ -165,6 +166,8 @@ pub(crate) struct FakeWorker {
     pub(crate) term: u64,
     sequence: u64,
     pub(crate) acknowledged: u64,
+    /// What it says of every store.
+    pub(crate) store_fault: Option<String>,
 }
 
 impl FakeWorker {
@@ -210,6 +213,7 @@ impl FakeWorker {
             term: first.term,
             sequence: 0,
             acknowledged: 0,
+            store_fault: None,
         })
     }
 
@@ -273,7 +277,10 @@ impl FakeWorker {
             reply_path,
         } = probe;
         let checked = store_url::check_probe(&url, &path, &content, &reply_path).await;
-        let error = checked.err().map(|e| e.to_string()).unwrap_or_default();
+        let error = match &self.store_fault {
+            Some(fault) => fault.clone(),
+            None => checked.err().map(|e| e.to_string()).unwrap_or_default(),
+        };
         self.tell(Told::StoreProbed(StoreProbed { url, path, error }))
             .await;
     }

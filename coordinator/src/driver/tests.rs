@@ -1,0 +1,102 @@
+//! The loop against stores that fail and leaders that are deposed.
+
+use tokio::task::JoinHandle;
+use trainyard_common::ids::RequestId;
+use trainyard_common::spec::Document;
+
+use super::*;
+use crate::cluster::types::MachineConfig;
+use crate::store::MemoryStore;
+
+const SPEC: &str = r#"
+name: loop
+data:
+  train: {csv: {url: "file:///nowhere/data.csv", targets: [-1]}}
+  shape: [4]
+  classes: 3
+model: {layers: [{dense: {units: 3}}]}
+objectives: [{metric: validation_accuracy, mode: maximize}]
+searcher: {name: random, max_trials: 1}
+"#;
+
+struct Loop {
+    store: MemoryStore,
+    handle: DriverHandle,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), DriverError>>,
+}
+
+async fn start() -> Loop {
+    let store = MemoryStore::new();
+    let term = store.acquire_term().await.unwrap();
+    let machine = Machine::new(term, MachineConfig::default());
+    let any = AnyStore::Memory(store.clone());
+    let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let (driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(driver.run(stop.clone()));
+    Loop {
+        store,
+        handle,
+        stop,
+        task,
+    }
+}
+
+impl Loop {
+    async fn submit(&self, request: &str) -> Result<Reply, CallError> {
+        let event = Event::Submit {
+            request: RequestId::from(request),
+            document: Box::new(Document::parse(SPEC).unwrap()),
+        };
+        self.handle.ask(event).await
+    }
+
+    async fn jobs(&self) -> Result<usize, CallError> {
+        self.handle.read(|machine| machine.jobs().len()).await
+    }
+}
+
+#[tokio::test]
+async fn what_is_answered_is_stored() {
+    let running = start().await;
+    assert!(running.store.load().await.unwrap().is_empty());
+    running.submit("r-1").await.unwrap();
+    let stored = running.store.load().await.unwrap();
+    assert!(
+        stored.iter().any(|(key, _)| key.starts_with("job/")),
+        "{stored:?}"
+    );
+    assert_eq!(running.jobs().await.unwrap(), 1);
+    running.stop.cancel();
+    running.task.await.unwrap().unwrap();
+    assert!(matches!(
+        running.handle.ask(Event::Tick).await,
+        Err(CallError::Stopped)
+    ));
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_the_loop_before_anything_is_answered() {
+    let running = start().await;
+    running.submit("r-1").await.unwrap();
+    running.store.set_full(true);
+    let refused = running.submit("r-2").await;
+    assert!(matches!(refused, Err(CallError::Stopped)), "{refused:?}");
+    let error = running.task.await.unwrap().unwrap_err();
+    let full = matches!(error, DriverError::Store(StoreError::DiskFull { .. }));
+    assert!(full, "{error}");
+    assert!(error.to_string().contains("disk is full"), "{error}");
+}
+
+#[tokio::test]
+async fn a_deposed_leader_writes_and_answers_nothing() {
+    let running = start().await;
+    running.store.acquire_term().await.unwrap();
+    let refused = running.submit("r-1").await;
+    assert!(matches!(refused, Err(CallError::Stopped)), "{refused:?}");
+    let error = running.task.await.unwrap().unwrap_err();
+    let deposed = matches!(error, DriverError::Store(StoreError::Deposed { .. }));
+    assert!(deposed, "{error}");
+    assert!(running.store.load().await.unwrap().is_empty());
+}
