@@ -70,7 +70,7 @@ impl Default for TrainingSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Loss {
-    /// -log softmax(y)[class]. A softmax at the end of the model is folded in.
+    /// -log softmax(y)`[class]`. A softmax at the end of the model is folded in.
     CrossEntropy(CrossEntropySpec),
     /// Of targets in [0, 1]. A sigmoid at the end of the model is folded in.
     BinaryCrossEntropy(NoOptions),
