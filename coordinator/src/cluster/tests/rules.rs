@@ -252,7 +252,7 @@ fn a_lost_worker_keeps_its_attempts_for_one_lease() {
     };
     let step = bench.apply(joined("w", 1, 3, vec![rank.clone()]));
     let abandoned = step.effects.iter().any(|effect| {
-        matches!(effect, Effect::Send { message: ToWorker::Registered { abandon, .. }, .. } if abandon == &[rank.clone()])
+        matches!(effect, Effect::Send { message: ToWorker::Registered { abandon, .. }, .. } if abandon == std::slice::from_ref(&rank))
     });
     assert!(abandoned);
     // A late report of the former generation is acknowledged and not counted.
@@ -327,7 +327,8 @@ fn reports_count_once() {
 fn a_gang_ends_together() {
     let gang = "resources: {slots_per_trial: 2}";
     // (who, what) in order, and what the attempt ends with.
-    let table: [(&[(usize, Outcome)], Option<Outcome>, u32); 6] = [
+    type Row = (&'static [(usize, Outcome)], Option<Outcome>, u32);
+    let table: [Row; 6] = [
         (&[(1, Outcome::Completed)], None, 0),
         (
             &[(1, Outcome::Completed), (0, Outcome::Completed)],

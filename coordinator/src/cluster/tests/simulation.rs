@@ -88,12 +88,35 @@ struct World {
     restarts: u32,
 }
 
+/// A job, its state, its winner, the winner's value, its message.
+type JobResult = (JobId, JobState, Option<TrialId>, Option<f64>, String);
+
+/// A trial, its state, its parameters, its best value, the step of that.
+type TrialResult = (JobId, TrialId, TrialState, String, Option<f64>, u64);
+
 /// What must not depend on disturbances.
 #[derive(Debug, PartialEq)]
 struct Result {
-    jobs: Vec<(JobId, JobState, Option<TrialId>, Option<f64>, String)>,
-    trials: Vec<(JobId, TrialId, TrialState, String, Option<f64>, u64)>,
+    jobs: Vec<JobResult>,
+    trials: Vec<TrialResult>,
     points: BTreeSet<(JobId, TrialId, u64, bool)>,
+}
+
+/// The metric that a rank's program reports.
+fn metric(rank: &RankRef) -> &'static str {
+    match rank.at.job.as_str().starts_with("net") {
+        true => "validation_loss",
+        false => "loss",
+    }
+}
+
+/// Its value after a step: falls towards the trial's parameter.
+fn value(run: &Run) -> f64 {
+    run.assignment.spec.params["x"].as_f64().unwrap() + 1.0 / (1.0 + run.step as f64)
+}
+
+fn saved(rank: &RankRef, run: &Run) -> ReportBody {
+    ReportBody::Checkpoint(checkpoint(rank, run.step, metric(rank), value(run)))
 }
 
 impl World {
@@ -521,73 +544,23 @@ impl World {
     fn work(&mut self, which: usize, rank: &RankRef) {
         let torn = self.torn.contains(&rank.at);
         let finished = self.finished.contains(&rank.at);
-        let trial = (rank.at.job.clone(), rank.at.trial);
-        let name = rank.at.job.as_str().split('-').next().unwrap();
-        let fate = Key::new(9)
-            .named(name)
-            .with(u64::from(trial.1.0))
-            .below(0, 8);
-        let Some(run) = self.processes[which].running.get_mut(rank) else {
+        let Some(run) = self.processes[which].running.get(rank) else {
             return;
         };
-        let kind = run.assignment.kind;
-        let metric = match rank.at.job.as_str().starts_with("net") {
-            true => "validation_loss",
-            false => "loss",
-        };
-        let x = run.assignment.spec.params["x"].as_f64().unwrap();
-        let value = |step: u64| x + 1.0 / (1.0 + step as f64);
-        let (mut step, stop) = (run.step, run.stop);
         let mut said = Vec::new();
-        let mut outcome = None;
-        if rank.rank != 0 {
-            outcome = match stop {
-                _ if finished => Some(Outcome::Completed),
-                Some(true) => Some(Outcome::Preempted),
-                Some(false) => Some(Outcome::Cancelled),
-                None if torn => Some(Outcome::NodeLost),
-                None => return,
-            };
-        } else if let Some(save) = stop {
-            if save && step > 0 && kind == AttemptKind::Train {
-                said.push(ReportBody::Checkpoint(checkpoint(
-                    rank,
-                    step,
-                    metric,
-                    value(step),
-                )));
-            }
-            outcome = Some(if save {
-                Outcome::Preempted
-            } else {
-                Outcome::Cancelled
-            });
-        } else if torn {
-            outcome = Some(Outcome::NodeLost);
-        } else if kind == AttemptKind::Evaluate || step >= EPOCHS {
-            outcome = Some(Outcome::Completed);
-        } else {
-            step += 1;
-            run.step = step;
-            let errors = self.errors.entry(trial).or_default();
-            if fate == 0 && step == 2 {
-                outcome = Some(Outcome::Nan);
-            } else if fate == 1 && step == 2 && *errors < 2 {
-                *errors += 1;
-                outcome = Some(Outcome::Error);
-            } else {
-                said.push(epoch(step, metric, value(step)));
-                said.push(ReportBody::Checkpoint(checkpoint(
-                    rank,
-                    step,
-                    metric,
-                    value(step),
-                )));
-                if step >= EPOCHS {
-                    outcome = Some(Outcome::Completed);
+        let outcome = match run.stop {
+            _ if rank.rank != 0 && finished => Some(Outcome::Completed),
+            Some(true) => {
+                if rank.rank == 0 && run.step > 0 && run.assignment.kind == AttemptKind::Train {
+                    said.push(saved(rank, run));
                 }
+                Some(Outcome::Preempted)
             }
-        }
+            Some(false) => Some(Outcome::Cancelled),
+            None if torn => Some(Outcome::NodeLost),
+            None if rank.rank != 0 => None,
+            None => self.step(which, rank, &mut said),
+        };
         if let Some(outcome) = outcome {
             said.push(ended(outcome, "sim"));
             self.processes[which].running.remove(rank);
@@ -599,6 +572,37 @@ impl World {
         for body in said {
             self.processes[which].tell(rank, body);
         }
+    }
+
+    /// The first rank's next epoch: what it says of it, and how the attempt ends if it does.
+    fn step(
+        &mut self,
+        which: usize,
+        rank: &RankRef,
+        said: &mut Vec<ReportBody>,
+    ) -> Option<Outcome> {
+        let run = self.processes[which].running.get_mut(rank)?;
+        if run.assignment.kind == AttemptKind::Evaluate || run.step >= EPOCHS {
+            return Some(Outcome::Completed);
+        }
+        run.step += 1;
+        let trial = (rank.at.job.clone(), rank.at.trial);
+        let name = rank.at.job.as_str().split('-').next().unwrap();
+        let fate = Key::new(9)
+            .named(name)
+            .with(u64::from(trial.1.0))
+            .below(0, 8);
+        let errors = self.errors.entry(trial).or_default();
+        if fate == 0 && run.step == 2 {
+            return Some(Outcome::Nan);
+        }
+        if fate == 1 && run.step == 2 && *errors < 2 {
+            *errors += 1;
+            return Some(Outcome::Error);
+        }
+        said.push(epoch(run.step, metric(rank), value(run)));
+        said.push(saved(rank, run));
+        (run.step >= EPOCHS).then_some(Outcome::Completed)
     }
 
     fn done(&self) -> bool {
