@@ -150,7 +150,7 @@ fn a_truncated_idx_is_refused() -> Result<()> {
     assert_told(
         (answer.code, answer.stderr),
         1,
-        &["images.idx", "160", "100"],
+        &["images.idx", "176", "116"],
     );
     Ok(())
 }

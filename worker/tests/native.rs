@@ -402,12 +402,12 @@ async fn what_goes_wrong_ends_the_attempt_with_one_clear_error() {
         ),
         (
             |job| job["data"]["train"]["csv"]["url"] = json!("/no/such/file.csv"),
-            AttemptOutcome::Error,
+            AttemptOutcome::Invalid,
             "/no/such/file.csv",
         ),
         (
             |job| job["model"]["layers"][3]["dense"]["units"] = json!(7),
-            AttemptOutcome::Error,
+            AttemptOutcome::Invalid,
             "7",
         ),
     ];

@@ -41,8 +41,9 @@ use plan::{Node, Op};
 /// A trainable tensor: f32, contiguous, on the network's device.
 #[derive(Debug, Clone)]
 pub struct Parameter {
-    /// `<layer index>.<layer>.<role>`: `0.conv2d.kernel` [filters, channels, height, width],
-    /// `3.dense.kernel` [inputs, units], `3.dense.bias` [units], `1.batch_norm.gamma` [channels].
+    /// `<layer index>.<layer>.<role>`: `0.conv2d.kernel` of shape
+    /// `[filters, channels, height, width]`, `3.dense.kernel` `[inputs, units]`, `3.dense.bias`
+    /// `[units]`, `1.batch_norm.gamma` `[channels]`.
     pub name: String,
     pub var: Var,
 }
@@ -99,7 +100,7 @@ pub fn open_device(device: spec::Device) -> Result<Device, ModelError> {
 }
 
 impl Network {
-    /// Builds a network for samples of `sample_shape` ([features] or [channels, height, width]).
+    /// Builds a network for samples of `sample_shape`: `[features]` or `[channels, height, width]`.
     ///
     /// `outputs` is the number of classes or the width of the targets; the last layer must put out
     /// `[outputs]` (with binary cross-entropy and two classes, `[1]` too). Parameters are drawn
