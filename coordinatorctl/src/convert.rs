@@ -74,6 +74,7 @@ fn outcome(outcome: v1::AttemptOutcome) -> Option<&'static str> {
         v1::AttemptOutcome::Error => Some("error"),
         v1::AttemptOutcome::Nan => Some("nan"),
         v1::AttemptOutcome::Invalid => Some("invalid"),
+        v1::AttemptOutcome::DataInvalid => Some("data_invalid"),
         v1::AttemptOutcome::NodeLost => Some("node_lost"),
         v1::AttemptOutcome::Preempted => Some("preempted"),
         v1::AttemptOutcome::Cancelled => Some("cancelled"),

@@ -402,7 +402,7 @@ async fn what_goes_wrong_ends_the_attempt_with_one_clear_error() {
         ),
         (
             |job| job["data"]["train"]["csv"]["url"] = json!("/no/such/file.csv"),
-            AttemptOutcome::Invalid,
+            AttemptOutcome::DataInvalid,
             "/no/such/file.csv",
         ),
         (

@@ -116,6 +116,14 @@ impl Document {
         &self.space
     }
 
+    /// Whether all trials see the same data: nothing that prepares them holds a reference.
+    pub fn shares_data(&self) -> bool {
+        !["data", "split", "preprocess"]
+            .iter()
+            .filter_map(|section| self.stored.get(section))
+            .any(reference::is_below)
+    }
+
     /// What is probably not meant, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -59,6 +59,13 @@ pub(super) fn is_in(text: &str) -> bool {
         .any(|piece| !matches!(piece, Piece::Text(_)))
 }
 
+/// Whether any string of a value holds a reference.
+pub(super) fn is_below(value: &Value) -> bool {
+    let mut any = false;
+    visit(value, "", &mut |_, text| any |= is_in(text));
+    any
+}
+
 /// A URL in which references are readable again after percent-encoding.
 pub(super) fn unescape_url(url: &str, original: &str) -> String {
     pieces(original)

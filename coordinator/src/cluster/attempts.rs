@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use trainyard_common::ids::{JobId, TrialId};
 
 use super::Machine;
-use super::records::{AttemptRecord, Outcome, TrialState};
+use super::records::{AttemptRecord, JobState, Outcome, TrialState};
 use super::types::{AttemptKind, AttemptRef, RankRef, SessionId, ToWorker};
 use trainyard_common::ids::WorkerId;
 
@@ -92,7 +92,7 @@ impl Machine {
                 }
             }
             Outcome::Completed => self.close_attempt(&rank.at, said, "", ""),
-            Outcome::Nan | Outcome::Invalid | Outcome::Error => {
+            Outcome::Nan | Outcome::Invalid | Outcome::DataInvalid | Outcome::Error => {
                 let why = format!("rank {} failed", rank.rank);
                 self.close_attempt(&rank.at, said, error, &why);
             }
@@ -226,6 +226,7 @@ impl Machine {
                 error,
                 "every try would meet the same: not tried again",
             ),
+            Outcome::DataInvalid => self.trial_without_data(job, trial, error),
             Outcome::Error => self.trial_errored(job, trial, error),
             Outcome::NodeLost | Outcome::Preempted => self.trial_interrupted(job, trial, outcome),
             // Whoever cancels sets the trial's state.
@@ -254,6 +255,31 @@ impl Machine {
 
     fn trial_failed(&mut self, job: &JobId, trial: TrialId, error: &str, why: &str) {
         self.end_trial(job, trial, TrialState::Failed, error.to_owned(), why);
+    }
+
+    /// Its data is missing or wrong. Where all trials share the data, the job fails with the first of
+    /// them, unless another has trained on it: then something is wrong with this worker's view of it.
+    fn trial_without_data(&mut self, job: &JobId, trial: TrialId, error: &str) {
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        if !found.document.shares_data() {
+            let why = "every try would meet the same data: not tried again";
+            self.trial_failed(job, trial, error, why);
+        } else if found.has_trained() {
+            self.trial_errored(job, trial, error);
+        } else {
+            let why = "every trial of the job would meet the same data: not tried again";
+            self.trial_failed(job, trial, error, why);
+            if self
+                .jobs
+                .get(job)
+                .is_some_and(|job| !job.record.state.ended())
+            {
+                let error = format!("trial {trial}: {error}");
+                self.stop_job(job, JobState::Failed, error);
+            }
+        }
     }
 
     fn trial_errored(&mut self, job: &JobId, trial: TrialId, error: &str) {

@@ -204,7 +204,7 @@ impl Machine {
         self.draft.jobs.insert(job.clone());
         match outcome {
             Outcome::Completed => self.end_job(job, JobState::Completed, String::new()),
-            Outcome::Nan | Outcome::Invalid | Outcome::Error
+            Outcome::Nan | Outcome::Invalid | Outcome::DataInvalid | Outcome::Error
                 if evaluation.restarts >= most || outcome != Outcome::Error =>
             {
                 let error = format!(
@@ -213,7 +213,7 @@ impl Machine {
                 );
                 self.end_job(job, JobState::Failed, error);
             }
-            Outcome::Nan | Outcome::Invalid | Outcome::Error => {
+            Outcome::Nan | Outcome::Invalid | Outcome::DataInvalid | Outcome::Error => {
                 evaluation.retry_at_ms = now + config.pause(evaluation.restarts);
                 evaluation.restarts += 1;
             }

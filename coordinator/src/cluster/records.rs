@@ -61,8 +61,10 @@ pub enum Outcome {
     Completed,
     Error,
     Nan,
-    /// Every try would meet it: wrong data, shapes that do not fit.
+    /// Every try would meet it: shapes that do not fit.
     Invalid,
+    /// The data is missing or wrong: what another trial on the same data would meet as well.
+    DataInvalid,
     NodeLost,
     Preempted,
     Cancelled,

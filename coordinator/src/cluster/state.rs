@@ -67,6 +67,17 @@ impl Job {
         }
     }
 
+    /// Whether a trial has reported from training.
+    pub(super) fn has_trained(&self) -> bool {
+        let reported = |trial: &TrialId| {
+            self.live(*trial)
+                .is_some_and(|trial| trial.record.newest_point.is_some())
+        };
+        self.counts.completed > 0
+            || self.record.best.is_some()
+            || self.pending.iter().chain(&self.running).any(reported)
+    }
+
     /// Puts an ended trial without a living attempt into its compact form.
     pub(super) fn freeze(&mut self, trial: TrialId) {
         let Some(slot) = self.trials.get_mut(trial.0 as usize) else {

@@ -186,7 +186,10 @@ fn log_end(reporter: &Reporter, end: &End) {
         .trim_start_matches("ATTEMPT_OUTCOME_")
         .to_lowercase();
     let (level, text) = match end.outcome {
-        AttemptOutcome::Error | AttemptOutcome::Nan | AttemptOutcome::Invalid => (
+        AttemptOutcome::Error
+        | AttemptOutcome::Nan
+        | AttemptOutcome::Invalid
+        | AttemptOutcome::DataInvalid => (
             Level::Error,
             format!(
                 "attempt ended at step {}: {outcome}: {}",

@@ -38,7 +38,9 @@ pub(super) async fn run(task: Task, reporter: &Reporter, host: Arc<Host>) -> End
         loaded = data::load_shared(&task.spec.job) => match loaded {
             Ok(dataset) => dataset,
             Err(error) if error.is_retryable() => return End::error(error, 0),
-            Err(error) => return End::invalid(error, 0),
+            Err(error) => {
+                return End::new(AttemptOutcome::DataInvalid, error.to_string(), 0);
+            }
         },
     };
     let store = match CheckpointStore::open(&task.spec.checkpoint_url) {

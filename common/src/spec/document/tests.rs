@@ -46,6 +46,22 @@ fn repository(path: &str) -> PathBuf {
 }
 
 #[test]
+fn data_with_a_reference_are_a_trial_s_own() {
+    assert!(with(&[]).unwrap().shares_data());
+    assert!(
+        with(&["data.train.csv.url=data/a $${filters}.csv"])
+            .unwrap()
+            .shares_data()
+    );
+    assert!(
+        !with(&["data.train.csv.url=data/a ${filters}.csv"])
+            .unwrap()
+            .shares_data()
+    );
+    assert!(!with(&["split.validation=${lr}"]).unwrap().shares_data());
+}
+
+#[test]
 fn defaults_are_written_out_and_references_kept() {
     let document = with(&[
         "data.train.csv.url=data/a b ${filters}.csv",

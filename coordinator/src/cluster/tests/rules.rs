@@ -164,6 +164,31 @@ fn what_every_try_would_meet_is_not_tried_again() {
 }
 
 #[test]
+fn missing_data_fails_the_job_unless_a_trial_has_trained_on_it() {
+    let gone = "there is no file:///d.csv";
+    let two = |seed: u64| {
+        let mut bench = Bench::new();
+        bench.apply(submit("r", network("a", seed)));
+        let step = bench.apply(joined("w", 2, 1, vec![]));
+        let ranks = ranks(&step);
+        (bench, ranks)
+    };
+
+    let (mut bench, ranks) = two(1);
+    bench.report(1, &ranks[0], ended(Outcome::DataInvalid, gone));
+    let failed = job(&bench, "a-1");
+    assert_eq!(failed.state, JobState::Failed);
+    assert_eq!(failed.error, format!("trial 0: {gone}"));
+    assert_eq!((failed.trials.failed, failed.trials.running), (1, 0));
+
+    let (mut bench, ranks) = two(1);
+    bench.report(1, &ranks[1], epoch(1, "validation_loss", 0.5));
+    bench.report(1, &ranks[0], ended(Outcome::DataInvalid, gone));
+    assert_eq!(job(&bench, "a-1").state, JobState::Running);
+    assert_eq!(trial(&bench, "a-1", 0).restarts, 1);
+}
+
+#[test]
 fn the_job_fails_at_max_failed_trials() {
     let mut bench = Bench::new();
     bench.apply(submit("r", program("a", 9, "max_failed_trials: 2")));
