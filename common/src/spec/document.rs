@@ -91,13 +91,26 @@ impl Document {
         Self::checked(root, errors)
     }
 
-    /// Reads what [`Document::to_json`] wrote, and checks it as [`Document::parse`] does.
+    /// Reads what [`Document::to_json`] wrote of a document that was accepted. Only decodes: what was
+    /// valid then is not refused by a later version's checks.
     ///
     /// # Errors
-    /// As [`Document::parse`].
-    pub fn from_json(mut stored: Value) -> Result<Self, SpecErrors> {
+    /// What cannot be decoded.
+    pub fn from_accepted(mut stored: Value) -> Result<Self, SpecErrors> {
         read::write_out(&mut stored);
-        Self::checked(stored, Vec::new())
+        let mut errors = Vec::new();
+        let Some(space) = read_space(&stored, &mut errors) else {
+            return Err(bounded(errors));
+        };
+        let job = replaced(&stored, &space.first())
+            .and_then(|replaced| decoded(&replaced))
+            .map_err(SpecErrors)?;
+        Ok(Self {
+            stored,
+            job,
+            space,
+            warnings: Vec::new(),
+        })
     }
 
     /// The document as it is stored: every default written out, references kept.
@@ -168,8 +181,11 @@ impl Document {
         let job = check_configurations(&root, &space)?;
         check_grid(&job, &space)?;
         let warnings = warnings(&root, &job, &space, &used);
+        let stored = stored(&root, &job)?;
+        // What is written out must hold for every configuration, or the job could not be read again.
+        check_configurations(&stored, &space)?;
         Ok(Self {
-            stored: stored(&root, &job)?,
+            stored,
             job,
             space,
             warnings,
@@ -238,21 +254,31 @@ fn check_configurations(root: &Value, space: &SearchSpace) -> Result<JobSpec, Sp
 
 /// One configuration's spec: references replaced, decoded, defaults filled in, checked.
 fn resolve(root: &Value, params: &Params) -> Result<JobSpec, Vec<SpecError>> {
-    let mut replaced = reference::replace(root, params)?;
-    read::write_out(&mut replaced);
+    let replaced = replaced(root, params)?;
     let mut errors = Vec::new();
     structure::check(&replaced, References::Replaced, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
-    let mut job: JobSpec = decode(&replaced, "").map_err(|error| vec![error])?;
-    fill_defaults(&mut job);
+    let job = decoded(&replaced)?;
     let errors = check::check(&job);
     if errors.is_empty() {
         Ok(job)
     } else {
         Err(errors)
     }
+}
+
+fn replaced(root: &Value, params: &Params) -> Result<Value, Vec<SpecError>> {
+    let mut replaced = reference::replace(root, params)?;
+    read::write_out(&mut replaced);
+    Ok(replaced)
+}
+
+fn decoded(replaced: &Value) -> Result<JobSpec, Vec<SpecError>> {
+    let mut job: JobSpec = decode(replaced, "").map_err(|error| vec![error])?;
+    fill_defaults(&mut job);
+    Ok(job)
 }
 
 /// Typed decoding, which names the place of what does not fit. After the check against the schema it
@@ -320,6 +346,12 @@ fn stored(root: &Value, job: &JobSpec) -> Result<Value, SpecErrors> {
                 training.remove(field);
             }
         }
+    }
+    if task_varies
+        && root["objectives"].is_null()
+        && let Some(fields) = stored.as_object_mut()
+    {
+        fields.remove("objectives");
     }
     Ok(stored)
 }

@@ -8,6 +8,7 @@ pub mod data;
 mod document;
 pub mod error;
 pub mod model;
+mod nodes;
 mod read;
 mod reference;
 mod schema;

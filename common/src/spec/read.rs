@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Number, Value};
 
 use super::error::{SpecError, SpecErrors};
-use super::reference;
+use super::{nodes, reference};
 
 /// Longest document, in bytes.
 const MAX_BYTES: usize = 1 << 20;
@@ -34,6 +34,7 @@ pub(super) fn tree(text: &str) -> Result<Value, SpecErrors> {
             ),
         ));
     }
+    nodes::check(text).map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
     let mut yaml: serde_norway::Value = serde_norway::from_str(text)
         .map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
     yaml.apply_merge()

@@ -11,7 +11,8 @@ use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
 use super::Machine;
 use super::query::TrialCounts;
 use super::records::{
-    AttemptRecord, JobRecord, RankPlace, SearchEntry, SearchRecord, SpecRecord, TrialRecord,
+    AttemptRecord, JobRecord, Outcome, RankPlace, SearchEntry, SearchRecord, SpecRecord,
+    TrialRecord,
 };
 use super::state::{Job, Trial, TrialSlot, Worker};
 use super::types::{AttemptRef, Document, MachineConfig, RankRef, Record, RecordError, WorkerInfo};
@@ -109,7 +110,7 @@ impl Machine {
         let spec = sorted.specs.remove(&id);
         let spec =
             spec.ok_or_else(|| inconsistent(format!("spec/{id}"), "is missing".to_owned()))?;
-        let document = Document::from_json(spec.document)
+        let document = Document::from_accepted(spec.document)
             .map_err(|errors| inconsistent(format!("spec/{id}"), errors.to_string()))?;
         let log = sorted.search.remove(&id).unwrap_or_default();
         let trials = sorted.trials.remove(&id).unwrap_or_default();
@@ -136,6 +137,12 @@ impl Machine {
             }
             Err(_) => {}
         }
+        let mut record = record;
+        record.started_ms = record.started_ms.min(self.now);
+        if let Some(evaluation) = &mut record.evaluation {
+            let latest = self.now + self.config.retry_cap_ms;
+            evaluation.retry_at_ms = evaluation.retry_at_ms.min(latest);
+        }
         let mut job = Job {
             record,
             scheduler: Scheduler::new(spec.scheduler.as_ref()),
@@ -155,6 +162,9 @@ impl Machine {
             attempts.sort_by_key(|attempt| attempt.attempt);
             let state = record.state;
             let mut trial = Trial { record, attempts };
+            // The wall clock may have been ahead when this was written.
+            let latest = self.now + self.config.retry_cap_ms;
+            trial.record.retry_at_ms = trial.record.retry_at_ms.min(latest);
             trial.trim();
             job.trials.push(TrialSlot::Live(Box::new(trial)));
             job.enter(number, state);
@@ -174,8 +184,12 @@ impl Machine {
             };
             for attempt in trial.attempts.iter().filter(|a| a.outcome.is_none()) {
                 let at: AttemptRef = super::attempts::reference(attempt);
-                let gone = attempt.ranks.iter().filter(|rank| rank.ended.is_some());
-                if gone.count() > 0 {
+                let left = |ended: Outcome| ended != Outcome::Completed;
+                if attempt
+                    .ranks
+                    .iter()
+                    .any(|rank| rank.ended.is_some_and(left))
+                {
                     self.settling.insert(at.clone(), lease_until_ms);
                 }
                 let silent = attempt.ranks.iter().filter(|rank| rank.ended.is_none());

@@ -6,7 +6,8 @@ use futures::Stream;
 use tonic::{Request, Response, Status};
 use tracing::instrument;
 use trainyard_common::ids::{JobId, RequestId, TrialId};
-use trainyard_common::spec::Document;
+use trainyard_common::spec::{Document, SpecErrors};
+use trainyard_common::store_url;
 use trainyard_proto::v1;
 use trainyard_proto::v1::job_service_server::JobService;
 
@@ -42,6 +43,11 @@ impl Jobs {
         request: v1::SubmitJobRequest,
     ) -> Result<v1::SubmitJobResponse, ApiError> {
         let document = parse(request.spec).await?;
+        if let Some(url) = &document.job().checkpoint_storage.url {
+            // Nothing is read or written: what fails here would always fail.
+            store_url::open(url)
+                .map_err(|error| SpecErrors::one("checkpoint_storage.url", error.to_string()))?;
+        }
         let event = Event::Submit {
             request: RequestId(request.request_id),
             document: Box::new(document),

@@ -148,6 +148,16 @@ fn check_resources(spec: &JobSpec, found: &mut Findings) {
 /// Whether a URL's scheme is one of `schemes`.
 pub(super) fn check_url(url: &str, path: &str, schemes: &[&str], found: &mut Findings) {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    let without_path = |url: url::Url| url.scheme() == "file" && url.to_file_path().is_err();
+    if url::Url::parse(url).is_ok_and(without_path) {
+        found.add(
+            path,
+            format!(
+                "`{url}` given; accepted is a file URL with three slashes and an absolute path"
+            ),
+        );
+        return;
+    }
     if scheme.is_none_or(|scheme| !schemes.contains(&scheme)) || url::Url::parse(url).is_err() {
         let near = scheme
             .and_then(|scheme| crate::spec::error::near(scheme, schemes.iter().copied()))

@@ -62,6 +62,21 @@ fn data_with_a_reference_are_a_trial_s_own() {
 }
 
 #[test]
+fn what_follows_from_a_searched_task_is_left_open() {
+    let document = with(&[
+        "data.task=${task}",
+        "hyperparameters.task={type: categorical, vals: [classification, regression]}",
+        "data.classes=null",
+        "model.layers=[flatten, dense: {units: 1}]",
+    ])
+    .unwrap();
+    let stored = document.to_json();
+    assert_eq!(stored.get("objectives"), None);
+    assert_eq!(stored["training"].get("loss"), None);
+    Document::parse(&stored.to_string()).unwrap();
+}
+
+#[test]
 fn defaults_are_written_out_and_references_kept() {
     let document = with(&[
         "data.train.csv.url=data/a b ${filters}.csv",
@@ -91,7 +106,7 @@ fn defaults_are_written_out_and_references_kept() {
         stored["data"]["train"]["csv"]["url"],
         "file:///home/spec/data/a%20b%20${filters}.csv"
     );
-    let again = Document::from_json(stored.clone()).unwrap();
+    let again = Document::from_accepted(stored.clone()).unwrap();
     assert_eq!(again.to_json(), stored);
     assert_eq!(again.job(), document.job());
     assert_eq!(
