@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
@@ -43,6 +44,9 @@ const MAX_BATCH: usize = 256;
 
 /// The loop comes round for the machine's deadlines at most this often.
 const MIN_TICK: Duration = Duration::from_millis(1);
+
+/// A loop that comes round later than it meant to by this much tells the machine.
+const STALL: Duration = Duration::from_millis(500);
 
 /// Why the loop had to stop. Memory is ahead of the store then, so only a restart helps.
 #[derive(Debug, thiserror::Error)]
@@ -154,6 +158,10 @@ pub(crate) struct Driver {
     sessions: HashMap<SessionId, Outbox>,
     hub: Arc<Hub>,
     prober: Prober,
+    /// How long the last turn took.
+    spent: Duration,
+    /// When the loop meant to come round at the latest.
+    due: Option<Instant>,
 }
 
 impl Driver {
@@ -179,6 +187,8 @@ impl Driver {
             sessions: HashMap::new(),
             hub: Arc::clone(&hub),
             prober: Prober::new(tasks),
+            spent: Duration::ZERO,
+            due: None,
         };
         let handle = DriverHandle {
             inputs: sender,
@@ -195,7 +205,9 @@ impl Driver {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while self.wait(&mut batch, &stop).await {
+            let begun = Instant::now();
             self.turn(&mut batch).await?;
+            self.spent = begun.elapsed();
         }
         for outbox in self.sessions.values() {
             outbox.end(CallError::Stopped);
@@ -206,11 +218,10 @@ impl Driver {
     /// Waits for inputs or for the machine's deadline. False: there will be nothing more.
     async fn wait(&mut self, batch: &mut Vec<Input>, stop: &CancellationToken) -> bool {
         let deadline = self.machine.next_deadline();
-        let wake = deadline.map_or_else(tokio::time::Instant::now, |at| {
-            self.clock
-                .instant(at)
-                .max(tokio::time::Instant::now() + MIN_TICK)
+        let wake = deadline.map_or_else(Instant::now, |at| {
+            self.clock.instant(at).max(Instant::now() + MIN_TICK)
         });
+        self.due = deadline.map(|_| wake);
         tokio::select! {
             biased;
             () = stop.cancelled(), if !self.inputs.is_closed() => {
@@ -227,6 +238,17 @@ impl Driver {
         let now = self.clock.now_ms();
         let mut writes = Writes::default();
         let mut after = Vec::with_capacity(batch.len() + 1);
+        // Before anything can expire: what workers sent meanwhile waits behind this turn.
+        let late = self.due.map_or(Duration::ZERO, |due| due.elapsed());
+        let stalled = self.spent + late;
+        if stalled >= STALL {
+            let ms = u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(
+                stalled_ms = ms,
+                "the coordinator stood still; leases are longer by it"
+            );
+            self.tell(now, None, Event::Stalled { ms }, &mut writes, &mut after);
+        }
         if self.machine.next_deadline().is_some_and(|at| at <= now) {
             self.tell(now, None, Event::Tick, &mut writes, &mut after);
         }

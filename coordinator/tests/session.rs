@@ -232,9 +232,9 @@ async fn workers_that_break_the_protocol_are_told_why() {
     // One without slots.
     let refused = FakeWorker::register(&coordinator.address, "w-1", 0, Vec::new(), 0).await;
     assert_eq!(refused.err().unwrap().code(), Code::InvalidArgument);
-    // A report without content.
+    // More reports than a batch may have; their unknown content alone would be skipped.
     let worker = FakeWorker::join(&coordinator.address, "w-1", 1).await;
-    let reports = vec![Report::default()];
+    let reports = vec![Report::default(); trainyard_proto::MAX_REPORTS_PER_BATCH + 1];
     worker.tell(Told::Reports(ReportBatch { reports })).await;
     let status = worker.ended().await;
     assert_eq!(status.code(), Code::InvalidArgument);

@@ -31,6 +31,10 @@ fn verdict(attempt: &AttemptRecord) -> Outcome {
     }
 }
 
+/// A trial that loses its worker more often than this in a row, without a checkpoint in between, fails:
+/// it would take the neighbours on its workers down for ever.
+pub(super) const MAX_LOSSES: u32 = 10;
+
 impl Machine {
     /// The attempt, if it is known at this generation.
     pub(super) fn attempt(&self, at: &AttemptRef) -> Option<Cow<'_, AttemptRecord>> {
@@ -309,11 +313,20 @@ impl Machine {
         let Some(known) = self.jobs.get_mut(job).and_then(|job| job.trial_mut(trial)) else {
             return;
         };
-        known.record.losses += 1;
-        let pause = match known.record.losses {
-            1 => 0,
-            losses => self.config.pause(losses - 2),
-        };
+        let mut pause = 0;
+        if outcome == Outcome::NodeLost {
+            known.record.losses += 1;
+            let losses = known.record.losses;
+            if losses > MAX_LOSSES {
+                let error = format!(
+                    "its worker was lost {losses} times in a row without a new checkpoint: the trial \
+                     may be what ends it (memory?)"
+                );
+                self.trial_failed(job, trial, &error, "lost too often: not tried again");
+                return;
+            }
+            pause = self.config.pause_after_losses(losses);
+        }
         let what = match outcome {
             Outcome::Preempted => "preempted",
             _ => "its worker was lost",

@@ -15,6 +15,9 @@ use crate::placement::{Host, Place, Request, Unplaced, place};
 use crate::schedule::Next;
 use crate::search::Suggestion;
 
+/// Proofs of a store that fail in a row on every worker before a job that has not begun fails.
+const MAX_PROOFS: u32 = 5;
+
 /// What a job would do with free slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Want {
@@ -180,9 +183,37 @@ impl Machine {
                     format!("waits for {ranks} free {device} slots")
                 }
             }
-            Unplaced::TooLarge { largest } => self.unfit(ranks, device, largest, url),
+            Unplaced::TooLarge { largest } => {
+                if let Some(error) = self.unusable_store(job, url) {
+                    self.stop_job(job, JobState::Failed, error);
+                    return;
+                }
+                self.unfit(ranks, device, largest, url)
+            }
         };
         self.note(job, &note);
+    }
+
+    /// Why a job that has not begun will not find its store: every worker has tried it often.
+    fn unusable_store(&self, job: &JobId, url: &str) -> Option<String> {
+        if self.jobs.get(job)?.record.started_ms > 0 {
+            return None;
+        }
+        let connected = self.workers.values().filter(|w| w.session.is_some());
+        let mut last = None;
+        for worker in connected {
+            match worker.stores.get(url) {
+                Some(Proof::Failed { error, tries, .. }) if *tries >= MAX_PROOFS => {
+                    last = Some(format!(
+                        "checkpoint_storage.url: worker {} could not use the store {url} in {tries} \
+                         tries: {error}",
+                        worker.info.worker
+                    ));
+                }
+                _ => return None,
+            }
+        }
+        last
     }
 
     fn unfit(&self, ranks: u32, device: &str, largest: usize, url: &str) -> String {
@@ -435,7 +466,11 @@ impl Machine {
         let at = super::attempts::reference(attempt);
         let ranks: Vec<RankPlace> = attempt.ranks.iter().map(|r| r.place.clone()).collect();
         let known = self.jobs.get(&at.job).and_then(|job| job.live(at.trial));
-        let checkpoints = known.map_or_else(Vec::new, |trial| trial.record.checkpoints.clone());
+        // The winner is judged by the one checkpoint that made it win.
+        let checkpoints = match (attempt.kind, known) {
+            (AttemptKind::Train, Some(trial)) => trial.record.checkpoints.clone(),
+            _ => Vec::new(),
+        };
         let token = format!("{}/{}/{}/{}", at.job, at.trial, at.attempt, at.generation);
         let token = blake3::keyed_hash(&self.config.token_secret, token.as_bytes());
         for place in &ranks {

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use trainyard_common::ids::{JobId, TrialId};
 
 use super::Machine;
+use super::attempts::MAX_LOSSES;
 use super::records::{Best, Evaluation, JobState, Outcome, SearchEntry, SearchRecord, TrialState};
 use super::state::{Job, Trial};
 use super::types::CheckpointRef;
@@ -205,7 +206,8 @@ impl Machine {
         match outcome {
             Outcome::Completed => self.end_job(job, JobState::Completed, String::new()),
             Outcome::Nan | Outcome::Invalid | Outcome::DataInvalid | Outcome::Error
-                if evaluation.restarts >= most || outcome != Outcome::Error =>
+                if evaluation.restarts >= most
+                    || matches!(outcome, Outcome::Nan | Outcome::Invalid) =>
             {
                 let error = format!(
                     "trial {} won, but could not be judged on the test part: {error}",
@@ -217,13 +219,20 @@ impl Machine {
                 evaluation.retry_at_ms = now + config.pause(evaluation.restarts);
                 evaluation.restarts += 1;
             }
-            Outcome::NodeLost | Outcome::Preempted => {
-                evaluation.losses += 1;
-                evaluation.retry_at_ms = match evaluation.losses {
-                    1 => now,
-                    losses => now + config.pause(losses - 2),
-                };
+            Outcome::NodeLost if evaluation.losses >= MAX_LOSSES => {
+                let error = format!(
+                    "trial {} won, but could not be judged on the test part: its worker was lost {} \
+                     times in a row",
+                    evaluation.trial,
+                    evaluation.losses + 1
+                );
+                self.end_job(job, JobState::Failed, error);
             }
+            Outcome::NodeLost => {
+                evaluation.losses += 1;
+                evaluation.retry_at_ms = now + config.pause_after_losses(evaluation.losses);
+            }
+            Outcome::Preempted => evaluation.retry_at_ms = now,
             Outcome::Cancelled => {}
         }
         let retry = self

@@ -78,6 +78,7 @@ impl Machine {
             counters: CountersRecord {
                 next_job: 1,
                 next_request: 1,
+                cluster: 0,
             },
             jobs: BTreeMap::new(),
             order: BTreeMap::new(),
@@ -126,6 +127,7 @@ impl Machine {
                 path,
                 error,
             } => self.store_probed(&worker, &path, error),
+            Event::Stalled { ms } => self.stalled(ms),
             Event::Tick => {}
         }
         for (job, error) in std::mem::take(&mut self.broken) {
@@ -190,15 +192,23 @@ impl Machine {
 
     fn expire_probes(&mut self) {
         let (now, retry_ms) = (self.now, self.now + self.config.probe_retry_ms);
-        let waited = self.config.lease_ms;
+        let waited = self.config.probe_timeout_ms;
         let proofs = self
             .workers
             .values_mut()
             .flat_map(|w| w.stores.values_mut());
         for proof in proofs {
-            if matches!(proof, Proof::Asked { until_ms, .. } if *until_ms <= now) {
+            if let Proof::Asked {
+                until_ms, tries, ..
+            } = *proof
+                && until_ms <= now
+            {
                 let error = format!("no answer to the probe within {waited} ms");
-                *proof = Proof::Failed { error, retry_ms };
+                *proof = Proof::Failed {
+                    error,
+                    retry_ms,
+                    tries,
+                };
             }
         }
     }

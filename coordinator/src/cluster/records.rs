@@ -237,6 +237,9 @@ pub struct RequestRecord {
 pub struct CountersRecord {
     pub next_job: u64,
     pub next_request: u64,
+    /// [`super::types::MachineConfig::cluster`] of the first process.
+    #[serde(default)]
+    pub cluster: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

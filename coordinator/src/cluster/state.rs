@@ -67,11 +67,12 @@ impl Job {
         }
     }
 
-    /// Whether a trial has reported from training.
+    /// Whether a trial has come to train on the data.
     pub(super) fn has_trained(&self) -> bool {
+        // The report of the start, which comes once the data were read, names the steps.
         let reported = |trial: &TrialId| {
             self.live(*trial)
-                .is_some_and(|trial| trial.record.newest_point.is_some())
+                .is_some_and(|trial| trial.record.steps_total > 0)
         };
         self.counts.completed > 0
             || self.record.best.is_some()
@@ -184,9 +185,18 @@ impl Trial {
 /// Whether a worker can use a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Proof {
-    Asked { path: String, until_ms: u64 },
+    Asked {
+        path: String,
+        until_ms: u64,
+        /// The number of this try.
+        tries: u32,
+    },
     Proven,
-    Failed { error: String, retry_ms: u64 },
+    Failed {
+        error: String,
+        retry_ms: u64,
+        tries: u32,
+    },
 }
 
 pub(super) struct Worker {

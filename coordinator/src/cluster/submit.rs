@@ -33,15 +33,8 @@ impl Machine {
             });
             return Ok(());
         }
+        let store_url = self.store_url(&document)?;
         let spec = document.job();
-        let store_url = spec
-            .checkpoint_storage
-            .url
-            .clone()
-            .unwrap_or_else(|| self.config.default_checkpoint_url.clone());
-        if store_url.starts_with("memory:") && !self.config.single_process {
-            return Err(Rejection::MemoryStore { url: store_url });
-        }
         let searcher =
             Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed).map_err(|error| {
                 Rejection::Spec {
@@ -52,6 +45,10 @@ impl Machine {
         let number = self.counters.next_job;
         self.counters.next_job += 1;
         let job = JobId(format!("{}-{number}", spec.name));
+        let folder = match self.cluster_number() {
+            0 => job.to_string(),
+            cluster => format!("{job}-{cluster:08x}"),
+        };
         let record = JobRecord {
             job: job.clone(),
             number,
@@ -62,7 +59,7 @@ impl Machine {
             submitted_ms: self.now,
             started_ms: 0,
             ended_ms: 0,
-            checkpoint_url: format!("{}/{job}", store_url.trim_end_matches('/')),
+            checkpoint_url: format!("{}/{folder}", store_url.trim_end_matches('/')),
             store_url,
             next_generation: 1,
             search_closed: None,
@@ -92,6 +89,24 @@ impl Machine {
         self.reply(Reply::Submitted { job, warnings });
         self.dirty = true;
         Ok(())
+    }
+
+    fn store_url(&self, document: &Document) -> Result<String, Rejection> {
+        let url = document.job().checkpoint_storage.url.as_ref();
+        let url = url.unwrap_or(&self.config.default_checkpoint_url);
+        if url.starts_with("memory:") && !self.config.single_process {
+            return Err(Rejection::MemoryStore { url: url.clone() });
+        }
+        Ok(url.clone())
+    }
+
+    /// The number that keeps this coordinator's checkpoints apart from others' in one bucket.
+    fn cluster_number(&mut self) -> u32 {
+        if self.counters.cluster == 0 {
+            self.counters.cluster = self.config.cluster;
+            self.draft.counters = true;
+        }
+        self.counters.cluster
     }
 
     pub(super) fn insert_job(&mut self, job: Job) {

@@ -39,6 +39,12 @@ pub struct MachineConfig {
     /// After a worker came back without an attempt that it should run: time for the attempt's last
     /// reports to be replayed, before the attempt counts as lost.
     pub replay_grace_ms: u64,
+    /// How long a proof of a store may take from being asked, queueing included. Longer than the calls
+    /// that it is made of, so that theirs is the error that is told.
+    pub probe_timeout_ms: u64,
+    /// Random, chosen by a coordinator's first process: keeps the checkpoints of coordinators that share
+    /// a bucket apart. 0 = not named in paths.
+    pub cluster: u32,
     /// A gang that has waited this long and fits the cluster keeps later trials from taking slots.
     pub gang_wait_ms: u64,
 }
@@ -55,6 +61,8 @@ impl Default for MachineConfig {
             retry_cap_ms: 60_000,
             probe_retry_ms: 15_000,
             replay_grace_ms: 4_000,
+            probe_timeout_ms: 150_000,
+            cluster: 0,
             gang_wait_ms: 60_000,
         }
     }
@@ -65,6 +73,14 @@ impl MachineConfig {
     pub(super) fn pause(&self, failures: u32) -> u64 {
         let doubled = self.retry_first_ms.saturating_mul(1 << failures.min(30));
         doubled.min(self.retry_cap_ms)
+    }
+
+    /// Pause after the given number of losses in a row: none after the first.
+    pub(super) fn pause_after_losses(&self, losses: u32) -> u64 {
+        match losses {
+            0 | 1 => 0,
+            losses => self.pause(losses - 2),
+        }
     }
 }
 
@@ -203,6 +219,11 @@ pub enum Event {
         error: Option<String>,
     },
     /// `next_deadline()` has passed.
+    /// The coordinator itself stood still for so long (a suspended machine, a slow disk): what workers
+    /// sent meanwhile is still to be read, so that leases and graces are longer by it.
+    Stalled {
+        ms: u64,
+    },
     Tick,
 }
 

@@ -156,6 +156,18 @@ impl Machine {
         Some(id)
     }
 
+    pub(super) fn stalled(&mut self, ms: u64) {
+        for worker in self.workers.values_mut() {
+            worker.lease_until_ms = worker.lease_until_ms.saturating_add(ms);
+            for until in worker.missing.values_mut() {
+                *until = until.saturating_add(ms);
+            }
+        }
+        for until in self.settling.values_mut() {
+            *until = until.saturating_add(ms);
+        }
+    }
+
     pub(super) fn leaving(&mut self, session: SessionId) {
         if let Some(id) = self.seen(session)
             && let Some(worker) = self.workers.get_mut(&id)
@@ -210,17 +222,20 @@ impl Machine {
         let Some(session) = worker.session else {
             return;
         };
-        match worker.stores.get(url) {
-            Some(Proof::Failed { retry_ms, .. }) if *retry_ms <= now => {}
-            None => {}
+        let tries = match worker.stores.get(url) {
+            Some(Proof::Failed {
+                retry_ms, tries, ..
+            }) if *retry_ms <= now => tries.saturating_add(1),
+            None => 1,
             Some(_) => return,
-        }
+        };
         self.probes += 1;
         let path = format!("probes/{}-{}-{id}", self.term, self.probes);
-        let until_ms = now + self.config.lease_ms;
+        let until_ms = now + self.config.probe_timeout_ms;
         let asked = Proof::Asked {
             path: path.clone(),
             until_ms,
+            tries,
         };
         worker.stores.insert(url.to_owned(), asked);
         self.wake_at(until_ms);
@@ -243,10 +258,17 @@ impl Machine {
             |proof| matches!(proof, Proof::Asked { path: known, .. } if known.as_str() == path),
         );
         let Some(proof) = asked else { return };
+        let Proof::Asked { tries, .. } = *proof else {
+            return;
+        };
         match error {
             None => *proof = Proof::Proven,
             Some(error) => {
-                *proof = Proof::Failed { error, retry_ms };
+                *proof = Proof::Failed {
+                    error,
+                    retry_ms,
+                    tries,
+                };
                 self.wake_at(retry_ms);
             }
         }

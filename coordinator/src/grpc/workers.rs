@@ -16,7 +16,7 @@ use trainyard_proto::v1::{self, CoordinatorMessage, WorkerMessage};
 use super::status::{ApiError, call_status, status};
 use super::{convert, outgoing};
 use crate::cluster::types::{
-    AttemptRef, Event, LogText, Point, RankRef, Report, ReportBody, SessionId, WorkerInfo,
+    AttemptRef, Event, LogText, Outcome, Point, RankRef, Report, ReportBody, SessionId, WorkerInfo,
 };
 use crate::driver::{CallError, DriverHandle, OutboxReader, SessionEnd};
 
@@ -266,10 +266,22 @@ fn reports(batch: v1::ReportBatch) -> Result<Vec<Report>, String> {
 
 fn report(report: v1::Report) -> Result<Report, String> {
     let sequence = report.sequence;
-    let body = report
-        .body
-        .ok_or_else(|| format!("report {sequence} has no body that this coordinator knows"))?;
     let time_ms = report.time_ms;
+    let body = match report.body {
+        Some(body) => {
+            report_body(body, time_ms).map_err(|what| format!("report {sequence}: {what}"))?
+        }
+        // A newer worker's. Ending the session for it would have it come back for ever.
+        None => {
+            tracing::warn!(
+                sequence,
+                "a report of a kind that this version does not know is skipped"
+            );
+            ReportBody::Dropped {
+                manifests: Vec::new(),
+            }
+        }
+    };
     Ok(Report {
         sequence,
         rank: RankRef {
@@ -282,7 +294,7 @@ fn report(report: v1::Report) -> Result<Report, String> {
             rank: report.rank,
         },
         time_ms,
-        body: report_body(body, time_ms).map_err(|what| format!("report {sequence}: {what}"))?,
+        body,
     })
 }
 
@@ -312,9 +324,11 @@ fn report_body(body: v1::report::Body, time_ms: u64) -> Result<ReportBody, Strin
             manifests: dropped.manifests,
         },
         Body::Ended(ended) => ReportBody::Ended {
-            outcome: convert::from_outcome(ended.outcome())
-                .ok_or_else(|| format!("outcome {} is unknown", ended.outcome))?,
-            error: ended.error,
+            outcome: convert::from_outcome(ended.outcome()).unwrap_or(Outcome::Error),
+            error: match convert::from_outcome(ended.outcome()) {
+                Some(_) => ended.error,
+                None => format!("{} (outcome {} is unknown)", ended.error, ended.outcome),
+            },
             step: ended.step,
             test_metrics: convert::from_metrics(ended.test_metrics),
         },

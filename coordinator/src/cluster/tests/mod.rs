@@ -1,5 +1,6 @@
 //! Tests of the machine: each rule by itself, and all of them under a seeded simulation.
 
+mod limits;
 mod purity;
 mod rules;
 mod simulation;

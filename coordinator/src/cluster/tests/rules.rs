@@ -10,11 +10,11 @@ fn id(job: &str) -> JobId {
     job.into()
 }
 
-fn job(bench: &Bench, job: &str) -> super::super::query::JobSummary {
+pub(super) fn job(bench: &Bench, job: &str) -> super::super::query::JobSummary {
     bench.machine.job(&id(job)).unwrap()
 }
 
-fn trial(bench: &Bench, job: &str, trial: u32) -> super::super::query::TrialSummary {
+pub(super) fn trial(bench: &Bench, job: &str, trial: u32) -> super::super::query::TrialSummary {
     bench.machine.trial(&id(job), TrialId(trial)).unwrap()
 }
 
@@ -182,7 +182,13 @@ fn missing_data_fails_the_job_unless_a_trial_has_trained_on_it() {
     assert_eq!((failed.trials.failed, failed.trials.running), (1, 0));
 
     let (mut bench, ranks) = two(1);
-    bench.report(1, &ranks[1], epoch(1, "validation_loss", 0.5));
+    let started = ReportBody::Started {
+        from_step: 0,
+        steps_total: 9,
+        epochs_total: 3,
+        parameters: 10,
+    };
+    bench.report(1, &ranks[1], started);
     bench.report(1, &ranks[0], ended(Outcome::DataInvalid, gone));
     assert_eq!(job(&bench, "a-1").state, JobState::Running);
     assert_eq!(trial(&bench, "a-1", 0).restarts, 1);
@@ -520,22 +526,17 @@ fn a_probe_without_an_answer_fails() {
             .note
             .starts_with("waits until workers have proven")
     );
-    bench.now += 9_000;
-    bench
-        .machine
-        .apply(
-            bench.now,
-            Event::Heartbeat {
-                session: SessionId(1),
-            },
-        )
-        .unwrap();
-    bench.now += 1_000;
-    bench.machine.apply(bench.now, Event::Tick).unwrap();
+    // Signs of life do not stand for an answer.
+    for _ in 0..config().probe_timeout_ms / 5_000 {
+        bench.now += 5_000;
+        let session = SessionId(1);
+        let alive = Event::Heartbeat { session };
+        bench.machine.apply(bench.now, alive).unwrap();
+    }
     assert!(
         job(&bench, "a-1")
             .note
-            .contains("no answer to the probe within 10000 ms")
+            .contains("no answer to the probe within 150000 ms")
     );
 }
 

@@ -1,0 +1,114 @@
+//! What must end: retries of losses and of proofs; and what must not: leases that the coordinator itself
+//! slept through.
+
+use trainyard_common::ids::JobId;
+
+use super::rules::{job, trial};
+use super::*;
+use crate::cluster::attempts::MAX_LOSSES;
+use crate::cluster::records::{JobState, TrialState};
+
+#[test]
+fn a_trial_that_ends_its_worker_again_and_again_fails() {
+    let mut bench = Bench::new();
+    bench.apply(submit("r", program("a", 1, "")));
+    for session in 1..=u64::from(MAX_LOSSES) + 1 {
+        assert!(!job(&bench, "a-1").state.ended());
+        // As long as no other pause is due.
+        bench.later(config().retry_cap_ms);
+        let step = bench.apply(joined("w", 1, session, vec![]));
+        assert_eq!(ranks(&step).len(), 1, "loss {session}");
+        bench.apply(Event::WorkerLost {
+            session: SessionId(session),
+        });
+        bench.later(config().lease_ms);
+    }
+    let failed = trial(&bench, "a-1", 0);
+    assert_eq!(failed.state, TrialState::Failed);
+    assert!(
+        failed.error.contains("11 times in a row"),
+        "{}",
+        failed.error
+    );
+    assert_eq!(job(&bench, "a-1").state, JobState::Failed);
+}
+
+#[test]
+fn progress_starts_the_count_of_losses_anew() {
+    let mut bench = Bench::new();
+    bench.apply(submit("r", program("a", 1, "")));
+    for session in 1..=u64::from(MAX_LOSSES) * 2 {
+        bench.later(config().retry_cap_ms);
+        let step = bench.apply(joined("w", 1, session, vec![]));
+        let rank = ranks(&step).remove(0);
+        let saved = checkpoint(&rank, session, "loss", 0.5);
+        bench.report(session, &rank, ReportBody::Checkpoint(saved));
+        bench.apply(Event::WorkerLost {
+            session: SessionId(session),
+        });
+        bench.later(config().lease_ms);
+    }
+    assert_eq!(trial(&bench, "a-1", 0).state, TrialState::Pending);
+}
+
+#[test]
+fn what_the_coordinator_slept_through_expires_nobody() {
+    let slept = 10 * config().lease_ms;
+    for told in [true, false] {
+        let mut bench = Bench::new();
+        bench.apply(submit("r", program("a", 1, "")));
+        bench.apply(joined("w", 1, 1, vec![]));
+        bench.now += slept;
+        if told {
+            bench.apply(Event::Stalled { ms: slept });
+        }
+        bench.apply(Event::Tick);
+        let state = trial(&bench, "a-1", 0).state;
+        assert_eq!(state == TrialState::Running, told, "{state:?}");
+        // The worker's own silence still counts.
+        bench.later(config().lease_ms);
+        assert_eq!(trial(&bench, "a-1", 0).state, TrialState::Pending);
+    }
+}
+
+#[test]
+fn a_store_that_no_worker_can_use_fails_the_job_that_has_not_begun() {
+    let mut bench = Bench::new();
+    bench.shared = false;
+    bench.apply(submit("r", program("a", 1, "")));
+    bench.apply(joined("w", 1, 1, vec![]));
+    for _ in 1..5 {
+        assert_eq!(job(&bench, "a-1").state, JobState::Pending);
+        let session = SessionId(1);
+        bench.apply(Event::Heartbeat { session });
+        bench.later(config().probe_retry_ms);
+    }
+    let failed = job(&bench, "a-1");
+    assert_eq!(failed.state, JobState::Failed);
+    assert!(
+        failed
+            .error
+            .starts_with("checkpoint_storage.url: worker w could not use the store file:")
+            && failed.error.ends_with("in 5 tries: not found"),
+        "{}",
+        failed.error
+    );
+}
+
+#[test]
+fn coordinators_that_share_a_bucket_write_apart() {
+    let with = |cluster| MachineConfig {
+        cluster,
+        ..config()
+    };
+    let mut machine = Machine::new(Term(1), with(0xABC));
+    let step = machine.apply(1, submit("r", program("a", 1, ""))).unwrap();
+    let url = |machine: &Machine, name: &str| {
+        machine.job(&JobId(name.to_owned())).unwrap().checkpoint_url
+    };
+    assert!(url(&machine, "a-1").ends_with("/a-1-00000abc"));
+    // Whatever number a later process draws, the first one's stays.
+    let mut again = Machine::restore(Term(2), with(0xDEF), 2, step.records).unwrap();
+    again.apply(3, submit("s", program("b", 1, ""))).unwrap();
+    assert!(url(&again, "b-2").ends_with("/b-2-00000abc"));
+}
