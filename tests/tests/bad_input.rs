@@ -236,7 +236,16 @@ fn a_store_that_is_away_or_not_shared_is_named() -> Result<()> {
             .as_str()
             .is_some_and(|note| note.contains("blocked"))
             .then_some(()))
-    })
+    })?;
+
+    // Where one person waits, the job ends with the reason.
+    let answer = sandbox.ctl(&["run", &spec])?;
+    assert_told(
+        (answer.code, answer.stderr),
+        1,
+        &["checkpoint_storage.url", "blocked"],
+    );
+    Ok(())
 }
 
 #[test]

@@ -101,6 +101,28 @@ fn a_killed_coordinator_loses_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_coordinator_that_stood_still_expels_nobody() -> Result<()> {
+    const LEASE_MS: u32 = 2_000;
+    let mut sandbox = Sandbox::new()?;
+    let mut coordinator = sandbox.coordinator(LEASE_MS)?;
+    let _worker = sandbox.worker("worker-a", 1)?;
+    let job = sandbox.submit(&example("digits.yaml"), &JOB)?;
+    trial_with_checkpoint(&sandbox, &job)?;
+    coordinator.signal(libc::SIGSTOP)?;
+    // The fault itself: it lasts longer than a lease.
+    std::thread::sleep(std::time::Duration::from_millis(u64::from(LEASE_MS) * 2));
+    coordinator.signal(libc::SIGCONT)?;
+    sandbox.completed(&job)?;
+    for trial in sandbox.trials(&job)? {
+        let id = trial["trial_id"].to_string();
+        let described = sandbox.json(&["trial", "describe", &job, &id])?;
+        let attempts = described["trial"]["attempts"].as_array().map(Vec::len);
+        assert_eq!(attempts, Some(1), "{described:#}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_killed_worker_s_trials_go_on_elsewhere() -> Result<()> {
     let mut sandbox = Sandbox::new()?;
     let _coordinator = sandbox.coordinator(2_000)?;
