@@ -1,7 +1,8 @@
 //! `${name}`: a hyperparameter's value in the parts of a document that a trial uses.
 //!
 //! A string that is nothing but one reference becomes the value with its type; within a longer
-//! string the value is inserted as text. `$${` stands for a literal `${`.
+//! string the value is inserted as text. `$${` stands for a literal `${`. A field that is the reference
+//! to an inactive hyperparameter is left out, so that its default holds.
 
 use std::collections::BTreeSet;
 
@@ -187,7 +188,7 @@ fn replace_below(value: &mut Value, path: &str, params: &Params, errors: &mut Ve
             Err(name) => errors.push(SpecError::new(
                 path,
                 format!(
-                    "`{name}` is inactive in the configuration {}; a reference needs a value in every configuration",
+                    "`{name}` is inactive in the configuration {}; within a list or a longer text a reference needs a value in every configuration",
                     Value::Object(params.clone())
                 ),
             )),
@@ -198,11 +199,21 @@ fn replace_below(value: &mut Value, path: &str, params: &Params, errors: &mut Ve
             }
         }
         Value::Object(entries) => {
+            // A field that is an inactive hyperparameter's alone takes its default.
+            entries.retain(|_, value| !value.as_str().is_some_and(|text| is_inactive(text, params)));
             for (key, value) in entries {
                 replace_below(value, &below(path, key), params, errors);
             }
         }
         _ => {}
+    }
+}
+
+/// Whether a string is one reference to a hyperparameter that the configuration does not have.
+fn is_inactive(text: &str, params: &Params) -> bool {
+    match pieces(text).as_slice() {
+        [Piece::Text(""), Piece::Reference(name), Piece::Text("")] => !params.contains_key(*name),
+        _ => false,
     }
 }
 
@@ -264,8 +275,13 @@ pub(super) fn keep(resolved: &mut Value, original: &Value) {
         }
         (Value::Object(entries), Value::Object(originals)) => {
             for (key, original) in originals {
-                if let Some(value) = entries.get_mut(key) {
-                    keep(value, original);
+                match entries.get_mut(key) {
+                    Some(value) => keep(value, original),
+                    // Inactive in the first configuration, and without a default that is written out.
+                    None if original.as_str().is_some_and(is_in) => {
+                        entries.insert(key.clone(), original.clone());
+                    }
+                    None => {}
                 }
             }
         }

@@ -20,6 +20,12 @@ pub struct TrialCounts {
     pub cancelled: u32,
 }
 
+impl TrialCounts {
+    pub fn total(&self) -> u32 {
+        self.pending + self.running + self.completed + self.failed + self.cancelled
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSummary {
     pub job: JobId,

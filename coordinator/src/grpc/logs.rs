@@ -100,8 +100,8 @@ impl Scope {
                         (BTreeSet::from([trial]), state.map(|state| state.ended()))
                     }
                     None => {
-                        let trials = machine.trials(&job).unwrap_or_default();
-                        let ids = trials.iter().map(|trial| trial.trial).collect();
+                        // Trials are numbered without gaps.
+                        let ids = (0..summary.trials.total()).map(TrialId).collect();
                         (ids, Some(summary.state.ended()))
                     }
                 })

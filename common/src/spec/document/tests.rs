@@ -375,13 +375,51 @@ fn a_reference_to_an_inactive_parameter_is_refused() {
         "hyperparameters.kind={type: categorical, vals: [a, b]}",
         "hyperparameters.rate={type: double, minval: 0.1, maxval: 0.2, when: {kind: b}}",
         "model.layers=[flatten, {dropout: {rate: '${rate}'}}, {dense: {units: 10}}]",
+        "training.metrics=['${rate}']",
     ]);
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(
-        found[0]
-            .starts_with("model.layers[1].dropout.rate: `rate` is inactive in the configuration"),
+        found[0].starts_with("training.metrics[0]: `rate` is inactive in the configuration"),
         "{found:#?}"
     );
+}
+
+#[test]
+fn a_field_of_an_inactive_parameter_takes_its_default() {
+    let when = "hyperparameters.kind={type: categorical, vals: [a, b]}";
+    let document = with(&[
+        when,
+        "hyperparameters.beta1={type: double, minval: 0.5, maxval: 0.6, when: {kind: b}}",
+        "training.optimizer={adam: {beta1: '${beta1}'}}",
+        "training.validation_batch_size=${size}",
+        "hyperparameters.size={type: int, minval: 8, maxval: 9, when: {kind: b}}",
+    ])
+    .unwrap();
+    let again = Document::from_accepted(document.to_json()).unwrap();
+    for document in [document, again] {
+        let adam = |kind: &str, beta1: Option<f64>| {
+            let mut params = document.space().first();
+            params.insert("kind".to_owned(), json!(kind));
+            if let Some(beta1) = beta1 {
+                params.insert("beta1".to_owned(), json!(beta1));
+                params.insert("size".to_owned(), json!(8));
+            }
+            let trial = document.trial(TrialId(0), &params, "file:///c").unwrap();
+            match trial.job.training.optimizer {
+                crate::spec::training::OptimizerSpec::Adam(adam) => adam.beta1,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(adam("a", None), 0.9);
+        assert_eq!(adam("b", Some(0.55)), 0.55);
+    }
+    // Without a default, the field is missing.
+    let found = errors(&[
+        when,
+        "hyperparameters.rate={type: double, minval: 0.1, maxval: 0.2, when: {kind: b}}",
+        "model.layers=[flatten, {dropout: {rate: '${rate}'}}, {dense: {units: 10}}]",
+    ]);
+    assert!(found[0].contains("rate"), "{found:#?}");
 }
 
 #[test]
