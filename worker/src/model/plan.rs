@@ -45,6 +45,16 @@ impl Op {
         }
     }
 
+    /// Whether its backward pass reads what it put out, which must then not be overwritten.
+    fn needs_output(&self) -> bool {
+        match self {
+            Self::Dense(dense) => dense.relu,
+            Self::Conv(conv) => conv.relu,
+            Self::Activation(activation) => activation.function.gradient_from_output(),
+            Self::MaxPool(_) | Self::AvgPool(_) | Self::Dropout(_) | Self::BatchNorm(_) => false,
+        }
+    }
+
     /// Index of the first of its parameters, which follow each other.
     pub(crate) fn first_parameter(&self) -> Option<usize> {
         match self {
@@ -310,7 +320,7 @@ impl Builder {
         let op = Op::Activation(Pointwise { function, width });
         // In place only where neither this node nor the one before needs what is overwritten.
         let free = match self.nodes.last() {
-            Some(node) => !matches!(node.op, Op::Activation(_)) && node.output == self.buffer,
+            Some(node) => !node.op.needs_output() && node.output == self.buffer,
             None => false,
         };
         if free && function.gradient_from_output() {

@@ -322,6 +322,19 @@ def cases():
                        outputs, options=options)
     yield case("mae at the target", [2], [dense(2)], "mae", 2, targets=torch.zeros(3, 2), features=draw(3, 2), zero=(0,))
     yield case("mse of classes", [4], [dense(3, activation="softmax")], "mse", targets=torch.tensor([0, 2, 1, 1, 0]))
+    # A function over the output of a layer, which that layer may still need.
+    classes = torch.tensor([0, 2, 1, 1, 0])
+    for name in ["sigmoid", "softmax", "elu"]:
+        yield case(f"dense relu, {name}", [4], [dense(6, activation="relu"), activation(name), dense(3)])
+    yield case("dense relu, softmax of mse", [4], [dense(5, activation="tanh"), dense(3, activation="relu"),
+                                                   activation("softmax")], "mse", targets=classes)
+    yield case("conv2d relu, tanh", [2, 5, 6], [conv(3, 3, activation="relu"), activation("tanh"), FLATTEN, dense(3)])
+    yield case("conv2d relu, flatten, softmax of mse", [1, 4, 3],
+               [conv(3, [4, 3], activation="relu"), FLATTEN, activation("softmax")], "mse", targets=classes)
+    yield case("swish, sigmoid", [4], [dense(6, activation="swish"), activation("sigmoid"), dense(3)])
+    yield case("batch norm, sigmoid", [4], [dense(6), norm(), activation("sigmoid"), dense(3)], samples=7)
+    yield case("max pool, tanh", [2, 6, 6], [conv(3, 3), pool("max", 2), activation("tanh"), FLATTEN, dense(3)])
+    yield case("average pool, elu", [2, 6, 6], [conv(3, 3), pool("avg", 2), activation("elu"), FLATTEN, dense(3)])
 
 
 def main():
