@@ -43,7 +43,7 @@ pub enum Finish {
 pub enum SnapshotReason {
     /// `every_epochs`; the snapshot carries the epoch's metrics.
     Epoch,
-    /// `every_steps`; without metrics, which belong to whole epochs.
+    /// `every_steps`; without metrics, which belong to whole epochs, unless it ends one.
     Step,
     /// A stop with [`StopMode::Checkpoint`].
     Stop,

@@ -450,24 +450,44 @@ fn a_stop_during_validation() {
 
 #[test]
 fn snapshots_come_when_they_are_due() {
-    let mut spec = cnn_trial();
-    spec.job.checkpoint_storage.every_epochs = 2;
-    spec.job.checkpoint_storage.every_steps = Some(4);
-    let run = run(&spec, &classification(), &Way::ranks(1));
-    let due: Vec<_> = run
-        .recorder
-        .snapshots
-        .iter()
-        .map(|(reason, snapshot)| (*reason, snapshot.as_ref().unwrap().step))
-        .collect();
-    let expected = [
-        (SnapshotReason::Step, 4),
-        (SnapshotReason::Step, 8),
-        (SnapshotReason::Epoch, 12),
-        (SnapshotReason::Step, 16),
-        (SnapshotReason::End, 18),
+    use SnapshotReason::{End, Epoch, Step};
+    // Every so many epochs and steps, and what comes of it over three epochs of 6 steps.
+    let table = [
+        (
+            2,
+            4,
+            vec![(Step, 4), (Step, 8), (Epoch, 12), (Step, 16), (End, 18)],
+        ),
+        // A step that ends an epoch counts as well.
+        (0, 6, vec![(Step, 6), (Step, 12), (End, 18)]),
+        (
+            0,
+            4,
+            vec![(Step, 4), (Step, 8), (Step, 12), (Step, 16), (End, 18)],
+        ),
+        (2, 6, vec![(Step, 6), (Epoch, 12), (End, 18)]),
+        (1, 6, vec![(Epoch, 6), (Epoch, 12), (Epoch, 18)]),
     ];
-    assert_eq!(due, expected);
+    for (epochs, steps, expected) in table {
+        let mut spec = cnn_trial();
+        spec.job.checkpoint_storage.every_epochs = epochs;
+        spec.job.checkpoint_storage.every_steps = Some(steps);
+        let run = run(&spec, &classification(), &Way::ranks(1));
+        let snapshots = run.recorder.snapshots.iter();
+        let snapshots: Vec<_> = snapshots
+            .map(|(reason, snapshot)| (*reason, snapshot.as_ref().unwrap()))
+            .collect();
+        let due: Vec<_> = snapshots.iter().map(|(why, s)| (*why, s.step)).collect();
+        assert_eq!(due, expected);
+        for (_, snapshot) in snapshots {
+            // Those at the end of an epoch go with its report.
+            let mut progress = run.recorder.progress.iter();
+            let epoch = progress.find(|p| p.end_of_epoch && p.step == snapshot.step);
+            let metrics = epoch.map_or(Metrics::new(), |epoch| epoch.metrics.clone());
+            assert_eq!(snapshot.metrics, metrics);
+            assert_eq!(snapshot.epoch, snapshot.step / STEPS);
+        }
+    }
 }
 
 #[test]

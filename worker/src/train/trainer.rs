@@ -270,9 +270,9 @@ impl Trainer {
         stop: Option<StopMode>,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let due = |every: u64| every > 0 && self.cursor.step.is_multiple_of(every);
+        let every = self.settings.report_every_steps;
         let within = self.cursor.step_in_epoch < self.plan.steps_per_epoch();
-        if within && due(self.settings.report_every_steps) {
+        if within && every > 0 && self.cursor.step.is_multiple_of(every) {
             observer.progress(&Progress {
                 step: self.cursor.step,
                 epoch: self.cursor.epoch,
@@ -282,7 +282,7 @@ impl Trainer {
         }
         if stop == Some(StopMode::Checkpoint) {
             self.save(Metrics::new(), SnapshotReason::Stop, observer)?;
-        } else if within && self.settings.save_every_steps.is_some_and(due) {
+        } else if within && self.step_is_due() {
             self.save(Metrics::new(), SnapshotReason::Step, observer)?;
         }
         Ok(())
@@ -310,17 +310,34 @@ impl Trainer {
             metrics: metrics.clone(),
             end_of_epoch: true,
         });
-        let every = self.settings.save_every_epochs;
         let last = self.cursor.epoch == self.settings.epochs;
-        if every > 0 && self.cursor.epoch.is_multiple_of(every) {
-            self.save(metrics, SnapshotReason::Epoch, observer)?;
+        let reason = if self.epoch_is_due() {
+            Some(SnapshotReason::Epoch)
         } else if last {
-            self.save(metrics, SnapshotReason::End, observer)?;
+            Some(SnapshotReason::End)
         } else if stop == Some(StopMode::Checkpoint) {
-            self.save(metrics, SnapshotReason::Stop, observer)?;
+            Some(SnapshotReason::Stop)
+        } else {
+            // Left to this place by `after_step`, for the epoch's metrics.
+            self.step_is_due().then_some(SnapshotReason::Step)
+        };
+        if let Some(reason) = reason {
+            self.save(metrics, reason, observer)?;
         }
         // Nothing is left to stop after the last epoch.
         Ok(stop.filter(|_| !last))
+    }
+
+    /// Whether the epochs that are complete call for a checkpoint.
+    fn epoch_is_due(&self) -> bool {
+        let every = self.settings.save_every_epochs;
+        every > 0 && self.cursor.epoch.is_multiple_of(every)
+    }
+
+    /// Whether the steps that were taken call for a checkpoint.
+    fn step_is_due(&self) -> bool {
+        let every = self.settings.save_every_steps;
+        every.is_some_and(|every| self.cursor.step.is_multiple_of(every))
     }
 
     fn judge(
