@@ -15,9 +15,12 @@ pub enum DataError {
         /// How to get it, where that is known.
         hint: &'static str,
     },
-    /// The store or the compression failed; the only kind where a retry may help.
+    /// The store failed; the only kind where a retry may help.
     #[error("data: cannot read {url}: {reason}")]
     Read { url: String, reason: String },
+    /// The store gave all that it has, and that cannot be unpacked.
+    #[error("data: {url} is not a whole gzip file: {reason}")]
+    Corrupt { url: String, reason: String },
     #[error("data: {url} is not a usable IDX file: {reason}")]
     Idx { url: String, reason: String },
     #[error("data: {features} holds {samples} samples, but {labels} holds {found} labels")]

@@ -35,7 +35,7 @@ impl Object {
         let mut raw = BufReader::with_capacity(BUFFER_BYTES, self.raw);
         let start = raw.fill_buf().map_err(|error| failed(&self.url, &error))?;
         if start.starts_with(&GZIP_MAGIC) {
-            let unpacked = MultiGzDecoder::new(raw);
+            let unpacked = Unpacked(MultiGzDecoder::new(raw));
             return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, unpacked)));
         }
         Ok(Box::new(raw))
@@ -90,14 +90,35 @@ fn not_opened(url: &str, error: &object_store::Error) -> DataError {
     }
 }
 
-/// Reading on failed.
+/// Reading on failed: the store, or what it holds is not gzip to the end.
 pub(crate) fn failed(url: &str, error: &std::io::Error) -> DataError {
-    DataError::Read {
-        url: url.to_owned(),
-        reason: match error.kind() {
-            ErrorKind::UnexpectedEof => "the compressed data ends too early".to_owned(),
-            _ => error.to_string(),
-        },
+    let (url, reason) = (url.to_owned(), error.to_string());
+    if error.get_ref().is_some_and(|inner| inner.is::<NotWhole>()) {
+        return DataError::Corrupt { url, reason };
+    }
+    DataError::Read { url, reason }
+}
+
+/// Why compressed data cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotWhole(String);
+
+/// Unpacks gzip, and tells its own errors ([`NotWhole`]) from those of the reader below.
+struct Unpacked<R>(MultiGzDecoder<R>);
+
+impl<R: BufRead> Read for Unpacked<R> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(to).map_err(|error| {
+            // What the system reports has a number, what a store reports is of the kind `Other`.
+            let reason = match error.kind() {
+                _ if error.raw_os_error().is_some() => return error,
+                ErrorKind::UnexpectedEof => "the compressed data ends too early".to_owned(),
+                ErrorKind::InvalidInput | ErrorKind::InvalidData => error.to_string(),
+                _ => return error,
+            };
+            std::io::Error::new(ErrorKind::InvalidData, NotWhole(reason))
+        })
     }
 }
 
@@ -140,5 +161,79 @@ impl Read for Chunks {
         let count = to.len().min(self.current.len());
         self.current.copy_to_slice(&mut to[..count]);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+    use futures::stream;
+
+    use super::*;
+
+    /// Some thousand bytes that do not compress to nothing.
+    fn packed() -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        (0..5_000u32).for_each(|i| write!(encoder, "{},", i.wrapping_mul(2_654_435_761)).unwrap());
+        encoder.finish().unwrap()
+    }
+
+    /// What reading these chunks of a store to their end fails with.
+    async fn failure(chunks: Vec<object_store::Result<Bytes>>) -> DataError {
+        let raw = Box::new(Chunks::start(stream::iter(chunks).boxed()));
+        let url = "memory://a.gz".to_owned();
+        let reading = move || {
+            let mut stream = Object { url, raw }.unpack()?;
+            let end = stream.read_to_end(&mut Vec::new());
+            end.map_err(|error| failed("memory://a.gz", &error))
+        };
+        let read = tokio::task::spawn_blocking(reading).await.unwrap();
+        read.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_unpacked_is_not_tried_again() {
+        let whole = packed();
+        let with = |at: usize, value: u8| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= value;
+            bytes
+        };
+        let cases = [
+            ("truncated", whole[..whole.len() / 2].to_vec()),
+            ("within the header", whole[..5].to_vec()),
+            ("without its checksum", whole[..whole.len() - 8].to_vec()),
+            // The block's type becomes the one that is not allowed.
+            ("corrupt block", with(10, !whole[10] & 0b110)),
+            ("wrong checksum", with(whole.len() - 8, 1)),
+            ("more after it", [&whole[..], b"and more"].concat()),
+        ];
+        for (name, bytes) in cases {
+            let error = failure(vec![Ok(bytes.into())]).await;
+            assert!(
+                matches!(error, DataError::Corrupt { .. }),
+                "{name}: {error}"
+            );
+            assert!(!error.is_retryable(), "{name}: {error}");
+            let expected = "data: memory://a.gz is not a whole gzip file: ";
+            assert!(error.to_string().starts_with(expected), "{name}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_fails_is_tried_again() {
+        let whole = Bytes::from(packed());
+        for end in [3, whole.len() / 2] {
+            let gone = object_store::Error::Generic {
+                store: "memory",
+                source: "connection reset".into(),
+            };
+            let error = failure(vec![Ok(whole.slice(..end)), Err(gone)]).await;
+            assert!(matches!(error, DataError::Read { .. }), "{error}");
+            assert!(error.is_retryable(), "{error}");
+            assert!(error.to_string().contains("connection reset"), "{error}");
+        }
     }
 }

@@ -402,7 +402,7 @@ async fn bad_idx_contents() {
         (
             gzip(&good)[..25].to_vec(),
             labels,
-            "f: the compressed data ends too early",
+            "f is not a whole gzip file: the compressed data ends too early",
         ),
         (
             good.clone(),
@@ -422,6 +422,23 @@ async fn bad_idx_contents() {
         (idx(&[0, 1, 2], &[]), idx(&[0], &[]), "holds no samples"),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn a_truncated_gzip_of_lines_is_not_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = "a,y\n".to_owned();
+    (0..1_000).for_each(|i| text += &format!("{},{}\n", i * 37 % 101, i % 2));
+    let whole = gzip(text.as_bytes());
+    let path = file(&folder, "a.csv.gz", &whole[..whole.len() / 2]);
+    let spec = csv_job(&path, serde_json::json!({}));
+    let error = load(&spec).await.unwrap_err();
+    assert!(!error.is_retryable(), "{error}");
+    let message = error.to_string();
+    assert!(
+        message.contains("a.csv.gz is not a whole gzip"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
