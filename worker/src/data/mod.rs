@@ -3,6 +3,7 @@
 //! Knows nothing of the cluster, of models or of devices. Everything is a function of (spec, data).
 
 mod cache;
+mod digest;
 mod error;
 mod idx;
 mod loader;
@@ -47,6 +48,36 @@ pub struct Dataset {
     pub validation: Part,
     /// Empty without `data.test` and `split.test`.
     pub test: Part,
+    digest: blake3::Hash,
+}
+
+impl Dataset {
+    /// Of parts that are put together already; a classification if it has `classes`. Hashes all
+    /// samples: make it once, and share it.
+    pub fn new(
+        sample_shape: Vec<usize>,
+        classes: Option<usize>,
+        target_width: usize,
+        train: Part,
+        validation: Part,
+        test: Part,
+    ) -> Self {
+        Self {
+            sample_shape,
+            task: classes.map_or(Task::Regression, |_| Task::Classification),
+            classes,
+            target_width,
+            digest: digest::digest([&train, &validation, &test]),
+            train,
+            validation,
+            test,
+        }
+    }
+
+    /// BLAKE3 over the samples, the targets and the split: equal where a run computes the same.
+    pub fn digest(&self) -> blake3::Hash {
+        self.digest
+    }
 }
 
 /// Reads, checks and divides the data of a job. All rows are checked here, so that a trial never fails
@@ -287,13 +318,12 @@ fn assemble(
         }
         None => part(&train, division.test),
     };
-    Ok(Dataset {
+    Ok(Dataset::new(
         sample_shape,
-        task: classes.map_or(Task::Regression, |_| Task::Classification),
         classes,
         target_width,
-        train: part(&train, division.train),
-        validation: part(&train, division.validation),
-        test: test_part,
-    })
+        part(&train, division.train),
+        part(&train, division.validation),
+        test_part,
+    ))
 }

@@ -44,6 +44,14 @@ impl Part {
         }
     }
 
+    pub(crate) fn samples(&self) -> &Arc<Samples> {
+        &self.samples
+    }
+
+    pub(crate) fn order(&self) -> &[u32] {
+        &self.order
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.order.len()

@@ -21,6 +21,25 @@ pub enum TrainError {
         given: String,
         expected: String,
     },
+    #[error(
+        "the checkpoint was made with other data: the samples, targets and split of {data} had digest \
+         {saved} then, and have {found} on this worker; put that data back, or submit the job anew"
+    )]
+    OtherData {
+        data: String,
+        saved: String,
+        found: String,
+    },
+    #[error(
+        "rank {rank} trains on other data than rank 0: the samples, targets and split of {data} have \
+         digest {theirs} there, and {zeros} on rank 0; every worker must find the same data"
+    )]
+    MixedData {
+        rank: usize,
+        data: String,
+        theirs: String,
+        zeros: String,
+    },
     #[error("the {part} part of the data has no samples")]
     EmptyPart { part: &'static str },
     #[error(transparent)]
@@ -31,10 +50,12 @@ pub enum TrainError {
 
 impl TrainError {
     /// Whether another attempt at the same trial can end differently. The computation is a function of
-    /// the spec and the data, so that only what came from outside can.
+    /// the spec and the data, so that only what came from outside can; of data, another worker may
+    /// have another copy.
     pub fn can_retry(&self) -> bool {
         match self {
             Self::Collective(error) => error.can_retry(),
+            Self::OtherData { .. } | Self::MixedData { .. } => true,
             Self::Spec { .. }
             | Self::NotANumber { .. }
             | Self::Snapshot { .. }

@@ -4,6 +4,7 @@
 //! is a function of (spec, seed, data): neither the number of ranks nor of threads, nor being stopped
 //! and restored, changes a bit of it.
 
+mod agreement;
 mod error;
 mod evaluation;
 mod observer;

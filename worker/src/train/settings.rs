@@ -1,7 +1,7 @@
 //! What a trial's spec means for the trainer, with every default in place. Pure.
 
 use trainyard_common::rng::Key;
-use trainyard_common::spec::data::Task;
+use trainyard_common::spec::data::{DataSpec, SourceSpec, Task};
 use trainyard_common::spec::training::{CrossEntropySpec, Loss, MetricName, NoOptions};
 use trainyard_common::spec::{ModelSpec, TrialSpec};
 
@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) loss: Loss,
     /// Classes, or the width of the targets.
     pub(crate) outputs: usize,
+    /// Where the data lies, for messages.
+    pub(crate) data: String,
     pub(crate) metrics: Vec<MetricName>,
     pub(crate) shards: usize,
     pub(crate) batch_size: usize,
@@ -49,6 +51,10 @@ impl Settings {
             model,
             loss: training.loss.clone().unwrap_or(default_loss(dataset.task)),
             outputs: outputs(dataset)?,
+            data: job
+                .data
+                .as_ref()
+                .map_or_else(|| "memory".to_owned(), sources),
             metrics: metrics(training.metrics.as_deref(), dataset.task)?,
             shards,
             batch_size: training.batch_size,
@@ -67,6 +73,16 @@ impl Settings {
     pub(crate) fn key(&self, purpose: &str) -> Key {
         Key::new(self.seed).named(purpose)
     }
+}
+
+/// The URLs of everything that is read.
+fn sources(data: &DataSpec) -> String {
+    let sources = std::iter::once(&data.train).chain(&data.test);
+    let urls = sources.flat_map(|source| match source {
+        SourceSpec::Csv(csv) => vec![csv.url.as_str()],
+        SourceSpec::Idx(idx) => vec![idx.features.as_str(), idx.labels.as_str()],
+    });
+    urls.collect::<Vec<_>>().join(", ")
 }
 
 fn wrong(field: &'static str, message: String) -> TrainError {

@@ -8,14 +8,15 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::agreement;
 use super::optimizer::Optimizer;
 use super::totals::Totals;
 use super::{Metrics, TrainError};
 use crate::checkpoint::{NamedTensor, Snapshot};
 use crate::model::Network;
 
-/// Version of what `State` means.
-const FORMAT: u32 = 1;
+/// Version of what `State` means. 1 had no digest of the data; it is still read.
+const FORMAT: u32 = 2;
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub(crate) struct Identity {
     pub(crate) batch_size: usize,
     /// Training samples in an epoch.
     pub(crate) samples: usize,
+    /// Hexadecimal digits of [`Dataset::digest`](crate::data::Dataset::digest). `None`: not known.
+    #[serde(default)]
+    pub(crate) data: Option<String>,
     pub(crate) optimizer: String,
 }
 
@@ -101,14 +105,17 @@ impl View<'_> {
     }
 }
 
-/// Puts a snapshot's content in place. Nothing is changed unless all of it fits.
+/// Puts a snapshot's content in place. Nothing is changed unless all of it fits. `data` says where
+/// the data lies, for a message.
 pub(crate) fn restore(
     snapshot: Snapshot,
     network: &mut Network,
     optimizer: &mut Optimizer,
     identity: &Identity,
+    data: &str,
 ) -> Result<(Cursor, Totals), TrainError> {
     let state = read_state(snapshot.state)?;
+    check_data(&state.identity, identity, data)?;
     check_identity(&state.identity, identity)?;
     let mut found = by_name(snapshot.tensors);
     let mut slots = Vec::new();
@@ -208,6 +215,17 @@ fn read_state(value: serde_json::Value) -> Result<State, TrainError> {
         given: format!("unreadable ({error})"),
         expected: format!("of format {FORMAT}"),
     })
+}
+
+fn check_data(saved: &Identity, ours: &Identity, data: &str) -> Result<(), TrainError> {
+    match (&saved.data, &ours.data) {
+        (Some(saved), Some(ours)) if saved != ours => Err(TrainError::OtherData {
+            data: data.to_owned(),
+            saved: agreement::shortened(saved),
+            found: agreement::shortened(ours),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn check_identity(saved: &Identity, ours: &Identity) -> Result<(), TrainError> {

@@ -6,7 +6,6 @@ use std::thread;
 
 use serde_json::{Value, json};
 use trainyard_common::rng::Key;
-use trainyard_common::spec::data::Task;
 use trainyard_common::spec::{Params, TrialSpec};
 
 use super::*;
@@ -38,15 +37,14 @@ fn images(seed: u64, count: usize) -> Part {
 }
 
 fn classification() -> Arc<Dataset> {
-    Arc::new(Dataset {
-        sample_shape: vec![1, SIDE, SIDE],
-        task: Task::Classification,
-        classes: Some(CLASSES),
-        target_width: 1,
-        train: images(1, TRAIN),
-        validation: images(2, 31),
-        test: images(3, 20),
-    })
+    classification_of(images(1, TRAIN))
+}
+
+fn classification_of(train: Part) -> Arc<Dataset> {
+    let shape = vec![1, SIDE, SIDE];
+    let (validation, test) = (images(2, 31), images(3, 20));
+    let dataset = Dataset::new(shape, Some(CLASSES), 1, train, validation, test);
+    Arc::new(dataset)
 }
 
 /// Two targets that are linear in three features.
@@ -62,15 +60,8 @@ fn regression() -> Arc<Dataset> {
         }
         Part::in_memory(3, features, BatchTargets::Values(values))
     };
-    Arc::new(Dataset {
-        sample_shape: vec![3],
-        task: Task::Regression,
-        classes: None,
-        target_width: 2,
-        train: part(1, TRAIN),
-        validation: part(2, 31),
-        test: part(3, 0),
-    })
+    let parts = (part(1, TRAIN), part(2, 31), part(3, 0));
+    Arc::new(Dataset::new(vec![3], None, 2, parts.0, parts.1, parts.2))
 }
 
 fn cnn() -> Value {
@@ -712,7 +703,7 @@ fn a_snapshot_of_another_trial_is_refused_and_changes_nothing() {
     let other = other.snapshot(Metrics::new()).unwrap();
     refused(&mut trainer, other, "virtual_shards is 8, expected 4");
     let mut newer = own.clone();
-    newer.state["format"] = json!(2);
+    newer.state["format"] = json!(3);
     refused(&mut trainer, newer, "format");
     let mut torn = own.clone();
     let name = torn.tensors.pop().unwrap().name;
@@ -722,4 +713,60 @@ fn a_snapshot_of_another_trial_is_refused_and_changes_nothing() {
     refused(&mut trainer, bent, "model/0.conv2d.kernel");
     assert_eq!(bits(&trainer.snapshot(Metrics::new()).unwrap()), bits(&own));
     trainer.restore(own).unwrap();
+}
+
+#[test]
+fn a_snapshot_of_other_data_is_refused_and_changes_nothing() {
+    let mut spec = cnn_trial();
+    let data = json!({"train": {"csv": {"url": "file:///data/bars.csv", "targets": [-1]}}});
+    spec.job.data = serde_json::from_value(data).unwrap();
+    let trainer = |data| Trainer::new(&spec, data, Box::new(LocalGroup)).unwrap();
+    let own = trainer(classification()).snapshot(Metrics::new()).unwrap();
+    // As many samples, but others.
+    let mut other = trainer(classification_of(images(7, TRAIN)));
+    let before = bits(&other.snapshot(Metrics::new()).unwrap());
+    let error = other.restore(own.clone()).unwrap_err();
+    assert!(matches!(error, TrainError::OtherData { .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("other data"), "{message}");
+    assert!(message.contains("file:///data/bars.csv"), "{message}");
+    assert_eq!(bits(&other.snapshot(Metrics::new()).unwrap()), before);
+    // The same content in other memory is the same data.
+    trainer(classification()).restore(own.clone()).unwrap();
+    // A state from before digests were kept cannot be compared.
+    let mut older = own;
+    older.state["format"] = json!(1);
+    let identity = older.state["identity"].as_object_mut().unwrap();
+    assert!(identity.remove("data").is_some());
+    other.restore(older).unwrap();
+}
+
+#[test]
+fn ranks_with_other_data_refuse_to_train() {
+    let spec = cnn_trial();
+    // Rank 1 lacks the last samples, so that it would take fewer steps; then it has others.
+    for other in [images(1, TRAIN - 20), images(7, TRAIN)] {
+        let data = [classification(), classification_of(other), classification()];
+        let errors: Vec<TrainError> = thread::scope(|scope| {
+            let ranks: Vec<_> = mesh(3)
+                .into_iter()
+                .zip(&data)
+                .map(|(group, data)| {
+                    let spec = &spec;
+                    scope.spawn(move || run_rank(spec, data, &Way::ranks(3), Box::new(group)))
+                })
+                .collect();
+            let ends = ranks.into_iter().map(|rank| rank.join().unwrap());
+            ends.map(|end| end.err().unwrap()).collect()
+        });
+        for error in errors {
+            assert!(
+                matches!(error, TrainError::MixedData { rank: 1, .. }),
+                "{error}"
+            );
+            let message = error.to_string();
+            let expected = "rank 1 trains on other data than rank 0: ";
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
 }

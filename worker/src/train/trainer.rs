@@ -5,6 +5,7 @@ use std::sync::Arc;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::TrialSpec;
 
+use super::agreement::same_data;
 use super::evaluation::{Evaluation, Judged, targets};
 use super::optimizer::Optimizer;
 use super::plan::BatchPlan;
@@ -40,19 +41,24 @@ pub struct Trainer {
 }
 
 impl Trainer {
+    /// Every rank must call it: they see to it that they have the same data.
+    ///
     /// # Errors
-    /// `Spec` if the spec cannot be trained: no model, more ranks than virtual shards; `Model` for a
-    /// layer that does not fit; `EmptyPart` without training samples.
+    /// `Spec` if the spec cannot be trained: no model, more ranks than virtual shards; `MixedData` if
+    /// ranks have different data; `Model` for a layer that does not fit; `EmptyPart` without training
+    /// samples; `Collective` if another rank is lost.
     pub fn new(
         spec: &TrialSpec,
         dataset: Arc<Dataset>,
-        group: Box<dyn Group>,
+        mut group: Box<dyn Group>,
     ) -> Result<Self, TrainError> {
         let settings = Settings::of(spec, &dataset)?;
         check(settings.shards, group.world_size()).map_err(|message| TrainError::Spec {
             field: "resources.slots_per_trial",
             message,
         })?;
+        // Before anything that depends on the data, so that all ranks end for the same reason.
+        same_data(&mut *group, &dataset.digest(), &settings.data)?;
         let samples = dataset.train.len().min(settings.limit_samples);
         if samples == 0 {
             return Err(TrainError::EmptyPart { part: "training" });
@@ -84,6 +90,7 @@ impl Trainer {
             virtual_shards: settings.shards,
             batch_size: settings.batch_size,
             samples,
+            data: Some(dataset.digest().to_hex().to_string()),
             optimizer: optimizer.name().to_owned(),
         };
         Ok(Self {
@@ -103,13 +110,15 @@ impl Trainer {
     /// Goes on where a snapshot was taken, on any number of ranks.
     ///
     /// # Errors
-    /// `Snapshot` if it is of another trial or network; then nothing has changed.
+    /// `Snapshot` if it is of another trial or network, `OtherData` if the data has changed since; then
+    /// nothing has changed here.
     pub fn restore(&mut self, snapshot: Snapshot) -> Result<(), TrainError> {
         let (cursor, totals) = state::restore(
             snapshot,
             &mut self.network,
             &mut self.optimizer,
             &self.identity,
+            &self.settings.data,
         )?;
         self.cursor = cursor;
         self.totals = totals;
