@@ -196,7 +196,9 @@ impl Attempt {
             None => {}
         }
         if evaluates {
-            let metrics = trainer.evaluate(PartName::Test)?;
+            let Some(metrics) = trainer.evaluate(PartName::Test, teller)? else {
+                return Ok(Finish::Stopped);
+            };
             let end = End {
                 test_metrics: metrics_to_wire(&metrics),
                 ..End::completed(step)

@@ -189,9 +189,14 @@ fn run_rank(
             finish,
             recorder,
             end: trainer.snapshot(Metrics::new())?,
-            validation: trainer.evaluate(PartName::Validation)?,
+            validation: evaluated(&mut trainer, PartName::Validation)?,
         })
     })
+}
+
+fn evaluated(trainer: &mut Trainer, part: PartName) -> Result<Metrics, TrainError> {
+    let metrics = trainer.evaluate(part, &Recorder::default())?;
+    Ok(metrics.expect("nobody asks to stop"))
 }
 
 /// What every rank ended with, by rank.
@@ -440,6 +445,46 @@ fn a_stop_during_validation() {
 }
 
 #[test]
+fn an_evaluation_ends_when_it_is_asked_to_stop() {
+    let (spec, data) = (cnn_trial(), classification());
+    // 31 samples in chunks of 8: asked before each, and once more at the end.
+    for mode in [StopMode::Checkpoint, StopMode::Now] {
+        for ask in [1, 3, 5] {
+            let mut trainer = Trainer::new(&spec, data.clone(), Box::new(LocalGroup)).unwrap();
+            let observer = Recorder {
+                stop_at_ask: Some((ask, mode)),
+                ..Recorder::default()
+            };
+            let metrics = trainer.evaluate(PartName::Validation, &observer).unwrap();
+            assert_eq!(metrics, None, "{mode:?} at {ask}");
+            // The one that stops it, and the one for the message to the others.
+            assert_eq!(observer.asked.get(), (ask + 1).min(5));
+            assert!(evaluated(&mut trainer, PartName::Validation).is_ok());
+        }
+    }
+    // One rank's wish ends it on all of them.
+    let ends: Vec<Option<Metrics>> = thread::scope(|scope| {
+        let ranks: Vec<_> = mesh(2)
+            .into_iter()
+            .map(|group| {
+                let (spec, data) = (&spec, data.clone());
+                scope.spawn(move || {
+                    let stop = (group.rank() == 1).then_some((2, StopMode::Checkpoint));
+                    let observer = Recorder {
+                        stop_at_ask: stop,
+                        ..Recorder::default()
+                    };
+                    let mut trainer = Trainer::new(spec, data, Box::new(group)).unwrap();
+                    trainer.evaluate(PartName::Validation, &observer).unwrap()
+                })
+            })
+            .collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    });
+    assert_eq!(ends, [None, None]);
+}
+
+#[test]
 fn snapshots_come_when_they_are_due() {
     use SnapshotReason::{End, Epoch, Step};
     // Every so many epochs and steps, and what comes of it over three epochs of 6 steps.
@@ -670,7 +715,7 @@ fn what_cannot_be_trained_is_refused() {
     );
     assert!(message.contains("layer 0"), "{message}");
     let mut trainer = Trainer::new(&cnn_trial(), data, Box::new(LocalGroup)).unwrap();
-    assert!(trainer.evaluate(PartName::Test).is_ok());
+    assert!(evaluated(&mut trainer, PartName::Test).is_ok());
     let mut empty = Trainer::new(
         &trial(
             json!({"layers": [{"dense": {"units": 2}}]}),
@@ -682,7 +727,9 @@ fn what_cannot_be_trained_is_refused() {
     )
     .unwrap();
     assert_eq!(
-        empty.evaluate(PartName::Test).unwrap_err().to_string(),
+        evaluated(&mut empty, PartName::Test)
+            .unwrap_err()
+            .to_string(),
         "the test part of the data has no samples"
     );
 }

@@ -165,11 +165,17 @@ impl Trainer {
     }
 
     /// Metrics of a part with the present parameters, the same on every rank; every rank must call it.
-    pub fn evaluate(&mut self, part: PartName) -> Result<Metrics, TrainError> {
-        let Judged::Whole(totals, _) = self.judge(part, &|| None)? else {
-            unreachable!("nobody asks to stop");
-        };
-        Ok(totals.metrics(part.prefix(), &self.settings.metrics))
+    /// `None` if one of them was asked to stop, in whatever way: there is nothing to save.
+    pub fn evaluate(
+        &mut self,
+        part: PartName,
+        observer: &dyn Observer,
+    ) -> Result<Option<Metrics>, TrainError> {
+        let stop = || observer.stop_requested().map(|_| StopMode::Now);
+        Ok(match self.judge(part, &stop)? {
+            Judged::Whole(totals, _) => Some(totals.metrics(part.prefix(), &self.settings.metrics)),
+            Judged::Abandoned => None,
+        })
     }
 
     /// The rest of the epoch under way; `Some` if the ranks agreed to stop.
