@@ -102,7 +102,10 @@ fn apportion(total: usize, sizes: &[usize], taken: &[usize]) -> Vec<usize> {
     let mut shares: Vec<usize> = sizes
         .iter()
         .zip(taken)
-        .map(|(&size, &taken)| ((quota(size) / all.max(1)) as usize).min(size - taken))
+        .map(|(&size, &taken)| {
+            let share = (quota(size) / all.max(1)) as usize;
+            share.min((size - taken).saturating_sub(1))
+        })
         .collect();
     let mut by_remainder: Vec<usize> = (0..sizes.len()).collect();
     by_remainder.sort_by_key(|&group| std::cmp::Reverse(quota(sizes[group]) % all.max(1)));
@@ -214,7 +217,8 @@ mod tests {
                 .into_iter().flatten().copied().collect();
             all.sort_unstable();
             prop_assert_eq!(all, (0..len as u32).collect::<Vec<_>>());
-            if !stratify {
+            let present = (0..7).filter(|group| groups.contains(group)).count();
+            if !stratify || division.train.len() < present {
                 return Ok(());
             }
             for group in 0..7 {
@@ -233,6 +237,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_small_group_is_not_used_up() {
+        // 4 of 20 samples are left to train, one for each of the groups of 15, 1, 1 and 3.
+        let group_of = |index: usize| [0, 1, 2, 3][index.saturating_sub(14).min(3)];
+        let division = divide(&spec(0.4, 0.4, true, false), 20, group_of, Key::new(1)).unwrap();
+        let mut groups: Vec<u32> = division
+            .train
+            .iter()
+            .map(|&i| group_of(i as usize))
+            .collect();
+        groups.sort_unstable();
+        assert_eq!(groups, [0, 1, 2, 3]);
     }
 
     #[test]
