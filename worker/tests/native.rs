@@ -387,6 +387,30 @@ async fn a_torn_checkpoint_is_skipped_with_a_warning() {
 }
 
 #[tokio::test]
+async fn it_does_not_go_on_with_other_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec(folder.path(), |_| {});
+    let cluster = Cluster::start(1).await;
+    let seen = cluster.run(&assignment(&spec, 1)).await;
+    let next = Assignment {
+        resume_from: checkpoints(&seen).pop(),
+        ..assignment(&spec, 2)
+    };
+    // As many samples, one value of one of them changed.
+    let path = folder.path().join("data.csv");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, value) = text.trim_end().rsplit_once(',').unwrap();
+    let value = if value == "0" { "1" } else { "0" };
+    std::fs::write(&path, format!("{head},{value}\n")).unwrap();
+    let end = &cluster.run(&next).await.ends()[1];
+    // Another worker may still have the data that it began with.
+    assert_eq!(end.outcome(), AttemptOutcome::Error, "{end:?}");
+    assert!(end.error.contains("other data"), "{end:?}");
+    assert!(end.error.contains("data.csv"), "{end:?}");
+    cluster.leave().await;
+}
+
+#[tokio::test]
 async fn what_goes_wrong_ends_the_attempt_with_one_clear_error() {
     type Change = fn(&mut Value);
     let table: [(Change, AttemptOutcome, &str); 3] = [

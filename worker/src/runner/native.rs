@@ -266,17 +266,13 @@ impl Attempt {
             }
             Err(Failed::Evaluated(end)) => *end,
             Err(Failed::Text(text)) => End::error(text, step),
-            Err(Failed::Train(error @ TrainError::NotANumber { step })) => {
-                End::new(AttemptOutcome::Nan, error.to_string(), step)
-            }
             Err(Failed::Train(TrainError::Collective(error))) if error.is_loss() => {
                 match self.stop_within_patience().await {
                     Some(stop) => End::stopped(stop, step),
                     None => End::new(AttemptOutcome::NodeLost, error.to_string(), step),
                 }
             }
-            Err(Failed::Train(error @ TrainError::Collective(_))) => End::error(error, step),
-            Err(Failed::Train(error)) => End::invalid(error, step),
+            Err(Failed::Train(error)) => failed(&error, step),
         }
     }
 
@@ -285,5 +281,62 @@ impl Attempt {
         // Only whether it came matters.
         let _ = tokio::time::timeout(OTHER_RANK_PATIENCE, requested).await;
         self.reporter.stop.get()
+    }
+}
+
+/// The end by an error of this rank's own.
+fn failed(error: &TrainError, step: u64) -> End {
+    match error {
+        TrainError::NotANumber { step } => End::new(AttemptOutcome::Nan, error.to_string(), *step),
+        error if error.can_retry() => End::error(error, step),
+        error => End::invalid(error, step),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_attempt_can_get_past_is_tried_again() {
+        let text = str::to_owned;
+        let table = [
+            (TrainError::NotANumber { step: 7 }, AttemptOutcome::Nan),
+            (
+                TrainError::MixedData {
+                    rank: 1,
+                    data: text("a.csv"),
+                    theirs: text("1"),
+                    zeros: text("0"),
+                },
+                AttemptOutcome::Error,
+            ),
+            (
+                CollectiveError::Refused {
+                    rank: 1,
+                    reason: text("it is of another attempt"),
+                }
+                .into(),
+                AttemptOutcome::Error,
+            ),
+            (
+                CollectiveError::OutOfStep {
+                    rank: 1,
+                    given: text("a barrier"),
+                    expected: text("a sum"),
+                }
+                .into(),
+                AttemptOutcome::Invalid,
+            ),
+            (
+                TrainError::EmptyPart { part: "test" },
+                AttemptOutcome::Invalid,
+            ),
+        ];
+        for (error, outcome) in table {
+            let end = failed(&error, 7);
+            let expected = End::new(outcome, error.to_string(), 7);
+            assert_eq!(end, expected);
+        }
     }
 }
