@@ -221,15 +221,22 @@ mod tests {
             if !stratify || division.train.len() < present {
                 return Ok(());
             }
+            let size_of = |group| groups.iter().filter(|&&g| g == group).count();
+            let trained = division.train.len() as f64 / len as f64;
+            // Where a small group has to keep its last samples, the others stand in for it.
+            let roomy = (0..7).all(|group| match size_of(group) {
+                0 => true,
+                size => size as f64 * trained >= 3.0,
+            });
             for group in 0..7 {
-                let size = groups.iter().filter(|&&g| g == group).count();
+                let size = size_of(group);
                 for (part, fraction) in [
                     (&division.validation, division.validation.len() as f64 / len as f64),
                     (&division.test, division.test.len() as f64 / len as f64),
                 ] {
                     let here = part.iter().filter(|&&i| groups[i as usize] == group).count();
-                    // Largest remainders stay within one; small groups may have to stand in.
-                    prop_assert!((here as f64 - size as f64 * fraction).abs() < 2.5);
+                    let off = (here as f64 - size as f64 * fraction).abs();
+                    prop_assert!(!roomy || off < 1.0 + 1e-9, "{off}: largest remainders stay within one");
                 }
                 if size > 0 {
                     let trained = division.train.iter().filter(|&&i| groups[i as usize] == group);
