@@ -345,6 +345,61 @@ async fn ranks_on_one_worker_and_on_two_end_in_the_same_bytes() {
     assert!(ends.iter().all(|end| *end == ends[0]));
 }
 
+/// One rank still loads when the other has long finished: they have met before, and a stop reaches both.
+#[tokio::test]
+async fn ranks_meet_before_they_load_and_are_stopped_while_they_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let quick = spec(folder.path(), |_| {});
+    // Opening a pipe for reading takes until somebody opens it for writing.
+    let pipe = folder.path().join("slow.csv");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let slow = spec(folder.path(), |job| {
+        job["data"]["train"]["csv"]["url"] = json!(pipe.display().to_string());
+    });
+    let clusters = [Cluster::start(1).await, Cluster::start(1).await];
+    let rank = |rank: usize| Rank {
+        rank: rank as u32,
+        slots: vec![0],
+        collective_address: clusters[rank].collective.clone(),
+        ..Rank::default()
+    };
+    let ranks = vec![rank(0), rank(1)];
+    for (rank, spec) in [quick, slow].iter().enumerate() {
+        let assignment = Assignment {
+            rank: rank as u32,
+            ranks: ranks.clone(),
+            rendezvous_token: "secret".to_owned(),
+            ..assignment(spec, 1)
+        };
+        clusters[rank].assign(&assignment).await;
+    }
+    clusters[0]
+        .coordinator
+        .until("the ranks' meeting", |seen| {
+            seen.log.contains("all 2 ranks have come together")
+        })
+        .await;
+    for cluster in clusters {
+        let stop = StopAttempt {
+            job_id: "arcs-1".to_owned(),
+            generation: 1,
+            ..StopAttempt::default()
+        };
+        cluster.coordinator.tell(Tell::Stop(stop)).await;
+        let seen = cluster
+            .coordinator
+            .until("an end", |seen| seen.ends().len() == 1)
+            .await;
+        let end = &seen.ends()[0];
+        assert_eq!(end.outcome(), AttemptOutcome::Cancelled, "{end:?}");
+        cluster.leave().await;
+    }
+    // Lets the thread that waits for the pipe go. For reading too, so that this opening does not wait.
+    let opened = std::fs::File::options().read(true).write(true).open(&pipe);
+    drop(opened.unwrap());
+}
+
 #[tokio::test]
 async fn a_torn_checkpoint_is_skipped_with_a_warning() {
     let folder = tempfile::tempdir().unwrap();

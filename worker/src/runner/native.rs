@@ -1,4 +1,4 @@
-//! Runs a trial with the built-in trainer: data, rendezvous, resuming, training, checkpoints, end.
+//! Runs a trial with the built-in trainer: rendezvous, data, resuming, training, checkpoints, end.
 //!
 //! Everything asynchronous (data, uploads, reports) runs on the worker's runtime; the trainer has the
 //! attempt's own thread and pool. Knows nothing of sessions.
@@ -30,32 +30,18 @@ const AGREEMENT_GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the trial to its end.
 pub(super) async fn run(task: Task, reporter: &Reporter, host: Arc<Host>) -> End {
-    let dataset = tokio::select! {
-        biased;
-        () = reporter.stop.requested() => {
-            return End::stopped(reporter.stop.get().unwrap_or(Stop::Now), 0);
-        }
-        loaded = data::load_shared(&task.spec.job) => match loaded {
-            Ok(dataset) => dataset,
-            Err(error) if error.is_retryable() => return End::error(error, 0),
-            Err(error) => {
-                return End::new(AttemptOutcome::DataInvalid, error.to_string(), 0);
-            }
-        },
-    };
     let store = match CheckpointStore::open(&task.spec.checkpoint_url) {
         Ok(store) => store,
         Err(error) => return End::error(error, 0),
     };
     let rank = Attempt {
         task,
-        dataset,
         store,
         reporter: reporter.clone(),
         host,
         runtime: Handle::current(),
         cancel: Cancel::new(),
-        joined: AtomicBool::new(false),
+        ready: AtomicBool::new(false),
     };
     let rank = Arc::new(rank);
     let watcher = tokio::spawn(rank.clone().cut_waits_short());
@@ -68,7 +54,8 @@ pub(super) async fn run(task: Task, reporter: &Reporter, host: Arc<Host>) -> End
 pub(super) enum Failed {
     Text(String),
     Train(TrainError),
-    Evaluated(Box<End>),
+    /// It has ended, in this way.
+    Ended(Box<End>),
 }
 
 impl From<TrainError> for Failed {
@@ -83,6 +70,12 @@ impl From<CollectiveError> for Failed {
     }
 }
 
+impl From<End> for Failed {
+    fn from(end: End) -> Self {
+        Self::Ended(Box::new(end))
+    }
+}
+
 impl From<String> for Failed {
     fn from(text: String) -> Self {
         Self::Text(text)
@@ -92,14 +85,13 @@ impl From<String> for Failed {
 /// One rank of an attempt.
 struct Attempt {
     task: Task,
-    dataset: Arc<Dataset>,
     store: CheckpointStore,
     reporter: Reporter,
     host: Arc<Host>,
     runtime: Handle,
     cancel: Cancel,
-    /// Whether the ranks have come together.
-    joined: AtomicBool,
+    /// Whether the ranks have come together, each with its data.
+    ready: AtomicBool,
 }
 
 impl Attempt {
@@ -174,7 +166,12 @@ impl Attempt {
 
     /// On the attempt's thread: everything from the rendezvous to the end.
     fn work(&self, teller: &mut Teller) -> Result<Finish, Failed> {
+        // Ranks meet before they load: however much longer one of them takes, the others see that it
+        // lives, and at once when it does not.
         let mut group = self.group()?;
+        let dataset = self.load()?;
+        group.barrier()?;
+        self.ready.store(true, Ordering::SeqCst);
         let evaluates = self.task.assignment.kind() == AssignmentKind::Evaluate;
         let found = resume::agree(
             &self.task.assignment,
@@ -183,7 +180,7 @@ impl Attempt {
             &self.runtime,
             &mut *group,
         )?;
-        let mut trainer = Trainer::new(&self.task.spec, self.dataset.clone(), group)?;
+        let mut trainer = Trainer::new(&self.task.spec, dataset, group)?;
         let step = found.as_ref().map_or(0, |snapshot| snapshot.step);
         teller.step = step;
         match found {
@@ -203,7 +200,7 @@ impl Attempt {
                 test_metrics: metrics_to_wire(&metrics),
                 ..End::completed(step)
             };
-            return Err(Failed::Evaluated(Box::new(end)));
+            return Err(end.into());
         }
         Ok(trainer.run(teller)?)
     }
@@ -212,7 +209,6 @@ impl Attempt {
     fn group(&self) -> Result<Box<dyn Group>, Failed> {
         let assignment = &self.task.assignment;
         if assignment.ranks.len() == 1 {
-            self.joined.store(true, Ordering::SeqCst);
             return Ok(Box::new(LocalGroup));
         }
         let key = &self.reporter.key;
@@ -234,15 +230,39 @@ impl Attempt {
             .host
             .rendezvous
             .join(&membership, Timeouts::default(), &self.cancel)?;
-        self.joined.store(true, Ordering::SeqCst);
+        if key.rank == 0 {
+            let ranks = assignment.ranks.len();
+            self.reporter
+                .info(&format!("all {ranks} ranks have come together"));
+        }
         Ok(Box::new(group))
     }
 
-    /// Ends waits for other ranks once nothing can come of them: a stop before the ranks have come
-    /// together, or an immediate stop that they have not agreed on in time.
+    /// The trial's data. After a stop it is not waited for: what is being parsed then goes on to the
+    /// end of the file on a thread of the runtime, and is dropped there.
+    fn load(&self) -> Result<Arc<Dataset>, Failed> {
+        let stop = &self.reporter.stop;
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop.requested() => {
+                    Err(End::stopped(stop.get().unwrap_or(Stop::Now), 0).into())
+                }
+                loaded = data::load_shared(&self.task.spec.job) => loaded.map_err(|error| {
+                    if error.is_retryable() {
+                        return End::error(error, 0).into();
+                    }
+                    End::new(AttemptOutcome::DataInvalid, error.to_string(), 0).into()
+                }),
+            }
+        })
+    }
+
+    /// Ends waits for other ranks once nothing can come of them: a stop before all ranks are
+    /// ready, or an immediate stop that they have not agreed on in time.
     async fn cut_waits_short(self: Arc<Self>) {
         self.reporter.stop.requested().await;
-        if !self.joined.load(Ordering::SeqCst) {
+        if !self.ready.load(Ordering::SeqCst) {
             self.cancel.cancel();
         }
         self.reporter.stop.reached(Stop::Now).await;
@@ -264,7 +284,7 @@ impl Attempt {
                 let stop = self.stop_within_patience().await;
                 End::stopped(stop.unwrap_or(Stop::Checkpoint), step)
             }
-            Err(Failed::Evaluated(end)) => *end,
+            Err(Failed::Ended(end)) => *end,
             Err(Failed::Text(text)) => End::error(text, step),
             Err(Failed::Train(TrainError::Collective(error))) if error.is_loss() => {
                 match self.stop_within_patience().await {
