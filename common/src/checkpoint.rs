@@ -70,7 +70,10 @@ pub fn to_drop(
         .iter()
         .filter(|checkpoint| seen.insert(checkpoint.manifest.as_str()))
         .collect();
-    by_age.sort_by(|a, b| (a.step, &a.manifest).cmp(&(b.step, &b.manifest)));
+    by_age.sort_by_key(|checkpoint| {
+        let generation = generation_of(&checkpoint.manifest);
+        (checkpoint.step, generation, &checkpoint.manifest)
+    });
 
     let last = policy.keep_last.max(1) as usize;
     let mut kept: BTreeSet<&str> = by_age
@@ -87,6 +90,13 @@ pub fn to_drop(
         .filter(|checkpoint| !kept.contains(checkpoint.manifest.as_str()))
         .map(|checkpoint| checkpoint.manifest.clone())
         .collect()
+}
+
+/// The generation that a manifest's name tells (`.../STEP-GENERATION.json`): a number, of which 10 comes
+/// after 9.
+fn generation_of(manifest: &str) -> Option<u64> {
+    let (_, generation) = manifest.strip_suffix(".json")?.rsplit_once('-')?;
+    generation.parse().ok()
 }
 
 /// The `count` best of checkpoints that are given oldest first.
@@ -237,6 +247,20 @@ mod tests {
             let dropped = to_drop(policy, &shuffled, mode.map(|mode| ("v", mode)));
             assert_eq!(dropped, expected, "{best} {last} {mode:?} {values:?}");
         }
+    }
+
+    #[test]
+    fn of_equal_steps_the_later_generation_is_newer() {
+        let of = |generation: u64| CheckpointRef {
+            manifest: format!("trials/0/000000000005-{generation}.json"),
+            ..at(5, None)
+        };
+        let policy = KeepPolicy {
+            keep_best: 0,
+            keep_last: 1,
+        };
+        let dropped = to_drop(policy, &[of(10), of(2), of(9)], None);
+        assert_eq!(dropped, [of(2).manifest, of(9).manifest]);
     }
 
     #[test]

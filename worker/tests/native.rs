@@ -147,6 +147,16 @@ fn checkpoints(seen: &Seen) -> Vec<CheckpointRef> {
     reports.filter_map(|report| saved(report.body)).collect()
 }
 
+fn dropped(seen: &Seen) -> Vec<String> {
+    let manifests = |body| match body {
+        Some(Body::Dropped(dropped)) => Some(dropped.manifests),
+        _ => None,
+    };
+    let reports = seen.reports().into_iter();
+    let lists = reports.filter_map(|report| manifests(report.body));
+    lists.flatten().collect()
+}
+
 async fn newest(spec: &TrialSpec, seen: &Seen) -> Snapshot {
     let store = CheckpointStore::open(&spec.checkpoint_url).unwrap();
     let newest = checkpoints(seen).pop().unwrap();
@@ -195,15 +205,7 @@ async fn a_trial_is_trained_checkpointed_and_judged() {
     );
 
     // The keep rule leaves the best and the newest, and says what it deleted.
-    let dropped: Vec<String> = seen
-        .reports()
-        .into_iter()
-        .filter_map(|report| match report.body {
-            Some(Body::Dropped(dropped)) => Some(dropped.manifests),
-            _ => None,
-        })
-        .flatten()
-        .collect();
+    let dropped = dropped(&seen);
     let store = CheckpointStore::open(&spec.checkpoint_url).unwrap();
     let mut kept = 0;
     for checkpoint in checkpoints(&seen) {
@@ -409,11 +411,12 @@ async fn a_torn_checkpoint_is_skipped_with_a_warning() {
     let cluster = Cluster::start(1).await;
     let seen = cluster.run(&assignment(&spec, 1)).await;
     let saved = checkpoints(&seen);
+    assert_eq!(dropped(&seen), [] as [String; 0]);
     let torn = saved.last().unwrap().clone();
     let manifest = folder.path().join("checkpoints").join(&torn.manifest);
     std::fs::write(&manifest, &std::fs::read(&manifest).unwrap()[..20]).unwrap();
     let next = Assignment {
-        resume_from: Some(torn),
+        resume_from: Some(torn.clone()),
         checkpoints: saved.clone(),
         ..assignment(&spec, 2)
     };
@@ -438,6 +441,43 @@ async fn a_torn_checkpoint_is_skipped_with_a_warning() {
         "{}",
         seen.log
     );
+    // The coordinator forgets the torn one and nothing else.
+    assert_eq!(dropped(&seen), [torn.manifest]);
+    cluster.leave().await;
+}
+
+/// A torn checkpoint that the keep rule counted would push a whole one out.
+#[tokio::test]
+async fn a_torn_checkpoint_takes_no_place_among_those_that_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec(folder.path(), |job| {
+        job["checkpoint_storage"] = json!({"keep_last": 2});
+        job["objectives"] = json!([]);
+    });
+    let cluster = Cluster::start(1).await;
+    let seen = cluster.run(&assignment(&spec, 1)).await;
+    let gone = dropped(&seen);
+    let kept: Vec<CheckpointRef> = checkpoints(&seen)
+        .into_iter()
+        .filter(|saved| !gone.contains(&saved.manifest))
+        .collect();
+    assert_eq!(kept.len(), 2);
+    let manifest = folder.path().join("checkpoints").join(&kept[1].manifest);
+    std::fs::remove_file(&manifest).unwrap();
+    // The last epoch is trained again: its checkpoint and the whole one are the newest two.
+    let next = Assignment {
+        resume_from: Some(kept[1].clone()),
+        checkpoints: kept.clone(),
+        ..assignment(&spec, 2)
+    };
+    let seen = cluster.run(&next).await;
+    let end = &seen.ends()[1];
+    assert_eq!(end.outcome(), AttemptOutcome::Completed, "{end:?}");
+    let gone = dropped(&seen);
+    assert!(gone.contains(&kept[1].manifest), "{gone:?}");
+    assert!(!gone.contains(&kept[0].manifest), "{gone:?}");
+    let store = CheckpointStore::open(&spec.checkpoint_url).unwrap();
+    store.load(&kept[0].manifest).await.unwrap();
     cluster.leave().await;
 }
 

@@ -15,6 +15,6 @@ mod uploader;
 pub use error::CheckpointError;
 pub use manifest::{Manifest, PartEntry};
 pub use snapshot::{NamedTensor, Owner, Snapshot};
-pub use store::{CheckpointStore, Downloaded};
+pub use store::{CheckpointStore, Downloaded, NewestWhole};
 pub use trainyard_common::checkpoint::{CheckpointRef, KeepPolicy, to_drop};
 pub use uploader::{Retry, Uploader};

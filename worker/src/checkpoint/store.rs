@@ -37,6 +37,14 @@ pub struct Downloaded {
     pub bytes: u64,
 }
 
+/// What a search for a whole checkpoint found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NewestWhole {
+    pub found: Option<(CheckpointRef, Snapshot)>,
+    /// Manifests of newer ones that are missing, cut short or changed.
+    pub broken: Vec<String>,
+}
+
 /// Held by a save or a delete in a trial's folder.
 type TrialLock = Arc<tokio::sync::Mutex<()>>;
 
@@ -255,27 +263,32 @@ impl CheckpointStore {
 
     /// The newest of these checkpoints that is whole. Others are skipped with a warning.
     ///
-    /// `Ok(None)`: none is whole, so training starts from the beginning. A store that is away is an
-    /// error, not a reason to fall back.
+    /// None is whole: training starts from the beginning. A store that is away is an error, not a reason
+    /// to fall back.
     pub async fn load_newest_whole(
         &self,
         references: &[CheckpointRef],
-    ) -> Result<Option<(CheckpointRef, Snapshot)>, CheckpointError> {
+    ) -> Result<NewestWhole, CheckpointError> {
         let mut newest_first: Vec<_> = references.iter().collect();
         newest_first.sort_by_key(|reference| {
             let generation = manifest::parse_name(&reference.manifest).map(|name| name.2);
             std::cmp::Reverse((reference.step, generation))
         });
+        let mut newest = NewestWhole::default();
         for reference in newest_first {
             match self.load_ref(reference).await {
-                Ok(snapshot) => return Ok(Some((reference.clone(), snapshot))),
+                Ok(snapshot) => {
+                    newest.found = Some((reference.clone(), snapshot));
+                    break;
+                }
                 Err(error) if error.is_corrupt() => {
                     tracing::warn!(%error, step = reference.step, "checkpoint skipped, trying the previous one");
+                    newest.broken.push(reference.manifest.clone());
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        Ok(newest)
     }
 
     /// Reads every part and checks it; returns the bytes read.

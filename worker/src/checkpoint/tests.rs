@@ -368,14 +368,15 @@ async fn a_broken_checkpoint_is_skipped() {
             );
             assert!(message.contains(place.store.url()), "{message}");
             let known = [old.clone(), new.clone()];
-            let found = place.store.load_newest_whole(&known).await.unwrap();
-            assert_eq!(found, Some((old, snapshot(10, 1.0))), "{case}");
+            let newest = place.store.load_newest_whole(&known).await.unwrap();
+            assert_eq!(newest.found, Some((old, snapshot(10, 1.0))), "{case}");
+            assert_eq!(newest.broken, [new.manifest.clone()], "{case}");
             let none = place
                 .store
                 .load_newest_whole(std::slice::from_ref(&new))
                 .await
                 .unwrap();
-            assert_eq!(none, None);
+            assert_eq!((none.found, none.broken.len()), (None, 1));
             if !case.starts_with("manifest") {
                 assert!(place.store.verify(&new.manifest).await.is_err());
             }

@@ -13,9 +13,14 @@ use trainyard_proto::v1::{self, CheckpointSaved, CheckpointsDropped, report::Bod
 use crate::agent::outbox::Reporter;
 use crate::checkpoint::{CheckpointError, CheckpointRef, CheckpointStore, KeepPolicy, to_drop};
 
-/// What the uploader says of each snapshot. It blocks on more snapshots in flight than a few, so that
-/// the number of results that wait is bounded by it.
-pub(super) type Saved = Result<CheckpointRef, CheckpointError>;
+/// What a keeper is told.
+pub(super) enum News {
+    /// What the uploader says of each snapshot. It blocks on more snapshots in flight than a few, so
+    /// that the number of results that wait is bounded by it.
+    Saved(Result<CheckpointRef, CheckpointError>),
+    /// Manifests of checkpoints that are not whole. Said once, before the first snapshot.
+    Broken(Vec<String>),
+}
 
 /// Why a checkpoint could not be saved: the attempt cannot keep its promises and ends.
 pub(super) type Failure = Arc<OnceLock<String>>;
@@ -52,14 +57,15 @@ impl Keeper {
     }
 
     /// Follows the uploader until it has ended and nothing is left to be deleted.
-    pub(super) async fn run(mut self, mut results: mpsc::UnboundedReceiver<Saved>) {
+    pub(super) async fn run(mut self, mut news: mpsc::UnboundedReceiver<News>) {
         let mut open = true;
         while open || self.unacknowledged.is_some() {
             let ticket = self.unacknowledged.unwrap_or(u64::MAX);
             tokio::select! {
                 biased;
-                result = results.recv(), if open => match result {
-                    Some(result) => self.saved(result).await,
+                told = news.recv(), if open => match told {
+                    Some(News::Saved(result)) => self.saved(result).await,
+                    Some(News::Broken(manifests)) => self.forget(manifests).await,
                     None => open = false,
                 },
                 acknowledged = self.reporter.acknowledged(ticket), if self.unacknowledged.is_some() => {
@@ -72,7 +78,7 @@ impl Keeper {
         }
     }
 
-    async fn saved(&mut self, result: Saved) {
+    async fn saved(&mut self, result: Result<CheckpointRef, CheckpointError>) {
         match result {
             Ok(checkpoint) => {
                 self.reporter.info(&format!(
@@ -92,6 +98,15 @@ impl Keeper {
                 let _ = self.failure.set(text);
             }
         }
+    }
+
+    /// A checkpoint that is not whole counts for nothing: known, it would take the place of a good one
+    /// among those that are kept. Its objects stay, for whoever wants to see what became of them.
+    async fn forget(&mut self, manifests: Vec<String>) {
+        self.known
+            .retain(|checkpoint| !manifests.contains(&checkpoint.manifest));
+        let dropped = CheckpointsDropped { manifests };
+        self.reporter.report(Body::Dropped(dropped)).await;
     }
 
     /// Deletes what the keep rule gives up.

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use trainyard_proto::v1::{AssignmentKind, AttemptOutcome};
 
-use super::keeper::{Failure, Keeper, from_wire, metrics_to_wire};
+use super::keeper::{Failure, Keeper, News, from_wire, metrics_to_wire};
 use super::teller::Teller;
 use super::{End, Host, Stop, Task, resume, thread};
 use crate::agent::outbox::Reporter;
@@ -105,12 +105,13 @@ impl Attempt {
             self.reporter.clone(),
             failure.clone(),
         );
-        let (saved, results) = mpsc::unbounded_channel();
-        let keeper = tokio::spawn(keeper.run(results));
+        let (news, told) = mpsc::unbounded_channel();
+        let keeper = tokio::spawn(keeper.run(told));
         let trains = self.task.assignment.kind() != AssignmentKind::Evaluate;
         let uploader = (self.reporter.key.rank == 0 && trains).then(|| {
+            let saved = news.clone();
             // A keeper that is gone has panicked: its attempt ends below.
-            let done = move |result| drop(saved.send(result));
+            let done = move |result| drop(saved.send(News::Saved(result)));
             Uploader::start(&self.runtime, self.store.clone(), self.owner(), done)
         });
         let mut teller = Teller {
@@ -125,7 +126,7 @@ impl Attempt {
         let name = format!("{}-{}", key.job, key.trial);
         let this = self.clone();
         let work = move || {
-            let result = this.work(&mut teller);
+            let result = this.work(&mut teller, &news);
             // Uploads of snapshots that were taken go on to their end, however the run ended.
             if let Some(uploader) = teller.uploader.take() {
                 uploader.finish();
@@ -165,7 +166,11 @@ impl Attempt {
     }
 
     /// On the attempt's thread: everything from the rendezvous to the end.
-    fn work(&self, teller: &mut Teller) -> Result<Finish, Failed> {
+    fn work(
+        &self,
+        teller: &mut Teller,
+        news: &mpsc::UnboundedSender<News>,
+    ) -> Result<Finish, Failed> {
         // Ranks meet before they load: however much longer one of them takes, the others see that it
         // lives, and at once when it does not.
         let mut group = self.group()?;
@@ -173,13 +178,17 @@ impl Attempt {
         group.barrier()?;
         self.ready.store(true, Ordering::SeqCst);
         let evaluates = self.task.assignment.kind() == AssignmentKind::Evaluate;
-        let found = resume::agree(
+        let resume::Agreed { found, broken } = resume::agree(
             &self.task.assignment,
             &self.store,
             &self.reporter,
             &self.runtime,
             &mut *group,
         )?;
+        if !broken.is_empty() {
+            // As for the uploader's results.
+            let _ = news.send(News::Broken(broken));
+        }
         let mut trainer = Trainer::new(&self.task.spec, dataset, group)?;
         let step = found.as_ref().map_or(0, |snapshot| snapshot.step);
         teller.step = step;

@@ -5,7 +5,7 @@ use trainyard_proto::v1::Assignment;
 
 use super::keeper::from_wire;
 use crate::agent::outbox::Reporter;
-use crate::checkpoint::{CheckpointRef, CheckpointStore, Snapshot};
+use crate::checkpoint::{CheckpointRef, CheckpointStore, NewestWhole, Snapshot};
 use crate::collective::{CollectiveError, Group};
 use crate::train::TrainError;
 
@@ -24,6 +24,15 @@ impl From<ResumeError> for super::native::Failed {
     }
 }
 
+/// What the ranks go on from.
+#[derive(Default)]
+pub(super) struct Agreed {
+    /// `None`: from the beginning.
+    pub(super) found: Option<Snapshot>,
+    /// Manifests of checkpoints that turned out not to be whole; told on rank 0 alone.
+    pub(super) broken: Vec<String>,
+}
+
 /// Rank 0 finds a whole checkpoint; all ranks load that one, so that all begin at the same step.
 pub(super) fn agree(
     assignment: &Assignment,
@@ -31,17 +40,17 @@ pub(super) fn agree(
     reporter: &Reporter,
     runtime: &Handle,
     group: &mut dyn Group,
-) -> Result<Option<Snapshot>, ResumeError> {
-    if assignment.resume_from.is_none() {
-        return Ok(None);
-    }
+) -> Result<Agreed, ResumeError> {
+    let Some(wanted) = assignment.resume_from.as_ref().map(from_wire) else {
+        return Ok(Agreed::default());
+    };
     let mut chosen = Vec::new();
-    let mut found = None;
+    let mut newest = NewestWhole::default();
     if group.rank() == 0 {
-        found = runtime
-            .block_on(find(assignment, store, reporter))
+        newest = runtime
+            .block_on(find(wanted, assignment, store, reporter))
             .map_err(ResumeError::Load)?;
-        if let Some((reference, _)) = &found {
+        if let Some((reference, _)) = &newest.found {
             chosen = serde_json::to_vec(reference)
                 .map_err(|error| ResumeError::Load(error.to_string()))?;
         }
@@ -50,44 +59,56 @@ pub(super) fn agree(
         .broadcast(0, &mut chosen)
         .map_err(ResumeError::Collective)?;
     if group.rank() == 0 || chosen.is_empty() {
-        return Ok(found.map(|(_, snapshot)| snapshot));
+        return Ok(Agreed {
+            found: newest.found.map(|(_, snapshot)| snapshot),
+            broken: newest.broken,
+        });
     }
     let reference: CheckpointRef = serde_json::from_slice(&chosen)
         .map_err(|error| ResumeError::Load(format!("rank 0's choice of checkpoint: {error}")))?;
-    runtime
+    let snapshot = runtime
         .block_on(store.load_ref(&reference))
-        .map(Some)
-        .map_err(|error| ResumeError::Load(error.to_string()))
+        .map_err(|error| ResumeError::Load(error.to_string()))?;
+    Ok(Agreed {
+        found: Some(snapshot),
+        broken: Vec::new(),
+    })
 }
 
 async fn find(
+    wanted: CheckpointRef,
     assignment: &Assignment,
     store: &CheckpointStore,
     reporter: &Reporter,
-) -> Result<Option<(CheckpointRef, Snapshot)>, String> {
-    let Some(wanted) = assignment.resume_from.as_ref().map(from_wire) else {
-        return Ok(None);
-    };
-    match store.load_ref(&wanted).await {
-        Ok(snapshot) => return Ok(Some((wanted, snapshot))),
-        Err(error) if error.is_corrupt() => reporter.warn(&format!(
-            "{error}; going on from the newest checkpoint that is whole"
-        )),
+) -> Result<NewestWhole, String> {
+    let error = match store.load_ref(&wanted).await {
+        Ok(snapshot) => {
+            let found = Some((wanted, snapshot));
+            return Ok(NewestWhole {
+                found,
+                ..NewestWhole::default()
+            });
+        }
+        Err(error) if error.is_corrupt() => error,
         Err(error) => return Err(error.to_string()),
-    }
+    };
+    reporter.warn(&format!(
+        "{error}; going on from the newest checkpoint that is whole"
+    ));
     let others: Vec<CheckpointRef> = assignment
         .checkpoints
         .iter()
         .map(from_wire)
         .filter(|other| other.manifest != wanted.manifest)
         .collect();
-    let found = store
+    let mut newest = store
         .load_newest_whole(&others)
         .await
         .map_err(|error| error.to_string())?;
-    match &found {
+    newest.broken.push(wanted.manifest);
+    match &newest.found {
         Some((reference, _)) => reporter.warn(&format!("going on from {}", reference.manifest)),
         None => reporter.warn("no checkpoint of this trial is whole: starting from the beginning"),
     }
-    Ok(found)
+    Ok(newest)
 }
