@@ -446,6 +446,33 @@ async fn a_torn_checkpoint_is_skipped_with_a_warning() {
     cluster.leave().await;
 }
 
+#[tokio::test]
+async fn no_other_checkpoint_is_judged_in_place_of_a_torn_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec(folder.path(), |job| {
+        job["checkpoint_storage"] = json!({"keep_last": 10});
+    });
+    let cluster = Cluster::start(1).await;
+    let seen = cluster.run(&assignment(&spec, 1)).await;
+    let saved = checkpoints(&seen);
+    let torn = saved.last().unwrap().clone();
+    let manifest = folder.path().join("checkpoints").join(&torn.manifest);
+    std::fs::remove_file(&manifest).unwrap();
+    let judge = Assignment {
+        kind: AssignmentKind::Evaluate.into(),
+        resume_from: Some(torn.clone()),
+        checkpoints: saved,
+        ..assignment(&spec, 2)
+    };
+    let seen = cluster.run(&judge).await;
+    let end = &seen.ends()[1];
+    assert_eq!(end.outcome(), AttemptOutcome::Error, "{end:?}");
+    assert!(end.test_metrics.is_empty(), "{end:?}");
+    let named = end.error.contains(&torn.manifest) && end.error.contains("missing");
+    assert!(named, "{end:?}");
+    cluster.leave().await;
+}
+
 /// A torn checkpoint that the keep rule counted would push a whole one out.
 #[tokio::test]
 async fn a_torn_checkpoint_takes_no_place_among_those_that_are_kept() {

@@ -1,7 +1,8 @@
 //! Which checkpoint an attempt goes on from: the one it was given, or the newest that is whole.
+//! An evaluation is of the one that it was given, or fails.
 
 use tokio::runtime::Handle;
-use trainyard_proto::v1::Assignment;
+use trainyard_proto::v1::{Assignment, AssignmentKind};
 
 use super::keeper::from_wire;
 use crate::agent::outbox::Reporter;
@@ -92,6 +93,13 @@ async fn find(
         Err(error) if error.is_corrupt() => error,
         Err(error) => return Err(error.to_string()),
     };
+    if assignment.kind() == AssignmentKind::Evaluate {
+        // What is told as the winner's result must be the winner's, not an earlier checkpoint's.
+        let name = &wanted.manifest;
+        return Err(format!(
+            "the checkpoint that was to be judged, {name}, is not whole, and no other is judged in its place: {error}"
+        ));
+    }
     reporter.warn(&format!(
         "{error}; going on from the newest checkpoint that is whole"
     ));
