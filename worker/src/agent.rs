@@ -3,6 +3,7 @@
 //! [`run`] is the whole of it. Attempts run on whether or not a coordinator is there; what they say
 //! waits in the outbox until it is acknowledged. Knows nothing of how training works.
 
+mod address;
 mod attempts;
 mod backoff;
 mod buffer;
@@ -25,6 +26,7 @@ use trainyard_proto::v1::Register;
 use crate::collective::{Rendezvous, cpu_kind};
 use crate::config::{ConfigError, WorkerConfig};
 use crate::runner::Host;
+use address::Facing;
 use attempts::Attempts;
 use backoff::Backoff;
 use outbox::Outbox;
@@ -66,7 +68,8 @@ pub enum WorkerError {
 /// [`WorkerError`]; never because of anything that a trial did.
 pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
     config.validate()?;
-    let agent = Agent::bind(config, shutdown)?;
+    let facing = address::facing(&config.coordinators).await;
+    let agent = Agent::bind(config, facing, shutdown)?;
     tracing::info!(worker_id = %agent.host.worker_id, slots = agent.config.slots, "worker started");
     let serve = agent.serve();
     tokio::pin!(serve);
@@ -98,21 +101,23 @@ struct Agent {
 }
 
 impl Agent {
-    fn bind(config: WorkerConfig, shutdown: CancellationToken) -> Result<Self, WorkerError> {
+    fn bind(
+        config: WorkerConfig,
+        facing: Facing,
+        shutdown: CancellationToken,
+    ) -> Result<Self, WorkerError> {
         let host_name = host::name();
+        let to_bind = address::to_bind(&config, facing);
         let bind = |source| WorkerError::Bind {
-            address: config.collective_bind.clone(),
+            address: to_bind.clone(),
             source,
         };
-        let listener = std::net::TcpListener::bind(&config.collective_bind).map_err(bind)?;
+        let listener = std::net::TcpListener::bind(&to_bind).map_err(bind)?;
         let rendezvous = Rendezvous::start(listener)
             .map_err(|error| bind(std::io::Error::other(error.to_string())))?;
         let bound = rendezvous.local_addr();
-        let advertised = match &config.collective_advertise {
-            Some(address) => address.clone(),
-            None if bound.ip().is_unspecified() => format!("{host_name}:{}", bound.port()),
-            None => bound.to_string(),
-        };
+        let advertised = address::to_advertise(&config, facing, bound, &host_name);
+        tracing::info!(%bound, %advertised, "accepting other workers");
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let name = config.name.as_ref().unwrap_or(&host_name);
         let host = Arc::new(Host {

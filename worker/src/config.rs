@@ -25,10 +25,11 @@ pub struct WorkerConfig {
     pub threads_per_slot: Option<usize>,
     /// What the worker is called; made unique by eight random digits. Unset: the host's name.
     pub name: Option<String>,
-    /// Where peers are accepted for all-reduce; port 0 takes a free one.
-    pub collective_bind: String,
-    /// The `host:port` that peers are told. Unset: the bound address, with the host's name in place
-    /// of an unspecified one.
+    /// Where peers are accepted for all-reduce; port 0 takes a free one. Unset: a free port, of
+    /// 127.0.0.1 with a coordinator on this machine, else of every interface.
+    pub collective_bind: Option<String>,
+    /// The `host:port` that peers are told. Unset: the bound address; in place of an unspecified one
+    /// the host's name or, with `collective_bind` unset too, the address that faces the coordinator.
     pub collective_advertise: Option<String>,
     /// Coordinator and workers share this process: `memory://` stores are the same store.
     pub single_process: bool,
@@ -52,7 +53,7 @@ impl Default for WorkerConfig {
             slots: 1,
             threads_per_slot: None,
             name: None,
-            collective_bind: "127.0.0.1:0".to_owned(),
+            collective_bind: None,
             collective_advertise: None,
             single_process: false,
             connect_timeout_s: 60,
@@ -142,11 +143,15 @@ impl WorkerConfig {
                 "host:port",
             )),
         };
-        host_and_port("collective_bind", &self.collective_bind)?;
-        match &self.collective_advertise {
-            Some(address) => host_and_port("collective_advertise", address),
-            None => Ok(()),
+        for (field, address) in [
+            ("collective_bind", &self.collective_bind),
+            ("collective_advertise", &self.collective_advertise),
+        ] {
+            if let Some(address) = address {
+                host_and_port(field, address)?;
+            }
         }
+        Ok(())
     }
 
     /// Threads of each slot on a machine that has `available`.
@@ -185,11 +190,13 @@ pub struct WorkerFlags {
     #[arg(long, env = "TRAINYARD_WORKER_NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where other workers are accepted for all-reduce [default: 127.0.0.1:0].
+    /// Where other workers are accepted for all-reduce [default: a free port, of 127.0.0.1 if the
+    /// coordinator is on this machine, else of every interface].
     #[arg(long, env = "TRAINYARD_COLLECTIVE_BIND", value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collective_bind: Option<String>,
-    /// What other workers are told to connect to [default: where this one listens].
+    /// What other workers are told to connect to [default: where this one listens; for every interface
+    /// by default, the address from which this machine speaks to the coordinator].
     #[arg(long, env = "TRAINYARD_COLLECTIVE_ADVERTISE", value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collective_advertise: Option<String>,
@@ -288,7 +295,9 @@ mod tests {
             ("threads_per_slot", |c| c.threads_per_slot = Some(0)),
             ("report_buffer", |c| c.report_buffer = 1),
             ("name", |c| c.name = Some("a b".into())),
-            ("collective_bind", |c| c.collective_bind = "nowhere".into()),
+            ("collective_bind", |c| {
+                c.collective_bind = Some("nowhere".into())
+            }),
             ("collective_advertise", |c| {
                 c.collective_advertise = Some("host:99999".into());
             }),
