@@ -43,7 +43,7 @@ pub(super) async fn run(task: &Task, reporter: &Reporter) -> End {
         Ok(child) => child,
         Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
     };
-    let group = Group(child.id());
+    let group = Group::of(&child);
     reporter.info(&format!("started `{}`", entrypoint.command.join(" ")));
     if reporter.key.rank == 0 {
         reporter.report(Body::Started(Started::default())).await;
@@ -58,7 +58,7 @@ pub(super) async fn run(task: &Task, reporter: &Reporter) -> End {
         .map(|pipe| tokio::spawn(follow_errors(pipe, reporter.clone())));
     let (status, stopped) = wait(&mut child, &group, reporter).await;
     // Whatever the program left behind in its group must not outlive the attempt.
-    group.signal(libc::SIGKILL);
+    drop(group);
     let step = rest(output).await.unwrap_or_default();
     let last_error = rest(errors).await.unwrap_or_default();
     match (status, stopped) {
@@ -167,13 +167,47 @@ async fn kill(
     child.wait().await
 }
 
-/// A program's process group; killed with its attempt, however that ends.
-struct Group(Option<u32>);
+/// A program's process group; killed with its attempt, however that ends, and with the worker.
+///
+/// A worker that is killed itself kills nothing. The parent-death signal then reaches the program, but
+/// not what the program has started: that is the watchdog's, which needs a `sh`. Only what has left the
+/// group (`setsid`) lives on.
+struct Group {
+    leader: Option<libc::pid_t>,
+    /// A member that kills the group once its standard input, a pipe whose other end only this worker
+    /// has, is closed.
+    watchdog: Option<Child>,
+}
+
+/// A stop's SIGTERM is for the program; pid 0 is the group of whoever asks.
+const WATCHDOG: &str = "trap '' HUP INT QUIT TERM; read -r _; kill -9 0";
+
+fn watchdog(leader: libc::pid_t) -> std::io::Result<Child> {
+    Command::new("sh")
+        .args(["-c", WATCHDOG])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(leader)
+        .kill_on_drop(true)
+        .spawn()
+}
 
 impl Group {
+    /// The group of a program that was started as its leader and has not been waited for.
+    fn of(child: &Child) -> Self {
+        let leader = child.id().and_then(|id| libc::pid_t::try_from(id).ok());
+        let watchdog = leader.map(watchdog).transpose();
+        let watchdog = watchdog.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no watchdog: what the program starts outlives a worker that is killed");
+            None
+        });
+        Self { leader, watchdog }
+    }
+
     #[allow(unsafe_code)]
     fn signal(&self, signal: libc::c_int) {
-        let Some(leader) = self.0.and_then(|id| libc::pid_t::try_from(id).ok()) else {
+        let Some(leader) = self.leader else {
             return;
         };
         // SAFETY: a plain system call without pointers. The group was made for this program alone;
@@ -181,6 +215,14 @@ impl Group {
         unsafe {
             libc::kill(-leader, signal);
         }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(libc::SIGKILL);
+        // Until now, not waited for, it has kept the group's number from being used again.
+        drop(self.watchdog.take());
     }
 }
 
@@ -376,6 +418,31 @@ mod tests {
             .await;
             assert_eq!(ran.end.outcome, outcome);
             assert!(ran.log().contains("bye"), "{}", ran.log());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_goes_with_its_attempt_and_with_its_worker() {
+        for worker_is_killed in [false, true] {
+            let mut child = Command::new("sh")
+                .args(["-c", "sleep 1000 & echo started; wait"])
+                .stdout(Stdio::piped())
+                .process_group(0)
+                .spawn()
+                .unwrap();
+            let mut group = Group::of(&child);
+            let mut lines = Lines::new(child.stdout.take().unwrap());
+            assert_eq!(lines.next().await.as_deref(), Some("started"));
+            if worker_is_killed {
+                // What the kernel does then.
+                drop(group.watchdog.as_mut().unwrap().stdin.take());
+            } else {
+                drop(group);
+            }
+            // The pipe closes when nobody has it any more, the shell's child neither.
+            let closed = tokio::time::timeout(Duration::from_secs(60), lines.next()).await;
+            assert_eq!(closed, Ok(None), "{worker_is_killed}");
+            child.wait().await.unwrap();
         }
     }
 
