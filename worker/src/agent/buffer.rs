@@ -95,14 +95,19 @@ impl ReportBuffer {
         });
     }
 
-    /// Whether [`Self::next_batch`] has something to hand out.
+    /// Whether [`Self::next_batch`] has something to hand out, if nothing is held.
     pub(crate) fn has_next(&self) -> bool {
         self.handed_out < self.numbered.len()
             || (!self.waiting.is_empty() && self.numbered.len() < WINDOW)
     }
 
-    /// The next reports to send on this connection, at most `limit`, in order of their sequences.
-    pub(crate) fn next_batch(&mut self, limit: usize) -> Vec<Report> {
+    /// The next reports to send on this connection, at most `limit`, in order of their sequences. They
+    /// end before that of the end of an attempt which is `held`.
+    pub(crate) fn next_batch(
+        &mut self,
+        limit: usize,
+        held: impl Fn(&AttemptKey) -> bool,
+    ) -> Vec<Report> {
         let wanted = (self.handed_out + limit).min(WINDOW);
         while self.numbered.len() < wanted
             && let Some(mut entry) = self.waiting.pop_front()
@@ -116,6 +121,9 @@ impl ReportBuffer {
             .iter()
             .skip(self.handed_out)
             .take(limit)
+            .take_while(|entry| {
+                !is_end(&entry.report) || !held(&AttemptKey::of_report(&entry.report))
+            })
             .map(|entry| entry.report.clone())
             .collect();
         self.handed_out += batch.len();
@@ -150,10 +158,14 @@ impl ReportBuffer {
         self.numbered
             .iter()
             .chain(&self.waiting)
-            .filter(|entry| matches!(entry.report.body, Some(Body::Ended(_))))
+            .filter(|entry| is_end(&entry.report))
             .map(|entry| AttemptKey::of_report(&entry.report))
             .collect()
     }
+}
+
+fn is_end(report: &Report) -> bool {
+    matches!(report.body, Some(Body::Ended(_)))
 }
 
 fn is_intermediate(report: &Report) -> bool {
@@ -164,6 +176,8 @@ fn is_intermediate(report: &Report) -> bool {
 mod tests {
     use super::*;
     use trainyard_proto::v1::{Ended, Progress, Started};
+
+    const NONE: fn(&AttemptKey) -> bool = |_| false;
 
     fn key(trial: u32) -> AttemptKey {
         AttemptKey::new("job-1", trial, 0, 1, 0)
@@ -207,14 +221,14 @@ mod tests {
                 Pushed::Taken(_)
             ))
         });
-        assert_eq!(sequences(&buffer.next_batch(3)), [1, 2, 3]);
-        assert_eq!(sequences(&buffer.next_batch(3)), [4, 5]);
+        assert_eq!(sequences(&buffer.next_batch(3, NONE)), [1, 2, 3]);
+        assert_eq!(sequences(&buffer.next_batch(3, NONE)), [4, 5]);
         assert!(!buffer.has_next());
         buffer.acknowledge(2);
         assert_eq!(buffer.acknowledged_ticket(), 2);
         buffer.reconnected();
         buffer.push(progress(5, true));
-        let batch = buffer.next_batch(10);
+        let batch = buffer.next_batch(10, NONE);
         assert_eq!(sequences(&batch), [3, 4, 5, 6]);
         assert_eq!(steps(&batch), [2, 3, 4, 5]);
         buffer.acknowledge(6);
@@ -227,7 +241,7 @@ mod tests {
         buffer.push(progress(1, true));
         buffer.acknowledge(99);
         assert_eq!(buffer.len(), 1);
-        buffer.next_batch(1);
+        buffer.next_batch(1, NONE);
         buffer.acknowledge(0);
         assert_eq!(buffer.len(), 1);
         buffer.acknowledge(1);
@@ -243,7 +257,7 @@ mod tests {
             let pushed = buffer.push(progress(step, end));
             assert!(!end || matches!(pushed, Pushed::Taken(_)), "{step}");
         }
-        let batch = buffer.next_batch(100);
+        let batch = buffer.next_batch(100, NONE);
         let kept = steps(&batch);
         assert!(kept.is_sorted() && kept.len() <= 8, "{kept:?}");
         for end in [9, 19, 29, 39] {
@@ -260,7 +274,7 @@ mod tests {
         buffer.push(report(0, Body::Started(Started::default())));
         assert_eq!(buffer.push(progress(2, true)), Pushed::Full);
         assert_eq!(buffer.push(progress(2, false)), Pushed::Thinned);
-        buffer.next_batch(1);
+        buffer.next_batch(1, NONE);
         buffer.acknowledge(1);
         assert!(matches!(buffer.push(progress(2, true)), Pushed::Taken(_)));
     }
@@ -273,24 +287,24 @@ mod tests {
         });
         let mut out = 0;
         while buffer.has_next() {
-            out += buffer.next_batch(100).len();
+            out += buffer.next_batch(100, NONE).len();
         }
         assert_eq!(out, WINDOW);
         buffer.acknowledge(10);
-        assert_eq!(buffer.next_batch(100).len(), 10);
+        assert_eq!(buffer.next_batch(100, NONE).len(), 10);
     }
 
     #[test]
     fn abandoned_attempts_say_nothing_more() {
         let mut buffer = ReportBuffer::new(100);
         buffer.push(report(1, Body::Started(Started::default())));
-        buffer.next_batch(1);
+        buffer.next_batch(1, NONE);
         buffer.push(report(1, Body::Ended(Ended::default())));
         buffer.push(report(2, Body::Ended(Ended::default())));
         assert_eq!(buffer.ended(), [key(1), key(2)]);
         buffer.abandon(&key(1));
         assert_eq!(buffer.ended(), [key(2)]);
-        let batch = buffer.next_batch(10);
+        let batch = buffer.next_batch(10, NONE);
         assert_eq!(sequences(&batch), [2]);
         assert_eq!(batch[0].trial_id, 2);
     }

@@ -43,6 +43,11 @@ impl LogBuffer {
         self.lines.is_empty()
     }
 
+    /// Whether lines of this attempt wait.
+    pub(crate) fn has(&self, key: &AttemptKey) -> bool {
+        self.lines.iter().any(|(of, _)| of == key)
+    }
+
     pub(crate) fn push(&mut self, key: &AttemptKey, time_ms: u64, level: Level, text: &str) {
         if self.lines.len() >= CAPACITY {
             self.lines.pop_front();

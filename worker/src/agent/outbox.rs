@@ -71,8 +71,12 @@ impl Outbox {
         !self.lock().logs.is_empty()
     }
 
+    /// The next reports to send. An attempt's end comes after the log lines that it has waiting, since
+    /// whoever follows its log goes with it; none is handed out then, if it is the next, but log lines are.
     pub(crate) fn next_reports(&self) -> Vec<Report> {
-        self.lock().reports.next_batch(MAX_REPORTS_PER_BATCH)
+        let mut buffers = self.lock();
+        let Buffers { reports, logs } = &mut *buffers;
+        reports.next_batch(MAX_REPORTS_PER_BATCH, |key| logs.has(key))
     }
 
     pub(crate) fn next_logs(&self) -> Option<LogBatch> {
@@ -190,4 +194,40 @@ fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_proto::v1::{Ended, Started};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_comes_after_the_log_lines_before_it() {
+        let outbox = Arc::new(Outbox::new(100));
+        let reporter = |trial| {
+            let key = AttemptKey::new("job-1", trial, 0, 1, 0);
+            Reporter::new(key, Arc::default(), outbox.clone())
+        };
+        let (first, second) = (reporter(1), reporter(2));
+        // More than one batch.
+        (0..1000).for_each(|line| first.info(&line.to_string()));
+        first.report(Body::Started(Started::default())).await;
+        first.report(Body::Ended(Ended::default())).await;
+        second.report(Body::Ended(Ended::default())).await;
+        let sent = |reports: Vec<Report>| -> Vec<(u64, u32)> {
+            let sent = reports.iter().map(|r| (r.sequence, r.trial_id));
+            sent.collect()
+        };
+        assert_eq!(sent(outbox.next_reports()), [(1, 1)]);
+        let mut lines = 0;
+        while outbox.has_logs() {
+            assert_eq!(sent(outbox.next_reports()), []);
+            lines += outbox.next_logs().unwrap().lines.len();
+        }
+        assert_eq!(lines, 1000);
+        // Lines of another attempt hold up nothing.
+        reporter(3).info("another");
+        assert_eq!(sent(outbox.next_reports()), [(2, 1), (3, 2)]);
+    }
 }

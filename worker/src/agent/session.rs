@@ -162,8 +162,10 @@ impl Pending {
             return Some(Say::StoreProbed(probed));
         }
         self.logs_first = !self.logs_first;
-        if !self.logs_first && agent.outbox.has_reports() {
-            return reports(agent);
+        if !self.logs_first
+            && let Some(reports) = reports(agent)
+        {
+            return Some(reports);
         }
         let logs = agent.outbox.next_logs().map(Say::Logs);
         logs.or_else(|| reports(agent))
