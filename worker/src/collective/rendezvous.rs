@@ -24,6 +24,8 @@ const MAX_WAITING: usize = 4096;
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// A connection whose attempt has not asked for it in this time is dropped.
 const WAITING_LIMIT: Duration = Duration::from_secs(300);
+/// So many times in the limit the connections that wait are looked through.
+const LOOKS: u32 = 10;
 /// One try at connecting.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries: from this, doubled up to the second.
@@ -84,11 +86,15 @@ pub struct Rendezvous {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
+    pruner: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     waiting: Mutex<HashMap<Key, Vec<Arrival>>>,
+    /// How long a connection may wait.
+    limit: Duration,
+    /// Something came, or it is over.
     arrived: Condvar,
     handshakes: AtomicUsize,
     closed: AtomicBool,
@@ -105,6 +111,14 @@ struct Arrival {
 impl Rendezvous {
     /// Starts accepting on a thread.
     pub fn start(listener: TcpListener) -> Result<Self, CollectiveError> {
+        Self::start_with(listener, WAITING_LIMIT)
+    }
+
+    /// As [`Self::start`], with another limit for connections that nobody asks for.
+    pub(super) fn start_with(
+        listener: TcpListener,
+        limit: Duration,
+    ) -> Result<Self, CollectiveError> {
         let io = |action| move |source| CollectiveError::Io { action, source };
         listener
             .set_nonblocking(false)
@@ -112,19 +126,26 @@ impl Rendezvous {
         let address = listener
             .local_addr()
             .map_err(io("read the collective listener's address"))?;
-        let shared = Arc::new(Shared::default());
-        let acceptor = std::thread::Builder::new()
-            .name("rendezvous".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || shared.accept(&listener)
-            })
-            .map_err(io("start the rendezvous thread"))?;
-        Ok(Self {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            limit,
+            arrived: Condvar::new(),
+            handshakes: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        });
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let mut started = Self {
             address,
-            shared,
-            acceptor: Some(acceptor),
-        })
+            shared: Arc::clone(&shared),
+            acceptor: None,
+            pruner: None,
+        };
+        let accepting = Arc::clone(&shared);
+        let acceptor = thread("rendezvous").spawn(move || accepting.accept(&listener));
+        started.acceptor = Some(acceptor.map_err(io("start the rendezvous thread"))?);
+        let pruner = thread("rendezvous-prune").spawn(move || shared.prune_in_time());
+        started.pruner = Some(pruner.map_err(io("start the rendezvous thread"))?);
+        Ok(started)
     }
 
     /// Where it listens.
@@ -167,7 +188,16 @@ impl Rendezvous {
 
 impl Drop for Rendezvous {
     fn drop(&mut self) {
+        // With the lock, so that the pruner sees it or waits already.
+        let waiting = self.shared.waiting();
         self.shared.closed.store(true, Ordering::SeqCst);
+        drop(waiting);
+        self.shared.arrived.notify_all();
+        if let Some(pruner) = self.pruner.take()
+            && pruner.join().is_err()
+        {
+            tracing::warn!("the thread that drops stale connections had panicked");
+        }
         let mut wake = self.address;
         if wake.ip().is_unspecified() {
             wake.set_ip(match wake {
@@ -245,7 +275,7 @@ impl Shared {
             return;
         }
         let mut waiting = self.waiting();
-        prune(&mut waiting);
+        prune(&mut waiting, self.limit);
         if waiting.values().map(Vec::len).sum::<usize>() >= MAX_WAITING {
             tracing::warn!(%from, "dropped a rank: {MAX_WAITING} connections wait already");
             return;
@@ -268,6 +298,22 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Drops stale connections until it is over, also while nobody comes: each holds a descriptor here,
+    /// and keeps a rank elsewhere waiting.
+    fn prune_in_time(&self) {
+        let mut waiting = self.waiting();
+        while !self.closed.load(Ordering::SeqCst) {
+            prune(&mut waiting, self.limit);
+            waiting = if waiting.is_empty() {
+                let woken = self.arrived.wait(waiting);
+                woken.unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let woken = self.arrived.wait_timeout(waiting, self.limit / LOOKS);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            };
+        }
+    }
+
     /// Connections of one attempt, waiting a moment for them if there are none.
     fn take(&self, key: &Key) -> Vec<Arrival> {
         let waiting = self.waiting();
@@ -280,9 +326,9 @@ impl Shared {
 }
 
 /// Drops connections that nobody has asked for in a long time: their attempt is over.
-fn prune(waiting: &mut HashMap<Key, Vec<Arrival>>) {
+fn prune(waiting: &mut HashMap<Key, Vec<Arrival>>, limit: Duration) {
     waiting.retain(|_, arrivals| {
-        arrivals.retain(|arrival| arrival.at.elapsed() < WAITING_LIMIT);
+        arrivals.retain(|arrival| arrival.at.elapsed() < limit);
         !arrivals.is_empty()
     });
 }

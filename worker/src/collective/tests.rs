@@ -1,6 +1,6 @@
 //! Groups over real loopback connections, one thread for each rank.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -177,8 +177,11 @@ fn ranks_may_leave_while_others_still_finish() {
 #[test]
 fn a_lost_rank_is_noticed_at_once() {
     let started = Instant::now();
+    // A rank that goes may take its last frames with it: not before all have read them.
+    let all_are_here = std::sync::Barrier::new(3);
     let errors = on_all(mesh(3), |mut group| {
         group.barrier().unwrap();
+        all_are_here.wait();
         if group.rank() == 2 {
             // What the others see of a killed process: the connection ends without a goodbye.
             group.fail();
@@ -379,6 +382,30 @@ fn strangers_and_wrong_tokens_are_dropped_and_the_attempt_goes_on() {
         right.barrier().unwrap();
         waiting.join().unwrap().unwrap();
     });
+}
+
+/// Nobody else has to come for that.
+#[test]
+fn a_connection_that_no_attempt_asks_for_is_closed_in_time() {
+    let limit = Duration::from_millis(50);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let point = Rendezvous::start_with(listener, limit).unwrap();
+    let mut late = TcpStream::connect(point.local_addr()).unwrap();
+    let hello = wire::Hello {
+        protocol: wire::PROTOCOL,
+        job: "digits-1".to_owned(),
+        trial: 3,
+        attempt: 0,
+        generation: 6,
+        rank: 1,
+        to: 0,
+        world_size: 2,
+        token: "secret".to_owned(),
+        cpu_kind: cpu_kind(),
+    };
+    wire::send_handshake(&late, &hello).unwrap();
+    late.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(late.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
