@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 use trainyard_common::checkpoint::CheckpointRef;
 
 use super::{CheckpointError, CheckpointStore, Owner, Snapshot};
@@ -62,11 +63,13 @@ impl Uploader {
         mut done: impl FnMut(Result<CheckpointRef, CheckpointError>) + Send + 'static,
     ) -> Self {
         let (queue, mut snapshots) = mpsc::channel(WAITING);
-        let task = runtime.spawn(async move {
+        let uploads = async move {
             while let Some(snapshot) = snapshots.recv().await {
                 done(save(&store, &owner, Arc::new(snapshot), retry).await);
             }
-        });
+        };
+        // What it logs is the attempt's.
+        let task = runtime.spawn(uploads.in_current_span());
         Self {
             runtime: runtime.clone(),
             queue: Some(queue),
