@@ -370,7 +370,7 @@ async fn a_broken_checkpoint_is_skipped() {
             let known = [old.clone(), new.clone()];
             let newest = place.store.load_newest_whole(&known).await.unwrap();
             assert_eq!(newest.found, Some((old, snapshot(10, 1.0))), "{case}");
-            assert_eq!(newest.broken, [new.manifest.clone()], "{case}");
+            assert_eq!(newest.broken, std::slice::from_ref(&new.manifest), "{case}");
             let none = place
                 .store
                 .load_newest_whole(std::slice::from_ref(&new))
@@ -727,6 +727,23 @@ fn the_trainer_waits_while_too_many_are_in_flight() {
     faulty.gate.add_permits(1_000);
     trainer.join().unwrap();
     assert_eq!(results.lock().unwrap().len(), 6);
+}
+
+#[test]
+fn nothing_is_waited_for_once_it_is_given_up() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let faulty = Arc::new(Faulty::new());
+    faulty.gate.forget_permits(usize::MAX);
+    let place = over(&faulty);
+    let (uploader, results) = uploader(&runtime, &place);
+    // One is in work and one waits: there is room until then.
+    for step in 0..2 {
+        uploader.submit(snapshot(step, 1.0));
+    }
+    assert!(!uploader.submit_unless(snapshot(2, 1.0), std::future::ready(())));
+    assert!(!uploader.finish_unless(std::future::ready(())));
+    wait_until(|| Arc::strong_count(&results) == 1);
+    assert!(results.lock().unwrap().is_empty());
 }
 
 #[test]

@@ -82,12 +82,39 @@ impl Uploader {
     /// # Panics
     /// If called on a thread of a runtime.
     pub fn submit(&self, snapshot: Snapshot) {
+        self.submit_unless(snapshot, std::future::pending());
+    }
+
+    /// As [`Self::submit`], but does not wait on once `give_up` has resolved. False: the snapshot was
+    /// given up.
+    ///
+    /// # Panics
+    /// If called on a thread of a runtime.
+    pub fn submit_unless(&self, snapshot: Snapshot, give_up: impl Future<Output = ()>) -> bool {
         let step = snapshot.step;
         let queue = self.queue.as_ref();
-        if queue.is_none_or(|queue| queue.blocking_send(snapshot).is_err()) {
-            // `done` panicked, which `finish` passes on, or the process is shutting down.
-            tracing::error!(step, "checkpoint not saved: the uploader has stopped");
-        }
+        let handed_over = async {
+            match queue {
+                Some(queue) => queue.send(snapshot).await.is_ok(),
+                None => false,
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                handed_over = handed_over => {
+                    if !handed_over {
+                        // `done` panicked, which `finish` passes on, or the process is shutting down.
+                        tracing::error!(step, "checkpoint not saved: the uploader has stopped");
+                    }
+                    true
+                }
+                () = give_up => {
+                    tracing::warn!(step, "checkpoint not saved: told to stop before there was room for it");
+                    false
+                }
+            }
+        })
     }
 
     /// Waits until every snapshot is done.
@@ -97,6 +124,22 @@ impl Uploader {
     pub fn finish(self) {
         let runtime = self.runtime.clone();
         runtime.block_on(self.finished());
+    }
+
+    /// As [`Self::finish`], but does not wait on once `give_up` has resolved. False: some snapshots were
+    /// given up.
+    ///
+    /// # Panics
+    /// As [`Self::finish`].
+    pub fn finish_unless(self, give_up: impl Future<Output = ()>) -> bool {
+        let runtime = self.runtime.clone();
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.finished() => true,
+                () = give_up => false,
+            }
+        })
     }
 
     /// As [`Self::finish`], for asynchronous callers.

@@ -27,6 +27,8 @@ use crate::train::{Finish, PartName, TrainError, Trainer};
 const OTHER_RANK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long ranks have to agree on an immediate stop before their waits are cut off.
 const AGREEMENT_GRACE: Duration = Duration::from_secs(2);
+/// How long uploads that are under way may go on after an immediate stop.
+const UPLOAD_GRACE: Duration = Duration::from_secs(3);
 
 /// Runs the trial to its end.
 pub(super) async fn run(task: Task, reporter: &Reporter, host: Arc<Host>) -> End {
@@ -119,6 +121,7 @@ impl Attempt {
             runtime: self.runtime.clone(),
             uploader,
             failure: failure.clone(),
+            given_up: false,
             step: 0,
             epochs_total: 0,
         };
@@ -127,10 +130,15 @@ impl Attempt {
         let this = self.clone();
         let work = move || {
             let result = this.work(&mut teller, &news);
-            // Uploads of snapshots that were taken go on to their end, however the run ended.
             if let Some(uploader) = teller.uploader.take() {
-                uploader.finish();
+                teller.given_up |= !this.finish_uploads(uploader);
             }
+            let stop = this.reporter.stop.get().filter(|_| teller.given_up);
+            let result = match (result, stop) {
+                // It has not kept what it was to keep.
+                (Ok(_), Some(stop)) => Err(End::stopped(stop, teller.step).into()),
+                (result, _) => result,
+            };
             (result, teller.step)
         };
         let worked = thread::run(name, self.threads(), work).await;
@@ -144,6 +152,18 @@ impl Attempt {
             }
             Ok((result, step)) => self.end(result, step).await,
         }
+    }
+
+    /// Uploads of snapshots that were taken go on to their end, however the run ended. But a store that
+    /// is away must not keep the slots of an attempt that is to leave at once. False: some were given up.
+    fn finish_uploads(&self, uploader: Uploader) -> bool {
+        let stop = &self.reporter.stop;
+        uploader.finish_unless(async {
+            stop.reached(Stop::Now).await;
+            // Nobody counts an abandoned attempt's checkpoints; the others' may save steps.
+            let abandoned = stop.reached(Stop::Abandoned);
+            let _ = tokio::time::timeout(UPLOAD_GRACE, abandoned).await;
+        })
     }
 
     fn threads(&self) -> usize {

@@ -16,6 +16,8 @@ pub(super) struct Teller {
     pub(super) uploader: Option<Uploader>,
     /// Set once a checkpoint could not be saved.
     pub(super) failure: Failure,
+    /// Whether a snapshot was given up because of a stop.
+    pub(super) given_up: bool,
     /// The last step that was heard of.
     pub(super) step: u64,
     pub(super) epochs_total: u64,
@@ -81,7 +83,8 @@ impl Observer for Teller {
         if let (Some(snapshot), Some(uploader)) = (snapshot, &self.uploader) {
             tracing::debug!(step = snapshot.step, ?reason, "snapshot taken");
             self.step = snapshot.step;
-            uploader.submit(snapshot);
+            let now = self.reporter.stop.reached(Stop::Now);
+            self.given_up |= !uploader.submit_unless(snapshot, now);
         }
     }
 
