@@ -7,6 +7,7 @@ mod error;
 mod manifest;
 mod objects;
 mod snapshot;
+mod staged;
 mod store;
 #[cfg(test)]
 mod tests;

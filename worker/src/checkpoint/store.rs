@@ -10,12 +10,12 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
 use trainyard_common::checkpoint::CheckpointRef;
-use trainyard_common::ids::TrialId;
+use trainyard_common::ids::{Generation, TrialId};
 use trainyard_common::store_url;
 
 use super::manifest::{self, Manifest, PartEntry};
 use super::objects::{Created, Objects};
-use super::{CheckpointError, Owner, Snapshot, codec};
+use super::{CheckpointError, Owner, Snapshot, codec, staged};
 
 /// Large enough that requests do not dominate, small enough that a few in memory do not matter.
 pub(super) const PART_BYTES: usize = 8 << 20;
@@ -357,6 +357,9 @@ impl CheckpointStore {
                 Err(error) => return Err(error),
             }
         }
+        if let Some(newest) = newest {
+            self.sweep_staged(trial, newest).await;
+        }
         let folder = manifest::parts_folder(trial);
         let below = self.objects.names_below(&folder).await?;
         let abandoned = below.into_iter().filter(|path| {
@@ -369,6 +372,20 @@ impl CheckpointStore {
             return Ok(());
         }
         self.objects.delete(&unnamed).await
+    }
+
+    /// Of stores that are folders. What cannot be removed is only room lost.
+    async fn sweep_staged(&self, trial: TrialId, newest: Generation) {
+        let Some(root) = store_url::local_path(self.url()) else {
+            return;
+        };
+        let sweeping = tokio::task::spawn_blocking(move || staged::sweep(&root, trial, newest));
+        match sweeping.await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(files)) => tracing::info!(files, "removed what killed uploads had left"),
+            Ok(Err(error)) => tracing::warn!(%error, "what killed uploads left stays"),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     /// Paths of a manifest's parts; `None` if it is missing or torn, and so names none.

@@ -164,7 +164,7 @@ struct Place {
     store: CheckpointStore,
     raw: Arc<dyn ObjectStore>,
     prefix: Path,
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Place {
@@ -223,7 +223,7 @@ fn places(test: &str) -> Vec<Place> {
                 store: CheckpointStore::open(&url).unwrap().with_part_bytes(PART),
                 raw,
                 prefix,
-                _folder: folder,
+                folder,
             }
         })
         .collect()
@@ -237,7 +237,7 @@ fn over(faulty: &Arc<Faulty>) -> Place {
             .with_part_bytes(PART),
         raw,
         prefix,
-        _folder: None,
+        folder: None,
     }
 }
 
@@ -512,7 +512,23 @@ async fn delete_sweeps_older_generations_only() {
             let path = place.at(&format!("trials/3/parts/{part}"));
             place.raw.put(&path, "x".into()).await.unwrap();
         }
+        // What killed writes leave, which the store does not list.
+        let trial = place
+            .folder
+            .as_ref()
+            .map(|at| at.path().join("not/yet/trials/3"));
+        let killed = ["parts/1/a#1", "parts/1/b#12", "000000000001-1.json#1"];
+        let alive = ["parts/2/a#1", "parts/7/a#1", "000000000002-2.json#1"];
+        for file in killed.iter().chain(&alive) {
+            if let Some(trial) = &trial {
+                std::fs::write(trial.join(file), "x").unwrap();
+            }
+        }
         place.store.delete(&[old.manifest]).await.unwrap();
+        if let Some(trial) = &trial {
+            assert!(killed.iter().all(|file| !trial.join(file).exists()));
+            assert!(alive.iter().all(|file| trial.join(file).exists()));
+        }
         assert_eq!(place.store.load_ref(&new).await.unwrap(), snapshot(2, 1.0));
         let names = place.names().await;
         let has = |part: &str| names.iter().any(|name| name.ends_with(part));
