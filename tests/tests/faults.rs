@@ -104,7 +104,7 @@ fn a_killed_coordinator_loses_nothing() -> Result<()> {
 fn a_coordinator_that_stood_still_expels_nobody() -> Result<()> {
     const LEASE_MS: u32 = 2_000;
     let mut sandbox = Sandbox::new()?;
-    let mut coordinator = sandbox.coordinator(LEASE_MS)?;
+    let coordinator = sandbox.coordinator(LEASE_MS)?;
     let _worker = sandbox.worker("worker-a", 1)?;
     let job = sandbox.submit(&example("digits.yaml"), &JOB)?;
     trial_with_checkpoint(&sandbox, &job)?;
