@@ -142,8 +142,10 @@ impl Bars {
             if self.trials.len() >= MOST_BARS {
                 return None;
             }
-            let bar = ProgressBar::new(1).with_style(style(TRIAL_STYLE));
-            bar.set_prefix(format!("trial {id:>3}"));
+            // Whatever is set after `new` and before `add` would draw a line of its own.
+            let bar = ProgressBar::new(1)
+                .with_style(style(TRIAL_STYLE))
+                .with_prefix(format!("trial {id:>3}"));
             self.trials.insert(id, self.all.add(bar));
         }
         self.trials.get(&id)
