@@ -12,7 +12,7 @@ use super::super::state::TrialSlot;
 use super::super::types::{AttemptRef, Record, Reply};
 use super::*;
 
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 100;
 /// Disturbed turns before the world is left in peace.
 const CHAOS_TURNS: u64 = 400;
 const PEACE_TURNS: u64 = 20_000;
