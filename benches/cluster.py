@@ -7,8 +7,8 @@
 digits      `coordinatorctl run examples/digits.yaml`, wall seconds and test accuracy
 fashion     `coordinatorctl run examples/fashion-mnist-tuner.yaml`, wall seconds and best accuracy
 first-step  from `submit` to the first optimizer step, on a coordinator and a worker process that wait
-noop        1,000 trials of the program `true` on a worker process of two slots: overhead per trial,
-            beside 1,000 plain starts of `true` in the same run
+noop        1,000 trials of a program that only reports, on a worker process of two slots: wall time per trial,
+            beside 1,000 plain starts of a shell in the same run
 ranks       one trial on two ranks of one thread each against one rank of one thread, same machine
 
 Without arguments: all but fashion. Machines are noisy: each figure is the median of its runs.
