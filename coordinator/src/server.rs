@@ -231,7 +231,8 @@ async fn restore(
         single_process: config.single_process,
         default_checkpoint_url: config.default_checkpoint_url()?,
         token_secret: secret(),
-        cluster: u32::from_le_bytes(std::array::from_fn(|i| secret()[i])).max(1),
+        // The first field of a random UUID is 32 random bits.
+        cluster: uuid::Uuid::new_v4().as_fields().0.max(1),
         // One person waits in front of it.
         probe_retry_ms: if config.single_process { 2_000 } else { 15_000 },
         ..MachineConfig::default()

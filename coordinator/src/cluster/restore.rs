@@ -103,7 +103,11 @@ impl Machine {
         }
     }
 
-    fn restore_job(&mut self, sorted: &mut Sorted, record: JobRecord) -> Result<Job, RestoreError> {
+    fn restore_job(
+        &mut self,
+        sorted: &mut Sorted,
+        mut record: JobRecord,
+    ) -> Result<Job, RestoreError> {
         let id = record.job.clone();
         let inconsistent =
             |key: String, message: String| RestoreError::Inconsistent { key, message };
@@ -137,10 +141,10 @@ impl Machine {
             }
             Err(_) => {}
         }
-        let mut record = record;
+        // The wall clock may have been ahead when these were written.
         record.started_ms = record.started_ms.min(self.now);
+        let latest = self.now + self.config.retry_cap_ms;
         if let Some(evaluation) = &mut record.evaluation {
-            let latest = self.now + self.config.retry_cap_ms;
             evaluation.retry_at_ms = evaluation.retry_at_ms.min(latest);
         }
         let mut job = Job {
@@ -162,8 +166,6 @@ impl Machine {
             attempts.sort_by_key(|attempt| attempt.attempt);
             let state = record.state;
             let mut trial = Trial { record, attempts };
-            // The wall clock may have been ahead when this was written.
-            let latest = self.now + self.config.retry_cap_ms;
             trial.record.retry_at_ms = trial.record.retry_at_ms.min(latest);
             trial.trim();
             job.trials.push(TrialSlot::Live(Box::new(trial)));

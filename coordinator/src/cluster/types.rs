@@ -218,12 +218,12 @@ pub enum Event {
         path: String,
         error: Option<String>,
     },
-    /// `next_deadline()` has passed.
     /// The coordinator itself stood still for so long (a suspended machine, a slow disk): what workers
     /// sent meanwhile is still to be read, so that leases and graces are longer by it.
     Stalled {
         ms: u64,
     },
+    /// `next_deadline()` has passed.
     Tick,
 }
 

@@ -254,13 +254,13 @@ impl Machine {
         let Some(worker) = self.workers.get_mut(id) else {
             return;
         };
-        let asked = worker.stores.values_mut().find(
-            |proof| matches!(proof, Proof::Asked { path: known, .. } if known.as_str() == path),
-        );
-        let Some(proof) = asked else { return };
-        let Proof::Asked { tries, .. } = *proof else {
-            return;
-        };
+        let asked = worker.stores.values_mut().find_map(|proof| match proof {
+            Proof::Asked {
+                path: known, tries, ..
+            } if known.as_str() == path => Some((*tries, proof)),
+            _ => None,
+        });
+        let Some((tries, proof)) = asked else { return };
         match error {
             None => *proof = Proof::Proven,
             Some(error) => {

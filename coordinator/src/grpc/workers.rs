@@ -323,14 +323,20 @@ fn report_body(body: v1::report::Body, time_ms: u64) -> Result<ReportBody, Strin
         Body::Dropped(dropped) => ReportBody::Dropped {
             manifests: dropped.manifests,
         },
-        Body::Ended(ended) => ReportBody::Ended {
-            outcome: convert::from_outcome(ended.outcome()).unwrap_or(Outcome::Error),
-            error: match convert::from_outcome(ended.outcome()) {
-                Some(_) => ended.error,
-                None => format!("{} (outcome {} is unknown)", ended.error, ended.outcome),
-            },
-            step: ended.step,
-            test_metrics: convert::from_metrics(ended.test_metrics),
-        },
+        Body::Ended(ended) => {
+            let (outcome, error) = match convert::from_outcome(ended.outcome()) {
+                Some(outcome) => (outcome, ended.error),
+                None => (
+                    Outcome::Error,
+                    format!("{} (outcome {} is unknown)", ended.error, ended.outcome),
+                ),
+            };
+            ReportBody::Ended {
+                outcome,
+                error,
+                step: ended.step,
+                test_metrics: convert::from_metrics(ended.test_metrics),
+            }
+        }
     })
 }
