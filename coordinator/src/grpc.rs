@@ -3,6 +3,7 @@
 //! Owns the wire and the statuses; decides nothing about jobs.
 
 mod convert;
+mod health;
 mod jobs;
 mod logs;
 mod outgoing;
@@ -39,6 +40,7 @@ pub(crate) async fn serve(
     closing: CancellationToken,
     tasks: TaskTracker,
 ) -> Result<(), tonic::transport::Error> {
+    let health = health::service(closing.clone(), &tasks).await;
     let jobs = JobServiceServer::new(Jobs::new(driver.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -49,6 +51,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .trace_fn(|request| tracing::info_span!("rpc", method = %request.uri().path()))
+        .add_service(health)
         .add_service(jobs)
         .add_service(workers)
         .serve_with_incoming_shutdown(
