@@ -7,6 +7,7 @@ mod address;
 mod attempts;
 mod backoff;
 mod buffer;
+mod health;
 mod host;
 pub(crate) mod logs;
 pub(crate) mod outbox;
@@ -29,6 +30,7 @@ use crate::runner::Host;
 use address::Facing;
 use attempts::Attempts;
 use backoff::Backoff;
+use health::Pulse;
 use outbox::Outbox;
 use session::SessionEnd;
 
@@ -42,6 +44,11 @@ pub enum WorkerError {
     Config(#[from] ConfigError),
     #[error("cannot listen for peers on {address}: {source}")]
     Bind {
+        address: String,
+        source: std::io::Error,
+    },
+    #[error("cannot answer probes on {address}: {source}")]
+    BindHealth {
         address: String,
         source: std::io::Error,
     },
@@ -70,6 +77,14 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
     config.validate()?;
     let facing = address::facing(&config.coordinators).await;
     let agent = Agent::bind(config, facing, shutdown)?;
+    // Answered until this function returns.
+    let _probes = match &agent.config.health_bind {
+        Some(address) => {
+            let leaving = agent.shutdown.clone();
+            Some(health::start(address, agent.pulse.clone(), leaving).await?)
+        }
+        None => None,
+    };
     tracing::info!(worker_id = %agent.host.worker_id, slots = agent.config.slots, "worker started");
     let serve = agent.serve();
     tokio::pin!(serve);
@@ -94,6 +109,8 @@ struct Agent {
     /// The highest term that was obeyed.
     term: AtomicU64,
     started: Instant,
+    /// What probes go by.
+    pulse: Arc<Pulse>,
     /// The worker is to leave.
     shutdown: CancellationToken,
     /// Everything has been handed over: the session may end.
@@ -137,6 +154,7 @@ impl Agent {
             attempts: Arc::new(attempts),
             term: AtomicU64::new(0),
             started: Instant::now(),
+            pulse: Arc::new(Pulse::new()),
             shutdown,
             closing: CancellationToken::new(),
         })
@@ -167,6 +185,7 @@ impl Agent {
         let mut was_registered = false;
         let mut away_since = Instant::now();
         for turn in 0usize.. {
+            self.pulse.beat();
             let address = &self.config.coordinators[turn % self.config.coordinators.len()];
             let opened = tokio::select! {
                 opened = session::open(self, address) => opened,
@@ -178,7 +197,9 @@ impl Agent {
                     tracing::info!(%address, term = self.term.load(Ordering::SeqCst), "registered");
                     was_registered = true;
                     backoff.reset(Duration::from_millis(lease));
+                    self.pulse.set_registered(true);
                     let end = session.run(self).await;
+                    self.pulse.set_registered(false);
                     away_since = Instant::now();
                     end
                 }

@@ -31,6 +31,8 @@ pub struct WorkerConfig {
     /// The `host:port` that peers are told. Unset: the bound address; in place of an unspecified one
     /// the host's name or, with `collective_bind` unset too, the address that faces the coordinator.
     pub collective_advertise: Option<String>,
+    /// Where gRPC health checks are answered; port 0 takes a free one. Unset: nowhere.
+    pub health_bind: Option<String>,
     /// Coordinator and workers share this process: `memory://` stores are the same store.
     pub single_process: bool,
     /// How long the first connection may take, in seconds; 0 tries for ever. Once connected, a lost
@@ -55,6 +57,7 @@ impl Default for WorkerConfig {
             name: None,
             collective_bind: None,
             collective_advertise: None,
+            health_bind: None,
             single_process: false,
             connect_timeout_s: 60,
             orphan_timeout_s: None,
@@ -131,10 +134,10 @@ impl WorkerConfig {
                 ));
             }
         }
-        self.validate_collective()
+        self.validate_addresses()
     }
 
-    fn validate_collective(&self) -> Result<(), ConfigError> {
+    fn validate_addresses(&self) -> Result<(), ConfigError> {
         let host_and_port = |field, address: &str| match address.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
             _ => Err(ConfigError::invalid(
@@ -146,6 +149,7 @@ impl WorkerConfig {
         for (field, address) in [
             ("collective_bind", &self.collective_bind),
             ("collective_advertise", &self.collective_advertise),
+            ("health_bind", &self.health_bind),
         ] {
             if let Some(address) = address {
                 host_and_port(field, address)?;
@@ -200,6 +204,10 @@ pub struct WorkerFlags {
     #[arg(long, env = "TRAINYARD_COLLECTIVE_ADVERTISE", value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collective_advertise: Option<String>,
+    /// Where gRPC health checks are answered, for probes [default: nowhere].
+    #[arg(long, env = "TRAINYARD_HEALTH_BIND", value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_bind: Option<String>,
     /// Seconds to look for a coordinator at the start before giving up; 0: for ever [default: 60].
     #[arg(
         long = "connect-timeout",
@@ -301,6 +309,7 @@ mod tests {
             ("collective_advertise", |c| {
                 c.collective_advertise = Some("host:99999".into());
             }),
+            ("health_bind", |c| c.health_bind = Some(":7071".into())),
         ];
         for (field, change) in table {
             let mut config = WorkerConfig::default();

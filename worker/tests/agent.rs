@@ -11,6 +11,9 @@ use fake::FakeCoordinator;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use trainyard_common::spec::{EntrypointSpec, JobSpec, TrialSpec};
 use trainyard_proto::v1::coordinator_message::Message as Tell;
 use trainyard_proto::v1::{
@@ -447,4 +450,47 @@ async fn stores_are_probed() {
     assert_eq!(reply, "cba");
     let left = tokio::time::timeout(Duration::from_secs(30), worker.leave());
     left.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn probes_are_told_whether_a_coordinator_has_taken_the_worker_in() {
+    let coordinator = FakeCoordinator::start().await;
+    // Another process could take the port in between; none of ours does.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    coordinator.set(|settings| settings.refuse = Some(Status::unavailable("not yet")));
+    let worker = Worker::start(&coordinator, |config| {
+        config.health_bind = Some(address.clone());
+    });
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut probe = HealthClient::new(endpoint.connect_lazy());
+    let mut until = async |service: &str, expected: ServingStatus| {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let seen = async {
+            loop {
+                match probe.check(request.clone()).await {
+                    Ok(answer) if answer.get_ref().status == expected as i32 => break,
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        let met = tokio::time::timeout(Duration::from_secs(60), seen).await;
+        met.unwrap_or_else(|_| panic!("waited in vain for {service:?} to be {expected:?}"));
+    };
+    let session = "trainyard.v1.WorkerService";
+    until("", ServingStatus::Serving).await;
+    until(session, ServingStatus::NotServing).await;
+    coordinator.set(|settings| settings.refuse = None);
+    until(session, ServingStatus::Serving).await;
+    coordinator.set(|settings| settings.refuse = Some(Status::unavailable("again not")));
+    coordinator.drop_session();
+    until(session, ServingStatus::NotServing).await;
+    // A coordinator that is away is no reason to restart the worker.
+    until("", ServingStatus::Serving).await;
+    coordinator.set(|settings| settings.refuse = None);
+    until(session, ServingStatus::Serving).await;
+    worker.leave().await.unwrap();
 }

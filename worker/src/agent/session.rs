@@ -207,7 +207,10 @@ impl Session {
                     }
                     Err(_) => return SessionEnd::lost("the connection closed"),
                 },
-                _ = heartbeat.tick() => pending.heartbeat = true,
+                _ = heartbeat.tick() => {
+                    agent.pulse.beat();
+                    pending.heartbeat = true;
+                }
                 Some(probed) = probes.join_next(), if !probes.is_empty() => {
                     pending.probed.extend(probed.ok());
                 }
