@@ -27,6 +27,10 @@ pub const MAX_POINTS_PER_TRIAL: u64 = 20_000;
 /// Log lines kept for each trial; the oldest are dropped beyond it.
 pub const MAX_LOG_LINES_PER_TRIAL: u64 = 50_000;
 
+/// Decisions kept for each trial; the oldest are dropped beyond it. One that is placed and lost every
+/// minute fills this in a working day.
+pub const MAX_DECISIONS_PER_TRIAL: u64 = 1_000;
+
 /// What a series holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SeriesKind {
@@ -34,6 +38,8 @@ pub enum SeriesKind {
     Points,
     /// Log lines.
     Logs,
+    /// What was decided about a trial, and why.
+    Decisions,
 }
 
 impl SeriesKind {
@@ -42,6 +48,7 @@ impl SeriesKind {
         match self {
             Self::Points => MAX_POINTS_PER_TRIAL,
             Self::Logs => MAX_LOG_LINES_PER_TRIAL,
+            Self::Decisions => MAX_DECISIONS_PER_TRIAL,
         }
     }
 }
@@ -60,6 +67,7 @@ impl fmt::Display for Series {
         let kind = match self.kind {
             SeriesKind::Points => "points",
             SeriesKind::Logs => "logs",
+            SeriesKind::Decisions => "decisions",
         };
         write!(f, "{kind}/{}/{}", self.job, self.trial)
     }

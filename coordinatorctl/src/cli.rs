@@ -106,6 +106,7 @@ pub(crate) enum TrialVerb {
     List(verbs::trial_list::Args),
     Describe(verbs::trial_describe::Args),
     Logs(verbs::trial_logs::Args),
+    Explain(verbs::trial_explain::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -160,6 +161,7 @@ mod tests {
             "trial list j-1",
             "trial describe j-1 3",
             "trial logs j-1 3 -f",
+            "trial explain j-1 3",
             "checkpoint list j-1 --trial 3",
             "checkpoint download j-1 --to model",
             "checkpoint verify j-1",

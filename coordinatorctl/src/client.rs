@@ -242,6 +242,20 @@ impl Client {
         Ok((trial, answer.points))
     }
 
+    /// What was decided about a trial, oldest first.
+    pub(crate) async fn explain(&self, job_id: &str, trial_id: u32) -> Outcome<Vec<v1::Decision>> {
+        let question = v1::ExplainTrialRequest {
+            job_id: job_id.to_owned(),
+            trial_id,
+        };
+        let answer = self
+            .ask_of(job_id, question, async |mut service, question| {
+                service.explain_trial(question).await
+            })
+            .await?;
+        Ok(answer.decisions)
+    }
+
     pub(crate) async fn checkpoints(
         &self,
         job_id: &str,

@@ -4,8 +4,8 @@ use serde_json::Value;
 use trainyard_proto::v1;
 
 use crate::output::{
-    Attempt, Best, Checkpoint, CheckpointRef, Event, Job, LogLine, Metrics, Point, Rank, Trial,
-    Worker,
+    Attempt, Best, Checkpoint, CheckpointRef, Decision, Event, Job, LogLine, Metrics, Point, Rank,
+    Trial, Worker,
 };
 
 /// 0 means "not yet" on the wire.
@@ -54,6 +54,7 @@ pub(crate) fn trial_state(state: v1::TrialState) -> &'static str {
         v1::TrialState::Unspecified => "unknown",
         v1::TrialState::Pending => "pending",
         v1::TrialState::Running => "running",
+        v1::TrialState::Paused => "paused",
         v1::TrialState::Completed => "completed",
         v1::TrialState::Failed => "failed",
         v1::TrialState::Cancelled => "cancelled",
@@ -93,6 +94,7 @@ pub(crate) fn job(job: &v1::JobSummary) -> Job {
         ended_ms: known(job.ended_ms),
         trials_pending: job.trials_pending,
         trials_running: job.trials_running,
+        trials_paused: job.trials_paused,
         trials_completed: job.trials_completed,
         trials_failed: job.trials_failed,
         trials_cancelled: job.trials_cancelled,
@@ -209,6 +211,16 @@ pub(crate) fn point(point: &v1::MetricPoint) -> Point {
     }
 }
 
+pub(crate) fn decision(decision: v1::Decision) -> Decision {
+    Decision {
+        sequence: decision.sequence,
+        time_ms: decision.time_ms,
+        what: decision.what,
+        attempt: decision.attempt,
+        reason: decision.reason,
+    }
+}
+
 pub(crate) fn event(event: &v1::job_event::Event) -> Event {
     match event {
         v1::job_event::Event::Job(summary) => Event::Job(Box::new(job(summary))),
@@ -278,7 +290,8 @@ mod tests {
             json!({
                 "job_id": "digits-1", "name": "digits", "workspace": "default", "priority": 0,
                 "state": "completed", "submitted_ms": 1000, "started_ms": null, "ended_ms": 5000,
-                "trials_pending": 0, "trials_running": 0, "trials_completed": 1,
+                "trials_pending": 0, "trials_running": 0, "trials_paused": 0,
+                "trials_completed": 1,
                 "trials_failed": 0, "trials_cancelled": 0, "trials_expected": 1,
                 "objective": "validation_accuracy", "maximize": true,
                 "best_trial": 0, "best_value": 0.5,

@@ -22,6 +22,7 @@ pub(crate) struct Job {
     pub(crate) ended_ms: Option<u64>,
     pub(crate) trials_pending: u32,
     pub(crate) trials_running: u32,
+    pub(crate) trials_paused: u32,
     pub(crate) trials_completed: u32,
     pub(crate) trials_failed: u32,
     pub(crate) trials_cancelled: u32,
@@ -44,7 +45,7 @@ pub(crate) struct Job {
 pub(crate) struct Trial {
     pub(crate) job_id: String,
     pub(crate) trial_id: u32,
-    /// `pending`, `running`, `completed`, `failed` or `cancelled`.
+    /// `pending`, `running`, `paused`, `completed`, `failed` or `cancelled`.
     pub(crate) state: &'static str,
     pub(crate) params: Value,
     pub(crate) epoch: u64,
@@ -186,6 +187,27 @@ pub(crate) struct Trials {
 pub(crate) struct TrialDetail {
     pub(crate) trial: Trial,
     pub(crate) points: Vec<Point>,
+}
+
+/// `trial explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Explanation {
+    pub(crate) job_id: String,
+    pub(crate) trial_id: u32,
+    /// Oldest first.
+    pub(crate) decisions: Vec<Decision>,
+}
+
+/// One decision about a trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Decision {
+    pub(crate) sequence: u64,
+    pub(crate) time_ms: u64,
+    /// Such as `placed`, `promoted` or `lost`.
+    pub(crate) what: String,
+    /// The newest attempt at that time.
+    pub(crate) attempt: Option<u32>,
+    pub(crate) reason: String,
 }
 
 /// One point of a learning curve.

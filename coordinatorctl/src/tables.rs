@@ -6,8 +6,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use crate::output::{
-    Attempt, Best, Checkpoint, Checkpoints, Configuration, Job, JobDetail, JobResult, LogLine,
-    Metrics, ModelSummary, Preview, Trial, TrialDetail, Worker,
+    Attempt, Best, Checkpoint, Checkpoints, Configuration, Explanation, Job, JobDetail, JobResult,
+    LogLine, Metrics, ModelSummary, Preview, Trial, TrialDetail, Worker,
 };
 use crate::text;
 
@@ -73,7 +73,7 @@ pub(crate) fn jobs(jobs: &[Job]) -> String {
 /// `7/10`: trials that have ended, of those expected.
 pub(crate) fn trials_done(job: &Job) -> String {
     let ended = job.trials_completed + job.trials_failed + job.trials_cancelled;
-    let known = ended + job.trials_running + job.trials_pending;
+    let known = ended + job.trials_running + job.trials_pending + job.trials_paused;
     format!("{ended}/{}", job.trials_expected.unwrap_or(known))
 }
 
@@ -99,12 +99,13 @@ pub(crate) fn job(job: &Job) -> String {
     field(&mut text, "started", &text::maybe_moment(job.started_ms));
     field(&mut text, "ended", &text::maybe_moment(job.ended_ms));
     let trials = format!(
-        "{} done: {} completed, {} failed, {} cancelled, {} running, {} pending",
+        "{} done: {} completed, {} failed, {} cancelled, {} running, {} paused, {} pending",
         trials_done(job),
         job.trials_completed,
         job.trials_failed,
         job.trials_cancelled,
         job.trials_running,
+        job.trials_paused,
         job.trials_pending
     );
     field(&mut text, "trials", &trials);
@@ -288,6 +289,23 @@ fn attempt_reason(attempt: &Attempt) -> String {
     let parts = [&attempt.error, &attempt.reason];
     let said: Vec<&str> = parts.into_iter().filter_map(Option::as_deref).collect();
     said.join("; ")
+}
+
+pub(crate) fn explanation(explanation: &Explanation) -> String {
+    if explanation.decisions.is_empty() {
+        return "no decisions are kept of this trial".to_owned();
+    }
+    let mut table = table(["TIME", "DECISION", "ATTEMPT", "REASON"]);
+    for decision in &explanation.decisions {
+        let attempt = decision.attempt.map(|attempt| attempt.to_string());
+        table.add_row([
+            text::moment(decision.time_ms),
+            decision.what.clone(),
+            attempt.unwrap_or_else(|| "-".to_owned()),
+            decision.reason.clone(),
+        ]);
+    }
+    finish(&table)
 }
 
 fn curve(detail: &TrialDetail) -> String {

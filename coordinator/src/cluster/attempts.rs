@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use trainyard_common::ids::{JobId, TrialId};
 
 use super::Machine;
-use super::records::{AttemptRecord, JobState, Outcome, TrialState};
+use super::records::{AttemptRecord, Decision, JobState, Outcome, TrialState, Vacate};
 use super::types::{AttemptKind, AttemptRef, RankRef, SessionId, ToWorker};
 use trainyard_common::ids::WorkerId;
 
@@ -143,8 +143,10 @@ impl Machine {
             return;
         }
         let outcome = verdict(&attempt);
-        let why = match outcome {
-            Outcome::Preempted => "its worker leaves",
+        let why = match (outcome, attempt.vacate) {
+            (Outcome::Preempted, Some(Vacate::Pause)) => "it was paused",
+            (Outcome::Preempted, Some(Vacate::Preempt)) => "its slots were taken back",
+            (Outcome::Preempted, _) => "its worker leaves",
             _ => "a rank was lost",
         };
         let error = attempt.error.clone();
@@ -152,7 +154,7 @@ impl Machine {
     }
 
     /// Tells the ranks that have not ended to stop; they keep their slots until they have.
-    fn stop_ranks(&mut self, at: &AttemptRef, checkpoint: bool) {
+    pub(super) fn stop_ranks(&mut self, at: &AttemptRef, checkpoint: bool) {
         let Some(attempt) = self.attempt(at) else {
             return;
         };
@@ -176,6 +178,7 @@ impl Machine {
         why: &str,
     ) {
         self.settling.remove(at);
+        self.vacating.remove(at);
         let now = self.now;
         let Some(attempt) = self.attempt_mut(at) else {
             return;
@@ -305,7 +308,7 @@ impl Machine {
             "restart {} of {most}, after a pause of {pause} ms: {error}",
             known.record.restarts
         );
-        self.trial_waits(job, trial, pause, why);
+        self.trial_waits(job, trial, pause, Decision::Retried, why);
     }
 
     /// Not the trial's fault: it goes on at once, but for losses in a row without a new checkpoint.
@@ -327,27 +330,40 @@ impl Machine {
             }
             pause = self.config.pause_after_losses(losses);
         }
-        let what = match outcome {
-            Outcome::Preempted => "preempted",
-            _ => "its worker was lost",
+        let asked = known.attempts.last().and_then(|attempt| attempt.vacate);
+        let (decision, what) = match (outcome, asked) {
+            (Outcome::Preempted, Some(Vacate::Pause)) => (Decision::Paused, "paused"),
+            (Outcome::Preempted, Some(Vacate::Preempt)) => (Decision::Preempted, "preempted"),
+            (Outcome::Preempted, _) => (Decision::Drained, "its worker leaves"),
+            _ => (Decision::Lost, "its worker was lost"),
         };
         let from = match known.record.checkpoints.last() {
             Some(checkpoint) => format!("from the checkpoint of step {}", checkpoint.step),
             None => "from the beginning".to_owned(),
         };
-        self.trial_waits(job, trial, pause, format!("{what}; goes on {from}"));
+        let why = format!("{what}; goes on {from}");
+        self.trial_waits(job, trial, pause, decision, why);
     }
 
-    fn trial_waits(&mut self, job: &JobId, trial: TrialId, pause: u64, why: String) {
+    fn trial_waits(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        pause: u64,
+        what: Decision,
+        why: String,
+    ) {
         let retry_at_ms = self.now + pause;
+        let state = self.rests(job, trial);
         let Some(found) = self.jobs.get_mut(job) else {
             return;
         };
-        found.set_state(trial, TrialState::Pending);
+        found.set_state(trial, state);
         if let Some(known) = found.trial_mut(trial) {
             known.record.retry_at_ms = retry_at_ms;
-            known.record.reason = why;
+            known.record.reason.clone_from(&why);
         }
+        self.explain(job, trial, what, why);
         self.draft.trials.insert((job.clone(), trial));
         self.wake_at(retry_at_ms);
     }

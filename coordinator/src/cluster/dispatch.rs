@@ -7,7 +7,7 @@ use trainyard_common::spec::{Device, TrialSpec};
 
 use super::Machine;
 use super::records::{
-    AttemptRecord, JobState, RankPlace, RankRecord, SearchEntry, TrialRecord, TrialState,
+    AttemptRecord, Decision, JobState, RankPlace, RankRecord, SearchEntry, TrialRecord, TrialState,
 };
 use super::state::{Proof, Trial, TrialSlot};
 use super::types::{Assignment, AttemptKind, CheckpointRef, RankRef, ToWorker};
@@ -273,7 +273,7 @@ impl Machine {
         let now = self.now;
         let found = self.jobs.get_mut(job)?;
         let trial = TrialId(u32::try_from(found.trials.len()).ok()?);
-        let idle = found.pending.is_empty() && found.running.is_empty();
+        let idle = found.idle();
         let params = match found.searcher.as_mut()?.suggest(trial) {
             Suggestion::Params(params) => params,
             Suggestion::Exhausted => {
@@ -316,6 +316,8 @@ impl Machine {
         found.enter(trial, TrialState::Pending);
         self.draft.trials.insert((job.clone(), trial));
         self.log_search(job, SearchEntry::Suggested { trial });
+        let why = format!("trial {} of the search", u64::from(trial.0) + 1);
+        self.explain(job, trial, Decision::Suggested, why);
         self.check_job(job);
         Some(trial)
     }
@@ -437,6 +439,7 @@ impl Machine {
             epoch: resume.map_or(0, |checkpoint| checkpoint.epoch),
             step: resume.map_or(0, |checkpoint| checkpoint.step),
             metrics: Vec::new(),
+            vacate: None,
         };
         known.record.next_attempt += 1;
         known.attempts.push(attempt.clone());
@@ -454,6 +457,16 @@ impl Machine {
         self.draft
             .attempts
             .insert((job.clone(), trial, attempt.attempt));
+        let from = match resume {
+            Some(checkpoint) => format!("from the checkpoint of step {}", checkpoint.step),
+            None => "from the beginning".to_owned(),
+        };
+        let task = match kind {
+            AttemptKind::Train => "",
+            AttemptKind::Evaluate => ", to be judged on the test part,",
+        };
+        let why = format!("{}{task} {from}", attempt.reason);
+        self.explain(job, trial, Decision::Placed, why);
         Some(attempt)
     }
 

@@ -6,7 +6,9 @@ use trainyard_common::ids::{JobId, TrialId};
 
 use super::Machine;
 use super::attempts::MAX_LOSSES;
-use super::records::{Best, Evaluation, JobState, Outcome, SearchEntry, SearchRecord, TrialState};
+use super::records::{
+    Best, Decision, Evaluation, JobState, Outcome, SearchEntry, SearchRecord, TrialState,
+};
 use super::state::{Job, Trial};
 use super::types::CheckpointRef;
 use crate::search::{self, Observation};
@@ -30,16 +32,21 @@ impl Machine {
             return;
         };
         known.record.ended_ms = now;
+        let told = match error.is_empty() {
+            true => why.to_owned(),
+            false => format!("{why}: {error}"),
+        };
         known.record.error = error;
         why.clone_into(&mut known.record.reason);
         let value = known.record.best.map(|(value, _)| value);
         self.draft.trials.insert((job.clone(), trial));
         self.draft.jobs.insert(job.clone());
-        let outcome = match state {
-            TrialState::Completed => search::Outcome::Completed { value },
-            TrialState::Failed => search::Outcome::Failed,
-            _ => search::Outcome::Cancelled,
+        let (outcome, what) = match state {
+            TrialState::Completed => (search::Outcome::Completed { value }, Decision::Completed),
+            TrialState::Failed => (search::Outcome::Failed, Decision::Failed),
+            _ => (search::Outcome::Cancelled, Decision::Cancelled),
         };
+        self.explain(job, trial, what, told);
         self.observe(job, Observation { trial, outcome });
         if state == TrialState::Failed {
             self.forget_best(job, trial);
@@ -133,11 +140,7 @@ impl Machine {
             found.record.search_closed = Some("every trial was suggested".to_owned());
             self.draft.jobs.insert(job.clone());
         }
-        if searching
-            && found.record.search_closed.is_some()
-            && found.pending.is_empty()
-            && found.running.is_empty()
-        {
+        if searching && found.record.search_closed.is_some() && found.idle() {
             self.end_search(job);
         }
     }
@@ -199,10 +202,24 @@ impl Machine {
             return;
         };
         let most = found.document.job().max_restarts;
-        let Some(evaluation) = &mut found.record.evaluation else {
+        let Some(evaluation) = &found.record.evaluation else {
             return;
         };
         self.draft.jobs.insert(job.clone());
+        let trial = evaluation.trial;
+        let why = match (outcome, error) {
+            (Outcome::Completed, _) => "judged on the test part".to_owned(),
+            (outcome, "") => format!("the judging ended as {outcome:?}"),
+            (outcome, error) => format!("the judging ended as {outcome:?}: {error}"),
+        };
+        self.explain(job, trial, Decision::Judged, why);
+        let Some(evaluation) = self
+            .jobs
+            .get_mut(job)
+            .and_then(|found| found.record.evaluation.as_mut())
+        else {
+            return;
+        };
         match outcome {
             Outcome::Completed => self.end_job(job, JobState::Completed, String::new()),
             Outcome::Nan | Outcome::Invalid | Outcome::DataInvalid | Outcome::Error

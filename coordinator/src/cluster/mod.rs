@@ -11,10 +11,12 @@
 //! | `dispatch` | giving free slots to trials |
 //! | `reports` | counting what workers tell |
 //! | `attempts`, `finish` | how attempts, trials, searches and jobs end |
+//! | `vacate`, `explain` | slots asked back; every decision with its reason |
 //! | `restore` | the machine from its records |
 
 mod attempts;
 mod dispatch;
+mod explain;
 mod finish;
 pub mod query;
 pub mod records;
@@ -25,6 +27,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 pub mod types;
+mod vacate;
 mod workers;
 
 use std::cmp::Reverse;
@@ -58,6 +61,8 @@ pub struct Machine {
     request_order: BTreeMap<u64, RequestId>,
     /// Attempts that have lost ranks and wait for the last words of others, and until when.
     settling: BTreeMap<AttemptRef, u64>,
+    /// Attempts that were asked for their slots, and until when they may make a checkpoint.
+    vacating: BTreeMap<AttemptRef, u64>,
     /// Jobs that could not be restored, and why; they are failed at the next event.
     broken: Vec<(JobId, String)>,
     /// Number of the newest probe.
@@ -88,6 +93,7 @@ impl Machine {
             requests: BTreeMap::new(),
             request_order: BTreeMap::new(),
             settling: BTreeMap::new(),
+            vacating: BTreeMap::new(),
             broken: Vec::new(),
             probes: 0,
             dirty: false,
@@ -180,6 +186,7 @@ impl Machine {
         for at in late {
             self.settle(&at, true);
         }
+        self.expire_vacating();
         self.expire_probes();
         self.expire_searches();
         self.dirty = true;
@@ -253,7 +260,8 @@ impl Machine {
             let end = open.then(|| ends_at(job.record.started_ms, most));
             retries.chain(judged).chain(end)
         });
-        workers.chain(jobs).chain(self.settling.values().copied())
+        let waits = self.settling.values().chain(self.vacating.values());
+        workers.chain(jobs).chain(waits.copied())
     }
 
     /// Collects the records that the step has changed, each once, and puts ended trials away.

@@ -15,6 +15,7 @@ use super::types::{
 pub struct TrialCounts {
     pub pending: u32,
     pub running: u32,
+    pub paused: u32,
     pub completed: u32,
     pub failed: u32,
     pub cancelled: u32,
@@ -22,7 +23,8 @@ pub struct TrialCounts {
 
 impl TrialCounts {
     pub fn total(&self) -> u32 {
-        self.pending + self.running + self.completed + self.failed + self.cancelled
+        let open = self.pending + self.running + self.paused;
+        open + self.completed + self.failed + self.cancelled
     }
 }
 

@@ -43,6 +43,8 @@ impl JobState {
 pub enum TrialState {
     Pending,
     Running,
+    /// Holds no slot and goes on from its checkpoint once it is resumed.
+    Paused,
     Completed,
     Failed,
     Cancelled,
@@ -76,6 +78,41 @@ pub enum AttemptKind {
     Train,
     /// Judges the winner's best checkpoint on the test part.
     Evaluate,
+}
+
+/// Why an attempt is asked for its slots, and so what becomes of its trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Vacate {
+    /// The trial is paused until somebody resumes it.
+    Pause,
+    /// Something else needs the slots more: the trial waits for others.
+    Preempt,
+    /// The worker leaves: the trial goes on elsewhere.
+    Drain,
+}
+
+/// What was decided about a trial; the reason is text beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Suggested,
+    Placed,
+    Paused,
+    Resumed,
+    Promoted,
+    Preempted,
+    Drained,
+    /// Its worker, or a rank of it, is gone.
+    Lost,
+    /// It failed and is tried again.
+    Retried,
+    Stopped,
+    Completed,
+    Failed,
+    Cancelled,
+    /// It has won and was judged on the test part, or could not be.
+    Judged,
 }
 
 /// Where one rank runs.
@@ -192,6 +229,9 @@ pub struct AttemptRecord {
     pub epoch: u64,
     pub step: u64,
     pub metrics: Metrics,
+    /// Its slots were asked back.
+    #[serde(default)]
+    pub vacate: Option<Vacate>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -158,6 +158,7 @@ impl Machine {
             counts: TrialCounts::default(),
             pending: BTreeSet::new(),
             running: BTreeSet::new(),
+            paused: BTreeSet::new(),
             waiting_since: None,
         };
         for (number, record) in trials {
@@ -186,6 +187,10 @@ impl Machine {
             };
             for attempt in trial.attempts.iter().filter(|a| a.outcome.is_none()) {
                 let at: AttemptRef = super::attempts::reference(attempt);
+                if attempt.vacate.is_some() {
+                    let until = self.now.saturating_add(self.config.vacate_ms);
+                    self.vacating.insert(at.clone(), until);
+                }
                 let left = |ended: Outcome| ended != Outcome::Completed;
                 if attempt
                     .ranks

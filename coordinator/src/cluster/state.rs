@@ -30,6 +30,8 @@ pub(super) struct Job {
     /// Trials that wait for slots.
     pub(super) pending: BTreeSet<TrialId>,
     pub(super) running: BTreeSet<TrialId>,
+    /// Trials that hold no slot until they are resumed.
+    pub(super) paused: BTreeSet<TrialId>,
     /// Since when its gang has been waiting for slots that are busy.
     pub(super) waiting_since: Option<u64>,
 }
@@ -74,9 +76,18 @@ impl Job {
             self.live(*trial)
                 .is_some_and(|trial| trial.record.steps_total > 0)
         };
-        self.counts.completed > 0
-            || self.record.best.is_some()
-            || self.pending.iter().chain(&self.running).any(reported)
+        self.counts.completed > 0 || self.record.best.is_some() || self.open().iter().any(reported)
+    }
+
+    /// Trials that have not ended.
+    pub(super) fn open(&self) -> Vec<TrialId> {
+        let waiting = self.pending.iter().chain(&self.paused);
+        waiting.chain(&self.running).copied().collect()
+    }
+
+    /// Whether every trial so far has ended.
+    pub(super) fn idle(&self) -> bool {
+        self.pending.is_empty() && self.paused.is_empty() && self.running.is_empty()
     }
 
     /// Puts an ended trial without a living attempt into its compact form.
@@ -112,10 +123,12 @@ impl Job {
         *count(&mut self.counts, state) += 1;
         self.pending.remove(&trial);
         self.running.remove(&trial);
+        self.paused.remove(&trial);
         match state {
             TrialState::Pending => self.pending.insert(trial),
             TrialState::Running => self.running.insert(trial),
-            _ => false,
+            TrialState::Paused => self.paused.insert(trial),
+            TrialState::Completed | TrialState::Failed | TrialState::Cancelled => false,
         };
     }
 }
@@ -124,6 +137,7 @@ fn count(counts: &mut TrialCounts, state: TrialState) -> &mut u32 {
     match state {
         TrialState::Pending => &mut counts.pending,
         TrialState::Running => &mut counts.running,
+        TrialState::Paused => &mut counts.paused,
         TrialState::Completed => &mut counts.completed,
         TrialState::Failed => &mut counts.failed,
         TrialState::Cancelled => &mut counts.cancelled,

@@ -81,6 +81,7 @@ impl Machine {
             counts: TrialCounts::default(),
             pending: std::collections::BTreeSet::new(),
             running: std::collections::BTreeSet::new(),
+            paused: std::collections::BTreeSet::new(),
             waiting_since: None,
         });
         self.draft.specs.insert(job.clone());
@@ -158,13 +159,7 @@ impl Machine {
         // First, so that the last trial to end does not end the search.
         found.record.state = state;
         found.searcher = None;
-        let open: Vec<TrialId> = found
-            .pending
-            .iter()
-            .chain(&found.running)
-            .copied()
-            .collect();
-        for trial in open {
+        for trial in found.open() {
             self.end_live_attempt(job, trial, why);
             self.end_trial(job, trial, TrialState::Cancelled, String::new(), why);
         }

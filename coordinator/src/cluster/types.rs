@@ -10,7 +10,8 @@ pub use trainyard_common::checkpoint::CheckpointRef;
 pub use trainyard_common::spec::Document;
 
 pub use super::records::{
-    AttemptKind, JobState, Key, Metrics, Outcome, RankPlace, Record, RecordError, TrialState,
+    AttemptKind, Decision, JobState, Key, Metrics, Outcome, RankPlace, Record, RecordError,
+    TrialState,
 };
 
 /// One worker's connection, numbered by the driver; never used again within a term.
@@ -45,6 +46,8 @@ pub struct MachineConfig {
     /// Random, chosen by a coordinator's first process: keeps the checkpoints of coordinators that share
     /// a bucket apart. 0 = not named in paths.
     pub cluster: u32,
+    /// How long an attempt that is asked for its slots may take to make a checkpoint.
+    pub vacate_ms: u64,
     /// A gang that has waited this long and fits the cluster keeps later trials from taking slots.
     pub gang_wait_ms: u64,
 }
@@ -63,6 +66,7 @@ impl Default for MachineConfig {
             replay_grace_ms: 4_000,
             probe_timeout_ms: 150_000,
             cluster: 0,
+            vacate_ms: 120_000,
             gang_wait_ms: 60_000,
         }
     }
@@ -229,8 +233,8 @@ pub enum Event {
 
 /// What one event led to.
 ///
-/// The driver persists `records`, `removed`, `points` and `logs` in one transaction, and only then
-/// answers with `reply` and performs `effects`, in order.
+/// The driver persists `records`, `removed`, `points`, `logs` and `decisions` in one transaction, and
+/// only then answers with `reply` and performs `effects`, in order.
 #[derive(Debug, Default)]
 pub struct Step {
     /// Upserts; at most one a key.
@@ -240,6 +244,8 @@ pub struct Step {
     pub points: Vec<SeriesPoint>,
     /// Appended to their trials' logs; the store numbers the lines.
     pub logs: Vec<SeriesLog>,
+    /// Appended to their trials' decisions.
+    pub decisions: Vec<SeriesDecision>,
     /// For `Submit` and `Cancel` alone.
     pub reply: Option<Reply>,
     pub effects: Vec<Effect>,
@@ -261,6 +267,18 @@ pub struct SeriesLog {
     pub attempt: AttemptId,
     pub rank: u32,
     pub lines: Vec<LogText>,
+}
+
+/// One decision about a trial and its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesDecision {
+    pub job: JobId,
+    pub trial: TrialId,
+    /// The trial's newest attempt when it was taken; `None` before the first.
+    pub attempt: Option<AttemptId>,
+    pub what: Decision,
+    pub reason: String,
+    pub time_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

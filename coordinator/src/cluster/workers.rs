@@ -84,6 +84,7 @@ impl Machine {
             abandon: told.difference(&kept).cloned().collect(),
         };
         self.send(&id, session, registered);
+        self.ask_again(&id);
         for rank in homeless {
             self.rank_lost(&rank, "the worker came back with fewer slots");
         }
@@ -163,7 +164,7 @@ impl Machine {
                 *until = until.saturating_add(ms);
             }
         }
-        for until in self.settling.values_mut() {
+        for until in self.settling.values_mut().chain(self.vacating.values_mut()) {
             *until = until.saturating_add(ms);
         }
     }

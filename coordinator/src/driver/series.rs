@@ -1,9 +1,9 @@
-//! The stored form of learning-curve points and log lines: one JSON object each, with a version.
+//! The stored form of learning-curve points, log lines and decisions: one JSON object each, with a version.
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::AttemptId;
 
-use crate::cluster::types::{LogText, Point};
+use crate::cluster::types::{Decision, LogText, Point, SeriesDecision};
 use crate::store::Item;
 
 /// Version of the forms below. Raise it when an older program would misread what is written.
@@ -44,6 +44,15 @@ pub(crate) struct StoredLine {
     pub(crate) text: String,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredDecision {
+    v: u32,
+    pub(crate) what: Decision,
+    pub(crate) reason: String,
+    pub(crate) attempt: Option<u32>,
+    pub(crate) time_ms: u64,
+}
+
 #[derive(Deserialize)]
 struct VersionOnly {
     v: u32,
@@ -72,6 +81,20 @@ pub(crate) fn encode_line(
         level: line.level,
         text: shortened(line.text),
     })
+}
+
+pub(crate) fn encode_decision(decision: SeriesDecision) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&StoredDecision {
+        v: FORMAT_VERSION,
+        what: decision.what,
+        reason: decision.reason,
+        attempt: decision.attempt.map(|attempt| attempt.0),
+        time_ms: decision.time_ms,
+    })
+}
+
+pub(crate) fn decode_decision(item: &Item) -> Result<StoredDecision, SeriesError> {
+    decode(item)
 }
 
 pub(crate) fn decode_point(item: &Item) -> Result<StoredPoint, SeriesError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{DriverError, series};
-use crate::cluster::types::{Key, Record, SeriesLog, SeriesPoint, Step};
+use crate::cluster::types::{Key, Record, SeriesDecision, SeriesLog, SeriesPoint, Step};
 use crate::store::{Append, Batch, Change, Series, SeriesKind};
 
 /// Of several steps that write one record the last one counts; only that is encoded.
@@ -12,6 +12,7 @@ pub(super) struct Writes {
     records: BTreeMap<Key, Option<Record>>,
     points: Vec<SeriesPoint>,
     logs: Vec<SeriesLog>,
+    decisions: Vec<SeriesDecision>,
 }
 
 impl Writes {
@@ -25,6 +26,7 @@ impl Writes {
         }
         self.points.append(&mut step.points);
         self.logs.append(&mut step.logs);
+        self.decisions.append(&mut step.decisions);
     }
 
     pub(super) fn into_batch(self) -> Result<Batch, DriverError> {
@@ -61,6 +63,15 @@ impl Writes {
             for line in log.lines {
                 values.push(series::encode_line(log.attempt, log.rank, line).map_err(unwritable)?);
             }
+        }
+        for decision in self.decisions {
+            let series = Series {
+                kind: SeriesKind::Decisions,
+                job: decision.job.clone(),
+                trial: decision.trial,
+            };
+            let value = series::encode_decision(decision).map_err(unwritable)?;
+            appends.entry(series).or_default().push(value);
         }
         Ok(Batch {
             changes,

@@ -6,8 +6,10 @@ use trainyard_proto::v1;
 
 use super::status::ApiError;
 use crate::cluster::query::{AttemptSummary, JobSummary, TrialSummary, WorkerSummary};
-use crate::cluster::types::{AttemptKind, JobState, Metrics, Outcome, RankPlace, TrialState};
-use crate::driver::series::StoredPoint;
+use crate::cluster::types::{
+    AttemptKind, Decision, JobState, Metrics, Outcome, RankPlace, TrialState,
+};
+use crate::driver::series::{StoredDecision, StoredPoint};
 
 /// Longest identifier that is looked up at all.
 const MAX_ID_CHARS: usize = 256;
@@ -81,6 +83,7 @@ fn trial_state(state: TrialState) -> v1::TrialState {
     match state {
         TrialState::Pending => v1::TrialState::Pending,
         TrialState::Running => v1::TrialState::Running,
+        TrialState::Paused => v1::TrialState::Paused,
         TrialState::Completed => v1::TrialState::Completed,
         TrialState::Failed => v1::TrialState::Failed,
         TrialState::Cancelled => v1::TrialState::Cancelled,
@@ -128,6 +131,7 @@ pub(super) fn job(summary: JobSummary) -> v1::JobSummary {
         ended_ms: summary.ended_ms,
         trials_pending: summary.trials.pending,
         trials_running: summary.trials.running,
+        trials_paused: summary.trials.paused,
         trials_completed: summary.trials.completed,
         trials_failed: summary.trials.failed,
         trials_cancelled: summary.trials.cancelled,
@@ -227,6 +231,35 @@ pub(super) fn point(stored: StoredPoint) -> v1::MetricPoint {
         epoch: stored.epoch,
         metrics: metrics(stored.metrics),
         time_ms: stored.time_ms,
+    }
+}
+
+pub(super) fn decision(sequence: u64, stored: StoredDecision) -> v1::Decision {
+    v1::Decision {
+        sequence,
+        time_ms: stored.time_ms,
+        what: decision_name(stored.what).to_owned(),
+        reason: stored.reason,
+        attempt: stored.attempt,
+    }
+}
+
+fn decision_name(what: Decision) -> &'static str {
+    match what {
+        Decision::Suggested => "suggested",
+        Decision::Placed => "placed",
+        Decision::Paused => "paused",
+        Decision::Resumed => "resumed",
+        Decision::Promoted => "promoted",
+        Decision::Preempted => "preempted",
+        Decision::Drained => "drained",
+        Decision::Lost => "lost",
+        Decision::Retried => "retried",
+        Decision::Stopped => "stopped",
+        Decision::Completed => "completed",
+        Decision::Failed => "failed",
+        Decision::Cancelled => "cancelled",
+        Decision::Judged => "judged",
     }
 }
 

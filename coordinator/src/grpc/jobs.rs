@@ -15,9 +15,9 @@ use super::status::ApiError;
 use super::{convert, logs, watch};
 use crate::cluster::query::TrialSummary;
 use crate::cluster::types::{Event, Reply};
-use crate::driver::series::decode_point;
+use crate::driver::series::{SeriesError, decode_decision, decode_point};
 use crate::driver::{CallError, DriverHandle};
-use crate::store::{Series, SeriesKind};
+use crate::store::{Item, Series, SeriesKind};
 
 /// Largest spec that is read, bytes. The largest sensible one is a few kilobytes.
 const MAX_SPEC_BYTES: usize = 1024 * 1024;
@@ -25,7 +25,7 @@ const MAX_SPEC_BYTES: usize = 1024 * 1024;
 /// Jobs in a list when the client names no number.
 const DEFAULT_LIST: usize = 1_000;
 
-/// Points of a learning curve that are read from the store at a time.
+/// Items of a series that are read from the store at a time.
 const SCAN_CHUNK: usize = 2_000;
 
 /// The service; clones of the handle speak to one driver.
@@ -139,21 +139,42 @@ impl Jobs {
             job: job.clone(),
             trial,
         };
-        let mut points = Vec::new();
+        self.whole(series, |item| decode_point(item).map(convert::point))
+            .await
+    }
+
+    async fn decisions(&self, job: &JobId, trial: TrialId) -> Result<Vec<v1::Decision>, ApiError> {
+        let series = Series {
+            kind: SeriesKind::Decisions,
+            job: job.clone(),
+            trial,
+        };
+        self.whole(series, |item| {
+            decode_decision(item).map(|stored| convert::decision(item.sequence, stored))
+        })
+        .await
+    }
+
+    /// Every item of a series; each kind has a bound.
+    async fn whole<T>(
+        &self,
+        series: Series,
+        decode: impl Fn(&Item) -> Result<T, SeriesError>,
+    ) -> Result<Vec<T>, ApiError> {
+        let mut all = Vec::new();
         let mut after = 0;
         loop {
             let items = self.driver.scan(&series, after, SCAN_CHUNK).await?;
             let Some(last) = items.last() else {
-                return Ok(points);
+                return Ok(all);
             };
             after = last.sequence;
             for item in &items {
-                let stored = decode_point(item).map_err(|error| ApiError::Series {
-                    job: job.clone(),
-                    trial,
+                all.push(decode(item).map_err(|error| ApiError::Series {
+                    job: series.job.clone(),
+                    trial: series.trial,
                     error,
-                })?;
-                points.push(convert::point(stored));
+                })?);
             }
         }
     }
@@ -257,6 +278,19 @@ impl JobService for Jobs {
         Ok(Response::new(v1::GetTrialResponse {
             trial: Some(convert::trial(summary)),
             points: self.points(&job, trial).await?,
+        }))
+    }
+
+    async fn explain_trial(
+        &self,
+        request: Request<v1::ExplainTrialRequest>,
+    ) -> Result<Response<v1::ExplainTrialResponse>, Status> {
+        let job = convert::job_id(&request.get_ref().job_id)?;
+        let trial = TrialId(request.get_ref().trial_id);
+        // A trial that does not exist has no decisions either: told apart here.
+        self.trial(job.clone(), trial).await?;
+        Ok(Response::new(v1::ExplainTrialResponse {
+            decisions: self.decisions(&job, trial).await?,
         }))
     }
 

@@ -159,7 +159,7 @@ async fn series_are_numbered(store: impl Store) {
 /// Beyond its limit a series loses its oldest items, and no number is used again.
 async fn series_are_bounded(store: impl Store) {
     let term = store.acquire_term().await.unwrap();
-    for kind in [SeriesKind::Points, SeriesKind::Logs] {
+    for kind in [SeriesKind::Points, SeriesKind::Logs, SeriesKind::Decisions] {
         let series = series(kind, "j-1", 0);
         let limit = kind.limit();
         store

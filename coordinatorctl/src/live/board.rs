@@ -77,7 +77,8 @@ impl Board {
     /// Trials that have ended, and all that are known or expected.
     pub(crate) fn counts(&self) -> (u64, u64) {
         self.job.as_ref().map_or((0, 0), |job| {
-            let all = ended(job) + u64::from(job.trials_running + job.trials_pending);
+            let all =
+                ended(job) + u64::from(job.trials_running + job.trials_pending + job.trials_paused);
             let expected = u64::from(job.trials_expected);
             (ended(job), if expected == 0 { all } else { expected })
         })

@@ -16,6 +16,7 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod submit;
 pub(crate) mod trial_describe;
+pub(crate) mod trial_explain;
 pub(crate) mod trial_list;
 pub(crate) mod trial_logs;
 pub(crate) mod validate;
@@ -45,6 +46,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Cancel(args) => Box::pin(cancel::run(global, args)).await,
         Verb::Trial(TrialVerb::List(args)) => Box::pin(trial_list::run(global, args)).await,
         Verb::Trial(TrialVerb::Describe(args)) => Box::pin(trial_describe::run(global, args)).await,
+        Verb::Trial(TrialVerb::Explain(args)) => Box::pin(trial_explain::run(global, args)).await,
         Verb::Trial(TrialVerb::Logs(args)) => Box::pin(trial_logs::run(global, args)).await,
         Verb::Checkpoint(CheckpointVerb::List(args)) => {
             Box::pin(checkpoint_list::run(global, args)).await

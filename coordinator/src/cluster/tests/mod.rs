@@ -4,6 +4,7 @@ mod limits;
 mod purity;
 mod rules;
 mod simulation;
+mod vacate;
 
 use trainyard_common::ids::{RequestId, Term};
 
@@ -152,6 +153,7 @@ impl Bench {
             let more = self.apply(probe);
             step.records.extend(more.records);
             step.points.extend(more.points);
+            step.decisions.extend(more.decisions);
             step.effects.extend(more.effects);
         }
         step

@@ -295,6 +295,7 @@ impl World {
                 match slot.state() {
                     TrialState::Pending => counts.pending += 1,
                     TrialState::Running => counts.running += 1,
+                    TrialState::Paused => counts.paused += 1,
                     TrialState::Completed => counts.completed += 1,
                     TrialState::Failed => counts.failed += 1,
                     TrialState::Cancelled => counts.cancelled += 1,

@@ -1,0 +1,31 @@
+//! `trial explain`: every decision about a trial, with its reason.
+
+use crate::cli::{Format, Global};
+use crate::exit::Outcome;
+use crate::output::Explanation;
+use crate::{convert, print, session, tables};
+
+/// Show what was decided about a trial, and why
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(value_name = "JOB")]
+    job: String,
+    #[arg(value_name = "TRIAL")]
+    trial: u32,
+}
+
+pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
+    let decisions = session::with(global, async |session| {
+        session.client.explain(&args.job, args.trial).await
+    })
+    .await?;
+    let explanation = Explanation {
+        job_id: args.job,
+        trial_id: args.trial,
+        decisions: decisions.into_iter().map(convert::decision).collect(),
+    };
+    match global.output {
+        Format::Text => print::line(&tables::explanation(&explanation)),
+        Format::Json => print::json(&explanation),
+    }
+}
