@@ -5,6 +5,7 @@
 
 mod exec;
 mod keeper;
+mod memory;
 mod native;
 mod output;
 mod resume;
@@ -132,9 +133,14 @@ impl End {
         Self::new(AttemptOutcome::Error, message.to_string(), step)
     }
 
-    /// The end by something that every other try would meet as well.
-    pub(crate) fn invalid(message: impl std::fmt::Display, step: u64) -> Self {
-        Self::new(AttemptOutcome::Invalid, message.to_string(), step)
+    /// The end by lack of memory.
+    pub(crate) fn out_of_memory(message: impl std::fmt::Display, step: u64) -> Self {
+        Self::new(AttemptOutcome::OutOfMemory, message.to_string(), step)
+    }
+
+    /// The end by something that every other try of this configuration would meet as well.
+    pub(crate) fn infeasible(message: impl std::fmt::Display, step: u64) -> Self {
+        Self::new(AttemptOutcome::Infeasible, message.to_string(), step)
     }
 
     pub(crate) fn new(outcome: AttemptOutcome, error: String, step: u64) -> Self {

@@ -553,7 +553,7 @@ async fn what_goes_wrong_ends_the_attempt_with_one_clear_error() {
         ),
         (
             |job| job["model"]["layers"][3]["dense"]["units"] = json!(7),
-            AttemptOutcome::Invalid,
+            AttemptOutcome::Infeasible,
             "7",
         ),
     ];

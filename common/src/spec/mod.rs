@@ -7,6 +7,7 @@ mod check;
 pub mod data;
 mod document;
 pub mod error;
+pub mod failure;
 pub mod model;
 mod nodes;
 mod read;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use document::{Document, ParseOptions};
 pub use error::{SpecError, SpecErrors};
+pub use failure::{FailureAction, FailureKind, FailurePolicySpec, RetryBackoffSpec};
 pub use schema::json_schema;
 
 pub use data::{DataSpec, PreprocessSpec, SplitSpec};
@@ -77,12 +79,18 @@ pub struct JobSpec {
     pub scheduler: Option<SchedulerSpec>,
     #[serde(default)]
     pub resources: ResourcesSpec,
-    /// Times that a trial is tried again after it failed. Preemptions do not count.
+    /// Times that a trial is tried again after a failure whose policy is `retry`.
     #[serde(default = "default_max_restarts")]
     pub max_restarts: u32,
     /// The job fails once this many trials have failed for good; unset, only when every trial has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed_trials: Option<u32>,
+    /// What each kind of failure leads to.
+    #[serde(default)]
+    pub failure_policy: FailurePolicySpec,
+    /// Pauses before a trial is tried again.
+    #[serde(default)]
+    pub retry_backoff: RetryBackoffSpec,
     #[serde(default)]
     pub checkpoint_storage: CheckpointStorageSpec,
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use trainyard_common::ids::{JobId, TrialId};
 
 use super::Machine;
-use super::records::{AttemptRecord, Decision, JobState, Outcome, TrialState, Vacate};
+use super::records::{AttemptRecord, Outcome, TrialState, Vacate};
 use super::types::{AttemptKind, AttemptRef, RankRef, SessionId, ToWorker};
 use trainyard_common::ids::WorkerId;
 
@@ -30,10 +30,6 @@ fn verdict(attempt: &AttemptRecord) -> Outcome {
         Outcome::Preempted
     }
 }
-
-/// A trial that loses its worker more often than this in a row, without a checkpoint in between, fails:
-/// it would take the neighbours on its workers down for ever.
-pub(super) const MAX_LOSSES: u32 = 10;
 
 impl Machine {
     /// The attempt, if it is known at this generation.
@@ -96,7 +92,12 @@ impl Machine {
                 }
             }
             Outcome::Completed => self.close_attempt(&rank.at, said, "", ""),
-            Outcome::Nan | Outcome::Invalid | Outcome::DataInvalid | Outcome::Error => {
+            Outcome::Nan
+            | Outcome::Infeasible
+            | Outcome::OutOfMemory
+            | Outcome::DataInvalid
+            | Outcome::Hung
+            | Outcome::Error => {
                 let why = format!("rank {} failed", rank.rank);
                 self.close_attempt(&rank.at, said, error, &why);
             }
@@ -221,23 +222,14 @@ impl Machine {
         let (job, trial) = (&at.job, at.trial);
         match outcome {
             Outcome::Completed => self.trial_completed(job, trial),
-            Outcome::Nan => self.trial_failed(
-                job,
-                trial,
-                error,
-                "the same computation gives the same NaN: not tried again",
-            ),
-            Outcome::Invalid => self.trial_failed(
-                job,
-                trial,
-                error,
-                "every try would meet the same: not tried again",
-            ),
             Outcome::DataInvalid => self.trial_without_data(job, trial, error),
-            Outcome::Error => self.trial_errored(job, trial, error),
-            Outcome::NodeLost | Outcome::Preempted => self.trial_interrupted(job, trial, outcome),
             // Whoever cancels sets the trial's state.
             Outcome::Cancelled => {}
+            _ => {
+                if let Some(kind) = outcome.failure() {
+                    self.trial_failure(job, trial, kind, error);
+                }
+            }
         }
     }
 
@@ -258,113 +250,5 @@ impl Machine {
             _ => "completed".to_owned(),
         };
         self.end_trial(job, trial, TrialState::Completed, String::new(), &why);
-    }
-
-    fn trial_failed(&mut self, job: &JobId, trial: TrialId, error: &str, why: &str) {
-        self.end_trial(job, trial, TrialState::Failed, error.to_owned(), why);
-    }
-
-    /// Its data is missing or wrong. Where all trials share the data, the job fails with the first of
-    /// them, unless another has trained on it: then something is wrong with this worker's view of it.
-    fn trial_without_data(&mut self, job: &JobId, trial: TrialId, error: &str) {
-        let Some(found) = self.jobs.get(job) else {
-            return;
-        };
-        if !found.document.shares_data() {
-            let why = "every try would meet the same data: not tried again";
-            self.trial_failed(job, trial, error, why);
-        } else if found.has_trained() {
-            self.trial_errored(job, trial, error);
-        } else {
-            let why = "every trial of the job would meet the same data: not tried again";
-            self.trial_failed(job, trial, error, why);
-            if self
-                .jobs
-                .get(job)
-                .is_some_and(|job| !job.record.state.ended())
-            {
-                let error = format!("trial {trial}: {error}");
-                self.stop_job(job, JobState::Failed, error);
-            }
-        }
-    }
-
-    fn trial_errored(&mut self, job: &JobId, trial: TrialId, error: &str) {
-        let Some(found) = self.jobs.get_mut(job) else {
-            return;
-        };
-        let most = found.document.job().max_restarts;
-        let Some(known) = found.trial_mut(trial) else {
-            return;
-        };
-        if known.record.restarts >= most {
-            let why = format!("failed after {most} restarts");
-            self.trial_failed(job, trial, error, &why);
-            return;
-        }
-        let pause = self.config.pause(known.record.restarts);
-        known.record.restarts += 1;
-        let why = format!(
-            "restart {} of {most}, after a pause of {pause} ms: {error}",
-            known.record.restarts
-        );
-        self.trial_waits(job, trial, pause, Decision::Retried, why);
-    }
-
-    /// Not the trial's fault: it goes on at once, but for losses in a row without a new checkpoint.
-    fn trial_interrupted(&mut self, job: &JobId, trial: TrialId, outcome: Outcome) {
-        let Some(known) = self.jobs.get_mut(job).and_then(|job| job.trial_mut(trial)) else {
-            return;
-        };
-        let mut pause = 0;
-        if outcome == Outcome::NodeLost {
-            known.record.losses += 1;
-            let losses = known.record.losses;
-            if losses > MAX_LOSSES {
-                let error = format!(
-                    "its worker was lost {losses} times in a row without a new checkpoint: the trial \
-                     may be what ends it (memory?)"
-                );
-                self.trial_failed(job, trial, &error, "lost too often: not tried again");
-                return;
-            }
-            pause = self.config.pause_after_losses(losses);
-        }
-        let asked = known.attempts.last().and_then(|attempt| attempt.vacate);
-        let (decision, what) = match (outcome, asked) {
-            (Outcome::Preempted, Some(Vacate::Pause)) => (Decision::Paused, "paused"),
-            (Outcome::Preempted, Some(Vacate::Preempt)) => (Decision::Preempted, "preempted"),
-            (Outcome::Preempted, _) => (Decision::Drained, "its worker leaves"),
-            _ => (Decision::Lost, "its worker was lost"),
-        };
-        let from = match known.record.checkpoints.last() {
-            Some(checkpoint) => format!("from the checkpoint of step {}", checkpoint.step),
-            None => "from the beginning".to_owned(),
-        };
-        let why = format!("{what}; goes on {from}");
-        self.trial_waits(job, trial, pause, decision, why);
-    }
-
-    fn trial_waits(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        pause: u64,
-        what: Decision,
-        why: String,
-    ) {
-        let retry_at_ms = self.now + pause;
-        let state = self.rests(job, trial);
-        let Some(found) = self.jobs.get_mut(job) else {
-            return;
-        };
-        found.set_state(trial, state);
-        if let Some(known) = found.trial_mut(trial) {
-            known.record.retry_at_ms = retry_at_ms;
-            known.record.reason.clone_from(&why);
-        }
-        self.explain(job, trial, what, why);
-        self.draft.trials.insert((job.clone(), trial));
-        self.wake_at(retry_at_ms);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use trainyard_common::ids::{AttemptId, Generation, JobId, TrialId, WorkerId};
-use trainyard_common::spec::{Device, TrialSpec};
+use trainyard_common::spec::{Device, FailureKind, TrialSpec};
 
 use super::Machine;
 use super::records::{
@@ -300,6 +300,7 @@ impl Machine {
             newest_point: None,
             restarts: 0,
             losses: 0,
+            failure: None,
             retry_at_ms: 0,
             error: String::new(),
             reason: "suggested".to_owned(),
@@ -384,8 +385,8 @@ impl Machine {
     fn infeasible(&mut self, job: &JobId, trial: TrialId, kind: AttemptKind, error: String) {
         match kind {
             AttemptKind::Train => {
-                let why = "its configuration makes no valid spec: not tried again";
-                self.end_trial(job, trial, TrialState::Failed, error, why);
+                let why = "its configuration makes no valid spec";
+                self.trial_refused(job, trial, FailureKind::Infeasible, &error, why);
             }
             AttemptKind::Evaluate => self.end_job(job, JobState::Failed, error),
         }

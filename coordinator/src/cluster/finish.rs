@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use trainyard_common::ids::{JobId, TrialId};
 
 use super::Machine;
-use super::attempts::MAX_LOSSES;
+use super::failures::{MAX_LOSSES, pause_after_losses};
 use super::records::{
     Best, Decision, Evaluation, JobState, Outcome, SearchEntry, SearchRecord, TrialState,
 };
@@ -41,9 +41,13 @@ impl Machine {
         let value = known.record.best.map(|(value, _)| value);
         self.draft.trials.insert((job.clone(), trial));
         self.draft.jobs.insert(job.clone());
+        let failed = known.record.failure;
         let (outcome, what) = match state {
             TrialState::Completed => (search::Outcome::Completed { value }, Decision::Completed),
-            TrialState::Failed => (search::Outcome::Failed, Decision::Failed),
+            TrialState::Failed => (
+                failed.map_or(search::Outcome::Failed, Into::into),
+                Decision::Failed,
+            ),
             _ => (search::Outcome::Cancelled, Decision::Cancelled),
         };
         self.explain(job, trial, what, told);
@@ -197,11 +201,14 @@ impl Machine {
 
     /// An evaluation attempt has ended.
     pub(super) fn after_judging(&mut self, job: &JobId, outcome: Outcome, error: &str) {
-        let (now, config) = (self.now, self.config.clone());
+        let now = self.now;
         let Some(found) = self.jobs.get_mut(job) else {
             return;
         };
-        let most = found.document.job().max_restarts;
+        let (most, backoff) = {
+            let spec = found.document.job();
+            (spec.max_restarts, spec.retry_backoff)
+        };
         let Some(evaluation) = &found.record.evaluation else {
             return;
         };
@@ -222,9 +229,13 @@ impl Machine {
         };
         match outcome {
             Outcome::Completed => self.end_job(job, JobState::Completed, String::new()),
-            Outcome::Nan | Outcome::Invalid | Outcome::DataInvalid | Outcome::Error
+            Outcome::Nan
+            | Outcome::Infeasible
+            | Outcome::OutOfMemory
+            | Outcome::DataInvalid
+            | Outcome::Error
                 if evaluation.restarts >= most
-                    || matches!(outcome, Outcome::Nan | Outcome::Invalid) =>
+                    || matches!(outcome, Outcome::Nan | Outcome::Infeasible) =>
             {
                 let error = format!(
                     "trial {} won, but could not be judged on the test part: {error}",
@@ -232,11 +243,15 @@ impl Machine {
                 );
                 self.end_job(job, JobState::Failed, error);
             }
-            Outcome::Nan | Outcome::Invalid | Outcome::DataInvalid | Outcome::Error => {
-                evaluation.retry_at_ms = now + config.pause(evaluation.restarts);
+            Outcome::Nan
+            | Outcome::Infeasible
+            | Outcome::OutOfMemory
+            | Outcome::DataInvalid
+            | Outcome::Error => {
+                evaluation.retry_at_ms = now + backoff.pause_ms(evaluation.restarts);
                 evaluation.restarts += 1;
             }
-            Outcome::NodeLost if evaluation.losses >= MAX_LOSSES => {
+            Outcome::NodeLost | Outcome::Hung if evaluation.losses >= MAX_LOSSES => {
                 let error = format!(
                     "trial {} won, but could not be judged on the test part: its worker was lost {} \
                      times in a row",
@@ -245,9 +260,9 @@ impl Machine {
                 );
                 self.end_job(job, JobState::Failed, error);
             }
-            Outcome::NodeLost => {
+            Outcome::NodeLost | Outcome::Hung => {
                 evaluation.losses += 1;
-                evaluation.retry_at_ms = now + config.pause_after_losses(evaluation.losses);
+                evaluation.retry_at_ms = now + pause_after_losses(&backoff, evaluation.losses);
             }
             Outcome::Preempted => evaluation.retry_at_ms = now,
             Outcome::Cancelled => {}

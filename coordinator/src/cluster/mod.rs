@@ -12,11 +12,13 @@
 //! | `reports` | counting what workers tell |
 //! | `attempts`, `finish` | how attempts, trials, searches and jobs end |
 //! | `vacate`, `explain` | slots asked back; every decision with its reason |
+//! | `failures` | what a failed attempt leads to |
 //! | `restore` | the machine from its records |
 
 mod attempts;
 mod dispatch;
 mod explain;
+mod failures;
 mod finish;
 pub mod query;
 pub mod records;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trainyard_common::ids::{AttemptId, Generation, JobId, RequestId, TrialId, WorkerId};
-use trainyard_common::spec::Params;
+use trainyard_common::spec::{FailureKind, Params};
 
 use super::types::CheckpointRef;
 use crate::search::Observation;
@@ -63,13 +63,34 @@ pub enum Outcome {
     Completed,
     Error,
     Nan,
-    /// Every try would meet it: shapes that do not fit.
-    Invalid,
+    /// The configuration cannot be: shapes that do not fit, or a program that says so.
+    #[serde(alias = "invalid")]
+    Infeasible,
+    /// It needed more memory than there was.
+    OutOfMemory,
+    /// Its worker lives, but it made no progress for too long. Never told by a worker.
+    Hung,
     /// The data is missing or wrong: what another trial on the same data would meet as well.
     DataInvalid,
     NodeLost,
     Preempted,
     Cancelled,
+}
+
+impl Outcome {
+    /// The kind of failure that it is, if it is one; of the data, too, which have rules of their own.
+    pub fn failure(self) -> Option<FailureKind> {
+        Some(match self {
+            Self::Completed | Self::Cancelled => return None,
+            Self::Error | Self::DataInvalid => FailureKind::Error,
+            Self::Nan => FailureKind::Nan,
+            Self::Infeasible => FailureKind::Infeasible,
+            Self::OutOfMemory => FailureKind::OutOfMemory,
+            Self::Hung => FailureKind::Hung,
+            Self::NodeLost => FailureKind::NodeLost,
+            Self::Preempted => FailureKind::Preempted,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -105,6 +126,8 @@ pub enum Decision {
     Drained,
     /// Its worker, or a rank of it, is gone.
     Lost,
+    /// Its worker lives, but it made no progress.
+    Hung,
     /// It failed and is tried again.
     Retried,
     Stopped,
@@ -194,8 +217,11 @@ pub struct TrialRecord {
     pub newest_point: Option<(u64, bool)>,
     /// Failures that count against `max_restarts`.
     pub restarts: u32,
-    /// Losses and preemptions in a row without progress; they only lengthen the pause.
+    /// Failures in a row that are not counted as restarts, without a new checkpoint in between.
     pub losses: u32,
+    /// Why it failed for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureKind>,
     /// Not placed before; 0 = at once.
     pub retry_at_ms: u64,
     pub error: String,

@@ -143,7 +143,7 @@ impl Machine {
         }
         // The wall clock may have been ahead when these were written.
         record.started_ms = record.started_ms.min(self.now);
-        let latest = self.now + self.config.retry_cap_ms;
+        let latest = self.now + spec.retry_backoff.cap_ms();
         if let Some(evaluation) = &mut record.evaluation {
             evaluation.retry_at_ms = evaluation.retry_at_ms.min(latest);
         }

@@ -31,10 +31,6 @@ pub struct MachineConfig {
     pub default_checkpoint_url: String,
     /// Random for each coordinator process; keys the ranks' rendezvous tokens.
     pub token_secret: [u8; 32],
-    /// Pause before the first retry of a failed trial; doubled at each further one.
-    pub retry_first_ms: u64,
-    /// Longest pause between retries.
-    pub retry_cap_ms: u64,
     /// Pause before a worker is asked again to prove a store that it could not use.
     pub probe_retry_ms: u64,
     /// After a worker came back without an attempt that it should run: time for the attempt's last
@@ -60,30 +56,12 @@ impl Default for MachineConfig {
             single_process: false,
             default_checkpoint_url: "file:///var/lib/trainyard/checkpoints".to_owned(),
             token_secret: [0; 32],
-            retry_first_ms: 1_000,
-            retry_cap_ms: 60_000,
             probe_retry_ms: 15_000,
             replay_grace_ms: 4_000,
             probe_timeout_ms: 150_000,
             cluster: 0,
             vacate_ms: 120_000,
             gang_wait_ms: 60_000,
-        }
-    }
-}
-
-impl MachineConfig {
-    /// Pause after `failures` earlier ones in a row: doubled each time, up to the cap.
-    pub(super) fn pause(&self, failures: u32) -> u64 {
-        let doubled = self.retry_first_ms.saturating_mul(1 << failures.min(30));
-        doubled.min(self.retry_cap_ms)
-    }
-
-    /// Pause after the given number of losses in a row: none after the first.
-    pub(super) fn pause_after_losses(&self, losses: u32) -> u64 {
-        match losses {
-            0 | 1 => 0,
-            losses => self.pause(losses - 2),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;
 use trainyard_common::space::{Grid, SearchSpace};
 use trainyard_common::spec::search::SearcherName;
-use trainyard_common::spec::{Params, SearcherSpec, Space};
+use trainyard_common::spec::{FailureKind, Params, SearcherSpec, Space};
 
 use random::RandomSearch;
 
@@ -30,8 +30,32 @@ pub enum Outcome {
     Completed {
         value: Option<f64>,
     },
+    /// By an error. Logs that were written before kinds were told apart have every failure as this.
     Failed,
+    Nan,
+    /// The configuration cannot be.
+    Infeasible,
+    OutOfMemory,
+    /// Its worker was lost too often.
+    NodeLost,
+    /// It stopped making progress too often.
+    Hung,
+    Preempted,
     Cancelled,
+}
+
+impl From<FailureKind> for Outcome {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Preempted => Self::Preempted,
+            FailureKind::NodeLost => Self::NodeLost,
+            FailureKind::Hung => Self::Hung,
+            FailureKind::OutOfMemory => Self::OutOfMemory,
+            FailureKind::Nan => Self::Nan,
+            FailureKind::Infeasible => Self::Infeasible,
+            FailureKind::Error => Self::Failed,
+        }
+    }
 }
 
 /// One result.

@@ -188,7 +188,8 @@ fn log_end(reporter: &Reporter, end: &End) {
     let (level, text) = match end.outcome {
         AttemptOutcome::Error
         | AttemptOutcome::Nan
-        | AttemptOutcome::Invalid
+        | AttemptOutcome::Infeasible
+        | AttemptOutcome::OutOfMemory
         | AttemptOutcome::DataInvalid => (
             Level::Error,
             format!(

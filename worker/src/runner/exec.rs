@@ -5,6 +5,7 @@
 //! program gets `TRAINYARD_GENERATION` and, for the ranks of a gang, `TRAINYARD_RANK_HOSTS` (the hosts
 //! of all ranks in order, separated by commas).
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use tokio::task::JoinHandle;
 use trainyard_common::spec::EntrypointSpec;
 use trainyard_proto::v1::{Progress, Started, report::Body};
 
+use super::memory::OomKills;
 use super::output::{Meter, Parsed, Reading};
-use super::{End, Stop, Task};
+use super::{End, Stop, Task, memory};
 use crate::agent::logs::Level;
 use crate::agent::outbox::Reporter;
 
@@ -25,6 +27,8 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 const ABANDON_GRACE: Duration = Duration::from_secs(1);
 /// How long output may still come once the program has ended.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
+/// By this exit code (`EX_CONFIG` of sysexits.h) a program says that its configuration cannot be.
+const EXIT_INFEASIBLE: i32 = 78;
 /// The longest line that is read, in bytes; the rest of it is left out.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
@@ -39,6 +43,7 @@ pub(super) async fn run(task: &Task, reporter: &Reporter) -> End {
             0,
         );
     };
+    let oom_kills = OomKills::now();
     let mut child = match command(task, entrypoint, program).spawn() {
         Ok(child) => child,
         Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
@@ -59,13 +64,28 @@ pub(super) async fn run(task: &Task, reporter: &Reporter) -> End {
     let (status, stopped) = wait(&mut child, &group, reporter).await;
     // Whatever the program left behind in its group must not outlive the attempt.
     drop(group);
-    let step = rest(output).await.unwrap_or_default();
+    let Followed { step, infeasible } = rest(output).await.unwrap_or_default();
     let last_error = rest(errors).await.unwrap_or_default();
     match (status, stopped) {
         (_, Some(stop)) => End::stopped(stop, step),
+        (Ok(_), None) if let Some(why) = infeasible => End::infeasible(why, step),
         (Ok(status), None) if status.success() => End::completed(step),
-        (Ok(status), None) => End::error(describe(status, &last_error), step),
+        (Ok(status), None) => failed(status, oom_kills, &last_error, step),
         (Err(error), None) => End::error(format!("cannot wait for `{program}`: {error}"), step),
+    }
+}
+
+/// What it means that a program ended like this.
+fn failed(status: ExitStatus, before: OomKills, last_error: &str, step: u64) -> End {
+    let how = describe(status, last_error);
+    if status.code() == Some(EXIT_INFEASIBLE) {
+        End::infeasible(how, step)
+    } else if before.explain(status.code(), status.signal()) {
+        End::out_of_memory(format!("{how}; the kernel killed it for its memory"), step)
+    } else if memory::is_meant_by(last_error) {
+        End::out_of_memory(how, step)
+    } else {
+        End::error(how, step)
     }
 }
 
@@ -227,7 +247,6 @@ impl Drop for Group {
 }
 
 fn describe(status: ExitStatus, last_error: &str) -> String {
-    use std::os::unix::process::ExitStatusExt as _;
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("the program ended with exit code {code}"),
         (None, Some(signal)) => format!("the program was killed by signal {signal}"),
@@ -252,13 +271,27 @@ async fn rest<T>(follower: Option<JoinHandle<T>>) -> Option<T> {
     }
 }
 
-/// Turns standard output into reports and log lines; gives the last step.
-async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> u64 {
+/// What standard output came to.
+#[derive(Debug, Default)]
+struct Followed {
+    /// The last step that was reported.
+    step: u64,
+    /// Why the configuration cannot be, if the program said so.
+    infeasible: Option<String>,
+}
+
+/// Turns standard output into reports and log lines.
+async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> Followed {
     let mut lines = Lines::new(pipe);
     let mut reading = Reading::default();
     let mut meter = Meter::default();
+    let mut infeasible = None;
     while let Some(line) = lines.next().await {
         match reading.line(&line) {
+            Parsed::Infeasible(why) => {
+                meter.line(&reporter, Level::Warn, &line);
+                infeasible = Some(why);
+            }
             Parsed::Text => meter.line(&reporter, Level::Info, &line),
             Parsed::Refused(why) => {
                 let text = format!("a line with \"metrics\" is no report: {why}: {line}");
@@ -270,7 +303,10 @@ async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> u64 
         }
     }
     meter.end(&reporter);
-    reading.step()
+    Followed {
+        step: reading.step(),
+        infeasible,
+    }
 }
 
 async fn report(reporter: &Reporter, meter: &mut Meter, progress: Progress) {
@@ -372,6 +408,36 @@ mod tests {
         assert!(ran.end.error.ends_with("no such luck"), "{}", ran.end.error);
         let ran = shell("kill -9 $$").await;
         assert!(ran.end.error.contains("signal 9"), "{}", ran.end.error);
+    }
+
+    #[tokio::test]
+    async fn kinds_of_failures_are_told_apart() {
+        let table = [
+            ("exit 1", AttemptOutcome::Error, "exit code 1"),
+            (
+                "echo no layers >&2; exit 78",
+                AttemptOutcome::Infeasible,
+                "no layers",
+            ),
+            (
+                r#"echo '{"infeasible": "batch over memory"}'; exit 1"#,
+                AttemptOutcome::Infeasible,
+                "batch over memory",
+            ),
+            (
+                "echo 'CUDA out of memory. Tried' >&2; exit 1",
+                AttemptOutcome::OutOfMemory,
+                "exit code 1",
+            ),
+            // Killed, but not by the kernel for memory.
+            ("kill -9 $$", AttemptOutcome::Error, "signal 9"),
+            ("exit 137", AttemptOutcome::Error, "exit code 137"),
+        ];
+        for (script, outcome, error) in table {
+            let ran = shell(script).await;
+            assert_eq!(ran.end.outcome, outcome, "{script}");
+            assert!(ran.end.error.contains(error), "{}", ran.end.error);
+        }
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use trainyard_proto::v1::{AssignmentKind, AttemptOutcome};
 
 use super::keeper::{Failure, Keeper, News, from_wire, metrics_to_wire};
 use super::teller::Teller;
-use super::{End, Host, Stop, Task, resume, thread};
+use super::{End, Host, Stop, Task, memory, resume, thread};
 use crate::agent::outbox::Reporter;
 use crate::checkpoint::{CheckpointStore, Owner, Uploader};
 use crate::collective::{
@@ -146,6 +146,7 @@ impl Attempt {
             return End::error("checkpoints could not be followed up", 0);
         }
         match worked {
+            Err(panic) if memory::is_meant_by(&panic) => End::out_of_memory(panic, 0),
             Err(panic) => End::error(panic, 0),
             Ok((_, step)) if failure.get().is_some() => {
                 End::error(failure.get().map_or("", String::as_str), step)
@@ -338,7 +339,8 @@ fn failed(error: &TrainError, step: u64) -> End {
     match error {
         TrainError::NotANumber { step } => End::new(AttemptOutcome::Nan, error.to_string(), *step),
         error if error.can_retry() => End::error(error, step),
-        error => End::invalid(error, step),
+        error if memory::is_meant_by(&error.to_string()) => End::out_of_memory(error, step),
+        error => End::infeasible(error, step),
     }
 }
 
@@ -375,11 +377,11 @@ mod tests {
                     expected: text("a sum"),
                 }
                 .into(),
-                AttemptOutcome::Invalid,
+                AttemptOutcome::Infeasible,
             ),
             (
                 TrainError::EmptyPart { part: "test" },
-                AttemptOutcome::Invalid,
+                AttemptOutcome::Infeasible,
             ),
         ];
         for (error, outcome) in table {

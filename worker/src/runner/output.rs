@@ -18,6 +18,8 @@ const LINES_PER_SECOND: u32 = 500;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Parsed {
     Report(Progress),
+    /// The program says that its configuration cannot be, and why.
+    Infeasible(String),
     /// A log line.
     Text,
     /// Meant as a report, but not usable as one.
@@ -46,6 +48,9 @@ impl Reading {
 
     pub(super) fn line(&mut self, line: &str) -> Parsed {
         let line = line.trim();
+        if let Some(why) = infeasible(line) {
+            return Parsed::Infeasible(why);
+        }
         if !(line.starts_with('{') && line.ends_with('}') && line.contains("\"metrics\"")) {
             return Parsed::Text;
         }
@@ -85,6 +90,18 @@ impl Reading {
             end_of_epoch: true,
         })
     }
+}
+
+/// `{"infeasible": "why"}`.
+fn infeasible(line: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Said {
+        infeasible: String,
+    }
+    let meant = line.starts_with('{') && line.contains("\"infeasible\"");
+    let said: Said = meant.then(|| serde_json::from_str(line).ok()).flatten()?;
+    Some(said.infeasible)
 }
 
 /// Passes on so many lines a second and counts the rest.
@@ -157,6 +174,20 @@ mod tests {
                 Parsed::Refused(told) => assert!(told.contains(why), "{line}: {told}"),
                 other => panic!("{line}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_program_may_say_that_its_configuration_cannot_be() {
+        let line = r#" {"infeasible": "kernel 7 is larger than the image"} "#;
+        let why = "kernel 7 is larger than the image".to_owned();
+        assert_eq!(Reading::default().line(line), Parsed::Infeasible(why));
+        for text in [
+            r#"{"infeasible": 1}"#,
+            r#"{"infeasible": "a", "more": 1}"#,
+            "infeasible",
+        ] {
+            assert_eq!(Reading::default().line(text), Parsed::Text, "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Fields of the job as a whole.
 
 use super::Findings;
+use crate::spec::failure::MAX_BACKOFF;
 use crate::spec::search::SearcherName;
 use crate::spec::{EntrypointSpec, JobSpec};
 
@@ -38,6 +39,7 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
         check_entrypoint(entrypoint, found);
     }
     check_searcher(spec, found);
+    check_backoff(spec, found);
     check_resources(spec, found);
 }
 
@@ -117,6 +119,22 @@ fn check_searcher(spec: &JobSpec, found: &mut Findings) {
             "whole numbers from 1",
         );
     }
+}
+
+fn check_backoff(spec: &JobSpec, found: &mut Findings) {
+    let backoff = &spec.retry_backoff;
+    found.expect(
+        (0.0..=MAX_BACKOFF).contains(&backoff.first),
+        "retry_backoff.first",
+        backoff.first,
+        "seconds from 0 to 86400",
+    );
+    found.expect(
+        (0.0..=MAX_BACKOFF).contains(&backoff.cap) && backoff.cap >= backoff.first,
+        "retry_backoff.cap",
+        backoff.cap,
+        "seconds from `first` to 86400",
+    );
 }
 
 fn check_resources(spec: &JobSpec, found: &mut Findings) {

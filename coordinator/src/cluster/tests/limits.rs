@@ -2,10 +2,11 @@
 //! slept through.
 
 use trainyard_common::ids::JobId;
+use trainyard_common::spec::RetryBackoffSpec;
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::attempts::MAX_LOSSES;
+use crate::cluster::failures::MAX_LOSSES;
 use crate::cluster::records::{JobState, TrialState};
 
 #[test]
@@ -15,7 +16,7 @@ fn a_trial_that_ends_its_worker_again_and_again_fails() {
     for session in 1..=u64::from(MAX_LOSSES) + 1 {
         assert!(!job(&bench, "a-1").state.ended());
         // As long as no other pause is due.
-        bench.later(config().retry_cap_ms);
+        bench.later(RetryBackoffSpec::default().cap_ms());
         let step = bench.apply(joined("w", 1, session, vec![]));
         assert_eq!(ranks(&step).len(), 1, "loss {session}");
         bench.apply(Event::WorkerLost {
@@ -26,7 +27,7 @@ fn a_trial_that_ends_its_worker_again_and_again_fails() {
     let failed = trial(&bench, "a-1", 0);
     assert_eq!(failed.state, TrialState::Failed);
     assert!(
-        failed.error.contains("11 times in a row"),
+        failed.error.contains("11th time in a row"),
         "{}",
         failed.error
     );
@@ -38,7 +39,7 @@ fn progress_starts_the_count_of_losses_anew() {
     let mut bench = Bench::new();
     bench.apply(submit("r", program("a", 1, "")));
     for session in 1..=u64::from(MAX_LOSSES) * 2 {
-        bench.later(config().retry_cap_ms);
+        bench.later(RetryBackoffSpec::default().cap_ms());
         let step = bench.apply(joined("w", 1, session, vec![]));
         let rank = ranks(&step).remove(0);
         let saved = checkpoint(&rank, session, "loss", 0.5);

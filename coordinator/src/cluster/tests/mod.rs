@@ -1,12 +1,13 @@
 //! Tests of the machine: each rule by itself, and all of them under a seeded simulation.
 
+mod failures;
 mod limits;
 mod purity;
 mod rules;
 mod simulation;
 mod vacate;
 
-use trainyard_common::ids::{RequestId, Term};
+use trainyard_common::ids::{RequestId, Term, TrialId};
 
 use super::Machine;
 use super::types::{
@@ -19,8 +20,6 @@ fn config() -> MachineConfig {
         lease_ms: 10_000,
         heartbeat_ms: 1_000,
         replay_grace_ms: 2_000,
-        retry_first_ms: 1_000,
-        retry_cap_ms: 8_000,
         probe_retry_ms: 3_000,
         gang_wait_ms: 20_000,
         ..MachineConfig::default()

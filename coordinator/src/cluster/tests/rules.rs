@@ -1,6 +1,6 @@
 //! One test a rule.
 
-use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::ids::JobId;
 
 use super::super::records::{FORMAT_VERSION, Record, RecordError};
 use super::super::types::{JobState, Key, Rejection, Reply, TrialState};
@@ -156,7 +156,7 @@ fn what_every_try_would_meet_is_not_tried_again() {
     bench.apply(submit("r", program("a", 1, "max_restarts: 5")));
     let step = bench.apply(joined("w", 1, 1, vec![]));
     let wrong = "data.csv line 4: 2 fields, expected 3";
-    bench.report(1, &ranks(&step)[0], ended(Outcome::Invalid, wrong));
+    bench.report(1, &ranks(&step)[0], ended(Outcome::Infeasible, wrong));
     let failed = trial(&bench, "a-1", 0);
     assert_eq!((failed.state, failed.restarts), (TrialState::Failed, 0));
     assert_eq!(failed.error, wrong);

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::ids::JobId;
 use trainyard_common::rng::Key;
 
 use super::super::records::{AttemptKind, JobState, TrialState};

@@ -161,7 +161,7 @@ fn every_decision_of_a_trial_is_told_with_its_reason() {
 fn reasons_are_bounded() {
     let (mut bench, rank) = running();
     let long = "é".repeat(5_000);
-    let step = bench.report(1, &rank, ended(Outcome::Invalid, &long));
+    let step = bench.report(1, &rank, ended(Outcome::Infeasible, &long));
     let reason = &step.decisions[0].reason;
     assert!(
         reason.len() < 1_100 && reason.ends_with(" [cut]"),
