@@ -103,6 +103,17 @@ pub fn is_http(url: &str) -> bool {
     url.starts_with("http://") || url.starts_with("https://")
 }
 
+/// Whether an environment variable is a setting or a credential that a store is opened with.
+pub fn is_setting(variable: &str) -> bool {
+    let name = variable.to_ascii_lowercase();
+    match variable.split_once('_') {
+        Some(("AWS", _)) => name.parse::<AmazonS3ConfigKey>().is_ok(),
+        Some(("GOOGLE", _)) => name.parse::<GoogleConfigKey>().is_ok(),
+        Some(("AZURE", _)) => name.parse::<AzureConfigKey>().is_ok(),
+        _ => false,
+    }
+}
+
 /// What went wrong, with the reasons beneath it, in one line.
 pub fn describe(error: &object_store::Error) -> String {
     match error {
@@ -411,6 +422,16 @@ mod tests {
             assert!(message.contains(reason), "{message}");
             assert!(message.contains(&format!("`{url}`")), "{message}");
             assert!(message.contains("s3://bucket/path"), "{message}");
+        }
+    }
+
+    #[test]
+    fn settings_are_known_by_name() {
+        for name in ["AWS_REGION", "GOOGLE_BUCKET", "AZURE_STORAGE_ACCOUNT_NAME"] {
+            assert!(is_setting(name), "{name}");
+        }
+        for name in ["AWS_REGIO", "GOOGLE_", "AZURE", "REGION", "aws_region", ""] {
+            assert!(!is_setting(name), "{name}");
         }
     }
 
