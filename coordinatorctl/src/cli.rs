@@ -84,6 +84,8 @@ pub(crate) enum Verb {
     Wait(verbs::wait::Args),
     Best(verbs::best::Args),
     Cancel(verbs::cancel::Args),
+    Pause(verbs::pause::Args),
+    Resume(verbs::resume::Args),
     /// Look at the trials of a job
     #[command(subcommand)]
     Trial(TrialVerb),
@@ -107,6 +109,8 @@ pub(crate) enum TrialVerb {
     Describe(verbs::trial_describe::Args),
     Logs(verbs::trial_logs::Args),
     Explain(verbs::trial_explain::Args),
+    Pause(verbs::trial_pause::Args),
+    Resume(verbs::trial_resume::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -158,6 +162,10 @@ mod tests {
             "wait j-1 --timeout 90",
             "best j-1",
             "cancel j-1",
+            "pause j-1",
+            "resume j-1",
+            "trial pause j-1 3",
+            "trial resume j-1 3",
             "trial list j-1",
             "trial describe j-1 3",
             "trial logs j-1 3 -f",

@@ -73,6 +73,14 @@ pub(crate) fn normalize(address: &str) -> String {
     }
 }
 
+fn hold(job_id: &str, trial_id: Option<u32>) -> v1::HoldRequest {
+    v1::HoldRequest {
+        request_id: Uuid::new_v4().to_string(),
+        job_id: job_id.to_owned(),
+        trial_id,
+    }
+}
+
 /// A connection to one coordinator.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -181,6 +189,32 @@ impl Client {
             })
             .await?;
         Ok(answer.state())
+    }
+
+    /// Pauses a job or one of its trials.
+    pub(crate) async fn pause(
+        &self,
+        job_id: &str,
+        trial_id: Option<u32>,
+    ) -> Outcome<v1::HoldResponse> {
+        let question = hold(job_id, trial_id);
+        self.ask_of(job_id, question, async |mut service, question| {
+            service.pause(question).await
+        })
+        .await
+    }
+
+    /// Lets go on what was paused.
+    pub(crate) async fn resume(
+        &self,
+        job_id: &str,
+        trial_id: Option<u32>,
+    ) -> Outcome<v1::HoldResponse> {
+        let question = hold(job_id, trial_id);
+        self.ask_of(job_id, question, async |mut service, question| {
+            service.resume(question).await
+        })
+        .await
     }
 
     /// The job and its resolved spec.

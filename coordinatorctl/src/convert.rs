@@ -35,6 +35,7 @@ pub(crate) fn job_state(state: v1::JobState) -> &'static str {
         v1::JobState::Pending => "pending",
         v1::JobState::Running => "running",
         v1::JobState::Evaluating => "evaluating",
+        v1::JobState::Paused => "paused",
         v1::JobState::Completed => "completed",
         v1::JobState::Failed => "failed",
         v1::JobState::Cancelled => "cancelled",

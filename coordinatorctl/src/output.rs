@@ -15,7 +15,7 @@ pub(crate) struct Job {
     pub(crate) name: String,
     pub(crate) workspace: String,
     pub(crate) priority: i32,
-    /// `pending`, `running`, `evaluating`, `completed`, `failed` or `cancelled`.
+    /// `pending`, `running`, `evaluating`, `paused`, `completed`, `failed` or `cancelled`.
     pub(crate) state: &'static str,
     pub(crate) submitted_ms: Option<u64>,
     pub(crate) started_ms: Option<u64>,
@@ -270,6 +270,17 @@ pub(crate) struct Submitted {
 pub(crate) struct Cancelled {
     pub(crate) job_id: String,
     pub(crate) state: &'static str,
+}
+
+/// `pause`, `resume`, `trial pause` and `trial resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Held {
+    pub(crate) job_id: String,
+    pub(crate) state: &'static str,
+    /// `null` where the whole job was asked for.
+    pub(crate) trial_id: Option<u32>,
+    /// A trial is `running` until it has made its checkpoint.
+    pub(crate) trial_state: Option<&'static str>,
 }
 
 /// `validate`.

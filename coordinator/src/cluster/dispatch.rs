@@ -301,6 +301,7 @@ impl Machine {
             restarts: 0,
             losses: 0,
             failure: None,
+            held: false,
             retry_at_ms: 0,
             error: String::new(),
             reason: "suggested".to_owned(),
@@ -409,8 +410,7 @@ impl Machine {
         if found.record.state == JobState::Pending {
             found.record.state = JobState::Running;
             found.record.started_ms = now;
-            let most = found.document.job().searcher.max_time;
-            self.wake = self.wake.min(super::ends_at(now, most));
+            self.wake = self.wake.min(found.search_ends_ms());
         }
         let known = found.trial_mut(trial)?;
         let places: Vec<String> = ranks

@@ -11,6 +11,7 @@
 //! | `dispatch` | giving free slots to trials |
 //! | `reports` | counting what workers tell |
 //! | `attempts`, `finish` | how attempts, trials, searches and jobs end |
+//! | `pause` | what people hold and let go |
 //! | `vacate`, `explain` | slots asked back; every decision with its reason |
 //! | `failures` | what a failed attempt leads to |
 //! | `restore` | the machine from its records |
@@ -20,6 +21,7 @@ mod dispatch;
 mod explain;
 mod failures;
 mod finish;
+mod pause;
 pub mod query;
 pub mod records;
 mod reports;
@@ -113,6 +115,16 @@ impl Machine {
         match event {
             Event::Submit { request, document } => self.submit(&request, *document)?,
             Event::Cancel { request, job } => self.cancel(&request, &job)?,
+            Event::Pause {
+                request,
+                job,
+                trial,
+            } => self.pause(&request, &job, trial)?,
+            Event::Resume {
+                request,
+                job,
+                trial,
+            } => self.resume(&request, &job, trial)?,
             Event::WorkerJoined {
                 info,
                 session,
@@ -225,9 +237,7 @@ impl Machine {
     fn expire_searches(&mut self) {
         let over = self.active.iter().filter_map(|(_, _, job)| {
             let found = self.jobs.get(job)?;
-            let most = found.document.job().searcher.max_time;
-            let open = found.record.search_closed.is_none() && found.record.started_ms > 0;
-            (open && ends_at(found.record.started_ms, most) <= self.now).then(|| job.clone())
+            (found.search_ends_ms() <= self.now).then(|| job.clone())
         });
         for job in over.collect::<Vec<_>>() {
             self.close_search(&job, "max_time has passed");
@@ -257,10 +267,7 @@ impl Machine {
                 .evaluation
                 .as_ref()
                 .map(|judged| judged.retry_at_ms);
-            let open = job.record.search_closed.is_none() && job.record.started_ms > 0;
-            let most = job.document.job().searcher.max_time;
-            let end = open.then(|| ends_at(job.record.started_ms, most));
-            retries.chain(judged).chain(end)
+            retries.chain(judged).chain([job.search_ends_ms()])
         });
         let waits = self.settling.values().chain(self.vacating.values());
         workers.chain(jobs).chain(waits.copied())
@@ -311,15 +318,5 @@ impl Machine {
             step.effects.push(Effect::Changed { job, trials });
         }
         step
-    }
-}
-
-/// When a search that may last `seconds` from `started_ms` ends.
-fn ends_at(started_ms: u64, seconds: Option<f64>) -> u64 {
-    match seconds {
-        Some(seconds) if seconds.is_finite() => {
-            started_ms.saturating_add((seconds.max(0.0) * 1_000.0) as u64)
-        }
-        _ => u64::MAX,
     }
 }

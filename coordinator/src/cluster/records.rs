@@ -27,6 +27,8 @@ pub enum JobState {
     Pending,
     Running,
     Evaluating,
+    /// A person holds it: nothing of it is placed or suggested.
+    Paused,
     Completed,
     Failed,
     Cancelled,
@@ -176,6 +178,14 @@ pub struct JobRecord {
     pub note: String,
     pub test_metrics: Metrics,
     pub evaluation: Option<Evaluation>,
+    /// A person has paused it.
+    #[serde(default)]
+    pub held: bool,
+    #[serde(default)]
+    pub held_since_ms: u64,
+    /// How long it was paused before; that does not count towards `max_time`.
+    #[serde(default)]
+    pub held_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -222,6 +232,9 @@ pub struct TrialRecord {
     /// Why it failed for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureKind>,
+    /// A person has paused it.
+    #[serde(default)]
+    pub held: bool,
     /// Not placed before; 0 = at once.
     pub retry_at_ms: u64,
     pub error: String,

@@ -79,6 +79,20 @@ impl Job {
         self.counts.completed > 0 || self.record.best.is_some() || self.open().iter().any(reported)
     }
 
+    /// When the search's `max_time` has passed; never while it is held, before it has begun, and once
+    /// it is closed.
+    pub(super) fn search_ends_ms(&self) -> u64 {
+        let record = &self.record;
+        let open = record.search_closed.is_none() && record.started_ms > 0 && !record.held;
+        match self.document.job().searcher.max_time {
+            Some(seconds) if open && seconds.is_finite() => record
+                .started_ms
+                .saturating_add(record.held_ms)
+                .saturating_add((seconds.max(0.0) * 1_000.0) as u64),
+            _ => u64::MAX,
+        }
+    }
+
     /// Trials that have not ended.
     pub(super) fn open(&self) -> Vec<TrialId> {
         let waiting = self.pending.iter().chain(&self.paused);

@@ -68,6 +68,9 @@ impl Machine {
             note: String::new(),
             test_metrics: Vec::new(),
             evaluation: None,
+            held: false,
+            held_since_ms: 0,
+            held_ms: 0,
         };
         let warnings = document.warnings().to_vec();
         self.insert_job(Job {
@@ -178,7 +181,11 @@ impl Machine {
     }
 
     /// The job that this request led to before.
-    fn known_request(&self, request: &RequestId, digest: u64) -> Result<Option<JobId>, Rejection> {
+    pub(super) fn known_request(
+        &self,
+        request: &RequestId,
+        digest: u64,
+    ) -> Result<Option<JobId>, Rejection> {
         let given = request.as_str().len();
         if given == 0 || given > MAX_REQUEST_ID {
             return Err(Rejection::RequestId {
@@ -193,7 +200,7 @@ impl Machine {
         }
     }
 
-    fn remember(&mut self, request: &RequestId, digest: u64, job: &JobId) {
+    pub(super) fn remember(&mut self, request: &RequestId, digest: u64, job: &JobId) {
         let number = self.counters.next_request;
         self.counters.next_request += 1;
         self.draft.counters = true;
@@ -217,7 +224,7 @@ impl Machine {
         }
     }
 
-    fn reply(&mut self, reply: Reply) {
+    pub(super) fn reply(&mut self, reply: Reply) {
         self.draft.step.reply = Some(reply);
     }
 
@@ -245,7 +252,7 @@ pub(super) fn expected(searcher: &Searcher, document: &Document) -> Option<u32> 
 }
 
 /// FNV-1a over parts, each closed by a byte that text does not contain.
-fn fnv1a<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
+pub(super) fn fnv1a<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
     parts
         .into_iter()
         .flat_map(|part| part.bytes().chain([0xFF]))

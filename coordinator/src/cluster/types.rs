@@ -162,6 +162,18 @@ pub enum Event {
         request: RequestId,
         job: JobId,
     },
+    /// Answered by `Reply::Held`; of one trial, or of the whole job.
+    Pause {
+        request: RequestId,
+        job: JobId,
+        trial: Option<TrialId>,
+    },
+    /// As `Pause`.
+    Resume {
+        request: RequestId,
+        job: JobId,
+        trial: Option<TrialId>,
+    },
     /// A worker opened a session; an earlier one of the same worker is replaced.
     ///
     /// `running`: attempts that run there, and those whose last report is not acknowledged yet.
@@ -224,7 +236,7 @@ pub struct Step {
     pub logs: Vec<SeriesLog>,
     /// Appended to their trials' decisions.
     pub decisions: Vec<SeriesDecision>,
-    /// For `Submit` and `Cancel` alone.
+    /// For what people ask alone.
     pub reply: Option<Reply>,
     pub effects: Vec<Effect>,
 }
@@ -261,8 +273,20 @@ pub struct SeriesDecision {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    Submitted { job: JobId, warnings: Vec<String> },
-    Cancelled { job: JobId, state: JobState },
+    Submitted {
+        job: JobId,
+        warnings: Vec<String>,
+    },
+    Cancelled {
+        job: JobId,
+        state: JobState,
+    },
+    /// After a pause or a resume; `trial`: the state of the one that was named.
+    Held {
+        job: JobId,
+        state: JobState,
+        trial: Option<TrialState>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -329,6 +353,10 @@ pub struct Assignment {
 pub enum Rejection {
     #[error("no job {0}")]
     UnknownJob(JobId),
+    #[error("job {job} has no trial {trial}")]
+    UnknownTrial { job: JobId, trial: TrialId },
+    #[error("{what} has ended: there is nothing to {ask}")]
+    Ended { what: String, ask: &'static str },
     #[error("request id must have 1 to {max} characters, given {given}")]
     RequestId { given: usize, max: usize },
     #[error("request id {0:?} was already used for another request")]

@@ -78,6 +78,7 @@ impl Machine {
         let newest = known.and_then(|trial| trial.attempts.last());
         match newest.and_then(|attempt| attempt.vacate) {
             Some(Vacate::Pause) => TrialState::Paused,
+            _ if self.held(job, trial) => TrialState::Paused,
             _ => TrialState::Pending,
         }
     }

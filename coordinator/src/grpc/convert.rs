@@ -73,13 +73,14 @@ pub(super) fn job_state(state: JobState) -> v1::JobState {
         JobState::Pending => v1::JobState::Pending,
         JobState::Running => v1::JobState::Running,
         JobState::Evaluating => v1::JobState::Evaluating,
+        JobState::Paused => v1::JobState::Paused,
         JobState::Completed => v1::JobState::Completed,
         JobState::Failed => v1::JobState::Failed,
         JobState::Cancelled => v1::JobState::Cancelled,
     }
 }
 
-fn trial_state(state: TrialState) -> v1::TrialState {
+pub(super) fn trial_state(state: TrialState) -> v1::TrialState {
     match state {
         TrialState::Pending => v1::TrialState::Pending,
         TrialState::Running => v1::TrialState::Running,

@@ -60,7 +60,7 @@ impl Jobs {
                     warnings,
                 })
             }
-            Reply::Cancelled { .. } => Err(ApiError::Internal("the wrong reply".to_owned())),
+            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
         }
     }
 
@@ -79,7 +79,21 @@ impl Jobs {
                     state: convert::job_state(state).into(),
                 })
             }
-            Reply::Submitted { .. } => Err(ApiError::Internal("the wrong reply".to_owned())),
+            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
+        }
+    }
+
+    /// Pauses or resumes, as the event says.
+    async fn hold(&self, event: Event) -> Result<v1::HoldResponse, ApiError> {
+        match self.driver.ask(event).await? {
+            Reply::Held { job, state, trial } => {
+                tracing::info!(job_id = %job, ?state, ?trial, "paused or resumed");
+                Ok(v1::HoldResponse {
+                    state: convert::job_state(state).into(),
+                    trial_state: trial.map(|state| convert::trial_state(state).into()),
+                })
+            }
+            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
         }
     }
 
@@ -244,6 +258,34 @@ impl JobService for Jobs {
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::CancelJobResponse>, Status> {
         Ok(Response::new(self.cancel(request.into_inner()).await?))
+    }
+
+    #[instrument(skip_all, fields(job_id = %request.get_ref().job_id))]
+    async fn pause(
+        &self,
+        request: Request<v1::HoldRequest>,
+    ) -> Result<Response<v1::HoldResponse>, Status> {
+        let request = request.into_inner();
+        let event = Event::Pause {
+            job: convert::job_id(&request.job_id)?,
+            request: RequestId(request.request_id),
+            trial: request.trial_id.map(TrialId),
+        };
+        Ok(Response::new(self.hold(event).await?))
+    }
+
+    #[instrument(skip_all, fields(job_id = %request.get_ref().job_id))]
+    async fn resume(
+        &self,
+        request: Request<v1::HoldRequest>,
+    ) -> Result<Response<v1::HoldResponse>, Status> {
+        let request = request.into_inner();
+        let event = Event::Resume {
+            job: convert::job_id(&request.job_id)?,
+            request: RequestId(request.request_id),
+            trial: request.trial_id.map(TrialId),
+        };
+        Ok(Response::new(self.hold(event).await?))
     }
 
     type WatchJobStream = Events<v1::JobEvent>;

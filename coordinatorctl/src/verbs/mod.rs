@@ -8,10 +8,13 @@ pub(crate) mod checkpoint_verify;
 pub(crate) mod completion;
 pub(crate) mod describe;
 mod describe_result;
+mod held;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod model_summary;
+pub(crate) mod pause;
 pub(crate) mod preview;
+pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod submit;
@@ -19,6 +22,8 @@ pub(crate) mod trial_describe;
 pub(crate) mod trial_explain;
 pub(crate) mod trial_list;
 pub(crate) mod trial_logs;
+pub(crate) mod trial_pause;
+pub(crate) mod trial_resume;
 pub(crate) mod validate;
 pub(crate) mod wait;
 pub(crate) mod watch;
@@ -44,6 +49,10 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Wait(args) => Box::pin(wait::run(global, args)).await,
         Verb::Best(args) => Box::pin(best::run(global, args)).await,
         Verb::Cancel(args) => Box::pin(cancel::run(global, args)).await,
+        Verb::Pause(args) => Box::pin(pause::run(global, args)).await,
+        Verb::Resume(args) => Box::pin(resume::run(global, args)).await,
+        Verb::Trial(TrialVerb::Pause(args)) => Box::pin(trial_pause::run(global, args)).await,
+        Verb::Trial(TrialVerb::Resume(args)) => Box::pin(trial_resume::run(global, args)).await,
         Verb::Trial(TrialVerb::List(args)) => Box::pin(trial_list::run(global, args)).await,
         Verb::Trial(TrialVerb::Describe(args)) => Box::pin(trial_describe::run(global, args)).await,
         Verb::Trial(TrialVerb::Explain(args)) => Box::pin(trial_explain::run(global, args)).await,

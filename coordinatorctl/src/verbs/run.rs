@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use trainyard_common::spec::Document;
+use trainyard_proto::v1;
 
 use crate::cli::{Format, Global};
 use crate::client::{Client, Watch};
@@ -108,6 +109,10 @@ async fn begin(client: &Client, document: &Document, wanted: Wanted<'_>) -> Outc
     match local::plan(wanted, &jobs)? {
         Plan::GoOn(job_id) => {
             same_spec(client, &job_id, document).await?;
+            let (job, _) = client.job(&job_id).await?;
+            if job.state() == v1::JobState::Paused {
+                client.resume(&job_id, None).await?;
+            }
             print::remark(&format!("going on with {job_id}"));
             Ok(Begun::Running(job_id))
         }

@@ -2,6 +2,7 @@
 
 mod failures;
 mod limits;
+mod pause;
 mod purity;
 mod rules;
 mod simulation;
