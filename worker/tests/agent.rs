@@ -262,9 +262,11 @@ async fn a_newer_generation_overtakes_and_an_assignment_twice_runs_once() {
         .await;
     coordinator.tell(Tell::Assignment(exec(0, 2, "true"))).await;
     let seen = coordinator
-        .until("the newer one's end", |seen| seen.ends().len() == 1)
+        .until("both ends", |seen| seen.ends().len() == 2)
         .await;
-    assert_eq!(seen.story(), "seesE");
+    // The older one's, too: the coordinator keeps its slot until it has heard it.
+    assert_eq!(seen.story(), "seeEsE");
+    assert_eq!(seen.ends()[0].outcome(), AttemptOutcome::Cancelled);
     assert_eq!(seen.reports().last().unwrap().generation, 2);
     worker.leave().await.unwrap();
 }

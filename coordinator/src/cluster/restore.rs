@@ -141,8 +141,12 @@ impl Machine {
             }
             Err(_) => {}
         }
-        // The wall clock may have been ahead when these were written.
-        record.started_ms = record.started_ms.min(self.now);
+        // The wall clock may have been ahead when these were written. What is taken instead is written
+        // with the first step, so that every later leader counts from the same time.
+        if record.started_ms > self.now && !record.state.ended() {
+            record.started_ms = self.now;
+            self.draft.jobs.insert(id.clone());
+        }
         let latest = self.now + spec.retry_backoff.cap_ms();
         if let Some(evaluation) = &mut record.evaluation {
             evaluation.retry_at_ms = evaluation.retry_at_ms.min(latest);

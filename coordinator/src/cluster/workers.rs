@@ -163,6 +163,11 @@ impl Machine {
             for until in worker.missing.values_mut() {
                 *until = until.saturating_add(ms);
             }
+            for proof in worker.stores.values_mut() {
+                if let Proof::Asked { until_ms, .. } = proof {
+                    *until_ms = until_ms.saturating_add(ms);
+                }
+            }
         }
         for until in self.settling.values_mut().chain(self.vacating.values_mut()) {
             *until = until.saturating_add(ms);

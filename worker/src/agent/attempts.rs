@@ -47,7 +47,8 @@ impl Attempts {
     }
 
     /// Starts an assignment once a slot is free. One that runs already, or that a newer membership of
-    /// the same trial has overtaken, is ignored; older ones of the same trial are abandoned.
+    /// the same trial has overtaken, is ignored; older ones of the same trial are stopped. They still tell
+    /// their end: the coordinator keeps their slots for them until it has heard it.
     pub(crate) fn start(self: &Arc<Self>, assignment: Assignment) {
         let key = AttemptKey::of_assignment(&assignment);
         let known = self.outbox.ended().contains(&key);
@@ -63,8 +64,7 @@ impl Attempts {
         }
         for (other, stop) in &table.running {
             if other.same_trial(&key) && other.generation < key.generation {
-                stop.request(Stop::Abandoned);
-                self.outbox.abandon(other);
+                stop.request(Stop::Now);
             }
         }
         if table.leaving {

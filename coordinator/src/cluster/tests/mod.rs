@@ -1,6 +1,7 @@
 //! Tests of the machine: each rule by itself, and all of them under a seeded simulation.
 
 mod failures;
+mod found;
 mod limits;
 mod pause;
 mod purity;

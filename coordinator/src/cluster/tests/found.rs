@@ -1,0 +1,72 @@
+//! Rules that the simulator found broken, each in the smallest case that shows it.
+
+use std::collections::BTreeMap;
+
+use super::rules::job;
+use super::*;
+use crate::cluster::records::Record;
+use crate::cluster::types::Key;
+
+/// The newest of each record.
+#[derive(Default)]
+struct Stored(BTreeMap<Key, Record>);
+
+impl Stored {
+    fn take(&mut self, step: &Step) {
+        for record in &step.records {
+            self.0.insert(record.key(), record.clone());
+        }
+        for key in &step.removed {
+            self.0.remove(key);
+        }
+    }
+
+    fn restore(&self, term: u64, now: u64) -> Machine {
+        let records = self.0.values().cloned();
+        Machine::restore(Term(term), config(), now, records).unwrap()
+    }
+}
+
+#[test]
+fn leaders_whose_clocks_differ_agree_on_when_a_job_began() {
+    let mut bench = Bench::new();
+    let mut stored = Stored::default();
+    bench.now = 100_000;
+    stored.take(&bench.apply(submit("r", program("a", 1, ""))));
+    stored.take(&bench.apply(joined("w", 1, 1, vec![])));
+    assert_eq!(job(&bench, "a-1").started_ms, 100_000);
+    // The next leader's clock is behind.
+    bench.machine = stored.restore(2, 50_000);
+    bench.now = 50_000;
+    stored.take(&bench.apply(Event::Tick));
+    bench.now = 90_000;
+    let third = stored.restore(3, 90_000);
+    assert_eq!(job(&bench, "a-1").started_ms, 50_000);
+    assert_eq!(third.jobs(), bench.machine.jobs());
+}
+
+#[test]
+fn a_coordinator_that_stood_still_waits_longer_for_proofs_of_stores() {
+    let mut machine = Machine::new(Term(1), config());
+    let timeout = config().probe_timeout_ms;
+    machine
+        .apply(1_000, submit("r", program("a", 1, "")))
+        .unwrap();
+    let step = machine.apply(1_000, joined("w", 1, 1, vec![])).unwrap();
+    let path = step.effects.iter().find_map(|effect| match effect {
+        Effect::Probe { path, .. } => Some(path.clone()),
+        _ => None,
+    });
+    // The answer waits in the queue behind this.
+    let late = 1_000 + 2 * timeout;
+    machine
+        .apply(late, Event::Stalled { ms: 2 * timeout })
+        .unwrap();
+    let answer = Event::StoreProbed {
+        worker: "w".into(),
+        path: path.unwrap(),
+        error: None,
+    };
+    let step = machine.apply(late, answer).unwrap();
+    assert_eq!(assigned(&step).len(), 1);
+}

@@ -1,0 +1,123 @@
+//! `simulate`: runs simulated clusters, many seeds or one with its log. Exit code 0: nothing was wrong;
+//! 1: a seed failed; 2: wrong usage.
+
+// A command's output is its purpose.
+#![allow(clippy::print_stdout)]
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use trainyard_tests::simulation::{self, Size};
+
+/// Failing seeds after which no more are run.
+const MOST_FAILURES: usize = 5;
+
+/// Simulated clusters with faults, drawn from a seed each.
+#[derive(Debug, Parser)]
+#[command(name = "simulate", about)]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    first: u64,
+    /// Run this seed alone.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "first"])]
+    seed: Option<u64>,
+    /// Print what happens in the one seed: time, who, what.
+    #[arg(long, requires = "seed")]
+    log: bool,
+    /// How large the worlds are.
+    #[arg(long, value_enum, default_value_t = Worlds::Small)]
+    size: Worlds,
+    /// Threads; one seed runs on one. Unset: as many as there are processors.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Stop after so many seconds, whatever is left.
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Worlds {
+    Small,
+    Large,
+}
+
+impl From<Worlds> for Size {
+    fn from(worlds: Worlds) -> Self {
+        match worlds {
+            Worlds::Small => Self::Small,
+            Worlds::Large => Self::Large,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // A panic of the machine is a finding, told with its seed; its place is worth a line.
+    match arguments.seed {
+        Some(seed) => one(seed, arguments.size.into(), arguments.log),
+        None => many(&arguments),
+    }
+}
+
+fn one(seed: u64, size: Size, log: bool) -> ExitCode {
+    let print: Option<Box<dyn FnMut(String)>> = if log {
+        Some(Box::new(|line| println!("{line}")))
+    } else {
+        None
+    };
+    match simulation::run_seed(seed, size, print) {
+        Ok(stats) => {
+            println!("seed {seed}: nothing wrong; {stats:?}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn many(arguments: &Arguments) -> ExitCode {
+    let all = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = arguments.threads.unwrap_or(all);
+    let seeds = arguments.first..arguments.first.saturating_add(arguments.seeds);
+    let began = Instant::now();
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(Mutex::new(false));
+    if let Some(seconds) = arguments.seconds {
+        let stop = Arc::clone(&stop);
+        let done = Arc::clone(&done);
+        std::thread::spawn(move || {
+            let deadline = Instant::now() + Duration::from_secs(seconds);
+            while Instant::now() < deadline && !*done.lock().unwrap_or_else(PoisonError::into_inner)
+            {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+    let summary =
+        simulation::run_seeds(seeds, arguments.size.into(), threads, MOST_FAILURES, &stop);
+    let spent = began.elapsed().as_secs_f64();
+    println!(
+        "{} seeds in {spent:.1} s on {threads} threads ({:.2} ms a seed): {:?}",
+        summary.seeds,
+        1_000.0 * spent / summary.seeds.max(1) as f64,
+        summary.stats
+    );
+    for failure in &summary.failures {
+        println!("{failure}");
+    }
+    if summary.failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,85 @@
+//! A worker's reports that are not acknowledged: numbered when first handed out, kept in order, handed
+//! out again on every new connection. The model of the agent's report buffer.
+
+use std::collections::VecDeque;
+
+use trainyard_coordinator::cluster::types::{RankRef, Report, ReportBody};
+
+/// Reports of one message, as on the wire.
+const BATCH: usize = 256;
+
+/// Reports that may wait before the simulation calls it unbounded.
+const MOST: usize = 4_096;
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    next_sequence: u64,
+    /// Not acknowledged; those with a sequence first.
+    reports: VecDeque<Report>,
+    numbered: usize,
+    handed_out: usize,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, rank: RankRef, body: ReportBody) {
+        self.reports.push_back(Report {
+            sequence: 0,
+            rank,
+            time_ms: 0,
+            body,
+        });
+    }
+
+    /// The next reports to send on this connection.
+    pub(super) fn next_batch(&mut self) -> Vec<Report> {
+        let upto = (self.handed_out + BATCH).min(self.reports.len());
+        while self.numbered < upto {
+            self.next_sequence += 1;
+            self.reports[self.numbered].sequence = self.next_sequence;
+            self.numbered += 1;
+        }
+        let batch = self.reports.range(self.handed_out..upto).cloned().collect();
+        self.handed_out = upto;
+        batch
+    }
+
+    pub(super) fn reconnected(&mut self) {
+        self.handed_out = 0;
+    }
+
+    /// Takes out the reports up to a sequence.
+    pub(super) fn acknowledge(&mut self, sequence: u64) -> Vec<Report> {
+        let mut durable = Vec::new();
+        while self.numbered > 0 && self.reports[0].sequence <= sequence {
+            durable.extend(self.reports.pop_front());
+            self.numbered -= 1;
+            self.handed_out = self.handed_out.saturating_sub(1);
+        }
+        durable
+    }
+
+    /// Leaves out what has no number yet of an attempt that is no longer this worker's.
+    pub(super) fn abandon(&mut self, rank: &RankRef) {
+        let mut at = 0;
+        let numbered = self.numbered;
+        self.reports.retain(|report| {
+            at += 1;
+            at <= numbered || report.rank != *rank
+        });
+    }
+
+    /// Attempts whose end is not acknowledged.
+    pub(super) fn ended(&self) -> impl Iterator<Item = &RankRef> {
+        let ends = |report: &&Report| matches!(report.body, ReportBody::Ended { .. });
+        self.reports.iter().filter(ends).map(|report| &report.rank)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.reports.is_empty()
+    }
+
+    /// Whether more wait than any worker may keep.
+    pub(super) fn overflows(&self) -> bool {
+        self.reports.len() > MOST
+    }
+}

@@ -1,0 +1,332 @@
+//! The model store: records under the leader's term, and series. Every commit is compared with what
+//! was there: what was decided is never revised, a point is appended once, a slot has one holder.
+//!
+//! Records are kept as values; restoring a machine encodes and decodes them all, as a real store would.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
+use trainyard_coordinator::cluster::records::{
+    AttemptKind, AttemptRecord, JobRecord, JobState, Key, Outcome, Record, TrialRecord, TrialState,
+};
+use trainyard_coordinator::cluster::types::{AttemptRef, RankRef, SeriesPoint, Step};
+
+use super::plan::{variant_of, variants};
+
+/// No record may be larger: etcd holds them.
+const MAX_RECORD_BYTES: usize = 64 * 1024;
+
+/// What one turn of a driver wants written; of several versions of a record the last one counts.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    records: BTreeMap<Key, Option<Record>>,
+    points: Vec<SeriesPoint>,
+}
+
+impl Batch {
+    /// Takes what `step` wants written out of it.
+    ///
+    /// # Errors
+    /// A key twice in one step.
+    pub(super) fn take(&mut self, step: &mut Step) -> Result<(), String> {
+        let mut keys = BTreeSet::new();
+        for record in step.records.drain(..) {
+            let key = record.key();
+            if !keys.insert(key.clone()) {
+                return Err(format!("{} is written twice in one step", key.0));
+            }
+            self.records.insert(key, Some(record));
+        }
+        for key in step.removed.drain(..) {
+            self.records.insert(key, None);
+        }
+        self.points.append(&mut step.points);
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.points.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len() + self.points.len()
+    }
+}
+
+/// A job as its committed records tell it.
+#[derive(Debug)]
+pub(super) struct JobView {
+    pub(super) record: JobRecord,
+    pub(super) trials: u32,
+    /// Trials that wait, and from when they may be placed.
+    pub(super) pending: BTreeMap<TrialId, u64>,
+    pub(super) running: BTreeSet<TrialId>,
+    /// Entries of its search log.
+    entries: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ModelStore {
+    /// The newest term.
+    pub(super) term: u64,
+    records: BTreeMap<Key, Record>,
+    /// Each trial's points: step, and whether it ended an epoch.
+    pub(super) points: BTreeMap<(JobId, TrialId), Vec<(u64, bool)>>,
+    pub(super) jobs: BTreeMap<JobId, JobView>,
+    /// Which rank of a living attempt has each slot.
+    slots: BTreeMap<(WorkerId, u32), RankRef>,
+    /// Attempts of each trial that completed.
+    completed: BTreeSet<(JobId, TrialId)>,
+}
+
+impl ModelStore {
+    pub(super) fn acquire_term(&mut self) -> u64 {
+        self.term += 1;
+        self.term
+    }
+
+    /// Writes the batch.
+    ///
+    /// # Errors
+    /// It changes what may not change.
+    pub(super) fn write(&mut self, batch: Batch) -> Result<(), String> {
+        let mut placed = Vec::new();
+        for (key, record) in batch.records {
+            match record {
+                None => self.remove(&key)?,
+                Some(record) => self.put(key, record, &mut placed)?,
+            }
+        }
+        for (slot, rank) in placed {
+            if let Some(other) = self.slots.insert(slot.clone(), rank.clone()) {
+                return Err(format!("{slot:?} has two holders: {other:?} and {rank:?}"));
+            }
+        }
+        for point in batch.points {
+            let position = (point.point.step, point.point.end_of_epoch);
+            let series = self.points.entry((point.job.clone(), point.trial));
+            let series = series.or_default();
+            if series.last().is_some_and(|last| *last >= position) {
+                return Err(format!("a point is counted twice: {point:?}"));
+            }
+            series.push(position);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &Key) -> Result<(), String> {
+        match self.records.remove(key) {
+            Some(Record::Request(_)) => Ok(()),
+            other => Err(format!("{} was removed: {other:?}", key.0)),
+        }
+    }
+
+    fn put(
+        &mut self,
+        key: Key,
+        record: Record,
+        placed: &mut Vec<((WorkerId, u32), RankRef)>,
+    ) -> Result<(), String> {
+        let old = self.records.get(&key);
+        let revised = match (old, &record) {
+            (Some(Record::Counters(old)), Record::Counters(new)) => {
+                old.next_job > new.next_job || old.next_request > new.next_request
+            }
+            (Some(Record::Job(old)), Record::Job(new)) => job_revised(old, new),
+            (Some(Record::Trial(old)), Record::Trial(new)) => trial_revised(old, new),
+            (Some(Record::Attempt(old)), Record::Attempt(new)) => attempt_revised(old, new),
+            (Some(old), new) => old != new,
+            (None, _) => false,
+        };
+        if revised {
+            return Err(format!("{} was revised: {old:?} became {record:?}", key.0));
+        }
+        match &record {
+            Record::Job(job) => self.job_written(job),
+            Record::Trial(trial) => self.trial_written(trial)?,
+            Record::Attempt(attempt) => {
+                let before = match old {
+                    Some(Record::Attempt(old)) => Some(old.outcome.is_some()),
+                    _ => None,
+                };
+                self.attempt_written(attempt, before, placed)?;
+            }
+            Record::Search(entry) => {
+                let job = self.jobs.get_mut(&entry.job).ok_or("a log without a job")?;
+                if entry.index != job.entries {
+                    return Err(format!("the search log has a gap before {entry:?}"));
+                }
+                job.entries += 1;
+            }
+            _ => {}
+        }
+        self.records.insert(key, record);
+        Ok(())
+    }
+
+    fn job_written(&mut self, job: &JobRecord) {
+        let known = self.jobs.entry(job.job.clone());
+        let known = known.or_insert_with(|| JobView {
+            record: job.clone(),
+            trials: 0,
+            pending: BTreeMap::new(),
+            running: BTreeSet::new(),
+            entries: 0,
+        });
+        known.record = job.clone();
+    }
+
+    fn trial_written(&mut self, trial: &TrialRecord) -> Result<(), String> {
+        let job = self
+            .jobs
+            .get_mut(&trial.job)
+            .ok_or("a trial without a job")?;
+        if trial.trial.0 > job.trials {
+            return Err(format!("trials before {} are missing", trial.trial));
+        }
+        job.trials = job.trials.max(trial.trial.0 + 1);
+        job.pending.remove(&trial.trial);
+        job.running.remove(&trial.trial);
+        match trial.state {
+            TrialState::Pending => drop(job.pending.insert(trial.trial, trial.retry_at_ms)),
+            TrialState::Running => drop(job.running.insert(trial.trial)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `ended`: whether it had ended before; `None` for a new one.
+    fn attempt_written(
+        &mut self,
+        attempt: &AttemptRecord,
+        ended: Option<bool>,
+        placed: &mut Vec<((WorkerId, u32), RankRef)>,
+    ) -> Result<(), String> {
+        let at = reference(attempt);
+        if ended.is_none() {
+            let wanted = match attempt.kind {
+                AttemptKind::Train => variant_of(&at.job).map_or(1, |v| variants()[v].ranks),
+                AttemptKind::Evaluate => 1,
+            };
+            if attempt.ranks.len() != wanted as usize {
+                return Err(format!("{at:?} is not whole: {:?}", attempt.ranks));
+            }
+        }
+        let completed =
+            attempt.kind == AttemptKind::Train && attempt.outcome == Some(Outcome::Completed);
+        if completed && ended != Some(true) && !self.completed.insert((at.job.clone(), at.trial)) {
+            return Err(format!("{at:?} is the second that completed its trial"));
+        }
+        for rank in &attempt.ranks {
+            let holder = RankRef {
+                at: at.clone(),
+                rank: rank.place.rank,
+            };
+            let lives = attempt.outcome.is_none() && rank.ended.is_none();
+            for slot in &rank.place.slots {
+                let slot = (rank.place.worker.clone(), *slot);
+                let held = self.slots.get(&slot) == Some(&holder);
+                if held && !lives {
+                    self.slots.remove(&slot);
+                } else if lives && !held {
+                    placed.push((slot, holder.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All records, as a new leader reads them.
+    ///
+    /// # Errors
+    /// One has no stored form, or comes back as something else, or is too large.
+    pub(super) fn load(&self) -> Result<Vec<Record>, String> {
+        let mut records = Vec::with_capacity(self.records.len());
+        for (key, record) in &self.records {
+            let bytes = record.encode().map_err(|error| error.to_string())?;
+            if bytes.len() > MAX_RECORD_BYTES {
+                return Err(format!("{} has {} bytes", key.0, bytes.len()));
+            }
+            let read = Record::decode(&key.0, &bytes).map_err(|error| error.to_string())?;
+            if read != *record {
+                return Err(format!("{record:?} comes back as {read:?}"));
+            }
+            records.push(read);
+        }
+        Ok(records)
+    }
+
+    /// All records as they are.
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    pub(super) fn trial(&self, job: &JobId, trial: TrialId) -> Option<&TrialRecord> {
+        let key = Key(format!("trial/{job}/{:010}", trial.0));
+        match self.records.get(&key)? {
+            Record::Trial(trial) => Some(trial),
+            _ => None,
+        }
+    }
+
+    pub(super) fn attempt(&self, at: &AttemptRef) -> Option<&AttemptRecord> {
+        let AttemptId(attempt) = at.attempt;
+        let key = Key(format!(
+            "attempt/{}/{:010}/{attempt:010}",
+            at.job, at.trial.0
+        ));
+        match self.records.get(&key)? {
+            Record::Attempt(known) => (known.generation == at.generation).then_some(known),
+            _ => None,
+        }
+    }
+
+    /// Whether any attempt that the records know as living is left.
+    pub(super) fn living(&self) -> Option<&RankRef> {
+        self.slots.values().next()
+    }
+}
+
+pub(super) fn reference(attempt: &AttemptRecord) -> AttemptRef {
+    AttemptRef {
+        job: attempt.job.clone(),
+        trial: attempt.trial,
+        attempt: attempt.attempt,
+        generation: attempt.generation,
+    }
+}
+
+fn job_revised(old: &JobRecord, new: &JobRecord) -> bool {
+    let searched = |state| matches!(state, JobState::Pending | JobState::Running);
+    (old.state.ended() && old.state != new.state)
+        || (old.state == JobState::Evaluating && searched(new.state))
+        || old.number != new.number
+        || old.next_generation > new.next_generation
+        || (old.search_closed.is_some() && old.search_closed != new.search_closed)
+        || old.checkpoint_url != new.checkpoint_url
+        || old.submitted_ms != new.submitted_ms
+}
+
+fn trial_revised(old: &TrialRecord, new: &TrialRecord) -> bool {
+    (old.state.ended() && old.state != new.state)
+        || old.params != new.params
+        || old.created_ms != new.created_ms
+        || old.next_attempt > new.next_attempt
+        || old.restarts > new.restarts
+        || old.newest_point > new.newest_point
+        || (old.best.is_some() && new.best.is_none())
+}
+
+fn attempt_revised(old: &AttemptRecord, new: &AttemptRecord) -> bool {
+    let ranks = old.ranks.iter().zip(&new.ranks);
+    let revised = ranks.into_iter().any(|(old, new)| {
+        old.place != new.place
+            || old.applied > new.applied
+            || (old.ended.is_some() && old.ended != new.ended)
+    });
+    revised
+        || old.ranks.len() != new.ranks.len()
+        || old.generation != new.generation
+        || old.kind != new.kind
+        || (old.outcome.is_some() && old.outcome != new.outcome)
+}

@@ -1,0 +1,124 @@
+//! What is held against the machine's own view: free slots beside work that waits, and a machine that
+//! is restored from the same records.
+
+use std::collections::BTreeMap;
+
+use trainyard_common::ids::Term;
+use trainyard_coordinator::cluster::Machine;
+use trainyard_coordinator::cluster::records::JobState;
+
+use super::plan::{variant_of, variants};
+use super::store::JobView;
+use super::world::{World, config};
+
+/// One of so many turns compares the machine with a restored one.
+const RESTORE_ONE_IN: u64 = 60;
+
+impl World {
+    /// Looks at a machine all of whose decisions are committed.
+    pub(super) fn look(&mut self, n: usize) {
+        let Some(leader) = &self.nodes[n].leader else {
+            return;
+        };
+        if leader.term != self.store.term {
+            return;
+        }
+        let cluster = leader.machine.cluster();
+        if cluster.slots_used < cluster.slots_total && cluster.jobs_active > 0 {
+            self.stats.looked += 1;
+            self.check_idle(n);
+        }
+        if self.unlucky(RESTORE_ONE_IN) {
+            self.check_restored(n);
+        }
+    }
+
+    /// No slot is free while work that fits waits.
+    fn check_idle(&mut self, n: usize) {
+        let Some(clock) = self.decided_at(n) else {
+            return;
+        };
+        let waits = |job: &JobView| waiting(job, clock);
+        // The cheap question first: mostly nothing waits.
+        let wanted = self.store.jobs.values().filter_map(waits).min();
+        let Some(least) = wanted else { return };
+        let Some(leader) = &self.nodes[n].leader else {
+            return;
+        };
+        let mut free: BTreeMap<String, u32> = BTreeMap::new();
+        for worker in leader.machine.workers() {
+            if worker.connected && !worker.draining && leader.proven.contains(&worker.worker) {
+                let slots = worker.devices.len() as u32 - worker.slots_used;
+                *free.entry(worker.cpu_kind).or_default() += slots;
+            }
+        }
+        let most = free.values().max().copied().unwrap_or(0);
+        if most < least {
+            return;
+        }
+        // A gang that has waited long keeps the slots for itself.
+        let gangs = self.store.jobs.values();
+        let gangs = gangs
+            .filter(|job| waits(job).is_some_and(|ranks| ranks > most))
+            .count();
+        if gangs > 0 {
+            return;
+        }
+        let jobs = leader.machine.jobs();
+        let message = format!(
+            "{most} slots are free while work for {least} waits: {jobs:?}; {:?}",
+            leader.machine.workers()
+        );
+        self.violated(message);
+    }
+
+    /// A machine that is restored now answers every query alike.
+    pub(super) fn check_restored(&mut self, n: usize) {
+        let Some(leader) = &self.nodes[n].leader else {
+            return;
+        };
+        let (term, clock) = (leader.term, self.clock(n));
+        let records = self.store.records().cloned();
+        let restored = match Machine::restore(Term(term), config(), clock, records) {
+            Ok(restored) => restored,
+            Err(error) => return self.violated(format!("not restored: {error}")),
+        };
+        self.stats.restored += 1;
+        let jobs = leader.machine.jobs();
+        if restored.jobs() != jobs {
+            let message = format!("restored jobs differ: {:?} {jobs:?}", restored.jobs());
+            return self.violated(message);
+        }
+        for job in jobs {
+            if restored.trials(&job.job) != leader.machine.trials(&job.job) {
+                let message = format!(
+                    "restored trials of {} differ: {:?} {:?}",
+                    job.job,
+                    restored.trials(&job.job),
+                    leader.machine.trials(&job.job)
+                );
+                return self.violated(message);
+            }
+        }
+    }
+}
+
+/// The slots that the job would take at once, if some work of it waits.
+fn waiting(job: &JobView, clock: u64) -> Option<u32> {
+    let variant = &variants()[variant_of(&job.record.job)?];
+    match job.record.state {
+        JobState::Pending | JobState::Running => {}
+        JobState::Evaluating => {
+            let judged = job.record.evaluation.as_ref()?;
+            let _ = judged;
+            return None;
+        }
+        _ => return None,
+    }
+    let resumes = job.pending.values().any(|retry_at| *retry_at <= clock);
+    let most = variant.document.job().searcher.max_concurrent_trials;
+    let under_way = (job.pending.len() + job.running.len()) as u32;
+    let room = most.is_none_or(|most| under_way < most.max(1));
+    let suggests = job.record.search_closed.is_none() && room;
+    (resumes || suggests).then_some(variant.ranks)
+}

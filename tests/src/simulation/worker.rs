@@ -1,0 +1,417 @@
+//! Worker processes: one session at a time with whoever leads, terms obeyed, reports kept until they
+//! are acknowledged, leaving in order. The model of the worker's agent.
+
+use std::collections::BTreeMap;
+
+use trainyard_common::ids::{Term, WorkerId};
+use trainyard_coordinator::cluster::types::{
+    LogText, RankRef, Report, ReportBody, SeriesLog, ToWorker, WorkerInfo,
+};
+
+use super::network::{Down, Link, LinkId, Up, Way};
+use super::outbox::Outbox;
+use super::rank::{Run, RunId, Stop};
+use super::world::{Due, World};
+
+/// How long the answer to a registration may take, as in the agent.
+const REGISTER_TIMEOUT_MS: u64 = 20_000;
+
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT_MS: u64 = 5_000;
+
+/// The longest wait before the next try to connect.
+const MAX_BACKOFF_MS: u64 = 2_000;
+
+/// How long a worker that leaves waits for its attempts and reports.
+const DRAIN_TIMEOUT_MS: u64 = 30_000;
+
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) slots: usize,
+    pub(super) alive: bool,
+    pub(super) leaving: bool,
+    /// The process does not run at all until then.
+    pub(super) stopped_until: u64,
+    /// Its attempts make no progress until then.
+    pub(super) hung_until: u64,
+    /// The highest term that was obeyed.
+    term: Term,
+    pub(super) link: Option<LinkId>,
+    registered: bool,
+    told_leaving: bool,
+    /// Number of the address that is tried next.
+    address: usize,
+    heartbeat_ms: u64,
+    pub(super) outbox: Outbox,
+    pub(super) runs: BTreeMap<RunId, Run>,
+    pub(super) next_run: RunId,
+}
+
+impl Worker {
+    fn new(number: usize, slots: usize) -> Self {
+        Self {
+            id: WorkerId(format!("w{number}")),
+            slots,
+            alive: true,
+            leaving: false,
+            stopped_until: 0,
+            hung_until: 0,
+            term: Term(0),
+            link: None,
+            registered: false,
+            told_leaving: false,
+            address: number,
+            heartbeat_ms: 1_000,
+            outbox: Outbox::default(),
+            runs: BTreeMap::new(),
+            next_run: 0,
+        }
+    }
+
+    fn info(&self) -> WorkerInfo {
+        WorkerInfo {
+            worker: self.id.clone(),
+            host: format!("host-{}", self.slots % 2),
+            version: "0".to_owned(),
+            devices: vec!["cpu".to_owned(); self.slots],
+            collective_address: format!("{}:1", self.id),
+            cpu_kind: "kind".to_owned(),
+        }
+    }
+
+    /// What runs here, and what has ended without the coordinator's knowing it.
+    fn known(&self) -> Vec<RankRef> {
+        let runs = self.runs.values();
+        let runs = runs.filter(|run| run.stop != Some(Stop::Abandoned));
+        let mut known: Vec<RankRef> = runs.map(|run| run.rank.clone()).collect();
+        for rank in self.outbox.ended() {
+            if !known.contains(rank) {
+                known.push(rank.clone());
+            }
+        }
+        known
+    }
+
+    /// Slots that attempts have taken.
+    pub(super) fn taken(&self) -> usize {
+        self.runs.values().filter(|run| run.placed).count()
+    }
+}
+
+impl World {
+    pub(super) fn spawn_worker(&mut self, slots: usize) {
+        let w = self.workers.len();
+        self.workers.push(Worker::new(w, slots));
+        self.say(|| format!("w{w}"), || format!("starts with {slots} slots"));
+        let wait = 1 + self.below(100);
+        self.after(wait, Due::Connect(w));
+    }
+
+    /// Tries the next address.
+    pub(super) fn connect(&mut self, w: usize) {
+        let worker = &mut self.workers[w];
+        if !worker.alive || worker.link.is_some() {
+            return;
+        }
+        if worker.stopped_until > self.now {
+            let until = worker.stopped_until;
+            return self.at(until, Due::Connect(w));
+        }
+        let n = worker.address % self.nodes.len();
+        worker.address += 1;
+        let cut = |way| self.cuts.contains(&(w, n, way));
+        if cut(Way::ToCoordinator) || cut(Way::ToWorker) {
+            return self.after(CONNECT_TIMEOUT_MS, Due::Connect(w));
+        }
+        if !self.nodes[n].up {
+            return self.connect_later(w);
+        }
+        let id = self.next_link;
+        self.next_link += 1;
+        let worker = &mut self.workers[w];
+        worker.link = Some(id);
+        worker.registered = false;
+        worker.told_leaving = false;
+        let register = Up::Register {
+            info: worker.info(),
+            running: worker.known(),
+            term: worker.term,
+        };
+        self.links.insert(id, Link::new(w, n));
+        self.say_up(id, register);
+        self.after(REGISTER_TIMEOUT_MS, Due::RegisterTimeout(id));
+    }
+
+    fn connect_later(&mut self, w: usize) {
+        let wait = 100 + self.below(MAX_BACKOFF_MS);
+        self.after(wait, Due::Connect(w));
+    }
+
+    /// No answer to the registration: another address is tried.
+    pub(super) fn register_timeout(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(&id) else {
+            return;
+        };
+        let worker = &self.workers[link.worker];
+        if worker.link == Some(id) && !worker.registered {
+            self.worker_lost_link(id);
+        }
+    }
+
+    /// The worker finds that its connection is gone, or gives it up.
+    pub(super) fn worker_lost_link(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(&id).filter(|link| link.worker_open) else {
+            return;
+        };
+        let w = link.worker;
+        self.close_from_worker(id);
+        let worker = &mut self.workers[w];
+        if worker.link == Some(id) {
+            worker.link = None;
+            worker.registered = false;
+            if worker.alive {
+                self.say(|| format!("w{w}"), || "has lost its coordinator".to_owned());
+                self.connect_later(w);
+            }
+        }
+    }
+
+    /// A coordinator's message arrives.
+    pub(super) fn worker_hears(&mut self, id: LinkId, message: Down) {
+        let Some(link) = self.links.get(&id) else {
+            return;
+        };
+        let w = link.worker;
+        if self.workers[w].link != Some(id) || !self.workers[w].alive {
+            return;
+        }
+        let (Down::Machine(term, _) | Down::Probe { term, .. }) = &message else {
+            return self.worker_lost_link(id);
+        };
+        if *term < self.workers[w].term {
+            let (term, seen) = (*term, self.workers[w].term);
+            self.say(
+                || format!("w{w}"),
+                || format!("refuses term {term}, having seen {seen}"),
+            );
+            return self.worker_lost_link(id);
+        }
+        self.workers[w].term = *term;
+        match message {
+            Down::Machine(
+                _,
+                ToWorker::Registered {
+                    heartbeat_ms,
+                    abandon,
+                    ..
+                },
+            ) => {
+                self.registered(w, id, heartbeat_ms, &abandon);
+            }
+            Down::Machine(..) | Down::Probe { .. } if !self.workers[w].registered => {
+                self.violated(format!("w{w} was told something before it was registered"));
+            }
+            Down::Machine(_, ToWorker::Acknowledged { sequence }) => self.acknowledged(w, sequence),
+            Down::Machine(_, ToWorker::Assign(assignment)) => self.assigned(w, *assignment),
+            Down::Machine(_, ToWorker::Stop { at, checkpoint }) => {
+                let stop = if checkpoint {
+                    Stop::Checkpoint
+                } else {
+                    Stop::Now
+                };
+                self.stop_attempt(w, &at, stop);
+            }
+            Down::Probe { path, .. } => {
+                let error = self.unlucky(6).then(|| "unreachable".to_owned());
+                self.say_up(id, Up::Probed { path, error });
+            }
+            Down::Closed => {}
+        }
+    }
+
+    fn registered(&mut self, w: usize, id: LinkId, heartbeat_ms: u64, abandon: &[RankRef]) {
+        let worker = &mut self.workers[w];
+        worker.registered = true;
+        worker.heartbeat_ms = heartbeat_ms.max(1);
+        let leaving = worker.leaving;
+        for rank in abandon {
+            self.abandon(w, rank);
+        }
+        self.workers[w].outbox.reconnected();
+        if leaving {
+            self.tell_leaving(w);
+        }
+        self.pump(w);
+        self.after(heartbeat_ms, Due::Heartbeat(w, id));
+    }
+
+    pub(super) fn heartbeat(&mut self, w: usize, id: LinkId) {
+        let worker = &self.workers[w];
+        if worker.link != Some(id) || !worker.alive {
+            return;
+        }
+        if worker.stopped_until > self.now {
+            let until = worker.stopped_until;
+            return self.at(until, Due::Heartbeat(w, id));
+        }
+        let wait = worker.heartbeat_ms;
+        self.say_up(id, Up::Heartbeat);
+        self.after(wait, Due::Heartbeat(w, id));
+    }
+
+    /// Sends what waits.
+    pub(super) fn pump(&mut self, w: usize) {
+        let worker = &mut self.workers[w];
+        if worker.outbox.overflows() {
+            return self.violated(format!("w{w}: reports pile up without end"));
+        }
+        let worker = &mut self.workers[w];
+        let (Some(id), true) = (worker.link, worker.registered) else {
+            return;
+        };
+        let batch = worker.outbox.next_batch();
+        if !batch.is_empty() {
+            self.say_up(id, Up::Reports(batch));
+        }
+    }
+
+    /// A rank says something.
+    pub(super) fn tell(&mut self, w: usize, rank: &RankRef, body: ReportBody) {
+        self.say(
+            || format!("w{w}"),
+            || format!("{} says {body:?}", short(rank)),
+        );
+        self.workers[w].outbox.push(rank.clone(), body);
+    }
+
+    /// A line of a rank's log; lines are lost with the session.
+    pub(super) fn log_line(&mut self, w: usize, rank: &RankRef, text: &str) {
+        let worker = &self.workers[w];
+        let (Some(id), true) = (worker.link, worker.registered) else {
+            return;
+        };
+        let log = SeriesLog {
+            job: rank.at.job.clone(),
+            trial: rank.at.trial,
+            attempt: rank.at.attempt,
+            rank: rank.rank,
+            lines: vec![LogText {
+                time_ms: 0,
+                level: "info".to_owned(),
+                text: text.to_owned(),
+            }],
+        };
+        self.say_up(id, Up::Logs(Box::new(log), rank.clone()));
+    }
+
+    /// Reports are durable, says the coordinator.
+    fn acknowledged(&mut self, w: usize, sequence: u64) {
+        for report in self.workers[w].outbox.acknowledge(sequence) {
+            self.check_durable(w, &report);
+            if let ReportBody::Checkpoint(checkpoint) = &report.body {
+                self.sweep(w, &report.rank, &checkpoint.manifest);
+            }
+        }
+        self.pump(w);
+        self.leave_if_done(w);
+    }
+
+    /// What was acknowledged is in the store, or was stale.
+    fn check_durable(&mut self, w: usize, report: &Report) {
+        let rank = &report.rank;
+        let Some(attempt) = self.store.attempt(&rank.at) else {
+            return;
+        };
+        let Some(known) = attempt.ranks.get(rank.rank as usize) else {
+            return;
+        };
+        if known.place.worker != self.workers[w].id {
+            return;
+        }
+        if known.applied < report.sequence && known.ended.is_none() {
+            let message = format!("acknowledged, but not durable: {report:?}; {attempt:?}");
+            return self.violated(message);
+        }
+        let counted = known.applied >= report.sequence;
+        let counts = attempt.outcome.is_none() && rank.rank == 0 && counted;
+        if let (ReportBody::Progress(point), true) = (&report.body, counts) {
+            let position = (point.step, point.end_of_epoch);
+            let series = self.store.points.get(&(rank.at.job.clone(), rank.at.trial));
+            if !series.is_some_and(|series| series.contains(&position)) {
+                self.violated(format!("acknowledged, but not counted: {report:?}; {attempt:?}; {series:?}"));
+            }
+        }
+    }
+
+    /// SIGTERM.
+    pub(super) fn leave(&mut self, w: usize) {
+        let worker = &mut self.workers[w];
+        if !worker.alive || worker.leaving {
+            return;
+        }
+        worker.leaving = true;
+        let runs: Vec<RunId> = worker.runs.keys().copied().collect();
+        self.say(|| format!("w{w}"), || "leaves".to_owned());
+        for run in runs {
+            self.request_stop(w, run, Stop::Checkpoint);
+        }
+        self.tell_leaving(w);
+        self.after(DRAIN_TIMEOUT_MS, Due::Exit(w));
+        self.leave_if_done(w);
+    }
+
+    fn tell_leaving(&mut self, w: usize) {
+        let worker = &mut self.workers[w];
+        if let (Some(id), true, false) = (worker.link, worker.registered, worker.told_leaving) {
+            worker.told_leaving = true;
+            self.say_up(id, Up::Leaving);
+        }
+    }
+
+    /// Goes once nothing runs and every report is acknowledged.
+    pub(super) fn leave_if_done(&mut self, w: usize) {
+        let worker = &self.workers[w];
+        if worker.alive && worker.leaving && worker.runs.is_empty() && worker.outbox.is_empty() {
+            self.exit(w, true);
+        }
+    }
+
+    /// The process ends. `closes`: the machine that it ran on tells the other end.
+    pub(super) fn exit(&mut self, w: usize, closes: bool) {
+        let worker = &mut self.workers[w];
+        if !worker.alive {
+            return;
+        }
+        worker.alive = false;
+        worker.registered = false;
+        let link = worker.link.take();
+        let runs: Vec<RunId> = worker.runs.keys().copied().collect();
+        self.say(
+            || format!("w{w}"),
+            || if closes { "ends" } else { "is unplugged" }.to_owned(),
+        );
+        for run in runs {
+            self.remove_run(w, run, false);
+        }
+        if let Some(id) = link {
+            if closes {
+                self.close_from_worker(id);
+            } else {
+                self.break_link(id);
+            }
+        }
+        // Whoever looks after the workers starts another.
+        let wait = 500 + self.below(8_000);
+        let slots = self.workers[w].slots;
+        self.after(wait, Due::Spawn(slots));
+    }
+}
+
+/// A rank in a few letters.
+pub(super) fn short(rank: &RankRef) -> String {
+    let at = &rank.at;
+    format!(
+        "{}/{}.{}r{} g{}",
+        at.job, at.trial, at.attempt, rank.rank, at.generation
+    )
+}

@@ -1,0 +1,543 @@
+//! The world: virtual time, the queue of what happens next, clients, the end, and the comparison with
+//! the same jobs left in peace. Every draw comes from the seed, in the order of what happens.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use trainyard_common::ids::{JobId, RequestId, TrialId};
+use trainyard_coordinator::cluster::types::{
+    AttemptRef, Event, JobState, MachineConfig, Rejection, Reply, TrialState,
+};
+
+use super::coordinator::{Commit, Input, Node};
+use super::network::{Cuts, Link, LinkId, Way};
+use super::plan::{Fault, Plan, variant_of, variants};
+use super::rank::{Group, Objects, RunId};
+use super::store::ModelStore;
+use super::worker::Worker;
+
+/// When a world begins, in Unix milliseconds: clocks that are behind must stay positive.
+const BEGIN_MS: u64 = 10_000_000;
+
+/// After the last fault everything must have ended within this.
+const PATIENCE_MS: u64 = 600_000;
+
+/// Lines of the log that a failure tells.
+const MOST_DRAWS_A_WORLD: u64 = 50_000_000;
+
+pub(super) fn config() -> MachineConfig {
+    MachineConfig {
+        lease_ms: 10_000,
+        heartbeat_ms: 2_000,
+        replay_grace_ms: 2_000,
+        retry_first_ms: 500,
+        retry_cap_ms: 4_000,
+        probe_retry_ms: 3_000,
+        probe_timeout_ms: 15_000,
+        gang_wait_ms: 10_000,
+        ..MachineConfig::default()
+    }
+}
+
+/// What happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Message(LinkId, Way),
+    Hangup(LinkId, Way),
+    Connect(usize),
+    RegisterTimeout(LinkId),
+    Heartbeat(usize, LinkId),
+    Rank(usize, RunId, u64),
+    Exit(usize),
+    Spawn(usize),
+    Turn(usize, u64),
+    Written(u64, u64),
+    Committed(usize, u64, bool),
+    Elect,
+    Deposed(usize, u64),
+    Start(usize),
+    Client(usize),
+    Ask(usize, usize),
+    Fault,
+    Heal(usize, usize),
+    Calm,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Queued {
+    at: u64,
+    number: u64,
+    due: Due,
+}
+
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// One who asks until it is answered.
+struct Client {
+    event: Event,
+    answer: Option<Reply>,
+}
+
+/// How much happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Inputs that machines took.
+    pub events: u64,
+    pub commits: u64,
+    pub records: u64,
+    pub leaders: u64,
+    pub faults: u64,
+    /// Checkpoints of which only parts were written.
+    pub torn: u64,
+    /// Jobs that were compared with their undisturbed run.
+    pub compared: u64,
+    /// Machines that were restored beside a running one, and compared with it.
+    pub restored: u64,
+    /// Times that free slots were held against waiting work.
+    pub looked: u64,
+    pub virtual_ms: u64,
+}
+
+impl Stats {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.commits += other.commits;
+        self.records += other.records;
+        self.leaders += other.leaders;
+        self.faults += other.faults;
+        self.torn += other.torn;
+        self.compared += other.compared;
+        self.restored += other.restored;
+        self.looked += other.looked;
+        self.virtual_ms += other.virtual_ms;
+    }
+}
+
+/// What became of a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TrialResult {
+    trial: TrialId,
+    state: TrialState,
+    params: String,
+    best: Option<(f64, u64)>,
+    points: Vec<(u64, bool)>,
+}
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct JobResult {
+    variant: usize,
+    state: JobState,
+    best: Option<(TrialId, f64)>,
+    test_metrics: String,
+    trials: Vec<TrialResult>,
+}
+
+pub(super) type Results = Vec<JobResult>;
+
+pub(super) struct World {
+    pub(super) plan: Plan,
+    draws: u64,
+    pub(super) now: u64,
+    queue: BinaryHeap<Reverse<Queued>>,
+    queued: u64,
+    /// No further faults.
+    pub(super) calm: bool,
+    pub(super) stats: Stats,
+    violation: Option<String>,
+    log: Option<Box<dyn FnMut(String)>>,
+    pub(super) store: ModelStore,
+    pub(super) store_slow_until: u64,
+    pub(super) store_fault: Option<Fault>,
+    pub(super) flying: BTreeMap<u64, Commit>,
+    pub(super) flying_next: u64,
+    pub(super) objects: Objects,
+    pub(super) dropped: BTreeSet<(JobId, String)>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) workers: Vec<Worker>,
+    pub(super) links: BTreeMap<LinkId, Link>,
+    pub(super) next_link: LinkId,
+    pub(super) cuts: Cuts,
+    pub(super) groups: BTreeMap<AttemptRef, Group>,
+    /// Errors that trials' programs have had.
+    pub(super) errors: BTreeMap<(usize, TrialId), u32>,
+    clients: Vec<Client>,
+    /// Jobs that somebody wants cancelled.
+    cancelled: BTreeSet<JobId>,
+}
+
+impl World {
+    pub(super) fn new(plan: Plan, log: Option<Box<dyn FnMut(String)>>) -> Self {
+        let clients = plan.jobs.iter().enumerate().map(|(n, variant)| Client {
+            event: Event::Submit {
+                request: RequestId(format!("r{n}")),
+                document: Box::new(variants()[*variant].document.clone()),
+            },
+            answer: None,
+        });
+        let mut world = Self {
+            clients: clients.collect(),
+            draws: 0,
+            now: BEGIN_MS,
+            queue: BinaryHeap::new(),
+            queued: 0,
+            calm: plan.disturbed_ms == 0,
+            stats: Stats::default(),
+            violation: None,
+            log,
+            store: ModelStore::default(),
+            store_slow_until: 0,
+            store_fault: None,
+            flying: BTreeMap::new(),
+            flying_next: 0,
+            objects: Objects::default(),
+            dropped: BTreeSet::new(),
+            nodes: (0..plan.coordinators).map(|_| Node::default()).collect(),
+            workers: Vec::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            cuts: Cuts::new(),
+            groups: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            plan,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for n in 0..self.nodes.len() {
+            self.start_node(n);
+        }
+        self.after(1, Due::Elect);
+        for slots in self.plan.workers.clone() {
+            self.spawn_worker(slots);
+        }
+        for client in 0..self.clients.len() {
+            let wait = self.below(3_000);
+            self.after(wait, Due::Client(client));
+        }
+        if !self.calm {
+            self.next_fault();
+            self.after(self.plan.disturbed_ms, Due::Calm);
+        }
+    }
+
+    /// What becomes of one job when nothing disturbs it.
+    pub(super) fn undisturbed(variant: usize) -> Result<Results, String> {
+        let mut world = Self::new(Plan::undisturbed(variant), None);
+        world.run()?;
+        Ok(world.results())
+    }
+
+    /// Runs the world to its end and compares it with its jobs left in peace.
+    pub(super) fn run_and_compare(mut self) -> Result<Stats, String> {
+        self.run()?;
+        self.stats.torn = self.objects.torn;
+        self.stats.virtual_ms = self.now - BEGIN_MS;
+        for result in self.results() {
+            let number = result.variant;
+            let reference = variants()[number].reference(number).as_ref();
+            let reference = reference.map_err(|e| format!("v{number} alone: {e}"))?;
+            self.compare(&result, &reference[0])?;
+            self.stats.compared += 1;
+        }
+        Ok(self.stats)
+    }
+
+    fn compare(&self, result: &JobResult, peace: &JobResult) -> Result<(), String> {
+        let differs = |what: &str| {
+            Err(format!(
+                "v{}: {what} differ from the run without faults:\n{result:?}\nnot\n{peace:?}",
+                result.variant
+            ))
+        };
+        let cancelled = self.cancelled.iter();
+        let cancelled = cancelled
+            .filter_map(variant_of)
+            .any(|v| v == result.variant);
+        if cancelled || !variants()[result.variant].exact {
+            let same = result
+                .trials
+                .iter()
+                .zip(&peace.trials)
+                .all(|(a, b)| a.params == b.params);
+            return if same { Ok(()) } else { differs("suggestions") };
+        }
+        if result != peace {
+            return differs("results");
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        let mut limit = u64::MAX;
+        while let Some(Reverse(next)) = self.queue.pop() {
+            self.now = next.at;
+            self.happen(next.due);
+            if let Some(violation) = self.violation.take() {
+                let at = self.now - BEGIN_MS;
+                return Err(format!("after {at} ms: {violation}"));
+            }
+            if self.calm {
+                limit = limit.min(self.now + PATIENCE_MS);
+                if self.quiet() {
+                    return self.check_quiet();
+                }
+            }
+            if self.now > limit || self.draws > MOST_DRAWS_A_WORLD {
+                return Err(format!("no end: {}", self.whole_state()));
+            }
+        }
+        Err("nothing happens any more".to_owned())
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::Message(link, way) => self.deliver(link, way),
+            Due::Hangup(link, way) => self.hangup(link, way),
+            Due::Connect(w) => self.connect(w),
+            Due::RegisterTimeout(link) => self.register_timeout(link),
+            Due::Heartbeat(w, link) => self.heartbeat(w, link),
+            Due::Rank(w, run, turn) => self.rank_turn(w, run, turn),
+            Due::Exit(w) => self.exit(w, true),
+            Due::Spawn(slots) => self.spawn_worker(slots),
+            Due::Turn(n, epoch) => self.turn(n, epoch),
+            Due::Written(commit, back) => self.write_flying(commit, back),
+            Due::Committed(n, epoch, ok) => self.committed(n, epoch, ok),
+            Due::Elect => self.elect(false),
+            Due::Deposed(n, epoch) => self.deposed(n, epoch),
+            Due::Start(n) => self.restart_node(n),
+            Due::Client(client) => self.client(client),
+            Due::Ask(client, n) => self.ask(client, n),
+            Due::Fault => self.fault(),
+            Due::Heal(w, n) => self.heal(w, n),
+            Due::Calm => self.calm_down(),
+        }
+    }
+
+    pub(super) fn at(&mut self, at: u64, due: Due) {
+        self.queued += 1;
+        self.queue.push(Reverse(Queued {
+            at: at.max(self.now),
+            number: self.queued,
+            due,
+        }));
+    }
+
+    pub(super) fn after(&mut self, ms: u64, due: Due) {
+        self.at(self.now + ms, due);
+    }
+
+    /// A draw below a bound.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.draws += 1;
+        self.plan.key.below(self.draws, bound)
+    }
+
+    /// Whether a mishap with these odds happens; never once it is calm.
+    pub(super) fn unlucky(&mut self, one_in: u64) -> bool {
+        !self.calm && self.below(one_in) == 0
+    }
+
+    /// How far a coordinator's wall clock is ahead of the world's start: clocks jump at restarts.
+    pub(super) fn plan_clock_offset(&mut self) -> u64 {
+        if self.plan.faults.is_empty() {
+            0
+        } else {
+            self.below(4) * self.below(40_000)
+        }
+    }
+
+    pub(super) fn logs(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// A line of the log.
+    pub(super) fn say(&mut self, who: impl FnOnce() -> String, what: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            let at = self.now - BEGIN_MS;
+            let (who, what) = (who(), what());
+            log(format!("{:>9.3} {who:<14} {what}", at as f64 / 1_000.0));
+        }
+    }
+
+    /// Something is wrong; the first that is noticed is told.
+    pub(super) fn violated(&mut self, message: String) {
+        self.violation.get_or_insert(message);
+    }
+
+    /// A client asks, and asks again until it is answered.
+    fn client(&mut self, client: usize) {
+        if self.clients[client].answer.is_some() {
+            return;
+        }
+        let newest = self.store.term;
+        let leads = |node: &Node| node.leader.as_ref().is_some_and(|l| l.term == newest);
+        let leader = self.nodes.iter().position(leads);
+        if let Some(n) = leader
+            && !self.unlucky(5)
+        {
+            let wait = self.below(30);
+            self.after(wait, Due::Ask(client, n));
+        }
+        let wait = 1_000 + self.below(3_000);
+        self.after(wait, Due::Client(client));
+    }
+
+    fn ask(&mut self, client: usize, n: usize) {
+        let event = self.clients[client].event.clone();
+        self.input(n, Input::Ask(client, event));
+    }
+
+    /// The answer to a client.
+    pub(super) fn answered(&mut self, client: usize, answer: Result<Option<Reply>, Rejection>) {
+        if self.unlucky(8) {
+            return;
+        }
+        let reply = match answer {
+            Ok(Some(reply)) => reply,
+            other => return self.violated(format!("client {client} was told {other:?}")),
+        };
+        let (Reply::Submitted { job, .. } | Reply::Cancelled { job, .. }) = &reply;
+        if !self.store.jobs.contains_key(job) {
+            return self.violated(format!("{reply:?} was answered before it was durable"));
+        }
+        let known = self.clients[client].answer.replace(reply.clone());
+        if let (Some(Reply::Submitted { job: known, .. }), Reply::Submitted { job, .. }) =
+            (&known, &reply)
+            && known != job
+        {
+            self.violated(format!("one request made two jobs: {known} and {job}"));
+        }
+    }
+
+    /// Somebody repeats a request that was answered.
+    pub(super) fn user_repeats(&mut self) {
+        let client = self.below(self.clients.len() as u64) as usize;
+        if let Some(n) = self.nodes.iter().position(|node| node.leader.is_some()) {
+            self.ask(client, n);
+        }
+    }
+
+    /// Somebody cancels a job.
+    pub(super) fn user_cancels(&mut self) {
+        let client = self.below(self.plan.jobs.len() as u64) as usize;
+        let Some(Reply::Submitted { job, .. }) = &self.clients[client].answer else {
+            return;
+        };
+        let job = job.clone();
+        if !self.cancelled.insert(job.clone()) {
+            return;
+        }
+        let number = self.clients.len();
+        self.clients.push(Client {
+            event: Event::Cancel {
+                request: RequestId(format!("c{number}")),
+                job,
+            },
+            answer: None,
+        });
+        self.after(1, Due::Client(number));
+    }
+
+    /// Whether nothing is left to be done. Looks at the cheapest first.
+    fn quiet(&self) -> bool {
+        let ended = |job: &super::store::JobView| job.record.state.ended();
+        self.store.jobs.len() == self.plan.jobs.len()
+            && self.store.jobs.values().all(ended)
+            && self.clients.iter().all(|client| client.answer.is_some())
+            && self.flying.is_empty()
+            && self
+                .workers
+                .iter()
+                .all(|worker| !worker.alive || (worker.runs.is_empty() && worker.outbox.is_empty()))
+            && self
+                .leader()
+                .is_some_and(|leader| leader.machine.cluster().slots_used == 0)
+    }
+
+    pub(super) fn leader(&self) -> Option<&super::coordinator::Leader> {
+        let leaders = self.nodes.iter().filter_map(|node| node.leader.as_ref());
+        leaders.max_by_key(|leader| leader.term)
+    }
+
+    /// All jobs have ended: what must hold then.
+    fn check_quiet(&mut self) -> Result<(), String> {
+        if let Some(rank) = self.store.living() {
+            return Err(format!("{rank:?} still lives after the end"));
+        }
+        for (job, view) in &self.store.jobs {
+            if !view.pending.is_empty() || !view.running.is_empty() {
+                return Err(format!(
+                    "{job} has ended, but trials have not: waiting {:?}, running {:?}",
+                    view.pending, view.running
+                ));
+            }
+        }
+        let newest = self.nodes.iter().position(|node| {
+            let leader = node.leader.as_ref();
+            leader.is_some_and(|leader| leader.term == self.store.term)
+        });
+        if let Some(n) = newest {
+            self.check_restored(n);
+        }
+        self.violation.take().map_or(Ok(()), Err)
+    }
+
+    fn whole_state(&self) -> String {
+        let Some(leader) = self.leader() else {
+            return "nobody leads".to_owned();
+        };
+        let jobs = leader.machine.jobs();
+        let open = jobs.iter().filter(|job| !job.state.ended());
+        let open: Vec<_> = open
+            .map(|job| (&job.job, job.state, job.trials, &job.note))
+            .collect();
+        format!("{open:?}; {:?}", leader.machine.workers())
+    }
+
+    fn results(&self) -> Results {
+        let Some(leader) = self.leader() else {
+            return Vec::new();
+        };
+        let mut results = Vec::new();
+        for job in leader.machine.jobs() {
+            let Some(variant) = variant_of(&job.job) else {
+                continue;
+            };
+            let trials = leader.machine.trials(&job.job).unwrap_or_default();
+            let trials = trials.into_iter().map(|trial| TrialResult {
+                trial: trial.trial,
+                state: trial.state,
+                params: format!("{:?}", trial.params),
+                best: trial.best_value.map(|value| (value, trial.best_step)),
+                points: self
+                    .store
+                    .points
+                    .get(&(job.job.clone(), trial.trial))
+                    .cloned()
+                    .unwrap_or_default(),
+            });
+            results.push(JobResult {
+                variant,
+                state: job.state,
+                best: job.best_trial.zip(job.best_value),
+                test_metrics: format!("{:?}", job.test_metrics),
+                trials: trials.collect(),
+            });
+        }
+        results
+    }
+}

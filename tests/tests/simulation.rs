@@ -1,0 +1,43 @@
+//! Simulated clusters, a seed each: every one must keep the invariants and end as if nothing had
+//! happened. A failure names its seed and the command that shows it.
+
+use std::sync::atomic::AtomicBool;
+
+use trainyard_tests::simulation::{Size, run_seeds};
+
+/// Small worlds; each takes some milliseconds.
+const SMALL: u64 = 10_000;
+
+/// Large ones, with more jobs and workers and a longer time of faults.
+const LARGE: u64 = 100;
+
+fn simulate(seeds: u64, size: Size) {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let summary = run_seeds(0..seeds, size, threads, 1, &AtomicBool::new(false));
+    eprintln!("{size:?}: {} seeds, {:?}", summary.seeds, summary.stats);
+    if let Some(failure) = summary.failures.first() {
+        panic!("{failure}");
+    }
+    assert_eq!(summary.seeds, seeds);
+    // Too tame a world would prove nothing.
+    let stats = summary.stats;
+    assert!(
+        stats.compared >= seeds && stats.restored >= seeds,
+        "{stats:?}"
+    );
+    assert!(
+        stats.faults > 3 * seeds && stats.leaders > seeds,
+        "{stats:?}"
+    );
+    assert!(stats.torn > 0 && stats.looked > 0, "{stats:?}");
+}
+
+#[test]
+fn small_worlds_keep_the_invariants() {
+    simulate(SMALL, Size::Small);
+}
+
+#[test]
+fn large_worlds_keep_the_invariants() {
+    simulate(LARGE, Size::Large);
+}
