@@ -27,7 +27,7 @@ pub(super) enum Fate {
         step: u64,
     },
     /// Its shapes do not fit.
-    Invalid,
+    Infeasible,
     /// The first so many attempts that come this far end with an error.
     Fails {
         times: u32,
@@ -105,7 +105,8 @@ impl Variant {
             ("loss", format!("entrypoint: {{command: [train]}}\n{more}"))
         };
         let text = format!(
-            "name: v{number}\nseed: {seed}\nobjectives: [{{metric: {metric}, mode: minimize}}]\n{body}"
+            "name: v{number}\nseed: {seed}\nobjectives: [{{metric: {metric}, mode: minimize}}]\n\
+             retry_backoff: {{first: 0.5, cap: 4}}\n{body}"
         );
         let document =
             Document::parse(&text).map_err(|errors| format!("{errors}\nin the spec\n{text}"))?;
@@ -127,7 +128,7 @@ impl Variant {
         match key.below(0, 16) {
             _ if !self.failing => Fate::Completes,
             0 => Fate::Nan { step },
-            1 => Fate::Invalid,
+            1 => Fate::Infeasible,
             2 | 3 => Fate::Fails { times: 2, step },
             4 => Fate::Fails { times: 1, step },
             _ => Fate::Completes,

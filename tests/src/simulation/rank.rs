@@ -287,7 +287,7 @@ impl World {
         let trial = rank.at.trial;
         match variants()[number].fate(trial) {
             Fate::Nan { step: at } if at == step => return self.end(w, id, Outcome::Nan),
-            Fate::Invalid => return self.end(w, id, Outcome::Invalid),
+            Fate::Infeasible => return self.end(w, id, Outcome::Infeasible),
             Fate::Fails { times, step: at } if at == step => {
                 let failed = self.errors.entry((number, trial)).or_default();
                 if *failed < times {

@@ -21,6 +21,8 @@ const MAX_RECORD_BYTES: usize = 64 * 1024;
 pub(super) struct Batch {
     records: BTreeMap<Key, Option<Record>>,
     points: Vec<SeriesPoint>,
+    /// Trials about which a decision with its reason is appended.
+    explained: BTreeSet<(JobId, TrialId)>,
 }
 
 impl Batch {
@@ -41,6 +43,12 @@ impl Batch {
             self.records.insert(key, None);
         }
         self.points.append(&mut step.points);
+        for decision in step.decisions.drain(..) {
+            if decision.reason.is_empty() {
+                return Err(format!("a decision without a reason: {decision:?}"));
+            }
+            self.explained.insert((decision.job, decision.trial));
+        }
         Ok(())
     }
 
@@ -91,6 +99,9 @@ impl ModelStore {
     /// It changes what may not change.
     pub(super) fn write(&mut self, batch: Batch) -> Result<(), String> {
         let mut placed = Vec::new();
+        for record in batch.records.values().flatten() {
+            self.check_explained(record, &batch.explained)?;
+        }
         for (key, record) in batch.records {
             match record {
                 None => self.remove(&key)?,
@@ -112,6 +123,25 @@ impl ModelStore {
             series.push(position);
         }
         Ok(())
+    }
+
+    /// A trial does not change its state without a recorded reason.
+    fn check_explained(
+        &self,
+        record: &Record,
+        explained: &BTreeSet<(JobId, TrialId)>,
+    ) -> Result<(), String> {
+        let Record::Trial(new) = record else {
+            return Ok(());
+        };
+        let before = self.trial(&new.job, new.trial).map(|old| old.state);
+        if before == Some(new.state) || explained.contains(&(new.job.clone(), new.trial)) {
+            return Ok(());
+        }
+        Err(format!(
+            "trial {} of {} went from {before:?} to {:?} without a recorded reason",
+            new.trial, new.job, new.state
+        ))
     }
 
     fn remove(&mut self, key: &Key) -> Result<(), String> {

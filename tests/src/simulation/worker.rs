@@ -338,7 +338,9 @@ impl World {
             let position = (point.step, point.end_of_epoch);
             let series = self.store.points.get(&(rank.at.job.clone(), rank.at.trial));
             if !series.is_some_and(|series| series.contains(&position)) {
-                self.violated(format!("acknowledged, but not counted: {report:?}; {attempt:?}; {series:?}"));
+                self.violated(format!(
+                    "acknowledged, but not counted: {report:?}; {attempt:?}; {series:?}"
+                ));
             }
         }
     }

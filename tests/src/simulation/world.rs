@@ -30,10 +30,9 @@ pub(super) fn config() -> MachineConfig {
         lease_ms: 10_000,
         heartbeat_ms: 2_000,
         replay_grace_ms: 2_000,
-        retry_first_ms: 500,
-        retry_cap_ms: 4_000,
         probe_retry_ms: 3_000,
         probe_timeout_ms: 15_000,
+        vacate_ms: 8_000,
         gang_wait_ms: 10_000,
         ..MachineConfig::default()
     }
