@@ -409,7 +409,8 @@ impl World {
             Ok(Some(reply)) => reply,
             other => return self.violated(format!("client {client} was told {other:?}")),
         };
-        let (Reply::Submitted { job, .. } | Reply::Cancelled { job, .. }) = &reply;
+        let (Reply::Submitted { job, .. } | Reply::Cancelled { job, .. } | Reply::Held { job, .. }) =
+            &reply;
         if !self.store.jobs.contains_key(job) {
             return self.violated(format!("{reply:?} was answered before it was durable"));
         }
