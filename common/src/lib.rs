@@ -3,9 +3,11 @@
 //!
 //! This crate knows nothing of gRPC services, stores of records or training.
 
+pub mod backoff;
 pub mod checkpoint;
 pub mod config;
 pub mod ids;
+pub mod leader;
 pub mod rng;
 pub mod shapes;
 pub mod space;

@@ -35,7 +35,7 @@ pub(crate) struct Global {
     /// How results are written to standard output
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub(crate) output: Format,
-    /// The coordinator to ask
+    /// The coordinator to ask; of several, separated by commas, the one that leads is found
     #[arg(
         long,
         global = true,

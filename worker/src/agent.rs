@@ -5,7 +5,6 @@
 
 mod address;
 mod attempts;
-mod backoff;
 mod buffer;
 mod health;
 mod host;
@@ -20,7 +19,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use trainyard_common::backoff::Backoff;
 use trainyard_common::ids::Term;
+use trainyard_common::leader::{LeaderSearch, Next};
 use trainyard_common::rng::Key;
 use trainyard_proto::v1::Register;
 
@@ -29,13 +30,17 @@ use crate::config::{ConfigError, WorkerConfig};
 use crate::runner::Host;
 use address::Facing;
 use attempts::Attempts;
-use backoff::Backoff;
 use health::Pulse;
 use outbox::Outbox;
 use session::SessionEnd;
 
 /// Beyond the coordinator's own deadline for closing, for the last bytes of a session.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Wait after the first round in which no coordinator took this worker in.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest wait between rounds unless the lease asks for a shorter one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a worker ended other than by leaving in order.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +58,7 @@ pub enum WorkerError {
         source: std::io::Error,
     },
     #[error(
-        "no coordinator answered at {addresses} within {seconds} s; is one running there? last error: {last}"
+        "no coordinator took this worker in at {addresses} within {seconds} s; is one running there? what was said: {last}"
     )]
     Unreachable {
         addresses: String,
@@ -179,16 +184,18 @@ impl Agent {
         Term(self.term.fetch_max(term.0, Ordering::SeqCst).max(term.0))
     }
 
-    /// Holds a session with a coordinator, one after the other, until the worker has left.
+    /// Holds a session with the coordinator that leads, one after the other, until the worker has left.
     async fn serve(&self) -> Result<(), WorkerError> {
-        let mut backoff = Backoff::new(Key::new(0).named(&self.host.worker_id));
+        let key = Key::new(0).named(&self.host.worker_id);
+        let mut backoff = Backoff::new(key, FIRST_PAUSE, LONGEST_PAUSE);
+        let mut search = LeaderSearch::new(self.config.coordinators.clone());
         let mut was_registered = false;
         let mut away_since = Instant::now();
-        for turn in 0usize.. {
+        loop {
             self.pulse.beat();
-            let address = &self.config.coordinators[turn % self.config.coordinators.len()];
+            let address = search.current().to_owned();
             let opened = tokio::select! {
-                opened = session::open(self, address) => opened,
+                opened = session::open(self, &address) => opened,
                 () = self.closing.cancelled() => return Ok(()),
             };
             let end = match opened {
@@ -196,7 +203,10 @@ impl Agent {
                     let lease = u64::from(session.registered.lease_ms);
                     tracing::info!(%address, term = self.term.load(Ordering::SeqCst), "registered");
                     was_registered = true;
-                    backoff.reset(Duration::from_millis(lease));
+                    backoff.reset();
+                    // Within a lease there is time for several tries.
+                    backoff.set_cap(Duration::from_millis(lease / 4).min(LONGEST_PAUSE));
+                    search.succeeded();
                     self.pulse.set_registered(true);
                     let end = session.run(self).await;
                     self.pulse.set_registered(false);
@@ -205,23 +215,27 @@ impl Agent {
                 }
                 Err(end) => end,
             };
-            let reason = match end {
+            let (reason, leader) = match end {
                 SessionEnd::Closed => return Ok(()),
                 SessionEnd::Refused(reason) if !was_registered => {
-                    let address = address.clone();
                     return Err(WorkerError::Refused { address, reason });
                 }
-                SessionEnd::Lost(reason) | SessionEnd::Refused(reason) => reason,
+                SessionEnd::Refused(reason) => (reason, None),
+                SessionEnd::Lost { reason, leader } => (reason, leader),
             };
-            self.judge_absence(was_registered, away_since.elapsed(), &reason)?;
-            let wait = backoff.next();
-            tracing::warn!(%address, %reason, retry_in_ms = wait.as_millis() as u64, "no coordinator");
+            let next = search.failed(&reason, leader.as_deref());
+            self.judge_absence(was_registered, away_since.elapsed(), &search.report())?;
+            let wait = match next {
+                Next::AtOnce => Duration::ZERO,
+                Next::AfterPause => backoff.next_wait(),
+            };
+            let next_address = search.current();
+            tracing::warn!(%address, %reason, next_address, retry_in_ms = wait.as_millis() as u64, "no coordinator");
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.closing.cancelled() => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// What follows from the coordinator's having been away so long.
@@ -229,7 +243,7 @@ impl Agent {
         &self,
         was_registered: bool,
         away: Duration,
-        reason: &str,
+        said: &str,
     ) -> Result<(), WorkerError> {
         let orphaned = self.config.orphan_timeout_s.map(Duration::from_secs);
         if was_registered && orphaned.is_some_and(|limit| away >= limit) {
@@ -239,7 +253,7 @@ impl Agent {
             Some(limit) if !was_registered && away >= limit => Err(WorkerError::Unreachable {
                 addresses: self.config.coordinators.join(", "),
                 seconds: limit.as_secs(),
-                last: reason.to_owned(),
+                last: said.to_owned(),
             }),
             _ => Ok(()),
         }

@@ -11,13 +11,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use trainyard_common::ids::Term;
-use trainyard_proto::MAX_MESSAGE_BYTES;
 use trainyard_proto::v1::coordinator_message::Message as Told;
 use trainyard_proto::v1::worker_message::Message as Say;
 use trainyard_proto::v1::worker_service_client::WorkerServiceClient;
 use trainyard_proto::v1::{
     CoordinatorMessage, Heartbeat, Leaving, Registered, ReportBatch, StoreProbed, WorkerMessage,
 };
+use trainyard_proto::{LEADER_METADATA, MAX_MESSAGE_BYTES};
 
 use super::{Agent, probe};
 
@@ -40,7 +40,11 @@ pub(super) enum SessionEnd {
     /// The worker has left in order.
     Closed,
     /// The connection or the coordinator is gone, or was not the right one: try again.
-    Lost(String),
+    Lost {
+        reason: String,
+        /// The one that leads, where a coordinator has named it.
+        leader: Option<String>,
+    },
     /// Trying again cannot help.
     Refused(String),
 }
@@ -53,13 +57,25 @@ impl SessionEnd {
             | Code::PermissionDenied
             | Code::Unauthenticated
             | Code::Unimplemented => Self::Refused(text),
-            _ => Self::Lost(text),
+            _ => Self::Lost {
+                reason: text,
+                leader: leader_of(status),
+            },
         }
     }
 
     fn lost(reason: impl Into<String>) -> Self {
-        Self::Lost(reason.into())
+        Self::Lost {
+            reason: reason.into(),
+            leader: None,
+        }
     }
+}
+
+/// Whom a coordinator that does not lead names as the leader.
+fn leader_of(status: &Status) -> Option<String> {
+    let named = status.metadata().get(LEADER_METADATA)?;
+    Some(named.to_str().ok()?.to_owned())
 }
 
 /// A session that the coordinator has taken in.
@@ -81,7 +97,7 @@ pub(super) async fn open(agent: &Agent, address: &str) -> Result<Session, Sessio
     let channel = endpoint
         .connect()
         .await
-        .map_err(|error| SessionEnd::Lost(with_causes(&error)))?;
+        .map_err(|error| SessionEnd::lost(with_causes(&error)))?;
     tokio::time::timeout(REGISTER_TIMEOUT, register(agent, channel))
         .await
         .unwrap_or_else(|_| Err(SessionEnd::lost("no answer to the registration")))
@@ -124,7 +140,7 @@ async fn register(agent: &Agent, channel: Channel) -> Result<Session, SessionEnd
 fn obey(agent: &Agent, term: u64) -> Result<(), SessionEnd> {
     let seen = agent.raise_term(Term(term));
     if seen > Term(term) {
-        return Err(SessionEnd::Lost(format!(
+        return Err(SessionEnd::lost(format!(
             "the coordinator's term {term} is older than {seen}, which this worker has seen: another leads by now"
         )));
     }
