@@ -236,8 +236,14 @@ impl Machine {
             return;
         };
         found.set_state(trial, state);
+        let mut retry_at_ms = u64::MAX;
         if let Some(known) = found.trial_mut(trial) {
             why.clone_into(&mut known.record.reason);
+            retry_at_ms = known.record.retry_at_ms;
+        }
+        if state == TrialState::Pending {
+            // What is paused has no deadline: its pause after a failure may still last.
+            self.wake_at(retry_at_ms);
         }
         self.draft.trials.insert((job.clone(), trial));
         self.draft.jobs.insert(job.clone());

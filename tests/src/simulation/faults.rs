@@ -36,6 +36,8 @@ impl World {
                     self.user_cancels();
                 }
             }
+            Fault::UserPauses => self.user_holds(true),
+            Fault::UserResumes => self.user_holds(false),
             _ => self.worker_fault(fault),
         }
         self.next_fault();
@@ -178,5 +180,6 @@ impl World {
             self.restart_node(n);
         }
         self.after(super::coordinator::ELECTION_MS, Due::Elect);
+        self.resume_all();
     }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `plan` | which jobs and which faults a seed has |
 //! | `world` | the clock, the queue of what happens next, the end and what is compared |
+//! | `clients` | people's requests, asked until they are answered |
 //! | `coordinator` | coordinators: the driver's order "apply, commit, act", elections |
 //! | `store` | the model store, and what may never change in it |
 //! | `network` | connections between workers and coordinators |
@@ -14,6 +15,7 @@
 //!
 //! It knows the machine only by its public interface, as the driver does.
 
+mod clients;
 mod coordinator;
 mod faults;
 mod network;

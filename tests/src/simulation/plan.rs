@@ -191,9 +191,11 @@ pub(super) enum Fault {
     StoreTorn,
     UserRepeats,
     UserCancels,
+    UserPauses,
+    UserResumes,
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 18] = [
     Fault::LinkBroken,
     Fault::Partition,
     Fault::WorkerKilled,
@@ -210,6 +212,8 @@ const FAULTS: [Fault; 16] = [
     Fault::StoreTorn,
     Fault::UserRepeats,
     Fault::UserCancels,
+    Fault::UserPauses,
+    Fault::UserResumes,
 ];
 
 /// What one seed's world is made of.

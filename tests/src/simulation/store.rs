@@ -69,6 +69,7 @@ pub(super) struct JobView {
     /// Trials that wait, and from when they may be placed.
     pub(super) pending: BTreeMap<TrialId, u64>,
     pub(super) running: BTreeSet<TrialId>,
+    pub(super) paused: BTreeSet<TrialId>,
     /// Entries of its search log.
     entries: u32,
 }
@@ -201,6 +202,7 @@ impl ModelStore {
             trials: 0,
             pending: BTreeMap::new(),
             running: BTreeSet::new(),
+            paused: BTreeSet::new(),
             entries: 0,
         });
         known.record = job.clone();
@@ -217,9 +219,11 @@ impl ModelStore {
         job.trials = job.trials.max(trial.trial.0 + 1);
         job.pending.remove(&trial.trial);
         job.running.remove(&trial.trial);
+        job.paused.remove(&trial.trial);
         match trial.state {
             TrialState::Pending => drop(job.pending.insert(trial.trial, trial.retry_at_ms)),
             TrialState::Running => drop(job.running.insert(trial.trial)),
+            TrialState::Paused => drop(job.paused.insert(trial.trial)),
             _ => {}
         }
         Ok(())

@@ -66,7 +66,12 @@ impl World {
         }
         let jobs = leader.machine.jobs();
         let message = format!(
-            "{most} slots are free while work for {least} waits: {jobs:?}; {:?}",
+            "{most} slots are free at {clock} while work for {least} waits: {:?}; {jobs:?}; {:?}",
+            self.store
+                .jobs
+                .values()
+                .map(|job| &job.pending)
+                .collect::<Vec<_>>(),
             leader.machine.workers()
         );
         self.violated(message);
@@ -117,7 +122,7 @@ fn waiting(job: &JobView, clock: u64) -> Option<u32> {
     }
     let resumes = job.pending.values().any(|retry_at| *retry_at <= clock);
     let most = variant.document.job().searcher.max_concurrent_trials;
-    let under_way = (job.pending.len() + job.running.len()) as u32;
+    let under_way = (job.pending.len() + job.running.len() + job.paused.len()) as u32;
     let room = most.is_none_or(|most| under_way < most.max(1));
     let suggests = job.record.search_closed.is_none() && room;
     (resumes || suggests).then_some(variant.ranks)

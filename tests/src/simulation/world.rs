@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use trainyard_common::ids::{JobId, RequestId, TrialId};
 use trainyard_coordinator::cluster::types::{
-    AttemptRef, Event, JobState, MachineConfig, Rejection, Reply, TrialState,
+    AttemptRef, Event, JobState, MachineConfig, TrialState,
 };
 
-use super::coordinator::{Commit, Input, Node};
+use super::clients::Client;
+use super::coordinator::{Commit, Node};
 use super::network::{Cuts, Link, LinkId, Way};
 use super::plan::{Fault, Plan, variant_of, variants};
 use super::rank::{Group, Objects, RunId};
@@ -79,12 +80,6 @@ impl PartialOrd for Queued {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
-}
-
-/// One who asks until it is answered.
-struct Client {
-    event: Event,
-    answer: Option<Reply>,
 }
 
 /// How much happened.
@@ -170,19 +165,18 @@ pub(super) struct World {
     pub(super) groups: BTreeMap<AttemptRef, Group>,
     /// Errors that trials' programs have had.
     pub(super) errors: BTreeMap<(usize, TrialId), u32>,
-    clients: Vec<Client>,
+    pub(super) clients: Vec<Client>,
     /// Jobs that somebody wants cancelled.
-    cancelled: BTreeSet<JobId>,
+    pub(super) cancelled: BTreeSet<JobId>,
 }
 
 impl World {
     pub(super) fn new(plan: Plan, log: Option<Box<dyn FnMut(String)>>) -> Self {
-        let clients = plan.jobs.iter().enumerate().map(|(n, variant)| Client {
-            event: Event::Submit {
+        let clients = plan.jobs.iter().enumerate().map(|(n, variant)| {
+            Client::new(Event::Submit {
                 request: RequestId(format!("r{n}")),
                 document: Box::new(variants()[*variant].document.clone()),
-            },
-            answer: None,
+            })
         });
         let mut world = Self {
             clients: clients.collect(),
@@ -377,87 +371,12 @@ impl World {
         self.violation.get_or_insert(message);
     }
 
-    /// A client asks, and asks again until it is answered.
-    fn client(&mut self, client: usize) {
-        if self.clients[client].answer.is_some() {
-            return;
-        }
-        let newest = self.store.term;
-        let leads = |node: &Node| node.leader.as_ref().is_some_and(|l| l.term == newest);
-        let leader = self.nodes.iter().position(leads);
-        if let Some(n) = leader
-            && !self.unlucky(5)
-        {
-            let wait = self.below(30);
-            self.after(wait, Due::Ask(client, n));
-        }
-        let wait = 1_000 + self.below(3_000);
-        self.after(wait, Due::Client(client));
-    }
-
-    fn ask(&mut self, client: usize, n: usize) {
-        let event = self.clients[client].event.clone();
-        self.input(n, Input::Ask(client, event));
-    }
-
-    /// The answer to a client.
-    pub(super) fn answered(&mut self, client: usize, answer: Result<Option<Reply>, Rejection>) {
-        if self.unlucky(8) {
-            return;
-        }
-        let reply = match answer {
-            Ok(Some(reply)) => reply,
-            other => return self.violated(format!("client {client} was told {other:?}")),
-        };
-        let (Reply::Submitted { job, .. } | Reply::Cancelled { job, .. } | Reply::Held { job, .. }) =
-            &reply;
-        if !self.store.jobs.contains_key(job) {
-            return self.violated(format!("{reply:?} was answered before it was durable"));
-        }
-        let known = self.clients[client].answer.replace(reply.clone());
-        if let (Some(Reply::Submitted { job: known, .. }), Reply::Submitted { job, .. }) =
-            (&known, &reply)
-            && known != job
-        {
-            self.violated(format!("one request made two jobs: {known} and {job}"));
-        }
-    }
-
-    /// Somebody repeats a request that was answered.
-    pub(super) fn user_repeats(&mut self) {
-        let client = self.below(self.clients.len() as u64) as usize;
-        if let Some(n) = self.nodes.iter().position(|node| node.leader.is_some()) {
-            self.ask(client, n);
-        }
-    }
-
-    /// Somebody cancels a job.
-    pub(super) fn user_cancels(&mut self) {
-        let client = self.below(self.plan.jobs.len() as u64) as usize;
-        let Some(Reply::Submitted { job, .. }) = &self.clients[client].answer else {
-            return;
-        };
-        let job = job.clone();
-        if !self.cancelled.insert(job.clone()) {
-            return;
-        }
-        let number = self.clients.len();
-        self.clients.push(Client {
-            event: Event::Cancel {
-                request: RequestId(format!("c{number}")),
-                job,
-            },
-            answer: None,
-        });
-        self.after(1, Due::Client(number));
-    }
-
     /// Whether nothing is left to be done. Looks at the cheapest first.
     fn quiet(&self) -> bool {
         let ended = |job: &super::store::JobView| job.record.state.ended();
         self.store.jobs.len() == self.plan.jobs.len()
             && self.store.jobs.values().all(ended)
-            && self.clients.iter().all(|client| client.answer.is_some())
+            && self.clients.iter().all(Client::answered)
             && self.flying.is_empty()
             && self
                 .workers
@@ -479,7 +398,7 @@ impl World {
             return Err(format!("{rank:?} still lives after the end"));
         }
         for (job, view) in &self.store.jobs {
-            if !view.pending.is_empty() || !view.running.is_empty() {
+            if !view.pending.is_empty() || !view.running.is_empty() || !view.paused.is_empty() {
                 return Err(format!(
                     "{job} has ended, but trials have not: waiting {:?}, running {:?}",
                     view.pending, view.running

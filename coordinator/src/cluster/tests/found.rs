@@ -70,3 +70,42 @@ fn a_coordinator_that_stood_still_waits_longer_for_proofs_of_stores() {
     let step = machine.apply(late, answer).unwrap();
     assert_eq!(assigned(&step).len(), 1);
 }
+
+#[test]
+fn a_trial_that_is_resumed_within_its_pause_after_a_failure_goes_on_after_it() {
+    let hold = |request: &str, pause: bool| {
+        let (request, job, trial) = (request.into(), "a-1".into(), None);
+        match pause {
+            true => Event::Pause {
+                request,
+                job,
+                trial,
+            },
+            false => Event::Resume {
+                request,
+                job,
+                trial,
+            },
+        }
+    };
+    let mut bench = Bench::new();
+    bench.apply(submit(
+        "r",
+        program("a", 1, "retry_backoff: {first: 5, cap: 5}"),
+    ));
+    let rank = ranks(&bench.apply(joined("w", 1, 1, vec![]))).remove(0);
+    bench.report(1, &rank, ended(Outcome::Error, "once"));
+    bench.apply(hold("p", true));
+    // The deadline of the retry passes from memory meanwhile.
+    bench.later(1);
+    let wake = bench.machine.next_deadline().unwrap();
+    bench.now = wake.min(bench.now + 4_000);
+    bench.apply(Event::Heartbeat {
+        session: SessionId(1),
+    });
+    bench.apply(hold("s", false));
+    let retry = 1_000 + 5_000;
+    assert!(bench.machine.next_deadline().is_some_and(|at| at <= retry));
+    bench.now = retry;
+    assert_eq!(ranks(&bench.apply(Event::Tick)).len(), 1);
+}

@@ -1,0 +1,175 @@
+//! People and their programs: each request is asked until it is answered, under one request id.
+
+use trainyard_common::ids::{JobId, RequestId, TrialId};
+use trainyard_coordinator::cluster::types::{Event, Rejection, Reply};
+
+use super::coordinator::{Input, Node};
+use super::world::{Due, World};
+
+/// One request.
+pub(super) struct Client {
+    event: Event,
+    answer: Option<Result<Reply, Rejection>>,
+}
+
+impl Client {
+    pub(super) fn new(event: Event) -> Self {
+        Self {
+            event,
+            answer: None,
+        }
+    }
+
+    pub(super) fn answered(&self) -> bool {
+        self.answer.is_some()
+    }
+}
+
+/// The job that somebody wants paused or resumed, and which.
+fn holds(event: &Event) -> Option<(&JobId, bool)> {
+    match event {
+        Event::Pause { job, .. } => Some((job, true)),
+        Event::Resume { job, .. } => Some((job, false)),
+        _ => None,
+    }
+}
+
+impl World {
+    /// A client asks, and asks again until it is answered.
+    pub(super) fn client(&mut self, client: usize) {
+        if self.clients[client].answered() {
+            return;
+        }
+        // Who pauses and resumes a job waits for the answer to the one before asking the other.
+        let before = self.clients[..client].iter().any(|other| {
+            let (Some((job, _)), Some((mine, _))) =
+                (holds(&other.event), holds(&self.clients[client].event))
+            else {
+                return false;
+            };
+            job == mine && !other.answered()
+        });
+        let newest = self.store.term;
+        let leads = |node: &Node| node.leader.as_ref().is_some_and(|l| l.term == newest);
+        let leader = self.nodes.iter().position(leads);
+        if let Some(n) = leader
+            && !before
+            && !self.unlucky(5)
+        {
+            let wait = self.below(30);
+            self.after(wait, Due::Ask(client, n));
+        }
+        let wait = 1_000 + self.below(3_000);
+        self.after(wait, Due::Client(client));
+    }
+
+    /// A request arrives.
+    pub(super) fn ask(&mut self, client: usize, n: usize) {
+        let event = self.clients[client].event.clone();
+        self.input(n, Input::Ask(client, event));
+    }
+
+    /// The answer to a client.
+    pub(super) fn answered(&mut self, client: usize, answer: Result<Option<Reply>, Rejection>) {
+        if self.unlucky(8) {
+            return;
+        }
+        let answer = match answer {
+            Ok(Some(reply)) => Ok(reply),
+            // What has ended meanwhile cannot be held.
+            Err(ended @ Rejection::Ended { .. })
+                if holds(&self.clients[client].event).is_some() =>
+            {
+                Err(ended)
+            }
+            other => return self.violated(format!("client {client} was told {other:?}")),
+        };
+        if let Ok(
+            Reply::Submitted { job, .. } | Reply::Cancelled { job, .. } | Reply::Held { job, .. },
+        ) = &answer
+            && !self.store.jobs.contains_key(job)
+        {
+            return self.violated(format!("{answer:?} was answered before it was durable"));
+        }
+        let known = self.clients[client].answer.replace(answer.clone());
+        if let (Some(Ok(Reply::Submitted { job: known, .. })), Ok(Reply::Submitted { job, .. })) =
+            (&known, &answer)
+            && known != job
+        {
+            self.violated(format!("one request made two jobs: {known} and {job}"));
+        }
+    }
+
+    /// Somebody repeats a request that may have been answered.
+    pub(super) fn user_repeats(&mut self) {
+        let client = self.below(self.clients.len() as u64) as usize;
+        if let Some(n) = self.nodes.iter().position(|node| node.leader.is_some())
+            && (self.clients[client].answered() || holds(&self.clients[client].event).is_none())
+        {
+            self.ask(client, n);
+        }
+    }
+
+    /// A job whose submission was answered.
+    fn some_job(&mut self) -> Option<JobId> {
+        let client = self.below(self.plan.jobs.len() as u64) as usize;
+        match &self.clients[client].answer {
+            Some(Ok(Reply::Submitted { job, .. })) => Some(job.clone()),
+            _ => None,
+        }
+    }
+
+    fn request(&mut self, event: impl FnOnce(RequestId) -> Event) {
+        let number = self.clients.len();
+        let event = event(RequestId(format!("c{number}")));
+        self.clients.push(Client::new(event));
+        self.after(1, Due::Client(number));
+    }
+
+    /// Somebody cancels a job.
+    pub(super) fn user_cancels(&mut self) {
+        let Some(job) = self.some_job() else { return };
+        if self.cancelled.insert(job.clone()) {
+            self.request(|request| Event::Cancel { request, job });
+        }
+    }
+
+    /// Somebody pauses a job or one trial, or lets it go on.
+    pub(super) fn user_holds(&mut self, pauses: bool) {
+        let Some(job) = self.some_job() else { return };
+        let trials = self.store.jobs.get(&job).map_or(0, |job| job.trials);
+        let whole = trials == 0 || self.below(2) == 0;
+        let trial = (!whole).then(|| TrialId(self.below(u64::from(trials)) as u32));
+        self.request(|request| match pauses {
+            true => Event::Pause {
+                request,
+                job,
+                trial,
+            },
+            false => Event::Resume {
+                request,
+                job,
+                trial,
+            },
+        });
+    }
+
+    /// At the end everything that was paused goes on.
+    pub(super) fn resume_all(&mut self) {
+        let held: Vec<(JobId, Option<TrialId>)> = self
+            .clients
+            .iter()
+            .filter_map(|client| match &client.event {
+                Event::Pause { job, trial, .. } => Some((job.clone(), *trial)),
+                _ => None,
+            })
+            .collect();
+        for (job, trial) in held {
+            self.request(|request| Event::Resume {
+                request,
+                job,
+                trial,
+            });
+        }
+    }
+}
