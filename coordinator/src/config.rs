@@ -32,8 +32,10 @@ pub struct CoordinatorConfig {
     pub port_file: Option<PathBuf>,
     /// Workers are asked for a heartbeat this often, milliseconds.
     pub heartbeat_ms: u32,
-    /// Without a heartbeat for this long a worker counts as lost, milliseconds.
-    pub lease_ms: u32,
+    /// Without a heartbeat for this long a worker counts as lost, milliseconds. Longer than a take-over
+    /// by another coordinator may last: its workers are not to be lost meanwhile.
+    #[serde(alias = "lease_ms")]
+    pub worker_lease_ms: u32,
     /// How long open calls may take to end at shutdown before they are cut, milliseconds.
     pub drain_ms: u32,
     /// Store of checkpoints of jobs that name none. Unset: `checkpoints` below the data directory.
@@ -53,7 +55,7 @@ impl Default for CoordinatorConfig {
             data_dir: None,
             port_file: None,
             heartbeat_ms: 1_000,
-            lease_ms: 10_000,
+            worker_lease_ms: 60_000,
             drain_ms: 5_000,
             checkpoint_url: None,
             single_process: false,
@@ -111,10 +113,10 @@ impl CoordinatorConfig {
             ));
         }
         let shortest = self.heartbeat_ms * HEARTBEATS_PER_LEASE;
-        if !(shortest..=MAX_LEASE_MS).contains(&self.lease_ms) {
+        if !(shortest..=MAX_LEASE_MS).contains(&self.worker_lease_ms) {
             return Err(ConfigError::invalid(
-                "lease_ms",
-                self.lease_ms,
+                "worker_lease_ms",
+                self.worker_lease_ms,
                 format!(
                     "{shortest} ({HEARTBEATS_PER_LEASE} heartbeats of {} ms) to {MAX_LEASE_MS}",
                     self.heartbeat_ms
@@ -143,7 +145,7 @@ mod tests {
             ("listen", |c| c.listen = "here".to_owned()),
             ("listen", |c| c.listen = "localhost:99999".to_owned()),
             ("heartbeat_ms", |c| c.heartbeat_ms = 0),
-            ("lease_ms", |c| c.lease_ms = 1_500),
+            ("worker_lease_ms", |c| c.worker_lease_ms = 1_500),
             ("log", |c| c.log = "info,=x=y".to_owned()),
         ];
         for (field, edit) in cases {

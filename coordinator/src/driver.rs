@@ -22,6 +22,7 @@ use crate::store::{AnyStore, Store, StoreError};
 pub(crate) mod clock;
 mod handle;
 mod hub;
+mod knock;
 mod outbox;
 mod probe;
 pub(crate) mod series;
@@ -31,6 +32,7 @@ use clock::Clock;
 pub(crate) use handle::DriverHandle;
 use hub::Hub;
 pub(crate) use hub::Watcher;
+use knock::{Knock, Knocker};
 use outbox::Outbox;
 pub(crate) use outbox::{OutboxReader, Outgoing, SessionEnd};
 use probe::{Probe, Prober};
@@ -158,6 +160,7 @@ pub(crate) struct Driver {
     sessions: HashMap<SessionId, Outbox>,
     hub: Arc<Hub>,
     prober: Prober,
+    knocker: Knocker,
     /// How long the last turn took.
     spent: Duration,
     /// When the loop meant to come round at the latest.
@@ -186,6 +189,7 @@ impl Driver {
             reports: sender.downgrade(),
             sessions: HashMap::new(),
             hub: Arc::clone(&hub),
+            knocker: Knocker::new(tasks.clone()),
             prober: Prober::new(tasks),
             spent: Duration::ZERO,
             due: None,
@@ -369,6 +373,20 @@ impl Driver {
                 };
                 let outbox = self.sessions.get(&session).cloned();
                 self.prober.start(probe, outbox, self.reports.clone());
+            }
+            Effect::Knock {
+                worker,
+                session,
+                address,
+                until_refused,
+            } => {
+                let knock = Knock {
+                    worker,
+                    session,
+                    address,
+                    until_refused,
+                };
+                self.knocker.start(knock, self.reports.clone());
             }
             Effect::Changed { job, trials } => self.hub.changed(&job, &trials),
         }

@@ -55,10 +55,15 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     heartbeat_ms: Option<u32>,
 
-    /// Without a heartbeat for this long a worker counts as lost. [default: 10000]
-    #[arg(long, env = "TRAINYARD_LEASE_MS", value_name = "MS")]
+    /// Without a heartbeat for this long a worker counts as lost. [default: 60000]
+    #[arg(
+        long,
+        alias = "lease-ms",
+        env = "TRAINYARD_WORKER_LEASE_MS",
+        value_name = "MS"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
-    lease_ms: Option<u32>,
+    worker_lease_ms: Option<u32>,
 
     /// How long open calls may take to end at shutdown. [default: 5000]
     #[arg(long, env = "TRAINYARD_DRAIN_MS", value_name = "MS")]

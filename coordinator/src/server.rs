@@ -226,7 +226,7 @@ async fn restore(
         records.push(Record::decode(&key, &value)?);
     }
     let machine_config = MachineConfig {
-        lease_ms: u64::from(config.lease_ms),
+        lease_ms: u64::from(config.worker_lease_ms),
         heartbeat_ms: u64::from(config.heartbeat_ms),
         single_process: config.single_process,
         default_checkpoint_url: config.default_checkpoint_url()?,

@@ -107,8 +107,8 @@ async fn what_cannot_start_says_why() {
     );
     let text = refused(&["--listen", "nowhere"], &other);
     assert!(text.contains("listen"), "{text}");
-    let text = refused(&["--lease-ms", "5"], &other);
-    assert!(text.contains("lease_ms"), "{text}");
+    let text = refused(&["--worker-lease-ms", "5"], &other);
+    assert!(text.contains("worker_lease_ms"), "{text}");
     assert!(
         !other.exists(),
         "nothing is made before the configuration is checked"

@@ -92,7 +92,7 @@ pub(crate) enum Verb {
     /// Look at, fetch and check the checkpoints of a job
     #[command(subcommand)]
     Checkpoint(CheckpointVerb),
-    /// Look at the workers of a cluster
+    /// Look at the workers of a cluster, and empty them
     #[command(subcommand)]
     Worker(WorkerVerb),
     Completion(verbs::completion::Args),
@@ -123,6 +123,8 @@ pub(crate) enum CheckpointVerb {
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerVerb {
     List(verbs::worker_list::Args),
+    Drain(verbs::worker_drain::DrainArgs),
+    Undrain(verbs::worker_drain::UndrainArgs),
 }
 
 #[cfg(test)]
@@ -174,6 +176,8 @@ mod tests {
             "checkpoint download j-1 --to model",
             "checkpoint verify j-1",
             "worker list",
+            "worker drain w-1 --wait",
+            "worker undrain w-1",
             "completion bash",
         ];
         for line in lines {

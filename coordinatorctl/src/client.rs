@@ -250,6 +250,22 @@ impl Client {
         Ok(answer.workers)
     }
 
+    /// Asks a worker to drain, or takes that back.
+    pub(crate) async fn drain_worker(
+        &self,
+        worker_id: &str,
+        undo: bool,
+    ) -> Outcome<v1::DrainWorkerResponse> {
+        let question = v1::DrainWorkerRequest {
+            worker_id: worker_id.to_owned(),
+            undo,
+        };
+        self.ask(question, async |mut service, question| {
+            service.drain_worker(question).await
+        })
+        .await
+    }
+
     pub(crate) async fn watch(&self, job_id: &str) -> Outcome<Watch> {
         Watch::open(self, job_id).await
     }

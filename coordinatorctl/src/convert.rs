@@ -254,6 +254,21 @@ pub(crate) fn worker(worker: &v1::WorkerSummary) -> Worker {
         draining: worker.draining,
         last_heartbeat_ms: known(worker.last_heartbeat_ms),
         cpu_kind: worker.cpu_kind.clone(),
+        state: worker_state(worker.state()),
+        since_ms: known(worker.since_ms),
+        note: worker.note.clone(),
+    }
+}
+
+fn worker_state(state: v1::WorkerState) -> &'static str {
+    match state {
+        v1::WorkerState::Unspecified => "unknown",
+        v1::WorkerState::Ready => "ready",
+        v1::WorkerState::Draining => "draining",
+        v1::WorkerState::Drained => "drained",
+        v1::WorkerState::Silent => "silent",
+        v1::WorkerState::Suspect => "suspect",
+        v1::WorkerState::Lost => "lost",
     }
 }
 

@@ -256,6 +256,17 @@ pub(crate) struct Worker {
     pub(crate) draining: bool,
     pub(crate) last_heartbeat_ms: Option<u64>,
     pub(crate) cpu_kind: String,
+    pub(crate) state: &'static str,
+    pub(crate) since_ms: Option<u64>,
+    pub(crate) note: String,
+}
+
+/// `worker drain` and `worker undrain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Drained {
+    pub(crate) worker_id: String,
+    pub(crate) draining: bool,
+    pub(crate) slots_used: u32,
 }
 
 /// `submit`.

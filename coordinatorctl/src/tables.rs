@@ -387,22 +387,18 @@ pub(crate) fn workers(workers: &[Worker]) -> String {
         return "no workers".to_owned();
     }
     let mut table = table([
-        "WORKER", "HOST", "STATE", "SLOTS", "DEVICES", "VERSION", "CPU",
+        "WORKER", "HOST", "STATE", "SLOTS", "DEVICES", "VERSION", "CPU", "NOTE",
     ]);
     for worker in workers {
-        let state = match (worker.connected, worker.draining) {
-            (false, _) => "away",
-            (true, true) => "draining",
-            (true, false) => "connected",
-        };
         table.add_row([
             worker.worker_id.clone(),
             worker.host.clone(),
-            state.to_owned(),
+            worker.state.to_owned(),
             format!("{}/{}", worker.slots_used, worker.devices.len()),
             worker.devices.join(","),
             worker.version.clone(),
             worker.cpu_kind.clone(),
+            worker.note.clone(),
         ]);
     }
     finish(&table)

@@ -215,7 +215,7 @@ impl Sandbox {
                 "--heartbeat-ms",
                 &(lease_ms / 5).to_string(),
             ])
-            .args(["--lease-ms", &lease_ms.to_string(), "--data-dir"])
+            .args(["--worker-lease-ms", &lease_ms.to_string(), "--data-dir"])
             .arg(self.path().join("data"))
             .arg("--port-file")
             .arg(&port_file);

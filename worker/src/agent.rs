@@ -3,6 +3,7 @@
 //! [`run`] is the whole of it. Attempts run on whether or not a coordinator is there; what they say
 //! waits in the outbox until it is acknowledged. Knows nothing of how training works.
 
+pub(crate) mod absence;
 mod address;
 mod attempts;
 mod buffer;
@@ -28,6 +29,7 @@ use trainyard_proto::v1::Register;
 use crate::collective::{Rendezvous, cpu_kind};
 use crate::config::{ConfigError, WorkerConfig};
 use crate::runner::Host;
+use absence::Absence;
 use address::Facing;
 use attempts::Attempts;
 use health::Pulse;
@@ -146,6 +148,7 @@ impl Agent {
             worker_id: format!("{name}-{}", &unique[..8]),
             threads_per_slot: config.threads(host::threads()),
             single_process: config.single_process,
+            absence: Absence::default(),
             rendezvous,
         });
         let outbox = Arc::new(Outbox::new(config.report_buffer));
@@ -208,9 +211,15 @@ impl Agent {
                     backoff.set_cap(Duration::from_millis(lease / 4).min(LONGEST_PAUSE));
                     search.succeeded();
                     self.pulse.set_registered(true);
+                    self.host.absence.over();
+                    let begun = Instant::now();
                     let end = session.run(self).await;
                     self.pulse.set_registered(false);
                     away_since = Instant::now();
+                    let heard = away_since.checked_sub(session::UNNOTICED);
+                    let contact = heard.map_or(begun, |heard| heard.max(begun));
+                    let lease = Duration::from_millis(lease);
+                    self.host.absence.begun(contact, lease);
                     end
                 }
                 Err(end) => end,
@@ -245,10 +254,6 @@ impl Agent {
         away: Duration,
         said: &str,
     ) -> Result<(), WorkerError> {
-        let orphaned = self.config.orphan_timeout_s.map(Duration::from_secs);
-        if was_registered && orphaned.is_some_and(|limit| away >= limit) {
-            self.attempts.preempt_all();
-        }
         match self.config.connect_timeout() {
             Some(limit) if !was_registered && away >= limit => Err(WorkerError::Unreachable {
                 addresses: self.config.coordinators.join(", "),
@@ -268,7 +273,7 @@ impl Agent {
             self.attempts.idle().await;
             self.outbox.flushed().await;
         };
-        let limit = Duration::from_secs(self.config.drain_timeout_s);
+        let limit = Duration::from_millis(self.config.drain_grace_ms);
         match tokio::time::timeout(limit, handed_over).await {
             Ok(()) => Ok(()),
             Err(_) => Err(WorkerError::DrainIncomplete {

@@ -38,11 +38,8 @@ pub struct WorkerConfig {
     /// How long the first connection may take, in seconds; 0 tries for ever. Once connected, a lost
     /// coordinator is looked for again for ever.
     pub connect_timeout_s: u64,
-    /// Attempts checkpoint and stop once the coordinator has been away this long, in seconds. Unset:
-    /// they train on, however long it takes.
-    pub orphan_timeout_s: Option<u64>,
-    /// How long leaving may take (checkpoints, last reports), in seconds.
-    pub drain_timeout_s: u64,
+    /// How long leaving may take (checkpoints, last reports), in milliseconds.
+    pub drain_grace_ms: u64,
     /// Reports that are held while the coordinator is away; beyond it, progress within epochs is
     /// thinned.
     pub report_buffer: usize,
@@ -60,8 +57,7 @@ impl Default for WorkerConfig {
             health_bind: None,
             single_process: false,
             connect_timeout_s: 60,
-            orphan_timeout_s: None,
-            drain_timeout_s: 60,
+            drain_grace_ms: 60_000,
             report_buffer: 16_384,
         }
     }
@@ -216,22 +212,10 @@ pub struct WorkerFlags {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout_s: Option<u64>,
-    /// Seconds without a coordinator after which attempts checkpoint and stop [default: never].
-    #[arg(
-        long = "orphan-timeout",
-        env = "TRAINYARD_ORPHAN_TIMEOUT",
-        value_name = "SECONDS"
-    )]
+    /// Milliseconds that leaving (SIGTERM) may take, for checkpoints and last reports [default: 60000].
+    #[arg(long, env = "TRAINYARD_DRAIN_GRACE_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub orphan_timeout_s: Option<u64>,
-    /// Seconds that leaving may take, for checkpoints and last reports [default: 60].
-    #[arg(
-        long = "drain-timeout",
-        env = "TRAINYARD_DRAIN_TIMEOUT",
-        value_name = "SECONDS"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drain_timeout_s: Option<u64>,
+    pub drain_grace_ms: Option<u64>,
 }
 
 /// The whole command line of a worker.

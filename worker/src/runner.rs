@@ -3,6 +3,7 @@
 //! An attempt runs the built-in trainer (`native`) or a program (`exec`). Whatever it does - an
 //! error, a panic, a crash - ends the attempt, never the worker.
 
+mod activity;
 mod exec;
 mod keeper;
 mod memory;
@@ -22,9 +23,11 @@ use trainyard_proto::v1::{
     report::Body,
 };
 
+use crate::agent::absence::Absence;
 use crate::agent::outbox::Reporter;
 use crate::collective::Rendezvous;
 
+pub(crate) use activity::Activity;
 pub(crate) use stop::{Stop, StopSignal};
 
 /// Which attempt, in which membership, and which rank of it.
@@ -178,6 +181,8 @@ pub(crate) struct Host {
     pub(crate) threads_per_slot: usize,
     /// `memory://` stores of this process are the coordinator's too.
     pub(crate) single_process: bool,
+    /// Whether the coordinator is there.
+    pub(crate) absence: Absence,
     /// Where peers of this worker's attempts come in.
     pub(crate) rendezvous: Rendezvous,
 }
@@ -189,6 +194,7 @@ impl Host {
             worker_id: "worker-1".to_owned(),
             threads_per_slot: 1,
             single_process: true,
+            absence: Absence::default(),
             rendezvous: Rendezvous::start(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
                 .unwrap(),
         }
@@ -240,9 +246,26 @@ pub(crate) async fn execute(
         Ok(task) => task,
         Err(error) => return End::error(error, 0),
     };
-    if task.spec.job.entrypoint.is_some() {
-        exec::run(&task, &reporter).await
-    } else {
-        native::run(task, &reporter, host).await
+    let timeout = task.spec.job.orphan_timeout();
+    let lender = host.clone();
+    let speaker = reporter.clone();
+    let mut running = Box::pin(async move {
+        if task.spec.job.entrypoint.is_some() {
+            exec::run(&task, &speaker).await
+        } else {
+            native::run(task, &speaker, host).await
+        }
+    });
+    tokio::select! {
+        end = &mut running => return end,
+        () = lender.absence.outlasts(timeout) => {}
     }
+    let text = format!(
+        "no coordinator for {} s and the lease has run out (orphan_timeout): stopping",
+        timeout.as_secs()
+    );
+    tracing::warn!("{text}");
+    reporter.warn(&text);
+    reporter.stop.request(Stop::Checkpoint);
+    running.await
 }

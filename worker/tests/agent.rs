@@ -296,7 +296,7 @@ async fn a_leaving_worker_hands_its_attempts_over() {
 async fn leaving_without_an_acknowledgement_says_what_is_missing() {
     let coordinator = FakeCoordinator::start().await;
     coordinator.set(|settings| settings.acknowledge = false);
-    let worker = Worker::start(&coordinator, |config| config.drain_timeout_s = 1);
+    let worker = Worker::start(&coordinator, |config| config.drain_grace_ms = 1_000);
     coordinator
         .until("registration", |seen| seen.registers.len() == 1)
         .await;

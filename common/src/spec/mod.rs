@@ -88,11 +88,32 @@ pub struct JobSpec {
     /// What each kind of failure leads to.
     #[serde(default)]
     pub failure_policy: FailurePolicySpec,
+    /// An attempt whose worker lives but which shows no progress (steps, lines that it prints) for so many
+    /// seconds is stopped and tried again elsewhere. Unset: ten times its longest quiet time so far, at
+    /// least 600, once it has shown progress. 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hang_timeout: Option<f64>,
+    /// A worker that has lost the coordinator goes on with the attempt for so many seconds, then stops it;
+    /// never before its own lease has run out. 0: stop then, for programs with side effects of their own.
+    #[serde(default = "one_hour")]
+    pub orphan_timeout: f64,
     /// Pauses before a trial is tried again.
     #[serde(default)]
     pub retry_backoff: RetryBackoffSpec,
     #[serde(default)]
     pub checkpoint_storage: CheckpointStorageSpec,
+}
+
+fn one_hour() -> f64 {
+    3_600.0
+}
+
+impl JobSpec {
+    /// As a duration; what is too long for one is as good as for ever.
+    pub fn orphan_timeout(&self) -> std::time::Duration {
+        std::time::Duration::try_from_secs_f64(self.orphan_timeout)
+            .unwrap_or(std::time::Duration::MAX)
+    }
 }
 
 fn default_workspace() -> String {

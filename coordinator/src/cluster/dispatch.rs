@@ -39,10 +39,7 @@ impl Machine {
     }
 
     fn hosts(&self) -> Vec<Host> {
-        let usable = self
-            .workers
-            .values()
-            .filter(|w| w.session.is_some() && !w.draining);
+        let usable = self.workers.values().filter(|w| self.placeable(w));
         usable
             .map(|worker| Host {
                 worker: worker.info.worker.clone(),

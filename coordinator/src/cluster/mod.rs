@@ -8,6 +8,7 @@
 //! | `types`, `records`, `query` | what goes in and out, what is persisted, answers |
 //! | `submit` | what people ask for |
 //! | `workers` | sessions, leases, re-attachment, proofs of stores |
+//! | `vitality`, `drain` | hung, silent and slow told apart; workers that are to become empty |
 //! | `dispatch` | giving free slots to trials |
 //! | `reports` | counting what workers tell |
 //! | `attempts`, `finish` | how attempts, trials, searches and jobs end |
@@ -18,6 +19,7 @@
 
 mod attempts;
 mod dispatch;
+mod drain;
 mod explain;
 mod failures;
 mod finish;
@@ -32,6 +34,7 @@ mod submit;
 mod tests;
 pub mod types;
 mod vacate;
+pub mod vitality;
 mod workers;
 
 use std::cmp::Reverse;
@@ -41,8 +44,8 @@ use trainyard_common::ids::{JobId, RequestId, Term, WorkerId};
 
 pub use restore::RestoreError;
 
-use records::{CountersRecord, JobState, RequestRecord, SpecRecord};
-use state::{Draft, Job, Proof, Worker};
+use records::{CountersRecord, JobState, RequestRecord, SpecRecord, WorkerRecord};
+use state::{Draft, Job, Lost, Proof, Worker};
 use types::{AttemptRef, Effect, Event, MachineConfig, Record, Rejection, SessionId, Step};
 
 /// All that the coordinator knows and decides by.
@@ -61,6 +64,10 @@ pub struct Machine {
     active: BTreeSet<(Reverse<i32>, u64, JobId)>,
     workers: BTreeMap<WorkerId, Worker>,
     sessions: BTreeMap<SessionId, WorkerId>,
+    /// Workers that somebody asked to drain, whether they are here or not.
+    drains: BTreeMap<WorkerId, WorkerRecord>,
+    /// The newest ones that were lost.
+    lost: BTreeMap<WorkerId, Lost>,
     requests: BTreeMap<RequestId, RequestRecord>,
     request_order: BTreeMap<u64, RequestId>,
     /// Attempts that have lost ranks and wait for the last words of others, and until when.
@@ -94,6 +101,8 @@ impl Machine {
             active: BTreeSet::new(),
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            lost: BTreeMap::new(),
             requests: BTreeMap::new(),
             request_order: BTreeMap::new(),
             settling: BTreeMap::new(),
@@ -135,7 +144,14 @@ impl Machine {
             Event::Heartbeat { session } => {
                 self.seen(session);
             }
+            Event::Pulses { session, pulses } => self.pulses(session, &pulses),
             Event::Leaving { session } => self.leaving(session),
+            Event::Drain { worker, undo } => self.drain(&worker, undo)?,
+            Event::Knocked {
+                worker,
+                session,
+                refused,
+            } => self.knocked(&worker, session, refused),
             Event::Reports { session, reports } => self.reports(session, reports),
             Event::Logs {
                 session,
@@ -253,7 +269,8 @@ impl Machine {
                 Proof::Proven => None,
             });
             let missing = worker.missing.values().copied();
-            missing.chain(proofs).chain([worker.lease_until_ms])
+            let silence = [self.suspect_at(worker), worker.lease_until_ms];
+            missing.chain(proofs).chain(silence)
         });
         let jobs = self
             .active
@@ -289,6 +306,8 @@ impl Machine {
                 })));
             }
         }
+        let drained = draft.workers.iter().filter_map(|id| self.drains.get(id));
+        records.extend(drained.cloned().map(Record::Worker));
         let mut changed: BTreeMap<JobId, BTreeSet<_>> = BTreeMap::new();
         for job in &draft.jobs {
             changed.entry(job.clone()).or_default();

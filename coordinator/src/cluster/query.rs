@@ -9,7 +9,9 @@ use super::records::AttemptRecord;
 use super::state::{Job, Trial};
 use super::types::{
     AttemptKind, CheckpointRef, Document, JobState, Metrics, Outcome, RankPlace, TrialState,
+    WorkerInfo,
 };
+pub use super::vitality::WorkerState;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrialCounts {
@@ -102,6 +104,11 @@ pub struct WorkerSummary {
     pub slots_used: u32,
     pub connected: bool,
     pub draining: bool,
+    pub state: WorkerState,
+    /// Since when it is draining, or when it was last heard of.
+    pub since_ms: u64,
+    /// Why it is in that state; what runs slowly there.
+    pub note: String,
     pub last_heartbeat_ms: u64,
     pub cpu_kind: String,
 }
@@ -147,20 +154,26 @@ impl Machine {
     }
 
     pub fn workers(&self) -> Vec<WorkerSummary> {
-        let workers = self.workers.values();
-        workers
-            .map(|worker| WorkerSummary {
-                worker: worker.info.worker.clone(),
-                host: worker.info.host.clone(),
-                version: worker.info.version.clone(),
-                devices: worker.info.devices.clone(),
+        let lost = self.lost.values().map(|lost| WorkerSummary {
+            state: WorkerState::Lost,
+            since_ms: lost.lost_ms,
+            note: lost.why.clone(),
+            ..worker_summary(&lost.info, lost.seen_ms)
+        });
+        let medians = self.medians();
+        let workers = self.workers.values().map(|worker| {
+            let (state, since_ms, note) = self.worker_state(worker, &medians);
+            WorkerSummary {
                 slots_used: used(&worker.slots),
                 connected: worker.session.is_some(),
                 draining: worker.draining,
-                last_heartbeat_ms: worker.last_seen_ms,
-                cpu_kind: worker.info.cpu_kind.clone(),
-            })
-            .collect()
+                state,
+                since_ms,
+                note,
+                ..worker_summary(&worker.info, worker.last_seen_ms)
+            }
+        });
+        workers.chain(lost).collect()
     }
 
     /// Slots are those of connected workers.
@@ -177,6 +190,23 @@ impl Machine {
             slots_used: connected().map(|worker| used(&worker.slots)).sum(),
             jobs_active: u32::try_from(self.active.len()).unwrap_or(u32::MAX),
         }
+    }
+}
+
+fn worker_summary(info: &WorkerInfo, seen_ms: u64) -> WorkerSummary {
+    WorkerSummary {
+        worker: info.worker.clone(),
+        host: info.host.clone(),
+        version: info.version.clone(),
+        devices: info.devices.clone(),
+        slots_used: 0,
+        connected: false,
+        draining: false,
+        state: WorkerState::Lost,
+        since_ms: seen_ms,
+        note: String::new(),
+        last_heartbeat_ms: seen_ms,
+        cpu_kind: info.cpu_kind.clone(),
     }
 }
 

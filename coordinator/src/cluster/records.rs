@@ -312,6 +312,14 @@ pub struct RequestRecord {
     pub job: JobId,
 }
 
+/// A worker that somebody asked to drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    pub worker: WorkerId,
+    /// When it was asked to.
+    pub drained_ms: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CountersRecord {
     pub next_job: u64,
@@ -331,6 +339,7 @@ pub enum Record {
     Search(SearchRecord),
     Trial(Box<TrialRecord>),
     Attempt(Box<AttemptRecord>),
+    Worker(WorkerRecord),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -363,6 +372,7 @@ impl Record {
         Key(match self {
             Self::Counters(_) => "counters".to_owned(),
             Self::Request(r) => return request_key(&r.request),
+            Self::Worker(r) => return worker_key(&r.worker),
             Self::Job(r) => format!("job/{}", r.job),
             Self::Spec(r) => format!("spec/{}", r.job),
             Self::Search(r) => format!("search/{}/{:010}", r.job, r.index),
@@ -412,6 +422,11 @@ impl Record {
         }
         Ok(record)
     }
+}
+
+/// Key of a worker's record.
+pub(crate) fn worker_key(worker: &WorkerId) -> Key {
+    Key(format!("worker/{worker}"))
 }
 
 /// Key of a request's record.

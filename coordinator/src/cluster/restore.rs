@@ -15,7 +15,9 @@ use super::records::{
     TrialRecord,
 };
 use super::state::{Job, Trial, TrialSlot, Worker};
-use super::types::{AttemptRef, Document, MachineConfig, RankRef, Record, RecordError, WorkerInfo};
+use super::types::{
+    AttemptRef, Document, MachineConfig, RankRef, Record, RecordError, SessionId, WorkerInfo,
+};
 use crate::schedule::Scheduler;
 use crate::search::{Searcher, Suggestion};
 
@@ -83,6 +85,9 @@ impl Machine {
                 self.request_order
                     .insert(request.number, request.request.clone());
                 self.requests.insert(request.request.clone(), request);
+            }
+            Record::Worker(drained) => {
+                self.drains.insert(drained.worker.clone(), drained);
             }
             Record::Job(job) => sorted.jobs.push(*job),
             Record::Spec(spec) => {
@@ -223,6 +228,11 @@ impl Machine {
                 worker.slots[slot] = Some(rank.clone());
             }
         }
+        for id in self.drains.keys() {
+            if let Some(worker) = self.workers.get_mut(id) {
+                worker.draining = true;
+            }
+        }
     }
 }
 
@@ -240,6 +250,11 @@ fn absent(place: &RankPlace, now: u64, lease_until_ms: u64) -> Worker {
         },
         session: None,
         draining: false,
+        leaving: false,
+        newest_session: SessionId::default(),
+        answers: false,
+        progress: BTreeMap::new(),
+        pulsed_ms: now,
         last_seen_ms: now,
         lease_until_ms,
         slots: Vec::new(),

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use trainyard_common::ids::{AttemptId, JobId, TrialId};
+use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 use trainyard_common::spec::{Device, ObjectiveSpec};
 
 use super::query::TrialCounts;
 use super::records::{AttemptRecord, JobRecord, SearchRecord, TrialRecord, TrialState};
 use super::types::{Document, RankRef, SessionId, Step, WorkerInfo};
+use super::vitality::Progress;
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
 
@@ -231,7 +232,17 @@ pub(super) struct Worker {
     pub(super) info: WorkerInfo,
     /// None: its stream broke, or (after a restart) it has not come back yet.
     pub(super) session: Option<SessionId>,
+    /// Nothing new is placed there.
     pub(super) draining: bool,
+    /// Its process has announced that it leaves.
+    pub(super) leaving: bool,
+    /// The newest session that it had.
+    pub(super) newest_session: SessionId,
+    /// Its host has accepted a connection from here, so that a refusal means something.
+    pub(super) answers: bool,
+    /// What running ranks told of their progress, and when the newest word came.
+    pub(super) progress: BTreeMap<RankRef, Progress>,
+    pub(super) pulsed_ms: u64,
     pub(super) last_seen_ms: u64,
     pub(super) lease_until_ms: u64,
     pub(super) slots: Vec<Option<RankRef>>,
@@ -240,6 +251,15 @@ pub(super) struct Worker {
     pub(super) missing: BTreeMap<RankRef, u64>,
     /// By URL.
     pub(super) stores: BTreeMap<String, Proof>,
+}
+
+/// A worker that was lost, for those who look.
+#[derive(Debug, Clone)]
+pub(super) struct Lost {
+    pub(super) info: WorkerInfo,
+    pub(super) seen_ms: u64,
+    pub(super) lost_ms: u64,
+    pub(super) why: String,
 }
 
 impl Worker {
@@ -252,6 +272,7 @@ impl Worker {
 
     pub(super) fn release(&mut self, rank: &RankRef) {
         self.missing.remove(rank);
+        self.progress.remove(rank);
         for slot in &mut self.slots {
             if slot.as_ref() == Some(rank) {
                 *slot = None;
@@ -270,6 +291,7 @@ impl Worker {
 pub(super) struct Draft {
     pub(super) counters: bool,
     pub(super) specs: BTreeSet<JobId>,
+    pub(super) workers: BTreeSet<WorkerId>,
     pub(super) jobs: BTreeSet<JobId>,
     pub(super) trials: BTreeSet<(JobId, TrialId)>,
     pub(super) attempts: BTreeSet<(JobId, TrialId, AttemptId)>,

@@ -51,7 +51,7 @@ pub struct MachineConfig {
 impl Default for MachineConfig {
     fn default() -> Self {
         Self {
-            lease_ms: 30_000,
+            lease_ms: 60_000,
             heartbeat_ms: 2_000,
             single_process: false,
             default_checkpoint_url: "file:///var/lib/trainyard/checkpoints".to_owned(),
@@ -92,6 +92,16 @@ pub struct AttemptRef {
 pub struct RankRef {
     pub at: AttemptRef,
     pub rank: u32,
+}
+
+/// A running rank's sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulse {
+    pub rank: RankRef,
+    /// The newest step.
+    pub step: u64,
+    /// Grows with every sign of progress: steps, validation batches, lines that a program prints.
+    pub signs: u64,
 }
 
 /// One thing that happened to an attempt, as told by a worker.
@@ -191,7 +201,24 @@ pub enum Event {
     Heartbeat {
         session: SessionId,
     },
-    /// Place nothing there any more.
+    /// Progress of the session's running ranks, told with a heartbeat.
+    Pulses {
+        session: SessionId,
+        pulses: Vec<Pulse>,
+    },
+    /// Answered by `Reply::Drained`. Asked twice it changes nothing.
+    Drain {
+        worker: WorkerId,
+        /// Take an earlier one back.
+        undo: bool,
+    },
+    /// The answer to `Effect::Knock`.
+    Knocked {
+        worker: WorkerId,
+        session: SessionId,
+        refused: bool,
+    },
+    /// Place nothing there any more: the process leaves, and its attempts stop by themselves.
     Leaving {
         session: SessionId,
     },
@@ -287,6 +314,12 @@ pub enum Reply {
         state: JobState,
         trial: Option<TrialState>,
     },
+    Drained {
+        worker: WorkerId,
+        draining: bool,
+        /// Ranks that still hold slots there.
+        attempts: u32,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -309,6 +342,16 @@ pub enum Effect {
         path: String,
         content: String,
         reply_path: String,
+    },
+    /// Try to connect to the worker's host and tell the machine `Knocked`: whether the connection was
+    /// accepted or actively refused. Silence, a timeout and every other error tell nothing.
+    Knock {
+        worker: WorkerId,
+        session: SessionId,
+        /// `host:port` on which the worker accepts peers.
+        address: String,
+        /// Try again for a moment while it accepts: a process that ends closes its sockets one by one.
+        until_refused: bool,
     },
     /// For those who watch: the job's summary and these trials' have changed.
     Changed { job: JobId, trials: Vec<TrialId> },
@@ -357,6 +400,8 @@ pub enum Rejection {
     UnknownTrial { job: JobId, trial: TrialId },
     #[error("{what} has ended: there is nothing to {ask}")]
     Ended { what: String, ask: &'static str },
+    #[error("no worker {worker}; {known}")]
+    UnknownWorker { worker: WorkerId, known: String },
     #[error("request id must have 1 to {max} characters, given {given}")]
     RequestId { given: usize, max: usize },
     #[error("request id {0:?} was already used for another request")]

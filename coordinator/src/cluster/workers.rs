@@ -6,11 +6,14 @@ use trainyard_common::ids::{JobId, Term, WorkerId};
 
 use super::Machine;
 use super::records::Outcome;
-use super::state::{Proof, Worker};
+use super::state::{Lost, Proof, Worker};
 use super::types::{Effect, RankRef, Rejection, SessionId, ToWorker, WorkerInfo};
 
 /// Most slots of one worker.
 const MAX_SLOTS: usize = 1_024;
+
+/// Lost workers that are still shown.
+const MAX_LOST: usize = 100;
 
 impl Machine {
     pub(super) fn worker_joined(
@@ -33,6 +36,11 @@ impl Machine {
         let mut worker = Worker {
             session: Some(session),
             draining: before.as_ref().is_some_and(|worker| worker.draining),
+            leaving: before.as_ref().is_some_and(|worker| worker.leaving),
+            newest_session: session,
+            answers: false,
+            progress: BTreeMap::new(),
+            pulsed_ms: self.now,
             last_seen_ms: self.now,
             lease_until_ms: self.now + self.config.lease_ms,
             slots: vec![None; info.devices.len()],
@@ -72,7 +80,8 @@ impl Machine {
                 .stores
                 .retain(|_, proof| !matches!(proof, Proof::Asked { .. }));
         }
-        self.wake_at(worker.lease_until_ms);
+        self.lost.remove(&id);
+        self.wake_at(self.suspect_at(&worker));
         if let Some(until) = worker.missing.values().min() {
             self.wake_at(*until);
         }
@@ -85,6 +94,8 @@ impl Machine {
         };
         self.send(&id, session, registered);
         self.ask_again(&id);
+        self.take_drained(&id);
+        self.knock(&id, session);
         for rank in homeless {
             self.rank_lost(&rank, "the worker came back with fewer slots");
         }
@@ -133,8 +144,11 @@ impl Machine {
             .stores
             .retain(|_, proof| !matches!(proof, Proof::Asked { .. }));
         let held = worker.held();
-        if worker.draining && held.is_empty() {
+        if worker.leaving && held.is_empty() {
             self.workers.remove(&id);
+            self.forget_drain(&id);
+        } else {
+            self.knock(&id, session);
         }
         // Attempts that only waited for this worker's ranks need not wait any longer.
         let settling: Vec<_> = held
@@ -152,12 +166,17 @@ impl Machine {
     pub(super) fn seen(&mut self, session: SessionId) -> Option<WorkerId> {
         let id = self.sessions.get(&session)?.clone();
         let worker = self.workers.get_mut(&id)?;
+        let suspect = worker.lease_until_ms <= self.now + self.config.lease_ms / 2;
         worker.last_seen_ms = self.now;
         worker.lease_until_ms = self.now + self.config.lease_ms;
+        // Slots there can be used again.
+        self.dirty |= suspect;
         Some(id)
     }
 
     pub(super) fn stalled(&mut self, ms: u64) {
+        // Who was suspect for a silence that was the coordinator's own is not any more.
+        self.dirty = true;
         for worker in self.workers.values_mut() {
             worker.lease_until_ms = worker.lease_until_ms.saturating_add(ms);
             for until in worker.missing.values_mut() {
@@ -174,31 +193,54 @@ impl Machine {
         }
     }
 
-    pub(super) fn leaving(&mut self, session: SessionId) {
-        if let Some(id) = self.seen(session)
-            && let Some(worker) = self.workers.get_mut(&id)
-        {
-            worker.draining = true;
-            self.dirty = true;
-        }
+    /// The worker's lease has run out.
+    pub(super) fn worker_expired(&mut self, id: &WorkerId) {
+        self.worker_gone(id, &format!("no heartbeat for {} ms", self.config.lease_ms));
     }
 
-    /// The worker's lease has run out: what it ran is lost.
-    pub(super) fn worker_expired(&mut self, id: &WorkerId) {
+    /// The worker is lost with what it ran. One that had announced to leave was only slow with it.
+    pub(super) fn worker_gone(&mut self, id: &WorkerId, why: &str) {
         let Some(worker) = self.workers.remove(id) else {
             return;
         };
+        self.remember_lost(&worker, why);
         if let Some(session) = worker.session {
             self.sessions.remove(&session);
             self.draft.step.effects.push(Effect::Close {
                 session,
-                reason: format!("no heartbeat for {} ms", self.config.lease_ms),
+                reason: why.to_owned(),
             });
         }
+        let (outcome, why) = match worker.leaving {
+            true => (Outcome::Preempted, format!("worker {id} has left")),
+            false => (Outcome::NodeLost, format!("worker {id} was lost: {why}")),
+        };
         for rank in worker.held() {
-            self.rank_lost(&rank, &format!("worker {id} was lost"));
+            self.release(&rank);
+            self.rank_ended(&rank, outcome, &why);
         }
         self.dirty = true;
+    }
+
+    fn remember_lost(&mut self, worker: &Worker, why: &str) {
+        if worker.leaving {
+            self.forget_drain(&worker.info.worker);
+            return;
+        }
+        let lost = Lost {
+            info: worker.info.clone(),
+            seen_ms: worker.last_seen_ms,
+            lost_ms: self.now,
+            why: why.to_owned(),
+        };
+        self.lost.insert(worker.info.worker.clone(), lost);
+        while self.lost.len() > MAX_LOST {
+            let oldest = self.lost.values().min_by_key(|lost| lost.lost_ms);
+            match oldest.map(|lost| lost.info.worker.clone()) {
+                Some(oldest) => drop(self.lost.remove(&oldest)),
+                None => break,
+            }
+        }
     }
 
     /// A rank is gone without a last report.

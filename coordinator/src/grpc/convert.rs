@@ -5,7 +5,7 @@ use trainyard_common::ids::{JobId, TrialId};
 use trainyard_proto::v1;
 
 use super::status::ApiError;
-use crate::cluster::query::{AttemptSummary, JobSummary, TrialSummary, WorkerSummary};
+use crate::cluster::query::{AttemptSummary, JobSummary, TrialSummary, WorkerState, WorkerSummary};
 use crate::cluster::types::{
     AttemptKind, Decision, JobState, Metrics, Outcome, RankPlace, TrialState,
 };
@@ -269,6 +269,17 @@ fn decision_name(what: Decision) -> &'static str {
     }
 }
 
+fn worker_state(state: WorkerState) -> v1::WorkerState {
+    match state {
+        WorkerState::Ready => v1::WorkerState::Ready,
+        WorkerState::Draining => v1::WorkerState::Draining,
+        WorkerState::Drained => v1::WorkerState::Drained,
+        WorkerState::Silent => v1::WorkerState::Silent,
+        WorkerState::Suspect => v1::WorkerState::Suspect,
+        WorkerState::Lost => v1::WorkerState::Lost,
+    }
+}
+
 pub(super) fn worker(summary: WorkerSummary) -> v1::WorkerSummary {
     v1::WorkerSummary {
         worker_id: summary.worker.0,
@@ -280,5 +291,8 @@ pub(super) fn worker(summary: WorkerSummary) -> v1::WorkerSummary {
         draining: summary.draining,
         last_heartbeat_ms: summary.last_heartbeat_ms,
         cpu_kind: summary.cpu_kind,
+        state: worker_state(summary.state).into(),
+        since_ms: summary.since_ms,
+        note: summary.note,
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use futures::Stream;
 use tonic::{Request, Response, Status};
 use tracing::instrument;
-use trainyard_common::ids::{JobId, RequestId, TrialId};
+use trainyard_common::ids::{JobId, RequestId, TrialId, WorkerId};
 use trainyard_common::spec::{Document, SpecErrors};
 use trainyard_common::store_url;
 use trainyard_proto::v1;
@@ -316,7 +316,14 @@ impl JobService for Jobs {
     ) -> Result<Response<v1::GetTrialResponse>, Status> {
         let job = convert::job_id(&request.get_ref().job_id)?;
         let trial = TrialId(request.get_ref().trial_id);
-        let summary = self.trial(job.clone(), trial).await?;
+        let mut summary = self.trial(job.clone(), trial).await?;
+        let id = job.clone();
+        let slow = self
+            .driver
+            .read(move |machine| machine.slow_trial(&id, trial));
+        if let Some(slow) = slow.await.map_err(ApiError::from)? {
+            summary.reason = format!("{}; {slow}", summary.reason);
+        }
         Ok(Response::new(v1::GetTrialResponse {
             trial: Some(convert::trial(summary)),
             points: self.points(&job, trial).await?,
@@ -370,6 +377,30 @@ impl JobService for Jobs {
         Ok(Response::new(v1::ListWorkersResponse {
             workers: workers.into_iter().map(convert::worker).collect(),
         }))
+    }
+
+    async fn drain_worker(
+        &self,
+        request: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        let v1::DrainWorkerRequest { worker_id, undo } = request.into_inner();
+        convert::identifier("worker_id", &worker_id)?;
+        let worker = WorkerId(worker_id);
+        match self.driver.ask(Event::Drain { worker, undo }).await {
+            Ok(Reply::Drained {
+                worker,
+                draining,
+                attempts,
+            }) => {
+                tracing::info!(worker_id = %worker, draining, attempts, "told to drain");
+                Ok(Response::new(v1::DrainWorkerResponse {
+                    draining,
+                    attempts,
+                }))
+            }
+            Ok(_) => Err(ApiError::Internal("the wrong reply".to_owned()).into()),
+            Err(error) => Err(ApiError::from(error).into()),
+        }
     }
 
     async fn get_cluster_info(

@@ -83,7 +83,9 @@ pub(crate) fn call_status(error: &CallError) -> Status {
         CallError::Store(error) if error.is_retryable() => Status::unavailable(text),
         CallError::Store(_) => Status::internal(text),
         CallError::Rejected(rejection) => match rejection {
-            Rejection::UnknownJob(_) | Rejection::UnknownTrial { .. } => Status::not_found(text),
+            Rejection::UnknownJob(_)
+            | Rejection::UnknownTrial { .. }
+            | Rejection::UnknownWorker { .. } => Status::not_found(text),
             Rejection::RequestReused(_) => Status::already_exists(text),
             Rejection::Deposed { .. } | Rejection::Ended { .. } => {
                 Status::failed_precondition(text)

@@ -16,7 +16,8 @@ use trainyard_proto::v1::{self, CoordinatorMessage, WorkerMessage};
 use super::status::{ApiError, call_status, status};
 use super::{convert, outgoing};
 use crate::cluster::types::{
-    AttemptRef, Event, LogText, Outcome, Point, RankRef, Report, ReportBody, SessionId, WorkerInfo,
+    AttemptRef, Event, LogText, Outcome, Point, Pulse, RankRef, Report, ReportBody, SessionId,
+    WorkerInfo,
 };
 use crate::driver::{CallError, DriverHandle, OutboxReader, SessionEnd};
 
@@ -151,6 +152,19 @@ impl Listener {
         end.end(CallError::Disconnected);
     }
 
+    async fn beat(&self, beat: v1::Heartbeat) -> Result<(), CallError> {
+        let session = self.session;
+        let pulses = pulses(beat.pulses);
+        self.driver
+            .tell(session, Event::Heartbeat { session })
+            .await?;
+        if pulses.is_empty() {
+            return Ok(());
+        }
+        let event = Event::Pulses { session, pulses };
+        self.driver.tell(session, event).await
+    }
+
     async fn listen(&self, incoming: &mut Streaming<WorkerMessage>) -> Result<(), CallError> {
         loop {
             let next = incoming.message().await;
@@ -160,7 +174,10 @@ impl Listener {
             };
             let session = self.session;
             let event = match message.message {
-                Some(Message::Heartbeat(_)) => Event::Heartbeat { session },
+                Some(Message::Heartbeat(beat)) => {
+                    self.beat(beat).await?;
+                    continue;
+                }
                 Some(Message::Leaving(_)) => Event::Leaving { session },
                 Some(Message::Reports(batch)) => Event::Reports {
                     session,
@@ -184,6 +201,27 @@ impl Listener {
             self.driver.tell(session, event).await?;
         }
     }
+}
+
+/// What a heartbeat says of running ranks. Beyond the most slots of a worker nothing is read.
+fn pulses(pulses: Vec<v1::Pulse>) -> Vec<Pulse> {
+    let known = pulses.into_iter().take(MAX_SLOTS).filter_map(|pulse| {
+        let running = pulse.attempt?;
+        Some(Pulse {
+            rank: RankRef {
+                at: attempt(
+                    running.job_id,
+                    running.trial_id,
+                    running.attempt,
+                    running.generation,
+                ),
+                rank: running.rank,
+            },
+            step: pulse.step,
+            signs: pulse.signs,
+        })
+    });
+    known.collect()
 }
 
 fn registration(register: v1::Register) -> Result<(WorkerInfo, Vec<RankRef>), ApiError> {

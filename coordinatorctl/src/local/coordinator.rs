@@ -65,7 +65,7 @@ impl LocalCoordinator {
             listen: address.to_string(),
             data_dir: Some(data_dir.to_owned()),
             heartbeat_ms: HEARTBEAT_MS,
-            lease_ms: LEASE_MS,
+            worker_lease_ms: LEASE_MS,
             single_process: true,
             ..CoordinatorConfig::default()
         };

@@ -27,6 +27,7 @@ pub(crate) mod trial_resume;
 pub(crate) mod validate;
 pub(crate) mod wait;
 pub(crate) mod watch;
+pub(crate) mod worker_drain;
 pub(crate) mod worker_list;
 
 use crate::cli::{CheckpointVerb, Cli, ModelVerb, TrialVerb, Verb, WorkerVerb};
@@ -65,6 +66,10 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         }
         Verb::Checkpoint(CheckpointVerb::Verify(args)) => {
             Box::pin(checkpoint_verify::run(global, args)).await
+        }
+        Verb::Worker(WorkerVerb::Drain(args)) => Box::pin(worker_drain::drain(global, args)).await,
+        Verb::Worker(WorkerVerb::Undrain(args)) => {
+            Box::pin(worker_drain::undrain(global, args)).await
         }
         Verb::Worker(WorkerVerb::List(args)) => Box::pin(worker_list::run(global, args)).await,
         Verb::Completion(args) => completion::run(global, &args),

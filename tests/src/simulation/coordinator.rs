@@ -634,7 +634,8 @@ impl World {
                     }
                 }
             }
-            Effect::Changed { .. } => {}
+            // A knock that nobody answers, as across a partition: only the lease decides.
+            Effect::Changed { .. } | Effect::Knock { .. } => {}
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use trainyard_common::ids::Term;
 use trainyard_coordinator::cluster::Machine;
+use trainyard_coordinator::cluster::query::WorkerState;
 use trainyard_coordinator::cluster::records::JobState;
 
 use super::plan::{variant_of, variants};
@@ -47,7 +48,7 @@ impl World {
         };
         let mut free: BTreeMap<String, u32> = BTreeMap::new();
         for worker in leader.machine.workers() {
-            if worker.connected && !worker.draining && leader.proven.contains(&worker.worker) {
+            if worker.state == WorkerState::Ready && leader.proven.contains(&worker.worker) {
                 let slots = worker.devices.len() as u32 - worker.slots_used;
                 *free.entry(worker.cpu_kind).or_default() += slots;
             }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument as _;
-use trainyard_proto::v1::{Assignment, AttemptOutcome, RunningAttempt, StopAttempt};
+use trainyard_proto::v1::{Assignment, AttemptOutcome, Pulse, RunningAttempt, StopAttempt};
 
 use super::logs::Level;
 use super::outbox::{Outbox, Reporter};
-use crate::runner::{self, AttemptKey, End, Host, Stop, StopSignal};
+use crate::runner::{self, Activity, AttemptKey, End, Host, Stop, StopSignal};
 
 #[derive(Debug)]
 pub(crate) struct Attempts {
@@ -22,9 +22,16 @@ pub(crate) struct Attempts {
     count: watch::Sender<usize>,
 }
 
+/// One attempt from the worker's side.
+#[derive(Debug)]
+struct Running {
+    stop: Arc<StopSignal>,
+    activity: Arc<Activity>,
+}
+
 #[derive(Debug, Default)]
 struct Table {
-    running: HashMap<AttemptKey, Arc<StopSignal>>,
+    running: HashMap<AttemptKey, Running>,
     /// The worker leaves: nothing new is started.
     leaving: bool,
 }
@@ -62,15 +69,19 @@ impl Attempts {
             tracing::debug!(?key, "assignment is known or overtaken");
             return;
         }
-        for (other, stop) in &table.running {
+        for (other, running) in &table.running {
             if other.same_trial(&key) && other.generation < key.generation {
-                stop.request(Stop::Now);
+                running.stop.request(Stop::Now);
             }
         }
         if table.leaving {
             stop.request(Stop::Checkpoint);
         }
-        table.running.insert(key.clone(), stop.clone());
+        let reporter = Reporter::new(key.clone(), stop.clone(), self.outbox.clone());
+        let activity = reporter.activity.clone();
+        table
+            .running
+            .insert(key.clone(), Running { stop, activity });
         self.count.send_replace(table.running.len());
         drop(table);
         let span = tracing::info_span!(
@@ -82,7 +93,6 @@ impl Attempts {
             rank = key.rank,
             worker_id = %self.host.worker_id,
         );
-        let reporter = Reporter::new(key, stop, self.outbox.clone());
         tokio::spawn(self.clone().run(assignment, reporter).instrument(span));
     }
 
@@ -119,10 +129,10 @@ impl Attempts {
         } else {
             Stop::Now
         };
-        for (key, signal) in &self.lock().running {
+        for (key, running) in &self.lock().running {
             if key.is_meant_by(stop) {
                 tracing::info!(job_id = %key.job, trial_id = key.trial.0, ?how, "told to stop");
-                signal.request(how);
+                running.stop.request(how);
             }
         }
     }
@@ -130,9 +140,9 @@ impl Attempts {
     /// Stops attempts that are no longer this worker's; they say nothing more.
     pub(crate) fn abandon(&self, abandoned: &[RunningAttempt]) {
         for key in abandoned.iter().map(AttemptKey::of_running) {
-            if let Some(signal) = self.lock().running.get(&key) {
+            if let Some(running) = self.lock().running.get(&key) {
                 tracing::warn!(job_id = %key.job, trial_id = key.trial.0, "attempt is no longer ours");
-                signal.request(Stop::Abandoned);
+                running.stop.request(Stop::Abandoned);
             }
             self.outbox.abandon(&key);
         }
@@ -140,8 +150,8 @@ impl Attempts {
 
     /// Asks every attempt to checkpoint and stop.
     pub(crate) fn preempt_all(&self) {
-        for signal in self.lock().running.values() {
-            signal.request(Stop::Checkpoint);
+        for running in self.lock().running.values() {
+            running.stop.request(Stop::Checkpoint);
         }
     }
 
@@ -158,7 +168,7 @@ impl Attempts {
         let running = table
             .running
             .iter()
-            .filter(|(_, stop)| !stop.is_abandoned())
+            .filter(|(_, running)| !running.stop.is_abandoned())
             .map(|(key, _)| key.clone());
         let mut known: Vec<AttemptKey> = running.collect();
         for key in self.outbox.ended() {
@@ -167,6 +177,23 @@ impl Attempts {
             }
         }
         known.iter().map(AttemptKey::running).collect()
+    }
+
+    /// What the heartbeat says of the progress of all that runs.
+    pub(crate) fn pulses(&self) -> Vec<Pulse> {
+        let table = self.lock();
+        let running = table.running.iter();
+        running
+            .filter(|(_, running)| !running.stop.is_abandoned())
+            .map(|(key, running)| {
+                let (step, signs) = running.activity.read();
+                Pulse {
+                    attempt: Some(key.running()),
+                    step,
+                    signs,
+                }
+            })
+            .collect()
     }
 
     pub(crate) fn count(&self) -> usize {

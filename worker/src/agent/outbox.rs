@@ -10,7 +10,7 @@ use trainyard_proto::v1::{LogBatch, Report, report::Body};
 
 use super::buffer::{Pushed, ReportBuffer};
 use super::logs::{Level, LogBuffer};
-use crate::runner::{AttemptKey, Stop, StopSignal};
+use crate::runner::{Activity, AttemptKey, Stop, StopSignal};
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -130,12 +130,20 @@ impl Outbox {
 pub(crate) struct Reporter {
     pub(crate) key: AttemptKey,
     pub(crate) stop: Arc<StopSignal>,
+    /// What the heartbeat says of its progress.
+    pub(crate) activity: Arc<Activity>,
     outbox: Arc<Outbox>,
 }
 
 impl Reporter {
     pub(crate) fn new(key: AttemptKey, stop: Arc<StopSignal>, outbox: Arc<Outbox>) -> Self {
-        Self { key, stop, outbox }
+        let activity = Arc::default();
+        Self {
+            key,
+            stop,
+            activity,
+            outbox,
+        }
     }
 
     /// Hands a report over, waiting for room where it must not be left out. Gives the ticket to wait

@@ -27,6 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 /// A ping this often on an otherwise silent connection; unanswered as long, it counts as lost.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+/// A connection that has ended may have been dead for so long: a ping's interval and its deadline.
+pub(super) const UNNOTICED: Duration = KEEPALIVE.saturating_mul(2);
 /// Messages handed to the connection but not yet written.
 const OUTGOING: usize = 8;
 /// Stores probed at once; one more is refused.
@@ -169,7 +171,8 @@ impl Pending {
     fn next(&mut self, agent: &Agent) -> Option<Say> {
         if std::mem::take(&mut self.heartbeat) {
             let uptime_ms = agent.started.elapsed().as_millis() as u64;
-            return Some(Say::Heartbeat(Heartbeat { uptime_ms }));
+            let pulses = agent.attempts.pulses();
+            return Some(Say::Heartbeat(Heartbeat { uptime_ms, pulses }));
         }
         if std::mem::take(&mut self.leaving) {
             return Some(Say::Leaving(Leaving {}));

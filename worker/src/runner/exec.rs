@@ -165,6 +165,8 @@ async fn wait(
     }
     reporter.info("told to stop: the program gets SIGTERM");
     group.signal(libc::SIGTERM);
+    // A program that is suspended gets it only once it goes on.
+    group.signal(libc::SIGCONT);
     let abandoned = async {
         reporter.stop.reached(Stop::Abandoned).await;
         tokio::time::sleep(ABANDON_GRACE).await;
@@ -287,6 +289,7 @@ async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> Foll
     let mut meter = Meter::default();
     let mut infeasible = None;
     while let Some(line) = lines.next().await {
+        reporter.activity.sign();
         match reading.line(&line) {
             Parsed::Infeasible(why) => {
                 meter.line(&reporter, Level::Warn, &line);
@@ -310,6 +313,7 @@ async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> Foll
 }
 
 async fn report(reporter: &Reporter, meter: &mut Meter, progress: Progress) {
+    reporter.activity.reached(progress.step);
     let metrics: Vec<String> = progress
         .metrics
         .iter()
@@ -326,6 +330,7 @@ async fn follow_errors(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> Stri
     let mut meter = Meter::default();
     let mut last = String::new();
     while let Some(line) = lines.next().await {
+        reporter.activity.sign();
         meter.line(&reporter, Level::Warn, &line);
         if !line.trim().is_empty() {
             last = line;

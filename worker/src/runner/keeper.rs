@@ -79,6 +79,7 @@ impl Keeper {
     }
 
     async fn saved(&mut self, result: Result<CheckpointRef, CheckpointError>) {
+        self.reporter.activity.sign();
         match result {
             Ok(checkpoint) => {
                 self.reporter.info(&format!(

@@ -42,6 +42,7 @@ impl Teller {
 impl Observer for Teller {
     fn started(&mut self, started: &Started) {
         self.step = started.from_step;
+        self.reporter.activity.reached(started.from_step);
         self.epochs_total = started.epochs_total;
         self.info(&format!(
             "training from step {} of {}, {} epochs, {} parameters",
@@ -57,6 +58,7 @@ impl Observer for Teller {
 
     fn progress(&mut self, progress: &Progress) {
         self.step = progress.step;
+        self.reporter.activity.reached(progress.step);
         if progress.end_of_epoch {
             let metrics: Vec<String> = progress
                 .metrics
@@ -89,6 +91,8 @@ impl Observer for Teller {
     }
 
     fn stop_requested(&self) -> Option<StopMode> {
+        // Asked before every step and between validation batches.
+        self.reporter.activity.sign();
         if self.failure.get().is_some() {
             return Some(StopMode::Now);
         }

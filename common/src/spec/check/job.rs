@@ -122,6 +122,20 @@ fn check_searcher(spec: &JobSpec, found: &mut Findings) {
 }
 
 fn check_backoff(spec: &JobSpec, found: &mut Findings) {
+    found.expect(
+        super::is_not_negative(spec.orphan_timeout),
+        "orphan_timeout",
+        spec.orphan_timeout,
+        "seconds, from 0 (when the worker's lease has run out)",
+    );
+    if let Some(hang_timeout) = spec.hang_timeout {
+        found.expect(
+            super::is_not_negative(hang_timeout),
+            "hang_timeout",
+            hang_timeout,
+            "seconds, from 0 (never)",
+        );
+    }
     let backoff = &spec.retry_backoff;
     found.expect(
         (0.0..=MAX_BACKOFF).contains(&backoff.first),

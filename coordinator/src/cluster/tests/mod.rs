@@ -3,6 +3,7 @@
 mod failures;
 mod found;
 mod limits;
+mod membership;
 mod pause;
 mod purity;
 mod rules;

@@ -270,6 +270,9 @@ fn a_lost_worker_keeps_its_attempts_for_one_lease() {
     bench.now += 5_000;
     bench.apply(joined("other", 1, 2, vec![]));
     assert!(ranks(&bench.later(4_999)).is_empty());
+    bench.apply(Event::Heartbeat {
+        session: SessionId(2),
+    });
     let step = bench.later(1);
     let next = assigned(&step)[0];
     assert_eq!(next.resume_from, Some(saved));

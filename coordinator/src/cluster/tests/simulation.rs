@@ -280,7 +280,7 @@ impl World {
                     error,
                 });
             }
-            Effect::Changed { .. } => {}
+            Effect::Changed { .. } | Effect::Knock { .. } => {}
         }
     }
 
