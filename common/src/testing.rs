@@ -1,6 +1,10 @@
 //! Helps tests of every crate; not part of the public interface.
 
+mod etcd;
+
 use std::io::Write;
+
+pub use etcd::EtcdCluster;
 
 /// Says loudly that a test was skipped, and counts it: with `TRAINYARD_SKIPS` set, a line
 /// `test: reason` is added to the file that it names.

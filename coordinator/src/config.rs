@@ -3,6 +3,8 @@
 //! Owns the fields, their defaults and their limits; `main` fills it from file, environment and
 //! flags, `coordinatorctl run` and tests fill it in code.
 
+mod etcd;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,28 @@ pub struct CoordinatorConfig {
     pub drain_ms: u32,
     /// Store of checkpoints of jobs that name none. Unset: `checkpoints` below the data directory.
     pub checkpoint_url: Option<String>,
+    /// Addresses of etcd's members (`http://host:2379`): records lie there instead of in `data_dir`, and
+    /// several coordinators may run, of which one leads. Needs the cargo feature `etcd`.
+    pub etcd: Vec<String>,
+    /// What the keys in etcd begin with; ends in `/`. Clusters that share an etcd have one each.
+    pub etcd_prefix: String,
+    /// A leader that is not heard of for so long is replaced, milliseconds (whole seconds count).
+    pub etcd_lease_ms: u32,
+    /// etcd's `--quota-backend-bytes`: people are warned at four fifths of it.
+    pub etcd_quota_bytes: u64,
+    /// User of etcd, where it wants one, and the file with the password.
+    pub etcd_user: Option<String>,
+    pub etcd_password_file: Option<PathBuf>,
+    /// PEM file with the authority that signed the certificates of etcd's members.
+    pub etcd_ca_file: Option<PathBuf>,
+    /// PEM files with the certificate and the key that etcd wants to see.
+    pub etcd_cert_file: Option<PathBuf>,
+    pub etcd_key_file: Option<PathBuf>,
+    /// Store of metric series and logs when records are in etcd: shared by all coordinators. Unset:
+    /// `trainyard-series` below `checkpoint_url`.
+    pub segment_url: Option<String>,
+    /// With etcd: how long reports wait for others to share one segment object, milliseconds.
+    pub segment_flush_ms: u32,
     /// All workers live in this process: `memory://` checkpoint stores are acceptable.
     pub single_process: bool,
     /// What is logged: a level or `tracing` directives.
@@ -58,6 +82,17 @@ impl Default for CoordinatorConfig {
             worker_lease_ms: 60_000,
             drain_ms: 5_000,
             checkpoint_url: None,
+            etcd: Vec::new(),
+            etcd_prefix: etcd::DEFAULT_PREFIX.to_owned(),
+            etcd_lease_ms: 3_000,
+            etcd_quota_bytes: etcd::DEFAULT_QUOTA_BYTES,
+            etcd_user: None,
+            etcd_password_file: None,
+            etcd_ca_file: None,
+            etcd_cert_file: None,
+            etcd_key_file: None,
+            segment_url: None,
+            segment_flush_ms: 100,
             single_process: false,
             log: telemetry::DEFAULT_FILTER.to_owned(),
             log_format: LogFormat::Human,
@@ -127,6 +162,7 @@ impl CoordinatorConfig {
             store_url::open(url)
                 .map_err(|error| ConfigError::invalid("checkpoint_url", url, error.to_string()))?;
         }
+        self.validate_etcd()?;
         telemetry::check_filter(&self.log).map_err(|error| {
             ConfigError::invalid("log", format!("`{}`", self.log), error.to_string())
         })

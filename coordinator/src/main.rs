@@ -45,6 +45,68 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint_url: Option<String>,
 
+    /// Addresses of etcd's members, separated by commas: records lie there instead of in the data
+    /// directory, and several coordinators may run, of which one leads.
+    #[arg(
+        long,
+        env = "TRAINYARD_ETCD",
+        value_name = "URL,...",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    etcd: Vec<String>,
+
+    /// What the keys in etcd begin with. [default: /trainyard/]
+    #[arg(long, env = "TRAINYARD_ETCD_PREFIX", value_name = "PREFIX/")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_prefix: Option<String>,
+
+    /// A leader that is not heard of for so long is replaced. [default: 3000]
+    #[arg(long, env = "TRAINYARD_ETCD_LEASE_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_lease_ms: Option<u32>,
+
+    /// etcd's --quota-backend-bytes; a warning comes at 80 % of it. [default: 2147483648]
+    #[arg(long, env = "TRAINYARD_ETCD_QUOTA_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_quota_bytes: Option<u64>,
+
+    /// User of etcd, where it wants one.
+    #[arg(long, env = "TRAINYARD_ETCD_USER", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_user: Option<String>,
+
+    /// File with the password of --etcd-user.
+    #[arg(long, env = "TRAINYARD_ETCD_PASSWORD_FILE", value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_password_file: Option<PathBuf>,
+
+    /// PEM file with the authority that signed the certificates of etcd's members.
+    #[arg(long, env = "TRAINYARD_ETCD_CA_FILE", value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_ca_file: Option<PathBuf>,
+
+    /// PEM file with the certificate that etcd wants to see.
+    #[arg(long, env = "TRAINYARD_ETCD_CERT_FILE", value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_cert_file: Option<PathBuf>,
+
+    /// PEM file with the key of --etcd-cert-file.
+    #[arg(long, env = "TRAINYARD_ETCD_KEY_FILE", value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_key_file: Option<PathBuf>,
+
+    /// With --etcd, store of metric series and logs, shared by all coordinators. [default:
+    /// `trainyard-series` below the checkpoint store]
+    #[arg(long, env = "TRAINYARD_SEGMENT_URL", value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment_url: Option<String>,
+
+    /// With --etcd, how long reports wait for others to share one object. [default: 100]
+    #[arg(long, env = "TRAINYARD_SEGMENT_FLUSH_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment_flush_ms: Option<u32>,
+
     /// File that receives the address that is listened on, once calls are answered.
     #[arg(long, env = "TRAINYARD_PORT_FILE", value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,9 +174,11 @@ fn configuration(arguments: &Arguments) -> Result<CoordinatorConfig> {
             "single_process: true is not accepted here; expected false: workers are other processes"
         );
     }
-    config
-        .data_dir
-        .get_or_insert_with(|| PathBuf::from(DEFAULT_DATA_DIR));
+    if config.etcd.is_empty() {
+        config
+            .data_dir
+            .get_or_insert_with(|| PathBuf::from(DEFAULT_DATA_DIR));
+    }
     config.validate()?;
     Ok(config)
 }

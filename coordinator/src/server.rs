@@ -19,6 +19,8 @@ use crate::config::CoordinatorConfig;
 use crate::driver::clock::Clock;
 use crate::driver::{Driver, DriverError};
 use crate::grpc;
+#[cfg(feature = "etcd")]
+use crate::store::etcd::{EtcdSettings, EtcdStore};
 use crate::store::{AnyStore, MemoryStore, RedbStore, Store, StoreError};
 
 /// Why a coordinator could not start, or had to stop.
@@ -209,9 +211,32 @@ where
 }
 
 async fn open_store(config: &CoordinatorConfig) -> Result<AnyStore, StoreError> {
+    #[cfg(feature = "etcd")]
+    if !config.etcd.is_empty() {
+        let store = EtcdStore::connect(etcd_settings(config)).await?;
+        return Ok(AnyStore::Etcd(store));
+    }
     match &config.data_dir {
         Some(directory) => Ok(AnyStore::Redb(RedbStore::open(directory).await?)),
         None => Ok(AnyStore::Memory(MemoryStore::new())),
+    }
+}
+
+/// Validated before; without a checkpoint store, etcd is refused.
+#[cfg(feature = "etcd")]
+fn etcd_settings(config: &CoordinatorConfig) -> EtcdSettings {
+    let segment_url = config.segment_url().unwrap_or_default();
+    EtcdSettings {
+        prefix: config.etcd_prefix.clone(),
+        lease_ms: config.etcd_lease_ms,
+        identity: config.listen.clone(),
+        quota_bytes: config.etcd_quota_bytes,
+        user: config.etcd_user.clone(),
+        password_file: config.etcd_password_file.clone(),
+        ca_file: config.etcd_ca_file.clone(),
+        cert_file: config.etcd_cert_file.clone(),
+        key_file: config.etcd_key_file.clone(),
+        ..EtcdSettings::new(config.etcd.clone(), segment_url)
     }
 }
 

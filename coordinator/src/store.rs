@@ -12,6 +12,8 @@ use trainyard_common::ids::{JobId, Term, TrialId};
 
 #[cfg(test)]
 mod conformance;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod memory;
 mod redb;
 
@@ -43,6 +45,17 @@ pub enum SeriesKind {
 }
 
 impl SeriesKind {
+    pub const ALL: [Self; 3] = [Self::Points, Self::Logs, Self::Decisions];
+
+    /// The first part of a series' name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Points => "points",
+            Self::Logs => "logs",
+            Self::Decisions => "decisions",
+        }
+    }
+
     /// The most items that one series of this kind keeps.
     pub fn limit(self) -> u64 {
         match self {
@@ -64,12 +77,7 @@ pub struct Series {
 
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            SeriesKind::Points => "points",
-            SeriesKind::Logs => "logs",
-            SeriesKind::Decisions => "decisions",
-        };
-        write!(f, "{kind}/{}/{}", self.job, self.trial)
+        write!(f, "{}/{}/{}", self.kind.name(), self.job, self.trial)
     }
 }
 
@@ -134,6 +142,17 @@ pub enum StoreError {
     Damaged { path: PathBuf, reason: String },
     #[error("{path} could not be read or written: {reason}")]
     Io { path: PathBuf, reason: String },
+    #[error("the lease of term {held} has run out: this coordinator no longer leads")]
+    LeaseLost { held: Term },
+    #[error("{path} refused a request: {reason}")]
+    Refused { path: PathBuf, reason: String },
+    #[error(
+        "{path} takes no writes, its quota is used up: {reason}; delete or archive jobs, compact and \
+         defragment it, then `etcdctl alarm disarm`"
+    )]
+    QuotaExceeded { path: PathBuf, reason: String },
+    #[error("{what} cannot be used: {reason}")]
+    Settings { what: String, reason: String },
 }
 
 impl StoreError {
@@ -168,6 +187,14 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Item>, StoreError>> + Send;
+
+    /// Drops a bounded part of a job's series; false once nothing of them is left. For jobs that are
+    /// removed: their names, and so their numbering, are never used again.
+    fn drop_series(
+        &self,
+        term: Term,
+        job: &JobId,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
 /// The backends a coordinator can be started with.
@@ -177,6 +204,9 @@ pub enum AnyStore {
     Memory(MemoryStore),
     /// One file, for one coordinator at a time.
     Redb(RedbStore),
+    /// etcd and an object store, for several coordinators.
+    #[cfg(feature = "etcd")]
+    Etcd(etcd::EtcdStore),
 }
 
 impl Store for AnyStore {
@@ -184,6 +214,8 @@ impl Store for AnyStore {
         match self {
             Self::Memory(store) => store.acquire_term().await,
             Self::Redb(store) => store.acquire_term().await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.acquire_term().await,
         }
     }
 
@@ -191,6 +223,8 @@ impl Store for AnyStore {
         match self {
             Self::Memory(store) => store.load().await,
             Self::Redb(store) => store.load().await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.load().await,
         }
     }
 
@@ -198,6 +232,8 @@ impl Store for AnyStore {
         match self {
             Self::Memory(store) => store.commit(term, batch).await,
             Self::Redb(store) => store.commit(term, batch).await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.commit(term, batch).await,
         }
     }
 
@@ -210,6 +246,17 @@ impl Store for AnyStore {
         match self {
             Self::Memory(store) => store.scan(series, after, limit).await,
             Self::Redb(store) => store.scan(series, after, limit).await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.scan(series, after, limit).await,
+        }
+    }
+
+    async fn drop_series(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
+        match self {
+            Self::Memory(store) => store.drop_series(term, job).await,
+            Self::Redb(store) => store.drop_series(term, job).await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.drop_series(term, job).await,
         }
     }
 }

@@ -159,7 +159,7 @@ async fn series_are_numbered(store: impl Store) {
 /// Beyond its limit a series loses its oldest items, and no number is used again.
 async fn series_are_bounded(store: impl Store) {
     let term = store.acquire_term().await.unwrap();
-    for kind in [SeriesKind::Points, SeriesKind::Logs, SeriesKind::Decisions] {
+    for kind in SeriesKind::ALL {
         let series = series(kind, "j-1", 0);
         let limit = kind.limit();
         store
@@ -185,7 +185,148 @@ async fn series_are_bounded(store: impl Store) {
     }
 }
 
-async fn suite<S: Store>(mut fresh: impl AsyncFnMut() -> S) {
+/// The holder of an older term writes nothing, whatever it is that it writes.
+async fn an_older_term_is_fenced(store: impl Store) {
+    let old = store.acquire_term().await.unwrap();
+    let points = series(SeriesKind::Points, "j-1", 0);
+    let mut batch = append(&points, [1]);
+    batch.changes.push(put("a", "1"));
+    store.commit(old, batch).await.unwrap();
+    let new = store.acquire_term().await.unwrap();
+    let deposed = |result: Result<(), StoreError>| {
+        assert!(
+            matches!(&result, Err(StoreError::Deposed { held, newest }) if (*held, *newest) == (old, new)),
+            "{result:?}"
+        );
+    };
+    deposed(store.commit(old, changes(vec![delete("a")])).await);
+    deposed(store.commit(old, append(&points, [2])).await);
+    deposed(
+        store
+            .commit(old, changes(vec![put("large", &"x".repeat(1 << 20))]))
+            .await,
+    );
+    deposed(store.drop_series(old, &points.job).await.map(|_| ()));
+    assert_eq!(records(&store).await, [pair("a", "1")]);
+    assert_eq!(scan(&store, &points, 0, 9).await, [(1, 1)]);
+}
+
+/// Values from nothing to a megabyte come back, replaced and deleted like any other.
+async fn values_of_every_size(store: impl Store) {
+    let term = store.acquire_term().await.unwrap();
+    let sizes = [0, 1, 60 * 1024 - 1, 60 * 1024, 64 * 1024, 1 << 20];
+    let text = |size: usize, salt: usize| -> String {
+        let letter = |n: usize| char::from(b'a' + ((n * 7 + n / 1000 + salt) % 26) as u8);
+        (0..size).map(letter).collect()
+    };
+    for salt in 0..2 {
+        let puts = sizes.map(|size| put(&format!("spec/{size}"), &text(size, salt)));
+        store.commit(term, changes(puts.to_vec())).await.unwrap();
+        for (key, value) in records(&store).await {
+            let size: usize = key["spec/".len()..].parse().unwrap();
+            assert_eq!(value.len(), size, "{key}");
+            assert!(value == text(size, salt), "{key} has another value");
+        }
+    }
+    // Large becomes small, small large, and all goes.
+    let swap = vec![put("spec/1", &text(1 << 20, 3)), put("spec/65536", "small")];
+    store.commit(term, changes(swap)).await.unwrap();
+    let after: Vec<usize> = records(&store).await.iter().map(|(_, v)| v.len()).collect();
+    assert_eq!(after, [0, 1 << 20, 1 << 20, 60 * 1024 - 1, 60 * 1024, 5]);
+    let all = sizes.map(|size| delete(&format!("spec/{size}")));
+    store.commit(term, changes(all.to_vec())).await.unwrap();
+    assert_eq!(records(&store).await, []);
+}
+
+/// A batch larger than what a backend may write at one time is written whole.
+async fn large_batches(store: impl Store) {
+    let term = store.acquire_term().await.unwrap();
+    let value = "v".repeat(2_000);
+    let mut batch = changes(
+        (0..2_000)
+            .map(|n| put(&format!("trial/{n:05}"), &value))
+            .collect(),
+    );
+    let logs = series(SeriesKind::Logs, "j-1", 0);
+    batch.appends = append(&logs, 1..=3).appends;
+    store.commit(term, batch).await.unwrap();
+    assert_eq!(records(&store).await.len(), 2_000);
+    let mut batch: Vec<_> = (0..1_999)
+        .map(|n| delete(&format!("trial/{n:05}")))
+        .collect();
+    batch.push(put("trial/01999", "last"));
+    store.commit(term, changes(batch)).await.unwrap();
+    assert_eq!(records(&store).await, [pair("trial/01999", "last")]);
+    assert_eq!(scan(&store, &logs, 0, 9).await, [(1, 1), (2, 2), (3, 3)]);
+}
+
+/// A job's series go, those of others stay.
+async fn series_are_dropped_by_job(store: impl Store) {
+    let term = store.acquire_term().await.unwrap();
+    for number in 0..40 {
+        let mut batch = append(&series(SeriesKind::Logs, "j-1", number), [1, 2]);
+        batch
+            .appends
+            .extend(append(&series(SeriesKind::Points, "j-11", number), [3]).appends);
+        store.commit(term, batch).await.unwrap();
+    }
+    let mut only = append(&series(SeriesKind::Decisions, "j-1", 0), 1..=1_000);
+    only.appends
+        .extend(append(&series(SeriesKind::Points, "j-1", 0), 1..=20_000).appends);
+    store.commit(term, only).await.unwrap();
+    let job = JobId::from("j-1");
+    let mut calls = 0;
+    while store.drop_series(term, &job).await.unwrap() {
+        calls += 1;
+        assert!(calls < 1_000, "it never ends");
+    }
+    for number in 0..40 {
+        for kind in SeriesKind::ALL {
+            assert_eq!(scan(&store, &series(kind, "j-1", number), 0, 9).await, []);
+        }
+        let other = series(SeriesKind::Points, "j-11", number);
+        assert_eq!(scan(&store, &other, 0, 9).await, [(1, 3)]);
+    }
+    assert!(
+        !store
+            .drop_series(term, &JobId::from("never"))
+            .await
+            .unwrap()
+    );
+}
+
+/// Readers beside a writer see each series grow by whole commits, without gap or repetition.
+async fn scans_beside_commits(store: impl Store) {
+    const COMMITS: u64 = 60;
+    let term = store.acquire_term().await.unwrap();
+    let logs = series(SeriesKind::Logs, "j-1", 0);
+    let writer = async {
+        for number in 0..COMMITS {
+            let values = [0, 1, 2].map(|n| 3 * number + n + 1);
+            store.commit(term, append(&logs, values)).await.unwrap();
+        }
+    };
+    let reader = async {
+        let mut after = 0;
+        while after < 3 * COMMITS {
+            let items = scan(&store, &logs, after, 1_000).await;
+            for (sequence, value) in &items {
+                assert_eq!((*sequence, *value), (after + 1, after + 1));
+                after += 1;
+            }
+            assert_eq!(after % 3, 0, "a commit was seen in part");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(writer, reader);
+}
+
+pub(super) async fn suite<S: Store>(mut fresh: impl AsyncFnMut() -> S) {
+    an_older_term_is_fenced(fresh().await).await;
+    values_of_every_size(fresh().await).await;
+    large_batches(fresh().await).await;
+    series_are_dropped_by_job(fresh().await).await;
+    scans_beside_commits(fresh().await).await;
     terms(fresh().await).await;
     changes_apply_in_order(fresh().await).await;
     series_are_numbered(fresh().await).await;

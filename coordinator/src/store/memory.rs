@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use trainyard_common::ids::Term;
+use trainyard_common::ids::{JobId, Term};
 
 use super::{Batch, Change, Item, Series, Store, StoreError};
 
@@ -115,5 +115,17 @@ impl Store for MemoryStore {
                 value: value.clone(),
             })
             .collect())
+    }
+
+    async fn drop_series(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        if state.term != term.0 {
+            return Err(StoreError::Deposed {
+                held: term,
+                newest: Term(state.term),
+            });
+        }
+        state.series.retain(|series, _| series.job != *job);
+        Ok(false)
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
-use trainyard_common::ids::Term;
+use trainyard_common::ids::{JobId, Term};
 
-use super::{Append, Batch, Change, FORMAT_VERSION, Item, Series, Store, StoreError};
+use super::{Append, Batch, Change, FORMAT_VERSION, Item, Series, SeriesKind, Store, StoreError};
 
 /// Name of the database within the data directory.
 const FILE_NAME: &str = "state.redb";
@@ -26,6 +26,9 @@ const RECORDS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("rec
 const ITEMS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("items");
 /// series -> (lowest kept sequence, next sequence).
 const BOUNDS: TableDefinition<'static, &str, (u64, u64)> = TableDefinition::new("bounds");
+
+/// Items that one call of `drop_series` removes: about a second of work.
+const MAX_DROPPED: usize = 20_000;
 
 const META_FORMAT: &str = "format";
 const META_TERM: &str = "term";
@@ -111,6 +114,11 @@ impl Store for RedbStore {
         })
         .await
     }
+
+    async fn drop_series(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
+        let job = job.clone();
+        self.on_file(move |file| file.drop_series(term, &job)).await
+    }
 }
 
 impl File {
@@ -176,8 +184,8 @@ impl File {
         Ok(all)
     }
 
-    fn commit(&self, term: Term, batch: &Batch) -> Result<(), StoreError> {
-        // Dropped without a commit, the transaction leaves nothing behind.
+    /// A transaction under `term`. Dropped without a commit, it leaves nothing behind.
+    fn begin_under(&self, term: Term) -> Result<WriteTransaction, StoreError> {
         let transaction = self.begin_write().map_err(|error| self.error(error))?;
         let newest = term_of(&transaction).map_err(|error| self.error(error))?;
         if newest != term.0 {
@@ -186,6 +194,20 @@ impl File {
                 newest: Term(newest),
             });
         }
+        Ok(transaction)
+    }
+
+    fn drop_series(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
+        let transaction = self.begin_under(term)?;
+        let left = drop_some(&transaction, job).map_err(|error| self.error(error))?;
+        transaction
+            .commit()
+            .map_err(|error| self.error(error.into()))?;
+        Ok(left)
+    }
+
+    fn commit(&self, term: Term, batch: &Batch) -> Result<(), StoreError> {
+        let transaction = self.begin_under(term)?;
         let written = || -> Result<(), redb::Error> {
             apply_changes(&transaction, &batch.changes)?;
             apply_appends(&transaction, &batch.appends)
@@ -263,6 +285,35 @@ fn apply_appends(transaction: &WriteTransaction, appends: &[Append]) -> Result<(
         bounds.insert(name.as_str(), (lowest, next))?;
     }
     Ok(())
+}
+
+/// Removes up to [`MAX_DROPPED`] items of a job; whether there may be more.
+fn drop_some(transaction: &WriteTransaction, job: &JobId) -> Result<bool, redb::Error> {
+    let mut items = transaction.open_table(ITEMS)?;
+    let mut bounds = transaction.open_table(BOUNDS)?;
+    let mut left = MAX_DROPPED;
+    for kind in SeriesKind::ALL {
+        let prefix = format!("{}/{job}/", kind.name());
+        loop {
+            let first = bounds.range(prefix.as_str()..)?.next().transpose()?;
+            let first = first.map(|(name, bound)| (name.value().to_owned(), bound.value()));
+            let Some((name, (lowest, next))) = first.filter(|(name, _)| name.starts_with(&prefix))
+            else {
+                break;
+            };
+            let end = next.min(lowest.saturating_add(left as u64));
+            for number in lowest..end {
+                items.remove((name.as_str(), number))?;
+            }
+            left -= usize::try_from(end - lowest).unwrap_or(left);
+            if end < next {
+                bounds.insert(name.as_str(), (end, next))?;
+                return Ok(true);
+            }
+            bounds.remove(name.as_str())?;
+        }
+    }
+    Ok(false)
 }
 
 /// Runs file work off the async threads. A panic in there (never expected) is told as damage.

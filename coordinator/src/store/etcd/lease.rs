@@ -1,0 +1,231 @@
+//! Leading: the leader key under a lease, kept alive, and told when it is lost.
+//!
+//! The key's create revision is the term. A leader that cannot renew its lease counts it as lost after
+//! its time, reckoned from before the last renewal was sent: earlier than etcd does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Client, Compare, CompareOp, Error, EventType, PutOptions, Txn, TxnOp, TxnOpResponse,
+    WatchOptions,
+};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use trainyard_common::ids::Term;
+
+use super::super::StoreError;
+use super::fenced::{Etcd, Holder, holder_of, told};
+use super::layout::LEADER;
+
+/// A lease is renewed so many times in its life.
+const RENEWALS: u32 = 3;
+
+/// Who waits for the leader to go looks at least this often, should a watch say nothing.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long the leader key is tried for before the next look at it.
+const CAMPAIGN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a resigning leader asks for its lease to be revoked; it runs out anyway.
+const RESIGN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A leadership that is held. Dropped, its lease is no longer renewed.
+pub(super) struct Leadership {
+    pub(super) term: Term,
+    lease: i64,
+    /// Cancelled when the lease has run out, or is no longer known to stand.
+    pub(super) lost: CancellationToken,
+    _renewing: DropGuard,
+}
+
+impl Leadership {
+    /// Waits until nobody leads and takes the lead. `lease` is counted in whole seconds.
+    pub(super) async fn campaign(
+        etcd: &Arc<Etcd>,
+        lease: Duration,
+        identity: &str,
+    ) -> Result<Self, StoreError> {
+        // Known by this, even where the answer to becoming leader was lost.
+        let value = format!("{} {identity}", uuid::Uuid::new_v4().simple());
+        loop {
+            if let Some(holder) = etcd.holder().await? {
+                wait_for_end(etcd, &holder).await;
+                continue;
+            }
+            if let Some(leadership) = Self::try_once(etcd, lease, &value).await? {
+                return Ok(leadership);
+            }
+        }
+    }
+
+    async fn try_once(
+        etcd: &Arc<Etcd>,
+        lease: Duration,
+        value: &str,
+    ) -> Result<Option<Self>, StoreError> {
+        let seconds = i64::try_from(lease.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
+        let begun = Instant::now();
+        let granted = etcd
+            .ask(|mut client| async move { client.lease_grant(seconds, None).await })
+            .await?;
+        let id = granted.id();
+        let lease = Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or(0));
+        let Some(holder) = create_leader(etcd, id, value).await? else {
+            return Ok(None);
+        };
+        if holder.value != value.as_bytes() {
+            // Another was first; the lease must not linger.
+            revoke(etcd, id).await;
+            return Ok(None);
+        }
+        let lost = CancellationToken::new();
+        let stop = CancellationToken::new();
+        let renewal = Renewal {
+            etcd: Arc::clone(etcd),
+            id,
+            lease,
+            until: begun + lease,
+            lost: lost.clone(),
+        };
+        tokio::spawn(renewal.run(stop.clone()));
+        Ok(Some(Self {
+            term: holder.term,
+            lease: id,
+            lost,
+            _renewing: stop.drop_guard(),
+        }))
+    }
+
+    /// Gives the lead back at once, so that the next does not wait for the lease to run out.
+    pub(super) async fn resign(self, etcd: &Etcd) {
+        let lease = self.lease;
+        self.lost.cancel();
+        drop(self);
+        revoke(etcd, lease).await;
+    }
+}
+
+/// Who leads after an attempt to create the leader key; `None` where the lease was gone already.
+async fn create_leader(etcd: &Etcd, lease: i64, value: &str) -> Result<Option<Holder>, StoreError> {
+    let key = etcd.key(LEADER);
+    let txn = Txn::new()
+        .when([Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
+        .and_then([TxnOp::put(
+            key.clone(),
+            value,
+            Some(PutOptions::new().with_lease(lease)),
+        )])
+        .or_else([TxnOp::get(key, None)]);
+    let until = Instant::now() + CAMPAIGN_DEADLINE;
+    let answer = etcd.connection.call(until, |client| {
+        let txn = txn.clone();
+        async move { client.kv_client().txn(txn).await }
+    });
+    let answer = match answer.await {
+        Ok(answer) => answer,
+        // A lease that ran out while nobody answered.
+        Err(super::connection::Failure::Refused(reason)) if reason.contains("lease not found") => {
+            return Ok(None);
+        }
+        Err(failure) => return Err(told(etcd, failure)),
+    };
+    if answer.succeeded() {
+        let revision = answer.header().map_or(0, |header| header.revision());
+        return Ok(Some(Holder {
+            term: Term(u64::try_from(revision).unwrap_or(0)),
+            value: value.as_bytes().to_vec(),
+        }));
+    }
+    match answer.op_responses().first() {
+        Some(TxnOpResponse::Get(found)) => Ok(found.kvs().first().map(holder_of)),
+        _ => Ok(None),
+    }
+}
+
+async fn revoke(etcd: &Etcd, lease: i64) {
+    let until = Instant::now() + RESIGN_DEADLINE;
+    let revoked = etcd.connection.call(until, |mut client| async move {
+        client.lease_revoke(lease).await
+    });
+    if let Err(failure) = revoked.await {
+        tracing::debug!(?failure, "a lease was not revoked; it runs out by itself");
+    }
+}
+
+/// Returns when the leader key may have gone; whoever waits looks again.
+async fn wait_for_end(etcd: &Etcd, holder: &Holder) {
+    let watch = async {
+        let mut client = etcd.connection.client().await?;
+        let after = i64::try_from(holder.term.0).unwrap_or(0);
+        let options = WatchOptions::new().with_start_revision(after + 1);
+        let mut events = client.watch(etcd.key(LEADER), Some(options)).await?;
+        while let Some(answer) = events.message().await? {
+            let gone = |event: &etcd_client::Event| event.event_type() == EventType::Delete;
+            if answer.canceled() || answer.events().iter().any(gone) {
+                break;
+            }
+        }
+        Ok::<(), Error>(())
+    };
+    match tokio::time::timeout(LOOK, watch).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the leader key cannot be watched");
+            etcd.connection.rotate();
+            tokio::time::sleep(LOOK / 10).await;
+        }
+    }
+}
+
+struct Renewal {
+    etcd: Arc<Etcd>,
+    id: i64,
+    lease: Duration,
+    /// When the lease ends unless it is renewed.
+    until: Instant,
+    lost: CancellationToken,
+}
+
+impl Renewal {
+    async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.renew() => {
+                tracing::error!("the lease was not renewed in time: this coordinator leads no more");
+                self.lost.cancel();
+            }
+        }
+    }
+
+    /// Returns when the lease is lost.
+    async fn renew(&mut self) {
+        let id = self.id;
+        loop {
+            tokio::time::sleep(self.lease / RENEWALS).await;
+            let sent = Instant::now();
+            let renewed = self
+                .etcd
+                .connection
+                .call(self.until, |client| keep(client, id));
+            match renewed.await {
+                Ok(()) => self.until = sent + self.lease,
+                Err(failure) => {
+                    tracing::warn!(?failure, "the lease could not be renewed");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn keep(mut client: Client, lease: i64) -> Result<(), Error> {
+    match client.lease_keep_alive(lease).await {
+        Ok(_) => Ok(()),
+        // What the client says where etcd does not know the lease any more.
+        Err(Error::LeaseKeepAliveError(reason)) if reason == "lease not found" => {
+            Err(Error::InvalidArgs(reason))
+        }
+        Err(error) => Err(error),
+    }
+}

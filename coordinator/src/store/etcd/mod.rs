@@ -1,0 +1,416 @@
+//! The store for several coordinators: records in etcd, series in an object store.
+//!
+//! A commit with items for series first creates one or more immutable objects, then names them in the
+//! same etcd transaction that changes the records: what that transaction does not name does not count.
+//! Whoever leads does the upkeep: joins small objects, collects those that nothing names, compacts
+//! etcd's history and warns before its quota is reached.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `settings`, `connection` | how etcd is reached, which member is asked, and how often |
+//! | `lease` | becoming leader, staying it, resigning |
+//! | `fenced` | reads, and writes under a term that know whether they were applied |
+//! | `layout`, `codec` | keys and values (pure) |
+//! | `leading` | taking over, and batches larger than a transaction |
+//! | `segments/` | series |
+//! | `upkeep` | what the leader does beside commits |
+
+mod codec;
+mod connection;
+#[cfg(test)]
+mod faults;
+mod fenced;
+mod layout;
+mod leading;
+mod lease;
+mod segments;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use trainyard_common::ids::{JobId, Term};
+
+use super::{Append, Batch, Item, Series, Store, StoreError};
+use fenced::Etcd;
+use layout::{CLUSTER, Operation, SEGMENTS};
+use leading::Leading;
+use lease::Leadership;
+use segments::{Index, Meta, Objects, Packed, Packer, Piece, ReadError, SegmentId};
+pub use settings::{DEFAULT_PREFIX, DEFAULT_QUOTA_BYTES, EtcdSettings};
+
+/// Objects of one commit that are written at one time.
+const PARALLEL_WRITES: usize = 8;
+
+/// Times that a scan begins anew because objects were joined under it.
+const SCAN_ATTEMPTS: usize = 5;
+
+/// Objects whose names one call of `drop_series` rewrites.
+const MAX_DROPPED: usize = 64;
+
+/// Clones share the connection and the leadership.
+#[derive(Clone)]
+pub struct EtcdStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: EtcdSettings,
+    etcd: Arc<Etcd>,
+    /// Held for as long as a write takes: writes come one after the other.
+    leading: tokio::sync::Mutex<Option<Led>>,
+    view: RwLock<View>,
+    /// What people should know of etcd's state.
+    notes: Mutex<Vec<String>>,
+}
+
+/// A leadership with its upkeep, which ends with it.
+struct Led {
+    leading: Leading,
+    _upkeep: DropGuard,
+}
+
+/// What scans need.
+#[derive(Default)]
+struct View {
+    /// None until the cluster has a name.
+    objects: Option<Arc<Objects>>,
+    index: Index,
+}
+
+/// Who leads, and what it said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    pub term: Term,
+    /// [`EtcdSettings::identity`] of the leader.
+    pub identity: String,
+}
+
+impl std::fmt::Debug for EtcdStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdStore")
+            .field("endpoints", &self.shared.settings.endpoints)
+            .field("prefix", &self.shared.settings.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EtcdStore {
+    /// Reaches etcd and checks that what lies there can be read. Nobody leads by that.
+    pub async fn connect(settings: EtcdSettings) -> Result<Self, StoreError> {
+        let etcd = Arc::new(Etcd::new(&settings)?);
+        leading::check_format(&etcd).await?;
+        let mut view = View::default();
+        // The object store's URL is wrong now rather than at the first report.
+        let cluster = etcd.get(CLUSTER).await?.unwrap_or_default();
+        let cluster = String::from_utf8_lossy(&cluster);
+        let objects = Objects::open(&settings.segment_url, &cluster)?;
+        if !cluster.is_empty() {
+            view.objects = Some(Arc::new(objects));
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                settings,
+                etcd,
+                leading: tokio::sync::Mutex::new(None),
+                view: RwLock::new(view),
+                notes: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Who leads now, if anybody does.
+    pub async fn leader(&self) -> Result<Option<Leader>, StoreError> {
+        let holder = self.shared.etcd.holder().await?;
+        Ok(holder.map(|holder| {
+            let value = String::from_utf8_lossy(&holder.value);
+            let identity = value.split_once(' ').map_or("", |(_, identity)| identity);
+            Leader {
+                term: holder.term,
+                identity: identity.to_owned(),
+            }
+        }))
+    }
+
+    /// Cancelled when the leadership that this store holds is over; `None` where it holds none.
+    pub async fn lost(&self) -> Option<CancellationToken> {
+        let led = self.shared.leading.lock().await;
+        led.as_ref().map(|led| led.leading.leadership.lost.clone())
+    }
+
+    /// Gives the lead back, so that the next coordinator need not wait for the lease to run out.
+    pub async fn resign(&self) {
+        if let Some(led) = self.shared.leading.lock().await.take() {
+            led.leading.leadership.resign(&self.shared.etcd).await;
+        }
+    }
+
+    /// What people should know of etcd's state, such as that its quota is nearly used up.
+    pub fn notes(&self) -> Vec<String> {
+        let notes = self.shared.notes.lock();
+        notes.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Store for EtcdStore {
+    /// Waits until no other coordinator leads.
+    async fn acquire_term(&self) -> Result<Term, StoreError> {
+        let shared = &self.shared;
+        let mut held = shared.leading.lock().await;
+        if let Some(before) = held.take() {
+            before.leading.leadership.resign(&shared.etcd).await;
+        }
+        let lease = Duration::from_millis(u64::from(shared.settings.lease_ms));
+        let leadership = Leadership::campaign(&shared.etcd, lease, &shared.settings.identity);
+        let leadership = leadership.await?;
+        let term = leadership.term;
+        let (leading, cluster) = Leading::take_over(&shared.etcd, leadership).await?;
+        shared.load_index(&cluster).await?;
+        let ending = CancellationToken::new();
+        tokio::spawn(upkeep::run(Arc::downgrade(shared), ending.clone()));
+        *held = Some(Led {
+            leading,
+            _upkeep: ending.drop_guard(),
+        });
+        Ok(term)
+    }
+
+    async fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        leading::load(&self.shared.etcd).await
+    }
+
+    async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
+        let mut held = self.shared.leading.lock().await;
+        let leading = self.shared.under(&mut held, term).await?;
+        self.shared.commit(leading, batch).await
+    }
+
+    async fn scan(
+        &self,
+        series: &Series,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Item>, StoreError> {
+        self.shared.scan(series, after, limit).await
+    }
+
+    async fn drop_series(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
+        let mut held = self.shared.leading.lock().await;
+        let leading = self.shared.under(&mut held, term).await?;
+        self.shared.drop_series(leading, job).await
+    }
+}
+
+impl Shared {
+    /// The leadership, if it is that of `term`.
+    async fn under<'a>(
+        &self,
+        held: &'a mut Option<Led>,
+        term: Term,
+    ) -> Result<&'a mut Leading, StoreError> {
+        match held {
+            Some(led) => match led.leading.writer.term {
+                newest if newest == term => Ok(&mut led.leading),
+                newest => Err(StoreError::Deposed { held: term, newest }),
+            },
+            None => match self.etcd.holder().await? {
+                Some(holder) => Err(StoreError::Deposed {
+                    held: term,
+                    newest: holder.term,
+                }),
+                None => Err(StoreError::LeaseLost { held: term }),
+            },
+        }
+    }
+
+    /// Learns which objects count.
+    async fn load_index(&self, cluster: &str) -> Result<(), StoreError> {
+        let objects = Objects::open(&self.settings.segment_url, cluster)?;
+        let mut index = Index::default();
+        for entry in self.etcd.list(SEGMENTS).await? {
+            let damaged =
+                |reason: String| self.etcd.damaged(format!("key {}: {reason}", entry.key));
+            let id = SegmentId::parse(&entry.key[SEGMENTS.len()..])
+                .ok_or_else(|| damaged("does not name a segment".to_owned()))?;
+            let meta = Meta::decode(&entry.value).map_err(|error| damaged(error.to_string()))?;
+            index.insert(id, Arc::new(meta));
+        }
+        let mut view = self.view_mut();
+        view.objects = Some(Arc::new(objects));
+        view.index = index;
+        Ok(())
+    }
+
+    async fn commit(&self, leading: &mut Leading, batch: Batch) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let packed = self.number(leading, batch.appends);
+        let objects = self.objects()?;
+        self.create(&objects, &packed).await?;
+        let mut batched = leading.batch(batch.changes);
+        for (id, packed) in &packed {
+            batched.push(named(*id, &packed.meta));
+        }
+        leading.apply(&self.etcd, batched).await?;
+        let mut view = self.view_mut();
+        for (id, packed) in packed {
+            objects.remember(id, &packed);
+            view.index.insert(id, Arc::new(packed.meta));
+        }
+        Ok(())
+    }
+
+    /// Gives items their numbers and packs them.
+    fn number(&self, leading: &mut Leading, appends: Vec<Append>) -> Vec<(SegmentId, Packed)> {
+        let mut packer = Packer::default();
+        let mut numbers: BTreeMap<Series, u64> = BTreeMap::new();
+        let view = self.view();
+        for append in appends {
+            let next = numbers
+                .entry(append.series.clone())
+                .or_insert_with(|| view.index.next(&append.series));
+            for value in append.values {
+                packer.push(&append.series, *next, &value);
+                *next += 1;
+            }
+        }
+        leading.name(packer.finish())
+    }
+
+    async fn create(
+        &self,
+        objects: &Objects,
+        packed: &[(SegmentId, Packed)],
+    ) -> Result<(), StoreError> {
+        let writes: Vec<_> = packed
+            .iter()
+            .map(|(id, packed)| objects.create(*id, packed))
+            .collect();
+        futures::stream::iter(writes)
+            .buffer_unordered(PARALLEL_WRITES)
+            .try_collect()
+            .await
+    }
+
+    async fn scan(
+        &self,
+        series: &Series,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Item>, StoreError> {
+        let mut missing = String::new();
+        for _ in 0..SCAN_ATTEMPTS {
+            let pieces: Vec<(Piece, Arc<Meta>)> = {
+                let view = self.view();
+                let found = view.index.find(series, after, limit).into_iter();
+                found
+                    .filter_map(|piece| Some((piece, Arc::clone(view.index.get(piece.segment)?))))
+                    .collect()
+            };
+            if pieces.is_empty() {
+                return Ok(Vec::new());
+            }
+            match self.read(series, &pieces).await {
+                Ok(items) => return Ok(items),
+                Err(ReadError::Missing(reason)) => missing = reason,
+                Err(ReadError::Failed(error)) => return Err(error),
+            }
+        }
+        Err(StoreError::Damaged {
+            path: format!("{series} in {}", self.settings.segment_url).into(),
+            reason: missing,
+        })
+    }
+
+    async fn read(
+        &self,
+        series: &Series,
+        pieces: &[(Piece, Arc<Meta>)],
+    ) -> Result<Vec<Item>, ReadError> {
+        let objects = self.objects().map_err(ReadError::Failed)?;
+        let mut items = Vec::new();
+        for (piece, meta) in pieces {
+            let content = objects.get(piece.segment, meta).await?;
+            for sequence in piece.first..piece.end {
+                let value = content.item(series, sequence).ok_or_else(|| {
+                    ReadError::Failed(StoreError::Damaged {
+                        path: format!("segment {}", piece.segment).into(),
+                        reason: format!("item {sequence} of {series} is not in it"),
+                    })
+                })?;
+                let value = value.to_vec();
+                items.push(Item { sequence, value });
+            }
+        }
+        Ok(items)
+    }
+
+    /// Takes a job out of some of the objects that hold items of it.
+    async fn drop_series(&self, leading: &mut Leading, job: &JobId) -> Result<bool, StoreError> {
+        let holding: Vec<(SegmentId, Meta)> = {
+            let view = self.view();
+            let found = view.index.of_job(job, MAX_DROPPED).into_iter();
+            found
+                .filter_map(|id| Some((id, view.index.get(id)?.as_ref().clone())))
+                .collect()
+        };
+        if holding.is_empty() {
+            self.view_mut().index.forget(job);
+            return Ok(false);
+        }
+        let mut batched = leading.batch(Vec::new());
+        let (mut rest, mut gone) = (Vec::new(), Vec::new());
+        for (id, mut meta) in holding {
+            meta.runs.retain(|run| run.series.job != *job);
+            if meta.runs.is_empty() {
+                batched.push(Operation::Delete { key: key_of(id) });
+            } else {
+                batched.push(named(id, &meta));
+            }
+            gone.push(id);
+            rest.push((id, meta));
+        }
+        leading.apply(&self.etcd, batched).await?;
+        rest.retain(|(_, meta)| !meta.runs.is_empty());
+        {
+            let mut view = self.view_mut();
+            gone.iter().for_each(|id| view.index.remove(*id));
+            for (id, meta) in rest {
+                gone.retain(|known| *known != id);
+                view.index.insert(id, Arc::new(meta));
+            }
+        }
+        self.objects()?.delete(&gone).await;
+        Ok(true)
+    }
+
+    fn objects(&self) -> Result<Arc<Objects>, StoreError> {
+        let objects = self.view().objects.clone();
+        objects.ok_or_else(|| self.etcd.damaged("the cluster has no name yet"))
+    }
+
+    fn view(&self) -> std::sync::RwLockReadGuard<'_, View> {
+        // Nothing in there can panic halfway through a change.
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view_mut(&self) -> std::sync::RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key_of(id: SegmentId) -> String {
+    format!("{SEGMENTS}{id}")
+}
+
+/// From this operation on, an object counts.
+fn named(id: SegmentId, meta: &Meta) -> Operation {
+    Operation::put(key_of(id), meta.encode())
+}
