@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use trainyard_tests::simulation::scale::{self, Row, Scale};
 use trainyard_tests::simulation::{self, Size};
 
 /// Failing seeds after which no more are run.
@@ -17,8 +18,10 @@ const MOST_FAILURES: usize = 5;
 
 /// Simulated clusters with faults, drawn from a seed each.
 #[derive(Debug, Parser)]
-#[command(name = "simulate", about)]
+#[command(name = "simulate", about, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
     /// How many seeds to run.
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     seeds: u64,
@@ -42,6 +45,29 @@ struct Arguments {
     seconds: Option<u64>,
 }
 
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Print the machine's processor time and memory for each trial and result as history grows.
+    Scale(Large),
+}
+
+#[derive(Debug, Args)]
+struct Large {
+    /// Workers of one slot each.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    workers: u32,
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    trials: u32,
+    /// Results a second over all workers, in virtual time.
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    results_per_s: u32,
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    results_per_trial: u32,
+    /// Lines of the curve.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    rows: u32,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Worlds {
     Small,
@@ -59,10 +85,10 @@ impl From<Worlds> for Size {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // A panic of the machine is a finding, told with its seed; its place is worth a line.
-    match arguments.seed {
-        Some(seed) => one(seed, arguments.size.into(), arguments.log),
-        None => many(&arguments),
+    match (&arguments.what, arguments.seed) {
+        (Some(What::Scale(large)), _) => curve(large),
+        (None, Some(seed)) => one(seed, arguments.size.into(), arguments.log),
+        (None, None) => many(&arguments),
     }
 }
 
@@ -119,5 +145,39 @@ fn many(arguments: &Arguments) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+fn curve(large: &Large) -> ExitCode {
+    let scale = Scale {
+        workers: large.workers.max(1),
+        trials: large.trials.max(1),
+        results_per_s: large.results_per_s,
+        results_per_trial: large.results_per_trial.max(1),
+        rows: large.rows,
+    };
+    println!(
+        "| trials | results | virtual s | us a result | us a trial | us to encode a trial | MiB resident | bytes a trial |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let told = scale::run(scale, |row: Row| {
+        println!(
+            "| {} | {} | {:.0} | {:.2} | {:.1} | {:.1} | {:.0} | {:.0} |",
+            row.trials,
+            row.results,
+            row.virtual_s,
+            row.us_per_result,
+            row.us_per_trial,
+            row.encode_us_per_trial,
+            row.resident_mib,
+            row.bytes_per_trial
+        );
+    });
+    match told {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(message) => {
+            println!("{message}");
+            ExitCode::FAILURE
+        }
     }
 }

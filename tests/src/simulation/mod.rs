@@ -12,6 +12,7 @@
 //! | `worker`, `outbox`, `rank` | worker processes, their reports, the attempts they run |
 //! | `faults` | what goes wrong |
 //! | `watch` | slots and waiting work; the comparison with a restored machine |
+//! | `scale` | the machine alone at the size of a large cluster |
 //!
 //! It knows the machine only by its public interface, as the driver does.
 
@@ -22,6 +23,7 @@ mod network;
 mod outbox;
 mod plan;
 mod rank;
+pub mod scale;
 mod store;
 mod watch;
 mod worker;
