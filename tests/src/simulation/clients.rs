@@ -25,11 +25,11 @@ impl Client {
     }
 }
 
-/// The job that somebody wants paused or resumed, and which.
-fn holds(event: &Event) -> Option<(&JobId, bool)> {
+/// What is held: the job that somebody wants paused or resumed, the worker that is to drain or not.
+fn holds(event: &Event) -> Option<&str> {
     match event {
-        Event::Pause { job, .. } => Some((job, true)),
-        Event::Resume { job, .. } => Some((job, false)),
+        Event::Pause { job, .. } | Event::Resume { job, .. } => Some(job.as_str()),
+        Event::Drain { worker, .. } => Some(worker.as_str()),
         _ => None,
     }
 }
@@ -40,15 +40,11 @@ impl World {
         if self.clients[client].answered() {
             return;
         }
-        // Who pauses and resumes a job waits for the answer to the one before asking the other.
-        let before = self.clients[..client].iter().any(|other| {
-            let (Some((job, _)), Some((mine, _))) =
-                (holds(&other.event), holds(&self.clients[client].event))
-            else {
-                return false;
-            };
-            job == mine && !other.answered()
-        });
+        // Who asks for one thing and for its opposite waits for the answer before asking the other.
+        let mine = holds(&self.clients[client].event);
+        let before = self.clients[..client]
+            .iter()
+            .any(|other| mine.is_some() && holds(&other.event) == mine && !other.answered());
         let newest = self.store.term;
         let leads = |node: &Node| node.leader.as_ref().is_some_and(|l| l.term == newest);
         let leader = self.nodes.iter().position(leads);
@@ -76,8 +72,8 @@ impl World {
         }
         let answer = match answer {
             Ok(Some(reply)) => Ok(reply),
-            // What has ended meanwhile cannot be held.
-            Err(ended @ Rejection::Ended { .. })
+            // What has ended meanwhile cannot be held, and who has left cannot be drained.
+            Err(ended @ (Rejection::Ended { .. } | Rejection::UnknownWorker { .. }))
                 if holds(&self.clients[client].event).is_some() =>
             {
                 Err(ended)
@@ -103,8 +99,11 @@ impl World {
     /// Somebody repeats a request that may have been answered.
     pub(super) fn user_repeats(&mut self) {
         let client = self.below(self.clients.len() as u64) as usize;
+        // A drain has no request id: repeated later, it is another one.
+        let late = matches!(self.clients[client].event, Event::Drain { .. });
         if let Some(n) = self.nodes.iter().position(|node| node.leader.is_some())
             && (self.clients[client].answered() || holds(&self.clients[client].event).is_none())
+            && !late
         {
             self.ask(client, n);
         }
@@ -154,8 +153,25 @@ impl World {
         });
     }
 
-    /// At the end everything that was paused goes on.
-    pub(super) fn resume_all(&mut self) {
+    /// Somebody wants a worker drained, or takes that back.
+    pub(super) fn user_drains(&mut self, w: usize, undo: bool) {
+        let worker = self.workers[w].id.clone();
+        self.request(|_| Event::Drain { worker, undo });
+    }
+
+    /// At the end everything that was paused goes on, and nothing is drained any more.
+    pub(super) fn undo_all(&mut self) {
+        let drained = self
+            .clients
+            .iter()
+            .filter_map(|client| match &client.event {
+                Event::Drain { worker, undo } => (!undo).then(|| worker.clone()),
+                _ => None,
+            });
+        for worker in drained.collect::<Vec<_>>() {
+            let undo = true;
+            self.request(|_| Event::Drain { worker, undo });
+        }
         let held: Vec<(JobId, Option<TrialId>)> = self
             .clients
             .iter()

@@ -9,7 +9,7 @@ use trainyard_coordinator::cluster::types::{
     Effect, Event, Rejection, Reply, SessionId, Step, ToWorker,
 };
 
-use super::network::{Down, LinkId, Up};
+use super::network::{Down, LinkId, Up, Way};
 use super::store::Batch;
 use super::world::{Due, World, config};
 
@@ -268,8 +268,13 @@ impl World {
             }
             (Up::Closed, _) => self.node_lost_link(id),
             (_, None) => {}
-            (Up::Heartbeat, Some(session)) => {
-                self.input(n, Input::Tell(Some(session), Event::Heartbeat { session }));
+            (Up::Heartbeat(pulses), Some(session)) => {
+                let beat = Event::Heartbeat { session };
+                self.input(n, Input::Tell(Some(session), beat));
+                if !pulses.is_empty() {
+                    let event = Event::Pulses { session, pulses };
+                    self.input(n, Input::Tell(Some(session), event));
+                }
             }
             (Up::Leaving, Some(session)) => {
                 self.input(n, Input::Tell(Some(session), Event::Leaving { session }));
@@ -376,7 +381,10 @@ impl World {
         if self.logs()
             && !matches!(
                 &input,
-                Input::Tell(_, Event::Heartbeat { .. } | Event::Tick)
+                Input::Tell(
+                    _,
+                    Event::Heartbeat { .. } | Event::Pulses { .. } | Event::Tick
+                )
             )
         {
             self.say(
@@ -635,8 +643,38 @@ impl World {
                 }
             }
             // A knock that nobody answers, as across a partition: only the lease decides.
-            Effect::Changed { .. } | Effect::Knock { .. } => {}
+            Effect::Knock {
+                worker,
+                session,
+                until_refused,
+                ..
+            } => {
+                let epoch = self.nodes[n].epoch;
+                let known = self.workers.iter().position(|known| known.id == worker);
+                if let Some(w) = known {
+                    let wait = if until_refused { 800 } else { 20 };
+                    self.after(wait, Due::Knock(n, epoch, w, session));
+                }
+            }
+            Effect::Changed { .. } => {}
         }
+    }
+
+    /// A worker's host accepts a connection, refuses it, or does not answer.
+    pub(super) fn knock(&mut self, n: usize, epoch: u64, w: usize, session: SessionId) {
+        if self.nodes[n].epoch != epoch || self.workers[w].unplugged {
+            return;
+        }
+        let cut = |way| self.cuts.contains(&(w, n, way));
+        if cut(Way::ToCoordinator) || cut(Way::ToWorker) {
+            return;
+        }
+        let event = Event::Knocked {
+            worker: self.workers[w].id.clone(),
+            session,
+            refused: !self.workers[w].alive,
+        };
+        self.input(n, Input::Tell(None, event));
     }
 
     /// What is told must be durable already, whatever happens next.

@@ -38,6 +38,12 @@ impl World {
             }
             Fault::UserPauses => self.user_holds(true),
             Fault::UserResumes => self.user_holds(false),
+            Fault::UserDrains => {
+                if let Some(w) = self.some_worker() {
+                    let undo = self.below(4) == 0;
+                    self.user_drains(w, undo);
+                }
+            }
             _ => self.worker_fault(fault),
         }
         self.next_fault();
@@ -180,6 +186,6 @@ impl World {
             self.restart_node(n);
         }
         self.after(super::coordinator::ELECTION_MS, Due::Elect);
-        self.resume_all();
+        self.undo_all();
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use trainyard_common::ids::Term;
 use trainyard_coordinator::cluster::types::{
-    RankRef, Report, SeriesLog, SessionId, ToWorker, WorkerInfo,
+    Pulse, RankRef, Report, SeriesLog, SessionId, ToWorker, WorkerInfo,
 };
 
 use super::world::{Due, World};
@@ -34,7 +34,7 @@ pub(super) enum Up {
         running: Vec<RankRef>,
         term: Term,
     },
-    Heartbeat,
+    Heartbeat(Vec<Pulse>),
     Leaving,
     Reports(Vec<Report>),
     Logs(Box<SeriesLog>, RankRef),

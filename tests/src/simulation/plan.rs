@@ -63,9 +63,9 @@ impl Variant {
                     searcher: {name: grid}\n";
         let mut more = String::new();
         match number % 10 {
-            0 => more += &(space.to_owned() + &random(trials)),
+            0 => more += &format!("hang_timeout: 6\n{space}{}", random(trials)),
             1 => more += &format!("max_restarts: 2\n{space}{}", random(trials + 1)),
-            2 => more += grid,
+            2 => more += &format!("hang_timeout: 4\norphan_timeout: 5\n{grid}"),
             3 | 4 => {
                 ranks = 2;
                 more += &format!(
@@ -76,7 +76,10 @@ impl Variant {
             }
             5 => {
                 ranks = 3;
-                more += &format!("resources: {{slots_per_trial: 3}}\n{space}{}", random(2));
+                more += &format!(
+                    "resources: {{slots_per_trial: 3}}\nhang_timeout: 8\n{space}{}",
+                    random(2)
+                );
             }
             6 => {
                 more += &format!(
@@ -193,9 +196,10 @@ pub(super) enum Fault {
     UserCancels,
     UserPauses,
     UserResumes,
+    UserDrains,
 }
 
-const FAULTS: [Fault; 18] = [
+const FAULTS: [Fault; 19] = [
     Fault::LinkBroken,
     Fault::Partition,
     Fault::WorkerKilled,
@@ -214,6 +218,7 @@ const FAULTS: [Fault; 18] = [
     Fault::UserCancels,
     Fault::UserPauses,
     Fault::UserResumes,
+    Fault::UserDrains,
 ];
 
 /// What one seed's world is made of.

@@ -53,7 +53,9 @@ pub(super) struct Run {
     pub(super) placed: bool,
     next: Next,
     began: u64,
-    step: u64,
+    pub(super) step: u64,
+    /// Signs of progress.
+    pub(super) signs: u64,
     /// Number of its newest queued turn; earlier ones are void.
     turn: u64,
     /// Checkpoints that are known to exist.
@@ -126,6 +128,7 @@ impl World {
             next: Next::Wait,
             began: self.now,
             step: 0,
+            signs: 0,
             turn: 0,
             known: assignment.checkpoints.clone(),
             assignment,
@@ -180,7 +183,11 @@ impl World {
         if away > self.now {
             return self.at(away, Due::Rank(w, id, turn));
         }
-        match (run.stop, run.next) {
+        let (stop, next) = (run.stop, run.next);
+        if let Some(run) = self.workers[w].runs.get_mut(&id) {
+            run.signs += 1;
+        }
+        match (stop, next) {
             (Some(Stop::Abandoned), _) => self.remove_run(w, id, false),
             (Some(Stop::Now), _) => self.end(w, id, Outcome::Cancelled),
             (Some(Stop::Checkpoint), Next::Manifest) => self.manifest(w, id),

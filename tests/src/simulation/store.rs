@@ -147,7 +147,8 @@ impl ModelStore {
 
     fn remove(&mut self, key: &Key) -> Result<(), String> {
         match self.records.remove(key) {
-            Some(Record::Request(_)) => Ok(()),
+            // Written and removed within one turn, it was never here.
+            None | Some(Record::Request(_) | Record::Worker(_)) => Ok(()),
             other => Err(format!("{} was removed: {other:?}", key.0)),
         }
     }

@@ -58,10 +58,12 @@ impl World {
             return;
         }
         // A gang that has waited long keeps the slots for itself.
-        let gangs = self.store.jobs.values();
-        let gangs = gangs
-            .filter(|job| waits(job).is_some_and(|ranks| ranks > most))
-            .count();
+        let gangs = self.store.jobs.values().filter(|job| {
+            let variant = variant_of(&job.record.job);
+            let ranks = variant.map_or(1, |number| variants()[number].ranks);
+            ranks > most && (!job.pending.is_empty() || waits(job).is_some())
+        });
+        let gangs = gangs.count();
         if gangs > 0 {
             return;
         }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use trainyard_common::ids::{Term, WorkerId};
 use trainyard_coordinator::cluster::types::{
-    LogText, RankRef, Report, ReportBody, SeriesLog, ToWorker, WorkerInfo,
+    LogText, Pulse, RankRef, Report, ReportBody, SeriesLog, ToWorker, WorkerInfo,
 };
 
 use super::network::{Down, Link, LinkId, Up, Way};
 use super::outbox::Outbox;
+use super::plan::{variant_of, variants};
 use super::rank::{Run, RunId, Stop};
-use super::world::{Due, World};
+use super::world::{Due, World, config};
 
 /// How long the answer to a registration may take, as in the agent.
 const REGISTER_TIMEOUT_MS: u64 = 20_000;
@@ -29,6 +30,8 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slots: usize,
     pub(super) alive: bool,
+    /// The machine that it runs on is gone, too: nobody answers for it.
+    pub(super) unplugged: bool,
     pub(super) leaving: bool,
     /// The process does not run at all until then.
     pub(super) stopped_until: u64,
@@ -38,6 +41,8 @@ pub(super) struct Worker {
     term: Term,
     pub(super) link: Option<LinkId>,
     registered: bool,
+    /// When the last session was lost.
+    away_since: u64,
     told_leaving: bool,
     /// Number of the address that is tried next.
     address: usize,
@@ -53,12 +58,14 @@ impl Worker {
             id: WorkerId(format!("w{number}")),
             slots,
             alive: true,
+            unplugged: false,
             leaving: false,
             stopped_until: 0,
             hung_until: 0,
             term: Term(0),
             link: None,
             registered: false,
+            away_since: 0,
             told_leaving: false,
             address: number,
             heartbeat_ms: 1_000,
@@ -168,11 +175,37 @@ impl World {
         let worker = &mut self.workers[w];
         if worker.link == Some(id) {
             worker.link = None;
-            worker.registered = false;
+            if worker.registered {
+                worker.registered = false;
+                worker.away_since = self.now;
+                let since = self.now;
+                self.after(config().lease_ms, Due::Orphaned(w, since));
+            }
+            let worker = &self.workers[w];
             if worker.alive {
                 self.say(|| format!("w{w}"), || "has lost its coordinator".to_owned());
                 self.connect_later(w);
             }
+        }
+    }
+
+    /// The lease has run out without a coordinator: what may not go on so long stops at a checkpoint.
+    pub(super) fn orphaned(&mut self, w: usize, since: u64) {
+        let worker = &self.workers[w];
+        if !worker.alive || worker.registered || worker.away_since != since {
+            return;
+        }
+        if worker.stopped_until > self.now {
+            let until = worker.stopped_until;
+            return self.at(until, Due::Orphaned(w, since));
+        }
+        let lease_s = config().lease_ms as f64 / 1_000.0;
+        let short = worker.runs.iter().filter(|(_, run)| {
+            let variant = variant_of(&run.rank.at.job).map(|number| &variants()[number]);
+            variant.is_some_and(|v| v.document.job().orphan_timeout <= lease_s)
+        });
+        for run in short.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.request_stop(w, run, Stop::Checkpoint);
         }
     }
 
@@ -255,7 +288,14 @@ impl World {
             return self.at(until, Due::Heartbeat(w, id));
         }
         let wait = worker.heartbeat_ms;
-        self.say_up(id, Up::Heartbeat);
+        let runs = worker.runs.values().filter(|run| run.placed);
+        let pulses = runs.map(|run| Pulse {
+            rank: run.rank.clone(),
+            step: run.step,
+            signs: run.signs,
+        });
+        let pulses = pulses.collect();
+        self.say_up(id, Up::Heartbeat(pulses));
         self.after(wait, Due::Heartbeat(w, id));
     }
 
@@ -385,6 +425,7 @@ impl World {
             return;
         }
         worker.alive = false;
+        worker.unplugged = !closes;
         worker.registered = false;
         let link = worker.link.take();
         let runs: Vec<RunId> = worker.runs.keys().copied().collect();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use trainyard_common::ids::{JobId, RequestId, TrialId};
 use trainyard_coordinator::cluster::types::{
-    AttemptRef, Event, JobState, MachineConfig, TrialState,
+    AttemptRef, Event, JobState, MachineConfig, SessionId, TrialState,
 };
 
 use super::clients::Client;
@@ -49,6 +49,8 @@ pub(super) enum Due {
     Heartbeat(usize, LinkId),
     Rank(usize, RunId, u64),
     Exit(usize),
+    Orphaned(usize, u64),
+    Knock(usize, u64, usize, SessionId),
     Spawn(usize),
     Turn(usize, u64),
     Written(u64, u64),
@@ -305,6 +307,8 @@ impl World {
             Due::Heartbeat(w, link) => self.heartbeat(w, link),
             Due::Rank(w, run, turn) => self.rank_turn(w, run, turn),
             Due::Exit(w) => self.exit(w, true),
+            Due::Orphaned(w, since) => self.orphaned(w, since),
+            Due::Knock(n, epoch, w, session) => self.knock(n, epoch, w, session),
             Due::Spawn(slots) => self.spawn_worker(slots),
             Due::Turn(n, epoch) => self.turn(n, epoch),
             Due::Written(commit, back) => self.write_flying(commit, back),
