@@ -8,7 +8,8 @@ trials   no-op trials: submitted, placed, started on a worker process, report on
          both sides. Then 1,000 trials of ten results each. Ray Tune runs a Python function and, being faster so,
          keeps its two processes from one trial to the next (reuse_actors=True); `--fresh` trials are run as it does
          by default, each in a new process. Trainyard starts a new process (a shell that prints) for every trial.
-         Wall time is from handing the search over to having its result; starting either system is left out.
+         Wall time is from handing the search over to having its result, processor time that of all processes of
+         either system meanwhile; starting them is left out.
          Memory is what the process that keeps the search (Ray's driver, Trainyard's coordinator) has grown by from
          the smallest to the largest of the sizes.
 results  durable results a second, by worker/examples/report_speed.rs: it speaks to a coordinator as a worker process
@@ -45,6 +46,25 @@ def rss_kib(pid):
             return int(line.split()[1])
 
 
+def cpu_seconds(roots):
+    """Processor time so far of these processes and of all that they have started."""
+    parents, spent = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:  # It has ended meanwhile; its parent has its time.
+            continue
+        pid = int(stat.parent.name)
+        parents[pid], spent[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+
+    def within(pid):
+        while pid in parents and pid not in roots:
+            pid = parents[pid]
+        return pid in roots
+
+    return sum(ticks for pid, ticks in spent.items() if within(pid)) / os.sysconf("SC_CLK_TCK")
+
+
 def ray_side(trials, results, reuse):
     """Runs within the virtual environment, in a process of its own; prints one JSON object."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
@@ -65,18 +85,22 @@ def ray_side(trials, results, reuse):
             tune_config=tune.TuneConfig(num_samples=trials, metric="loss", mode="min", reuse_actors=reuse),
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         )
-        begin = time.monotonic()
+        spent, begin = cpu_seconds([os.getpid()]), time.monotonic()
         grid = tuner.fit()
         grid.get_best_result()
-        seconds = time.monotonic() - begin
+        seconds, spent = time.monotonic() - begin, cpu_seconds([os.getpid()]) - spent
         assert len(grid) == trials and grid.num_errors == 0
-        print("\n" + json.dumps({"seconds": seconds, "rss_kib": rss_kib(os.getpid())}), flush=True)
+        print("\n" + json.dumps({"seconds": seconds, "cpu": spent, "rss_kib": rss_kib(os.getpid())}), flush=True)
         ray.shutdown()
 
 
 def ray_tune(trials, results=1, reuse=True):
     command = [ray_python(), __file__, "--ray", trials, results, int(reuse)]
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    begin = time.monotonic()
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if done.returncode:
+        print(f"Ray Tune ended with {done.returncode} after {time.monotonic() - begin:.0f} s of {trials} trials", file=sys.stderr)
+        return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -93,22 +117,25 @@ def trainyard(trials, results=1):
             "hyperparameters": {"x": {"type": "double", "minval": 0, "maxval": 1}},
             "searcher": {"name": "random", "max_trials": trials},
         }))
-        begin = time.monotonic()
+        pids = [process.pid for process in running.processes]
+        spent, begin = cpu_seconds(pids), time.monotonic()
         _, _, job = running.run(spec)
-        seconds = time.monotonic() - begin
+        seconds, spent = time.monotonic() - begin, cpu_seconds(pids) - spent
         assert job["trials_completed"] == trials, job
-        return {"seconds": seconds, "rss_kib": rss_kib(running.processes[0].pid)}
+        return {"seconds": seconds, "cpu": spent, "rss_kib": rss_kib(running.processes[0].pid)}
 
 
 def compare(what, trials, ray, ours):
-    ratio = ray["seconds"] / ours["seconds"]
-    each = 1000 / trials
-    print(f"| {what} | {ray['seconds']:.1f} | {ours['seconds']:.2f} | {ray['seconds'] * each:.1f} | "
-          f"{ours['seconds'] * each:.2f} | {ratio:.1f} |", flush=True)
+    cells = [what]
+    for measure in ("seconds", "cpu"):
+        theirs, ratio = (f"{ray[measure] * 1000 / trials:.1f}", f"{ray[measure] / ours[measure]:.1f}") if ray else ("died", "")
+        cells += [theirs, f"{ours[measure] * 1000 / trials:.2f}", ratio]
+    print("|", " | ".join(cells), "|", flush=True)
 
 
 def measure_trials(sizes, fresh):
-    print("| what | Ray Tune, s | Trainyard, s | Ray, ms a trial | Trainyard, ms a trial | ratio |\n|---|---|---|---|---|---|")
+    print("\n| ms a trial | Ray Tune, wall | Trainyard, wall | ratio | Ray Tune, processor | Trainyard, processor | ratio |\n"
+          "|---|---|---|---|---|---|---|")
     pairs = []
     for size in sizes:
         pairs.append((ray_tune(size), trainyard(size)))
@@ -118,9 +145,12 @@ def measure_trials(sizes, fresh):
         compare(f"{fresh} no-op trials, Ray with a new process for each", fresh, ray_tune(fresh, reuse=False), trainyard(fresh))
     if len(sizes) > 1:
         (ray, ours), (ray_more, ours_more) = pairs[0], pairs[-1]
-        grown = [(more["rss_kib"] - less["rss_kib"]) / (sizes[-1] - sizes[0]) for less, more in ((ray, ray_more), (ours, ours_more))]
-        print(f"\n| memory a finished trial | Ray Tune's driver | Trainyard's coordinator |\n|---|---|---|\n"
-              f"| KiB | {grown[0]:.1f} | {grown[1]:.1f} |", flush=True)
+
+        def grown(less, more):
+            return f"{(more['rss_kib'] - less['rss_kib']) / (sizes[-1] - sizes[0]):.1f}" if less and more else "died"
+
+        print("\n| memory a finished trial, KiB | Ray Tune's driver | Trainyard's coordinator |\n|---|---|---|\n"
+              f"| from {sizes[0]:,} to {sizes[-1]:,} trials | {grown(ray, ray_more)} | {grown(ours, ours_more)} |", flush=True)
 
 
 def measure_results(results=500_000):

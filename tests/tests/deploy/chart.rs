@@ -10,6 +10,11 @@ use trainyard_tests::repository;
 use crate::programs::Reads;
 use crate::tools::{Tools, chart, documents};
 
+/// One coordinator that keeps everything on its own volume.
+fn embedded() -> Value {
+    json!({"etcd": {"endpoints": []}, "coordinator": {"replicas": 1}})
+}
+
 /// Sets of values that people have, by name.
 fn value_sets() -> Vec<(&'static str, Value)> {
     let gpu = json!({"pools": {"cpu": null, "gpu": {
@@ -40,8 +45,15 @@ fn value_sets() -> Vec<(&'static str, Value)> {
         "coordinator": {"affinity": {"nodeAffinity": {}}, "podAnnotations": {"a": "b"}},
         "serviceAccount": {"create": false, "name": "existing"},
     });
+    let etcd = json!({"etcd": {
+        "endpoints": ["https://etcd-0.etcd:2379", "https://etcd-1.etcd:2379"], "prefix": "/search/",
+        "seriesUrl": "s3://series/here",
+        "auth": {"secretName": "etcd", "user": "trainyard", "passwordKey": "password"},
+    }, "coordinator": {"replicas": 5}});
     vec![
         ("default", json!({})),
+        ("one coordinator without etcd", embedded()),
+        ("an etcd that wants to see something", etcd),
         ("gpu", gpu),
         ("two pools", two_pools),
         ("an S3 server of one's own", minio),
@@ -273,6 +285,10 @@ fn other(path: &str) -> Option<Value> {
         }
         "pullPolicy" => json!("Always"),
         "pullSecrets" => json!(["other"]),
+        "endpoints" => json!(["http://other:2379"]),
+        "prefix" => json!("/other/"),
+        "seriesUrl" => json!("s3://other"),
+        "secretName" | "user" | "passwordKey" => json!("other"),
         "url" => json!("s3://other"),
         "cpu" if path.starts_with("/pools") => json!({"replicas": 7}),
         "cpu" | "memory" | "size" | "scratchSize" => json!("7"),
@@ -307,6 +323,18 @@ fn nested(path: &str, value: Value) -> Value {
         })
 }
 
+/// Lays mappings over mappings, as helm does.
+fn lay_over(base: &mut Value, top: Value) {
+    match (base, top) {
+        (Value::Object(base), Value::Object(top)) => {
+            for (name, value) in top {
+                lay_over(base.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (base, top) => *base = top,
+    }
+}
+
 fn defaults() -> Result<Value> {
     let path = repository().join("deploy/helm/trainyard/values.yaml");
     let all = documents(&std::fs::read_to_string(path)?)?;
@@ -318,7 +346,6 @@ fn every_value_changes_what_is_rendered() -> Result<()> {
     let Some(tools) = Tools::find("every_value_changes_what_is_rendered")? else {
         return Ok(());
     };
-    let unchanged = tools.render(&json!({}))?;
     let mut all = Vec::new();
     leaves(&defaults()?, String::new(), &mut all);
     assert!(all.len() > 40, "{all:?}");
@@ -330,7 +357,17 @@ fn every_value_changes_what_is_rendered() -> Result<()> {
             (None, Value::String(text)) if !text.is_empty() => json!(format!("{text}-other")),
             (None, _) => anyhow::bail!("{path}: say in `other` what may stand there"),
         };
-        let rendered = tools.render(&nested(&path, changed.clone()))?;
+        // Some are of use only beside others.
+        let mut values = match path.as_str() {
+            path if path.starts_with("/coordinator/persistence") => embedded(),
+            path if path.starts_with("/etcd/auth") && !path.ends_with("secretName") => {
+                json!({"etcd": {"auth": {"secretName": "etcd"}}})
+            }
+            _ => json!({}),
+        };
+        let unchanged = tools.render(&values)?;
+        lay_over(&mut values, nested(&path, changed.clone()));
+        let rendered = tools.render(&values)?;
         ensure!(rendered != unchanged, "{path}: {changed} changes nothing");
     }
     Ok(())
@@ -348,6 +385,8 @@ fn values_that_mean_nothing_are_refused_by_name() -> Result<()> {
         (json!({"pools": {"GPU": {}}}), "GPU"),
         (json!({"coordinator": {"port": 70_000}}), "port"),
         (json!({"worker": {"slots": 0}}), "slots"),
+        (json!({"etcd": {"endpoints": []}}), "coordinator.replicas"),
+        (json!({"etcd": {"endpoints": ["etcd:2379"]}}), "endpoints"),
         (json!({"worker": {"maxUnavailable": 0}}), "maxUnavailable"),
         (json!({"storage": {"url": "memory://a"}}), "url"),
         (

@@ -54,7 +54,44 @@ imagePullSecrets:
 {{- end -}}
 
 {{- define "trainyard.replicas" -}}
-1
+{{- if and (not .Values.etcd.endpoints) (ne (int .Values.coordinator.replicas) 1) -}}
+{{- fail (printf "coordinator.replicas: %v is not accepted without etcd.endpoints; expected 1" .Values.coordinator.replicas) -}}
+{{- end -}}
+{{ .Values.coordinator.replicas }}
+{{- end -}}
+
+{{/* How etcd is reached, as the coordinator's `env`. */}}
+{{- define "trainyard.etcd" -}}
+{{- with .Values.etcd }}
+{{- if .endpoints }}
+- {name: TRAINYARD_ETCD, value: {{ join "," .endpoints | quote }}}
+- {name: TRAINYARD_ETCD_PREFIX, value: {{ .prefix | quote }}}
+- {name: TRAINYARD_ETCD_QUOTA_BYTES, value: {{ int64 .quotaBytes | quote }}}
+- {name: TRAINYARD_SEGMENT_FLUSH_MS, value: {{ .flushMs | quote }}}
+{{- with .seriesUrl }}
+- {name: TRAINYARD_SEGMENT_URL, value: {{ . | quote }}}
+{{- end }}
+{{- with .auth }}
+{{- if .secretName }}
+{{- with .user }}
+- {name: TRAINYARD_ETCD_USER, value: {{ . | quote }}}
+{{- end }}
+{{- with .passwordKey }}
+- {name: TRAINYARD_ETCD_PASSWORD_FILE, value: /etc/trainyard/etcd/{{ . }}}
+{{- end }}
+{{- with .caKey }}
+- {name: TRAINYARD_ETCD_CA_FILE, value: /etc/trainyard/etcd/{{ . }}}
+{{- end }}
+{{- with .certKey }}
+- {name: TRAINYARD_ETCD_CERT_FILE, value: /etc/trainyard/etcd/{{ . }}}
+{{- end }}
+{{- with .keyKey }}
+- {name: TRAINYARD_ETCD_KEY_FILE, value: /etc/trainyard/etcd/{{ . }}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* How the store is reached, as a container's `env`. */}}
