@@ -84,6 +84,7 @@ pub(crate) enum Verb {
     Wait(verbs::wait::Args),
     Best(verbs::best::Args),
     Cancel(verbs::cancel::Args),
+    Extend(verbs::extend::Args),
     Pause(verbs::pause::Args),
     Resume(verbs::resume::Args),
     /// Look at the trials of a job
@@ -164,6 +165,7 @@ mod tests {
             "wait j-1 --timeout 90",
             "best j-1",
             "cancel j-1",
+            "extend j-1 --trials 5 --time 60",
             "pause j-1",
             "resume j-1",
             "trial pause j-1 3",

@@ -250,6 +250,25 @@ impl Client {
         Ok(answer.workers)
     }
 
+    /// Adds trials or time to a search.
+    pub(crate) async fn extend(
+        &self,
+        job_id: &str,
+        trials: u32,
+        seconds: f64,
+    ) -> Outcome<v1::ExtendJobResponse> {
+        let question = v1::ExtendJobRequest {
+            request_id: Uuid::new_v4().to_string(),
+            job_id: job_id.to_owned(),
+            trials,
+            seconds,
+        };
+        self.ask_of(job_id, question, async |mut service, question| {
+            service.extend_job(question).await
+        })
+        .await
+    }
+
     /// Asks a worker to drain, or takes that back.
     pub(crate) async fn drain_worker(
         &self,

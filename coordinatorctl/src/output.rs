@@ -261,6 +261,14 @@ pub(crate) struct Worker {
     pub(crate) note: String,
 }
 
+/// `extend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Extended {
+    pub(crate) job_id: String,
+    pub(crate) state: &'static str,
+    pub(crate) trials_expected: Option<u32>,
+}
+
 /// `worker drain` and `worker undrain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Drained {

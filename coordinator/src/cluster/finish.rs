@@ -286,7 +286,10 @@ impl Machine {
         if found.record.search_closed.is_none() {
             found.record.search_closed = Some("the job has ended".to_owned());
         }
-        found.searcher = None;
+        // A completed search may be extended.
+        if state != JobState::Completed {
+            found.searcher = None;
+        }
         let record = &found.record;
         self.active
             .remove(&(Reverse(record.priority), record.number, record.job.clone()));

@@ -6,7 +6,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `types`, `records`, `query` | what goes in and out, what is persisted, answers |
-//! | `submit` | what people ask for |
+//! | `submit`, `extend` | what people ask for; more trials or time for a search |
 //! | `workers` | sessions, leases, re-attachment, proofs of stores |
 //! | `vitality`, `drain` | hung, silent and slow told apart; workers that are to become empty |
 //! | `dispatch` | giving free slots to trials |
@@ -21,6 +21,7 @@ mod attempts;
 mod dispatch;
 mod drain;
 mod explain;
+mod extend;
 mod failures;
 mod finish;
 mod pause;
@@ -146,6 +147,12 @@ impl Machine {
             }
             Event::Pulses { session, pulses } => self.pulses(session, &pulses),
             Event::Leaving { session } => self.leaving(session),
+            Event::Extend {
+                request,
+                job,
+                trials,
+                seconds,
+            } => self.extend(&request, &job, trials, seconds)?,
             Event::Drain { worker, undo } => self.drain(&worker, undo)?,
             Event::Knocked {
                 worker,

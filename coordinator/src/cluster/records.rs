@@ -186,6 +186,9 @@ pub struct JobRecord {
     /// How long it was paused before; that does not count towards `max_time`.
     #[serde(default)]
     pub held_ms: u64,
+    /// Time that was added to `max_time`.
+    #[serde(default)]
+    pub extended_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -299,6 +302,8 @@ pub enum SearchEntry {
     Exhausted,
     /// The searcher was told how a trial ended.
     Observed(Observation),
+    /// Trials were added to the search.
+    Extended { trials: u32 },
 }
 
 /// What a request led to, so that it acts once.

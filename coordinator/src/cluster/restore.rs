@@ -11,7 +11,7 @@ use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
 use super::Machine;
 use super::query::TrialCounts;
 use super::records::{
-    AttemptRecord, JobRecord, Outcome, RankPlace, SearchEntry, SearchRecord, SpecRecord,
+    AttemptRecord, JobRecord, JobState, Outcome, RankPlace, SearchEntry, SearchRecord, SpecRecord,
     TrialRecord,
 };
 use super::state::{Job, Trial, TrialSlot, Worker};
@@ -133,12 +133,23 @@ impl Machine {
         let (mut searcher, mut wanted) = (None, None);
         match Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed) {
             Ok(mut fresh) => {
-                wanted = super::submit::expected(&fresh, &document);
-                if !record.state.ended() {
-                    if let Err(message) = replay(&mut fresh, log.values(), &trials) {
-                        self.broken.push((id.clone(), message));
+                let replayed = match record.state {
+                    // They will never be asked again.
+                    JobState::Failed | JobState::Cancelled => {
+                        extensions(&mut fresh, log.values());
+                        Ok(false)
                     }
-                    searcher = Some(fresh);
+                    _ => replay(&mut fresh, log.values(), &trials).map(|()| true),
+                };
+                wanted = fresh.expected_trials();
+                match replayed {
+                    Ok(keep) => searcher = keep.then_some(fresh),
+                    // It can only not be extended.
+                    Err(_) if record.state.ended() => {}
+                    Err(message) => {
+                        self.broken.push((id.clone(), message));
+                        searcher = Some(fresh);
+                    }
                 }
             }
             Err(error) if !record.state.ended() => {
@@ -263,6 +274,15 @@ fn absent(place: &RankPlace, now: u64, lease_until_ms: u64) -> Worker {
     }
 }
 
+/// Takes in what was added to a search, and nothing else.
+fn extensions<'a>(searcher: &mut Searcher, log: impl IntoIterator<Item = &'a SearchRecord>) {
+    for record in log {
+        if let SearchEntry::Extended { trials } = &record.entry {
+            searcher.extend(*trials);
+        }
+    }
+}
+
 /// Replays a search log into a fresh searcher.
 ///
 /// # Errors
@@ -287,6 +307,7 @@ fn replay<'a>(
                 }
             }
             SearchEntry::Exhausted => {}
+            SearchEntry::Extended { trials } => searcher.extend(*trials),
             SearchEntry::Observed(observation) => searcher.observe(observation),
         }
     }

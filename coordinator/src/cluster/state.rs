@@ -84,11 +84,22 @@ impl Job {
     /// it is closed.
     pub(super) fn search_ends_ms(&self) -> u64 {
         let record = &self.record;
-        let open = record.search_closed.is_none() && record.started_ms > 0 && !record.held;
+        let open = record.search_closed.is_none() && !record.held;
+        if open {
+            self.budget_ends_ms()
+        } else {
+            u64::MAX
+        }
+    }
+
+    /// When the search's `max_time` passes, with what was added to it; never before it has begun.
+    pub(super) fn budget_ends_ms(&self) -> u64 {
+        let record = &self.record;
         match self.document.job().searcher.max_time {
-            Some(seconds) if open && seconds.is_finite() => record
+            Some(seconds) if record.started_ms > 0 && seconds.is_finite() => record
                 .started_ms
                 .saturating_add(record.held_ms)
+                .saturating_add(record.extended_ms)
                 .saturating_add((seconds.max(0.0) * 1_000.0) as u64),
             _ => u64::MAX,
         }

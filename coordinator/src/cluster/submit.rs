@@ -71,12 +71,13 @@ impl Machine {
             held: false,
             held_since_ms: 0,
             held_ms: 0,
+            extended_ms: 0,
         };
         let warnings = document.warnings().to_vec();
         self.insert_job(Job {
             record,
             scheduler: Scheduler::new(spec.scheduler.as_ref()),
-            expected: expected(&searcher, &document),
+            expected: searcher.expected_trials(),
             searcher: Some(searcher),
             document: Arc::new(document),
             next_entry: 0,
@@ -172,7 +173,7 @@ impl Machine {
         self.end_job(job, state, error);
     }
 
-    fn end_live_attempt(&mut self, job: &JobId, trial: TrialId, why: &str) {
+    pub(super) fn end_live_attempt(&mut self, job: &JobId, trial: TrialId, why: &str) {
         let attempts = self.jobs.get(job).and_then(|found| found.live(trial));
         let live = attempts.and_then(|trial| trial.attempts.iter().find(|a| a.outcome.is_none()));
         if let Some(at) = live.map(super::attempts::reference) {
@@ -239,15 +240,6 @@ impl Machine {
             session,
             message,
         });
-    }
-}
-
-/// The number of trials that the search will have, where it is known.
-pub(super) fn expected(searcher: &Searcher, document: &Document) -> Option<u32> {
-    let most = document.job().searcher.max_trials;
-    match (searcher.expected_trials(), most) {
-        (Some(expected), Some(most)) => Some(expected.min(most)),
-        (expected, most) => expected.or(most),
     }
 }
 

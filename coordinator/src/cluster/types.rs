@@ -206,6 +206,13 @@ pub enum Event {
         session: SessionId,
         pulses: Vec<Pulse>,
     },
+    /// More trials or more time for a search; answered by `Reply::Extended`.
+    Extend {
+        request: RequestId,
+        job: JobId,
+        trials: u32,
+        seconds: f64,
+    },
     /// Answered by `Reply::Drained`. Asked twice it changes nothing.
     Drain {
         worker: WorkerId,
@@ -314,6 +321,11 @@ pub enum Reply {
         state: JobState,
         trial: Option<TrialState>,
     },
+    Extended {
+        job: JobId,
+        state: JobState,
+        trials_expected: Option<u32>,
+    },
     Drained {
         worker: WorkerId,
         draining: bool,
@@ -400,6 +412,12 @@ pub enum Rejection {
     UnknownTrial { job: JobId, trial: TrialId },
     #[error("{what} has ended: there is nothing to {ask}")]
     Ended { what: String, ask: &'static str },
+    #[error("{job} cannot be extended: {field}: {message}")]
+    Extend {
+        job: JobId,
+        field: &'static str,
+        message: String,
+    },
     #[error("no worker {worker}; {known}")]
     UnknownWorker { worker: WorkerId, known: String },
     #[error("request id must have 1 to {max} characters, given {given}")]

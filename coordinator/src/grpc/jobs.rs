@@ -379,6 +379,34 @@ impl JobService for Jobs {
         }))
     }
 
+    async fn extend_job(
+        &self,
+        request: Request<v1::ExtendJobRequest>,
+    ) -> Result<Response<v1::ExtendJobResponse>, Status> {
+        let request = request.into_inner();
+        let event = Event::Extend {
+            request: RequestId(request.request_id),
+            job: convert::job_id(&request.job_id)?,
+            trials: request.trials,
+            seconds: request.seconds,
+        };
+        match self.driver.ask(event).await {
+            Ok(Reply::Extended {
+                job,
+                state,
+                trials_expected,
+            }) => {
+                tracing::info!(job_id = %job, ?state, ?trials_expected, "search extended");
+                Ok(Response::new(v1::ExtendJobResponse {
+                    state: convert::job_state(state).into(),
+                    trials_expected: trials_expected.unwrap_or(0),
+                }))
+            }
+            Ok(_) => Err(ApiError::Internal("the wrong reply".to_owned()).into()),
+            Err(error) => Err(ApiError::from(error).into()),
+        }
+    }
+
     async fn drain_worker(
         &self,
         request: Request<v1::DrainWorkerRequest>,

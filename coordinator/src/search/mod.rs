@@ -85,8 +85,21 @@ pub enum Searcher {
 /// What is left of a grid.
 #[derive(Debug, Clone)]
 pub struct GridSearch {
-    left: std::iter::Take<Grid>,
+    grid: Grid,
+    /// Configurations that were handed out, that will be, and that there are.
+    suggested: u32,
     expected: u32,
+    whole: u32,
+}
+
+impl GridSearch {
+    fn next(&mut self) -> Option<Params> {
+        if self.suggested >= self.expected {
+            return None;
+        }
+        self.suggested += 1;
+        self.grid.next()
+    }
 }
 
 impl Searcher {
@@ -98,10 +111,11 @@ impl Searcher {
             SearcherName::Grid => {
                 let whole = saturated(space.grid_len());
                 let expected = spec.max_trials.unwrap_or(u32::MAX).min(whole);
-                let grid = space.grid().map_err(all)?;
                 Ok(Self::Grid(GridSearch {
-                    left: grid.take(expected as usize),
+                    grid: space.grid().map_err(all)?,
+                    suggested: 0,
                     expected,
+                    whole,
                 }))
             }
             SearcherName::Random => {
@@ -114,7 +128,7 @@ impl Searcher {
     /// A configuration for `trial`. Called once for each trial, in the order of trial numbers.
     pub fn suggest(&mut self, trial: TrialId) -> Suggestion {
         let next = match self {
-            Self::Grid(grid) => grid.left.next(),
+            Self::Grid(grid) => grid.next(),
             Self::Random(random) => random.next(trial),
         };
         next.map_or(Suggestion::Exhausted, Suggestion::Params)
@@ -124,6 +138,24 @@ impl Searcher {
     pub fn observe(&mut self, _observation: &Observation) {
         match self {
             Self::Grid(_) | Self::Random(_) => {}
+        }
+    }
+
+    /// Adds trials to the search, as far as there are more configurations.
+    pub fn extend(&mut self, trials: u32) {
+        match self {
+            Self::Grid(grid) => {
+                grid.expected = grid.expected.saturating_add(trials).min(grid.whole);
+            }
+            Self::Random(random) => random.extend(trials),
+        }
+    }
+
+    /// How many trials can be added; `None`: any number.
+    pub fn room(&self) -> Option<u32> {
+        match self {
+            Self::Grid(grid) => Some(grid.whole - grid.expected),
+            Self::Random(random) => random.room(),
         }
     }
 

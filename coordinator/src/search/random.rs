@@ -50,6 +50,17 @@ impl RandomSearch {
         self.max_trials.min(size)
     }
 
+    pub(super) fn extend(&mut self, trials: u32) {
+        self.max_trials = self.max_trials.saturating_add(trials);
+    }
+
+    /// How many trials can be added; `None`: any number.
+    pub(super) fn room(&self) -> Option<u32> {
+        let size = self.finite?;
+        let left = size.saturating_sub(u128::from(self.max_trials));
+        Some(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
     pub(super) fn next(&mut self, trial: TrialId) -> Option<Params> {
         if self.suggested >= self.max_trials {
             return None;

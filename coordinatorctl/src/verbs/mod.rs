@@ -8,6 +8,7 @@ pub(crate) mod checkpoint_verify;
 pub(crate) mod completion;
 pub(crate) mod describe;
 mod describe_result;
+pub(crate) mod extend;
 mod held;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -50,6 +51,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Wait(args) => Box::pin(wait::run(global, args)).await,
         Verb::Best(args) => Box::pin(best::run(global, args)).await,
         Verb::Cancel(args) => Box::pin(cancel::run(global, args)).await,
+        Verb::Extend(args) => Box::pin(extend::run(global, args)).await,
         Verb::Pause(args) => Box::pin(pause::run(global, args)).await,
         Verb::Resume(args) => Box::pin(resume::run(global, args)).await,
         Verb::Trial(TrialVerb::Pause(args)) => Box::pin(trial_pause::run(global, args)).await,
