@@ -196,7 +196,7 @@ fn pods_are_hardened_and_have_time_to_drain() -> Result<()> {
             let drain_ms = match text(container, "/name")? {
                 // Three parts of an orderly end may take that long each.
                 "coordinator" => 3 * variables["TRAINYARD_DRAIN_MS"].parse::<u64>()?,
-                _ => 1000 * variables["TRAINYARD_DRAIN_TIMEOUT"].parse::<u64>()?,
+                _ => variables["TRAINYARD_DRAIN_GRACE_MS"].parse::<u64>()?,
             };
             let grace_s = pod["terminationGracePeriodSeconds"].as_u64();
             let grace_s = grace_s.context("no grace period")?;
