@@ -47,8 +47,12 @@ pub struct CoordinatorConfig {
     pub etcd: Vec<String>,
     /// What the keys in etcd begin with; ends in `/`. Clusters that share an etcd have one each.
     pub etcd_prefix: String,
-    /// A leader that is not heard of for so long is replaced, milliseconds (whole seconds count).
-    pub etcd_lease_ms: u32,
+    /// What clients and workers are told to connect to while this coordinator leads: needed where it
+    /// listens on every interface. Unset: the address that is listened on.
+    pub advertise: Option<String>,
+    /// A leader that is not heard of for so long is replaced, milliseconds; rounded up to whole seconds
+    /// and renewed at a third of it.
+    pub leader_lease_ms: u32,
     /// etcd's `--quota-backend-bytes`: people are warned at four fifths of it.
     pub etcd_quota_bytes: u64,
     /// User of etcd, where it wants one, and the file with the password.
@@ -84,7 +88,8 @@ impl Default for CoordinatorConfig {
             checkpoint_url: None,
             etcd: Vec::new(),
             etcd_prefix: etcd::DEFAULT_PREFIX.to_owned(),
-            etcd_lease_ms: 3_000,
+            advertise: None,
+            leader_lease_ms: 3_000,
             etcd_quota_bytes: etcd::DEFAULT_QUOTA_BYTES,
             etcd_user: None,
             etcd_password_file: None,

@@ -25,6 +25,7 @@ mod hub;
 mod knock;
 mod outbox;
 mod probe;
+mod seat;
 pub(crate) mod series;
 mod writes;
 
@@ -36,6 +37,7 @@ use knock::{Knock, Knocker};
 use outbox::Outbox;
 pub(crate) use outbox::{OutboxReader, Outgoing, SessionEnd};
 use probe::{Probe, Prober};
+pub(crate) use seat::{Leading, Seat, Standing};
 use writes::Writes;
 
 /// Inputs that wait for the loop; who sends more waits, too.
@@ -68,6 +70,11 @@ pub(crate) enum CallError {
     Store(#[from] StoreError),
     #[error("the coordinator is stopping; ask again when it is back")]
     Stopped,
+    #[error("{}", not_leading(leader.as_deref()))]
+    NotLeading {
+        /// The address of the coordinator that does lead, where it is known.
+        leader: Option<String>,
+    },
     #[error("too many open calls: at most {most} may watch at one time")]
     TooMany { most: usize },
     #[error("the worker's connection broke")]
@@ -78,6 +85,13 @@ pub(crate) enum CallError {
     TooSlow { waiting: usize },
     #[error("{0}")]
     Malformed(String),
+}
+
+fn not_leading(leader: Option<&str>) -> String {
+    match leader {
+        Some(leader) => format!("this coordinator does not lead; {leader} does"),
+        None => "this coordinator does not lead; who does is not known yet".to_owned(),
+    }
 }
 
 /// One thing for the loop.
@@ -262,6 +276,11 @@ impl Driver {
         let written = writes.into_batch()?;
         if !written.is_empty() {
             self.store.commit(self.term, written).await?;
+        }
+        // A leader that stood still may have been replaced meanwhile: what it would do now is not its
+        // to do any more, even where nothing was written.
+        if !self.store.holds(self.term) {
+            return Err(StoreError::LeaseLost { held: self.term }.into());
         }
         for action in after {
             self.act(action);

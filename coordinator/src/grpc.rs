@@ -22,7 +22,7 @@ use trainyard_proto::MAX_MESSAGE_BYTES;
 use trainyard_proto::v1::job_service_server::JobServiceServer;
 use trainyard_proto::v1::worker_service_server::WorkerServiceServer;
 
-use crate::driver::DriverHandle;
+use crate::driver::Seat;
 use jobs::Jobs;
 use workers::Workers;
 
@@ -32,19 +32,19 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// And is closed when no answer comes for this long.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves on `listener` until `closing`, then until the open calls have ended. `tasks` joins what
+/// Serves on `listener`, for the loop of `seat` while it leads, until `closing`, then until the open calls have ended. `tasks` joins what
 /// sessions start.
 pub(crate) async fn serve(
-    driver: DriverHandle,
+    seat: Seat,
     listener: TcpListener,
     closing: CancellationToken,
     tasks: TaskTracker,
 ) -> Result<(), tonic::transport::Error> {
-    let health = health::service(closing.clone(), &tasks).await;
-    let jobs = JobServiceServer::new(Jobs::new(driver.clone()))
+    let health = health::service(seat.clone(), closing.clone(), &tasks).await;
+    let jobs = JobServiceServer::new(Jobs::new(seat.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let workers = WorkerServiceServer::new(Workers::new(driver, tasks))
+    let workers = WorkerServiceServer::new(Workers::new(seat, tasks))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()

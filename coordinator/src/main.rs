@@ -61,10 +61,17 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd_prefix: Option<String>,
 
-    /// A leader that is not heard of for so long is replaced. [default: 3000]
-    #[arg(long, env = "TRAINYARD_ETCD_LEASE_MS", value_name = "MS")]
+    /// With --etcd, the address that clients and workers are told while this coordinator leads; needed
+    /// where it listens on every interface. [default: the address that is listened on]
+    #[arg(long, env = "TRAINYARD_ADVERTISE", value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    etcd_lease_ms: Option<u32>,
+    advertise: Option<String>,
+
+    /// A leader that is not heard of for so long is replaced: 2000 to 60000, rounded up to whole
+    /// seconds. [default: 3000]
+    #[arg(long, env = "TRAINYARD_LEADER_LEASE_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader_lease_ms: Option<u32>,
 
     /// etcd's --quota-backend-bytes; a warning comes at 80 % of it. [default: 2147483648]
     #[arg(long, env = "TRAINYARD_ETCD_QUOTA_BYTES", value_name = "BYTES")]

@@ -17,11 +17,12 @@ use crate::cluster::types::{MachineConfig, Record, RecordError};
 use crate::cluster::{Machine, RestoreError};
 use crate::config::CoordinatorConfig;
 use crate::driver::clock::Clock;
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, Seat};
 use crate::grpc;
-#[cfg(feature = "etcd")]
-use crate::store::etcd::{EtcdSettings, EtcdStore};
 use crate::store::{AnyStore, MemoryStore, RedbStore, Store, StoreError};
+
+#[cfg(feature = "etcd")]
+mod ha;
 
 /// Why a coordinator could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,10 @@ pub async fn run_with(
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<(), CoordinatorError> {
     config.validate()?;
+    #[cfg(feature = "etcd")]
+    if !config.etcd.is_empty() {
+        return ha::run(config, listener, shutdown, on_ready).await;
+    }
     let address = listener
         .local_addr()
         .map_err(|error| CoordinatorError::Serve(error.to_string()))?;
@@ -142,7 +147,7 @@ impl Running {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (driver, handle) = Driver::new(machine, store, clock, closing.clone(), tasks.clone());
-        let server = grpc::serve(handle, listener, closing.clone(), tasks.clone());
+        let server = grpc::serve(Seat::of(handle), listener, closing.clone(), tasks.clone());
         Self {
             driver: Task {
                 name: "driver",
@@ -211,32 +216,9 @@ where
 }
 
 async fn open_store(config: &CoordinatorConfig) -> Result<AnyStore, StoreError> {
-    #[cfg(feature = "etcd")]
-    if !config.etcd.is_empty() {
-        let store = EtcdStore::connect(etcd_settings(config)).await?;
-        return Ok(AnyStore::Etcd(store));
-    }
     match &config.data_dir {
         Some(directory) => Ok(AnyStore::Redb(RedbStore::open(directory).await?)),
         None => Ok(AnyStore::Memory(MemoryStore::new())),
-    }
-}
-
-/// Validated before; without a checkpoint store, etcd is refused.
-#[cfg(feature = "etcd")]
-fn etcd_settings(config: &CoordinatorConfig) -> EtcdSettings {
-    let segment_url = config.segment_url().unwrap_or_default();
-    EtcdSettings {
-        prefix: config.etcd_prefix.clone(),
-        lease_ms: config.etcd_lease_ms,
-        identity: config.listen.clone(),
-        quota_bytes: config.etcd_quota_bytes,
-        user: config.etcd_user.clone(),
-        password_file: config.etcd_password_file.clone(),
-        ca_file: config.etcd_ca_file.clone(),
-        cert_file: config.etcd_cert_file.clone(),
-        key_file: config.etcd_key_file.clone(),
-        ..EtcdSettings::new(config.etcd.clone(), segment_url)
     }
 }
 
@@ -246,8 +228,18 @@ async fn restore(
     term: Term,
     clock: Clock,
 ) -> Result<Machine, CoordinatorError> {
-    let mut records = Vec::new();
-    for (key, value) in store.load().await? {
+    machine(config, term, clock, store.load().await?)
+}
+
+/// The machine that stored records make.
+fn machine(
+    config: &CoordinatorConfig,
+    term: Term,
+    clock: Clock,
+    stored: Vec<(String, Vec<u8>)>,
+) -> Result<Machine, CoordinatorError> {
+    let mut records = Vec::with_capacity(stored.len());
+    for (key, value) in stored {
         records.push(Record::decode(&key, &value)?);
     }
     let machine_config = MachineConfig {

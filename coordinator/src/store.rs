@@ -209,6 +209,18 @@ pub enum AnyStore {
     Etcd(etcd::EtcdStore),
 }
 
+impl AnyStore {
+    /// Whether the holder of `term` may act: with a lease, only while it surely has not run out.
+    pub(crate) fn holds(&self, term: Term) -> bool {
+        match self {
+            // Whoever has opened these leads for as long as it lives; writes are compared anyway.
+            Self::Memory(_) | Self::Redb(_) => true,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.holds(term),
+        }
+    }
+}
+
 impl Store for AnyStore {
     async fn acquire_term(&self) -> Result<Term, StoreError> {
         match self {

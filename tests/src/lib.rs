@@ -1,6 +1,7 @@
 //! A cluster of real processes for tests: a coordinator, workers and the command line, each in its
 //! own process, all in one temporary folder. Everything is killed when the sandbox is dropped.
 
+pub mod coordinators;
 pub mod simulation;
 
 use std::fs::{self, File};

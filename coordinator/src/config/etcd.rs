@@ -62,9 +62,25 @@ impl CoordinatorConfig {
                 ));
             }
         }
+        self.validate_advertise()?;
         self.validate_keys()?;
         self.validate_etcd_access()?;
         self.validate_segments()
+    }
+
+    fn validate_advertise(&self) -> Result<(), ConfigError> {
+        let told = self.advertise.as_ref().unwrap_or(&self.listen);
+        let (host, port) = told.rsplit_once(':').unwrap_or_default();
+        let everywhere = matches!(host, "0.0.0.0" | "[::]");
+        if everywhere || host.is_empty() || host.contains('/') || port.parse::<u16>().is_err() {
+            let given = self.advertise.as_ref().map(|told| format!("`{told}`"));
+            return Err(ConfigError::invalid(
+                "advertise",
+                given.unwrap_or_else(|| "nothing".to_owned()),
+                "with etcd: the host:port at which clients and workers reach this coordinator",
+            ));
+        }
+        Ok(())
     }
 
     fn validate_keys(&self) -> Result<(), ConfigError> {
@@ -79,11 +95,11 @@ impl CoordinatorConfig {
                 expected,
             ));
         }
-        if !LEASE_RANGE_MS.contains(&self.etcd_lease_ms) {
+        if !LEASE_RANGE_MS.contains(&self.leader_lease_ms) {
             let (from, to) = (LEASE_RANGE_MS.start(), LEASE_RANGE_MS.end());
             return Err(ConfigError::invalid(
-                "etcd_lease_ms",
-                self.etcd_lease_ms,
+                "leader_lease_ms",
+                self.leader_lease_ms,
                 format!("{from} to {to}"),
             ));
         }
@@ -197,14 +213,16 @@ mod tests {
         };
         shared.validate().unwrap();
         type Edit = fn(&mut CoordinatorConfig);
-        let cases: [(&str, Edit); 13] = [
+        let cases: [(&str, Edit); 15] = [
             ("etcd", |c| c.etcd.push("b:2379".to_owned())),
             ("etcd", |c| c.etcd.push("http://a:2379/x".to_owned())),
             ("etcd", |c| c.etcd.push(String::new())),
             ("etcd", |c| c.etcd_ca_file = Some("ca.pem".into())),
             ("etcd_prefix", |c| c.etcd_prefix = "/a".to_owned()),
             ("etcd_prefix", |c| c.etcd_prefix = "/a b/".to_owned()),
-            ("etcd_lease_ms", |c| c.etcd_lease_ms = 1_000),
+            ("advertise", |c| c.listen = "0.0.0.0:7070".to_owned()),
+            ("advertise", |c| c.advertise = Some("http://a:1".to_owned())),
+            ("leader_lease_ms", |c| c.leader_lease_ms = 1_000),
             ("etcd_quota_bytes", |c| c.etcd_quota_bytes = 2),
             ("etcd_password_file", |c| c.etcd_user = Some("u".to_owned())),
             ("etcd_key_file", |c| c.etcd_cert_file = Some("c.pem".into())),

@@ -132,6 +132,11 @@ impl DriverHandle {
         Ok(self.store.scan(series, after, limit).await?)
     }
 
+    /// Whether messages of this term may still be sent.
+    pub(crate) fn holds(&self) -> bool {
+        self.store.holds(self.term)
+    }
+
     async fn send(&self, input: Input) -> Result<(), CallError> {
         self.inputs
             .send(input)

@@ -15,6 +15,7 @@ use trainyard_proto::v1::worker_service_server::WorkerServiceServer;
 
 use super::jobs::Jobs;
 use super::workers::Workers;
+use crate::driver::Seat;
 
 /// The empty name: the server as a whole.
 const WHOLE: &str = "";
@@ -25,16 +26,22 @@ const LED: [&str; 2] = [
     <WorkerServiceServer<Workers> as NamedService>::NAME,
 ];
 
-/// The service of a coordinator that leads until `closing`; then nothing is served any more, and who
-/// watches is told so and let go, so that no open call holds the end up.
+/// The service of a coordinator until `closing`; then nothing is served any more, and who watches is
+/// told so and let go, so that no open call holds the end up.
 pub(super) async fn service(
+    mut seat: Seat,
     closing: CancellationToken,
     tasks: &TaskTracker,
 ) -> HealthServer<impl Health> {
     let (mut reporter, service) = health_reporter();
-    set(&reporter, &LED, ServingStatus::Serving).await;
+    set(&reporter, &LED, status(&seat)).await;
     tasks.spawn(async move {
-        closing.cancelled().await;
+        loop {
+            tokio::select! {
+                () = closing.cancelled() => break,
+                () = seat.changed() => set(&reporter, &LED, status(&seat)).await,
+            }
+        }
         for names in [&LED[..], &[WHOLE]] {
             set(&reporter, names, ServingStatus::NotServing).await;
             for name in names {
@@ -43,6 +50,14 @@ pub(super) async fn service(
         }
     });
     service
+}
+
+fn status(seat: &Seat) -> ServingStatus {
+    if seat.leads() {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    }
 }
 
 async fn set(reporter: &HealthReporter, names: &[&str], status: ServingStatus) {

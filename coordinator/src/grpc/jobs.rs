@@ -16,7 +16,7 @@ use super::{convert, logs, watch};
 use crate::cluster::query::TrialSummary;
 use crate::cluster::types::{Event, Reply};
 use crate::driver::series::{SeriesError, decode_decision, decode_point};
-use crate::driver::{CallError, DriverHandle};
+use crate::driver::{CallError, Seat};
 use crate::store::{Item, Series, SeriesKind};
 
 /// Largest spec that is read, bytes. The largest sensible one is a few kilobytes.
@@ -28,13 +28,13 @@ const DEFAULT_LIST: usize = 1_000;
 /// Items of a series that are read from the store at a time.
 const SCAN_CHUNK: usize = 2_000;
 
-/// The service; clones of the handle speak to one driver.
+/// The service.
 pub(super) struct Jobs {
-    driver: DriverHandle,
+    driver: Seat,
 }
 
 impl Jobs {
-    pub(super) fn new(driver: DriverHandle) -> Self {
+    pub(super) fn new(driver: Seat) -> Self {
         Self { driver }
     }
 
@@ -295,7 +295,7 @@ impl JobService for Jobs {
         request: Request<v1::WatchJobRequest>,
     ) -> Result<Response<Self::WatchJobStream>, Status> {
         let job = convert::job_id(&request.get_ref().job_id)?;
-        let stream = watch::open(self.driver.clone(), job).await?;
+        let stream = watch::open(self.driver.handle().map_err(ApiError::from)?, job).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -357,7 +357,7 @@ impl JobService for Jobs {
             follow: request.follow,
             after: request.after_sequence,
         };
-        let stream = logs::open(self.driver.clone(), query).await?;
+        let stream = logs::open(self.driver.handle().map_err(ApiError::from)?, query).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -435,14 +435,32 @@ impl JobService for Jobs {
         &self,
         _: Request<v1::GetClusterInfoRequest>,
     ) -> Result<Response<v1::GetClusterInfoResponse>, Status> {
-        let cluster = self.driver.read(|machine| machine.cluster()).await;
-        let cluster = cluster.map_err(|error: CallError| ApiError::from(error))?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let cluster = match self.driver.read(|machine| machine.cluster()).await {
+            Ok(cluster) => cluster,
+            Err(CallError::NotLeading { .. }) => {
+                let (leader, term) = self
+                    .driver
+                    .leader()
+                    .map_or_else(Default::default, |leader| (leader.address, leader.term));
+                return Ok(Response::new(v1::GetClusterInfoResponse {
+                    version,
+                    term,
+                    role: "standby".to_owned(),
+                    leader,
+                    ..Default::default()
+                }));
+            }
+            Err(error) => return Err(ApiError::from(error).into()),
+        };
         Ok(Response::new(v1::GetClusterInfoResponse {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version,
             term: cluster.term.0,
             slots_total: cluster.slots_total,
             slots_used: cluster.slots_used,
             jobs_active: cluster.jobs_active,
+            role: "leader".to_owned(),
+            leader: String::new(),
         }))
     }
 }

@@ -3,6 +3,7 @@
 use tonic::Status;
 use trainyard_common::ids::{JobId, TrialId};
 use trainyard_common::spec::SpecErrors;
+use trainyard_proto::LEADER_METADATA;
 
 use crate::cluster::types::Rejection;
 use crate::driver::CallError;
@@ -70,10 +71,20 @@ pub(crate) fn status(error: &ApiError) -> Status {
     }
 }
 
+/// Names the leader in the metadata too, where clients look for it.
+fn not_leading(text: String, leader: Option<&str>) -> Status {
+    let mut status = Status::unavailable(text);
+    if let Some(leader) = leader.and_then(|leader| leader.parse().ok()) {
+        status.metadata_mut().insert(LEADER_METADATA, leader);
+    }
+    status
+}
+
 /// As [`status`], of the errors that end a session.
 pub(crate) fn call_status(error: &CallError) -> Status {
     let text = error.to_string();
     match error {
+        CallError::NotLeading { leader } => not_leading(text, leader.as_deref()),
         CallError::Stopped | CallError::Disconnected => Status::unavailable(text),
         CallError::TooMany { .. } | CallError::TooSlow { .. } => Status::resource_exhausted(text),
         CallError::Replaced(_) => Status::aborted(text),

@@ -19,7 +19,7 @@ use crate::cluster::types::{
     AttemptRef, Event, LogText, Outcome, Point, Pulse, RankRef, Report, ReportBody, SessionId,
     WorkerInfo,
 };
-use crate::driver::{CallError, DriverHandle, OutboxReader, SessionEnd};
+use crate::driver::{CallError, DriverHandle, OutboxReader, Seat, SessionEnd};
 
 /// A stream must say who it is within this long.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,22 +32,22 @@ const MAX_LINES_PER_BATCH: usize = 4096;
 
 /// The service.
 pub(super) struct Workers {
-    driver: DriverHandle,
+    seat: Seat,
     tasks: TaskTracker,
 }
 
 impl Workers {
-    pub(super) fn new(driver: DriverHandle, tasks: TaskTracker) -> Self {
-        Self { driver, tasks }
+    pub(super) fn new(seat: Seat, tasks: TaskTracker) -> Self {
+        Self { seat, tasks }
     }
 
     async fn open(
-        &self,
+        driver: &DriverHandle,
         incoming: &mut Streaming<WorkerMessage>,
     ) -> Result<(WorkerId, SessionId, OutboxReader), Status> {
         let first = tokio::time::timeout(REGISTER_TIMEOUT, incoming.message());
         let first = tokio::select! {
-            () = self.driver.closing().cancelled() => return Err(call_status(&CallError::Stopped)),
+            () = driver.closing().cancelled() => return Err(call_status(&CallError::Stopped)),
             first = first => first,
         };
         let first = first.map_err(|_| {
@@ -61,7 +61,7 @@ impl Workers {
         let term = Term(register.term);
         let (info, running) = registration(register)?;
         let worker = info.worker.clone();
-        let joined = self.driver.join(info, running, term).await;
+        let joined = driver.join(info, running, term).await;
         let (session, reader) = joined.map_err(ApiError::from)?;
         Ok((worker, session, reader))
     }
@@ -77,22 +77,25 @@ impl WorkerService for Workers {
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let mut incoming = request.into_inner();
-        let (worker, session, mut reader) = self.open(&mut incoming).await?;
+        let driver = self.seat.handle().map_err(|error| call_status(&error))?;
+        let (worker, session, mut reader) = Self::open(&driver, &mut incoming).await?;
         let end = reader.session_end();
         let span = info_span!("session", worker_id = %worker, session = session.0);
         let listener = Listener {
-            driver: self.driver.clone(),
+            driver: driver.clone(),
             worker,
             session,
         };
         self.tasks
             .spawn(listener.run(incoming, end.clone()).instrument(span));
-        let term = self.driver.term();
+        let term = driver.term();
         let on_drop = EndOnDrop(end);
         let stream = async_stream::stream! {
             let _on_drop = on_drop;
             while let Some(next) = reader.next().await {
                 let message = match next {
+                    // Queued before this coordinator stood still, perhaps: not its to say any more.
+                    Ok(_) if !driver.holds() => Err(call_status(&CallError::Stopped)),
                     Ok(outgoing) => outgoing::message(term, outgoing).map_err(|error| status(&error)),
                     Err(reason) => Err(call_status(&reason)),
                 };

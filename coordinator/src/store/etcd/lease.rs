@@ -4,6 +4,7 @@
 //! its time, reckoned from before the last renewal was sent: earlier than etcd does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use etcd_client::{
@@ -36,7 +37,43 @@ pub(super) struct Leadership {
     lease: i64,
     /// Cancelled when the lease has run out, or is no longer known to stand.
     pub(super) lost: CancellationToken,
+    pub(super) tenure: Arc<Tenure>,
     _renewing: DropGuard,
+}
+
+/// Until when a leadership surely stands, by this process's own clock: whoever stood still finds out
+/// here, before anything that runs beside it has had its turn.
+#[derive(Debug)]
+pub(super) struct Tenure {
+    term: Term,
+    origin: Instant,
+    until_ms: AtomicU64,
+    lost: CancellationToken,
+}
+
+impl Tenure {
+    fn new(term: Term, until: Instant, lost: CancellationToken) -> Self {
+        let tenure = Self {
+            term,
+            origin: Instant::now(),
+            until_ms: AtomicU64::new(0),
+            lost,
+        };
+        tenure.extend(until);
+        tenure
+    }
+
+    fn extend(&self, until: Instant) {
+        let span = until.saturating_duration_since(self.origin);
+        let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.until_ms.store(ms, Ordering::SeqCst);
+    }
+
+    pub(super) fn holds(&self, term: Term) -> bool {
+        let passed = self.origin.elapsed().as_millis();
+        let until = u128::from(self.until_ms.load(Ordering::SeqCst));
+        self.term == term && passed < until && !self.lost.is_cancelled()
+    }
 }
 
 impl Leadership {
@@ -81,11 +118,14 @@ impl Leadership {
         }
         let lost = CancellationToken::new();
         let stop = CancellationToken::new();
+        let until = begun + lease;
+        let tenure = Arc::new(Tenure::new(holder.term, until, lost.clone()));
         let renewal = Renewal {
             etcd: Arc::clone(etcd),
             id,
             lease,
-            until: begun + lease,
+            until,
+            tenure: Arc::clone(&tenure),
             lost: lost.clone(),
         };
         tokio::spawn(renewal.run(stop.clone()));
@@ -93,6 +133,7 @@ impl Leadership {
             term: holder.term,
             lease: id,
             lost,
+            tenure,
             _renewing: stop.drop_guard(),
         }))
     }
@@ -184,6 +225,7 @@ struct Renewal {
     lease: Duration,
     /// When the lease ends unless it is renewed.
     until: Instant,
+    tenure: Arc<Tenure>,
     lost: CancellationToken,
 }
 
@@ -209,7 +251,10 @@ impl Renewal {
                 .connection
                 .call(self.until, |client| keep(client, id));
             match renewed.await {
-                Ok(()) => self.until = sent + self.lease,
+                Ok(()) => {
+                    self.until = sent + self.lease;
+                    self.tenure.extend(self.until);
+                }
                 Err(failure) => {
                     tracing::warn!(?failure, "the lease could not be renewed");
                     return;
@@ -227,5 +272,25 @@ async fn keep(mut client: Client, lease: i64) -> Result<(), Error> {
             Err(Error::InvalidArgs(reason))
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tenure_ends_with_its_time_or_its_loss() {
+        let lost = CancellationToken::new();
+        let far = Instant::now() + Duration::from_secs(3_600);
+        let tenure = Tenure::new(Term(7), far, lost.clone());
+        assert!(tenure.holds(Term(7)));
+        assert!(!tenure.holds(Term(6)) && !tenure.holds(Term(8)));
+        tenure.extend(Instant::now());
+        assert!(!tenure.holds(Term(7)), "its time is over");
+        tenure.extend(far);
+        assert!(tenure.holds(Term(7)));
+        lost.cancel();
+        assert!(!tenure.holds(Term(7)), "known to be lost");
     }
 }

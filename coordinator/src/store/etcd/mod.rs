@@ -41,7 +41,7 @@ use super::{Append, Batch, Item, Series, Store, StoreError};
 use fenced::Etcd;
 use layout::{CLUSTER, Operation, SEGMENTS};
 use leading::Leading;
-use lease::Leadership;
+use lease::{Leadership, Tenure};
 use segments::{Index, Meta, Objects, Packed, Packer, Piece, ReadError, SegmentId};
 pub use settings::{DEFAULT_PREFIX, DEFAULT_QUOTA_BYTES, EtcdSettings};
 
@@ -65,6 +65,8 @@ struct Shared {
     etcd: Arc<Etcd>,
     /// Held for as long as a write takes: writes come one after the other.
     leading: tokio::sync::Mutex<Option<Led>>,
+    /// Beside `leading`, which is held while a write takes its time.
+    tenure: RwLock<Option<Arc<Tenure>>>,
     view: RwLock<View>,
     /// What people should know of etcd's state.
     notes: Mutex<Vec<String>>,
@@ -119,6 +121,7 @@ impl EtcdStore {
                 settings,
                 etcd,
                 leading: tokio::sync::Mutex::new(None),
+                tenure: RwLock::new(None),
                 view: RwLock::new(view),
                 notes: Mutex::default(),
             }),
@@ -136,6 +139,13 @@ impl EtcdStore {
                 identity: identity.to_owned(),
             }
         }))
+    }
+
+    /// Whether this store surely leads under `term` still.
+    pub fn holds(&self, term: Term) -> bool {
+        let tenure = self.shared.tenure.read();
+        let tenure = tenure.unwrap_or_else(PoisonError::into_inner);
+        tenure.as_ref().is_some_and(|tenure| tenure.holds(term))
     }
 
     /// Cancelled when the leadership that this store holds is over; `None` where it holds none.
@@ -170,6 +180,11 @@ impl Store for EtcdStore {
         let leadership = Leadership::campaign(&shared.etcd, lease, &shared.settings.identity);
         let leadership = leadership.await?;
         let term = leadership.term;
+        let tenure = Arc::clone(&leadership.tenure);
+        *shared
+            .tenure
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(tenure);
         let (leading, cluster) = Leading::take_over(&shared.etcd, leadership).await?;
         shared.load_index(&cluster).await?;
         let ending = CancellationToken::new();

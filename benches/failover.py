@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Times take-overs among coordinators over a real etcd of three members, and prints a table.
+
+    cargo build --release --workspace --bins --features trainyard-coordinator/etcd
+    python3 benches/failover.py [--kills 100] [--trials 10000] [--profile release]
+
+Three etcd members, three coordinators with a lease of 3 s, and a worker run as processes on this machine. First a job
+of so many no-op trials is brought to its end, so that this much is stored. Then, so many times for each row:
+
+killed            SIGKILL of the leader
+killed with etcd  the same, with etcd's own leader at the same moment
+told to leave     SIGTERM of the leader
+
+Timed is what a client sees: from the signal until `coordinatorctl submit`, started at the same moment and knowing all
+three addresses, has had its job accepted. Needs etcd and etcdctl.
+"""
+import argparse, json, os, signal, socket, statistics, subprocess, tempfile, time, urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOOP = """name: noop
+entrypoint: {{command: ["sh", "-c", 'echo "{{\\"metrics\\": {{\\"loss\\": 1}}}}"']}}
+objectives: [{{metric: loss, mode: minimize}}]
+hyperparameters: {{x: {{type: double, minval: 0, maxval: 1}}}}
+searcher: {{name: random, max_trials: {trials}}}
+"""
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def until(what, condition, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if (value := condition()) is not None:
+            return value
+        time.sleep(0.02)
+    raise SystemExit(f"waited {seconds} s in vain for {what}")
+
+
+class Group:
+    """Processes by number, all with one kind of command."""
+
+    def __init__(self, folder, name):
+        self.folder, self.name, self.commands, self.processes = folder, name, {}, {}
+
+    def start(self, number, command=None):
+        command = self.commands.setdefault(number, command)
+        log = open(self.folder / f"{self.name}-{number}.log", "a")
+        self.processes[number] = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
+
+    def end(self, number, how):
+        self.processes[number].send_signal(how)
+
+    def gone(self, number):
+        self.processes.pop(number).wait(60)
+
+    def kill_all(self):
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+class Cluster:
+    def __init__(self, folder, binaries, trials):
+        self.folder, self.binaries = folder, binaries
+        self.etcd, self.coordinators, self.workers = (Group(folder, name) for name in ("etcd", "coordinator", "worker"))
+        ports = free_ports(9)
+        self.members = [f"http://127.0.0.1:{port}" for port in ports[:3]]
+        peers = [f"http://127.0.0.1:{port}" for port in ports[3:6]]
+        self.addresses = [f"127.0.0.1:{port}" for port in ports[6:]]
+        everyone = ",".join(f"m{n}={peer}" for n, peer in enumerate(peers))
+        for n in range(3):
+            self.etcd.start(n, ["etcd", "--name", f"m{n}", "--data-dir", folder / f"etcd-{n}",
+                                "--listen-client-urls", self.members[n], "--advertise-client-urls", self.members[n],
+                                "--listen-peer-urls", peers[n], "--initial-advertise-peer-urls", peers[n],
+                                "--initial-cluster", everyone])
+        until("etcd", self.etcd_leader)
+        for n in range(3):
+            self.coordinators.start(n, [binaries / "coordinator", "--listen", self.addresses[n], "--etcd", ",".join(self.members),
+                                        "--leader-lease-ms", 3000, "--checkpoint-url", f"file://{folder}/store"])
+        self.workers.start(0, [binaries / "worker", "--coordinator", ",".join(self.addresses), "--slots", 4, "--threads-per-slot", 1])
+        (folder / "quick.yaml").write_text(NOOP.format(trials=1))
+        (folder / "many.yaml").write_text(NOOP.format(trials=trials))
+        until("a leader", self.leader)
+        job = json.loads(self.ctl("submit", folder / "many.yaml"))["job_id"]
+        self.ctl("wait", job)
+
+    def ctl(self, *arguments):
+        command = [self.binaries / "coordinatorctl", *map(str, arguments), "--output", "json"]
+        environment = dict(os.environ, TRAINYARD_COORDINATOR=",".join(self.addresses))
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, cwd=self.folder).stdout
+
+    def etcd_leader(self):
+        """Number of the member that leads, if one does."""
+        for number, member in enumerate(self.members):
+            try:
+                with urllib.request.urlopen(f"{member}/metrics", timeout=2) as answer:
+                    if b"\netcd_server_is_leader 1\n" in answer.read():
+                        return number
+            except OSError:
+                pass
+        return None
+
+    def leader(self):
+        """Number of the coordinator that leads, if one does."""
+        answer = subprocess.run(["etcdctl", "--endpoints", ",".join(self.members), "get", "/trainyard/leader", "--print-value-only"],
+                                env=dict(os.environ, ETCDCTL_API="3"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        address = answer.stdout.decode().strip().rpartition(" ")[2]
+        return self.addresses.index(address) if address in self.addresses else None
+
+    def take_over(self, how, with_etcd):
+        """Seconds from the signal to the first accepted write."""
+        leader = until("a leader", self.leader)
+        member = self.etcd_leader() if with_etcd else None
+        begin = time.monotonic()
+        if member is not None:
+            self.etcd.end(member, signal.SIGKILL)
+        self.coordinators.end(leader, how)
+        self.ctl("submit", self.folder / "quick.yaml")
+        took = time.monotonic() - begin
+        self.coordinators.gone(leader)
+        if member is not None:
+            self.etcd.gone(member)
+            self.etcd.start(member)
+            until("etcd", self.etcd_leader)
+        self.coordinators.start(leader)
+        until("the standby", lambda: listening(self.addresses[leader]))
+        return took
+
+    def close(self):
+        for group in (self.workers, self.coordinators, self.etcd):
+            group.kill_all()
+
+
+def listening(address):
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+        return True
+    except OSError:
+        return None
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--kills", type=int, default=100, help="take-overs for each row")
+    options.add_argument("--trials", type=int, default=10_000, help="trials that are stored before")
+    options.add_argument("--profile", default="release", help="release or debug")
+    options = options.parse_args()
+    binaries = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / options.profile
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Cluster(Path(folder), binaries, options.trials)
+        try:
+            print("| leader was | take-overs | p50 s | p95 s | longest s |\n|---|---|---|---|---|")
+            for row, how, with_etcd in (("killed", signal.SIGKILL, False), ("killed with etcd's leader", signal.SIGKILL, True),
+                                        ("told to leave", signal.SIGTERM, False)):
+                times = sorted(cluster.take_over(how, with_etcd) for _ in range(options.kills))
+                p95 = times[min(len(times) - 1, int(0.95 * len(times)))]
+                print(f"| {row} | {len(times)} | {statistics.median(times):.2f} | {p95:.2f} | {times[-1]:.2f} |", flush=True)
+        finally:
+            cluster.close()
+
+
+if __name__ == "__main__":
+    main()

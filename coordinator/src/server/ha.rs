@@ -1,0 +1,318 @@
+//! One of several coordinators: a standby until it leads, and a standby again when it does no more.
+//!
+//! The services answer all the time; while another coordinator leads they name it. What a leader may
+//! do ends with its lease: the store refuses its writes, and the loop sends nothing any more. A reign
+//! begins with the records that the last one left, and ends whole: nothing of it is used in the next.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use trainyard_common::backoff::Backoff;
+use trainyard_common::ids::Term;
+use trainyard_common::rng::Key;
+
+use super::{CoordinatorError, Task, machine, within, write_port_file};
+use crate::config::CoordinatorConfig;
+use crate::driver::clock::Clock;
+use crate::driver::{Driver, DriverError, Leading, Seat, Standing};
+use crate::grpc;
+use crate::store::etcd::{EtcdSettings, EtcdStore};
+use crate::store::{AnyStore, Store, StoreError};
+
+/// How often a standby asks who leads, so that it can name it.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits between tries while etcd does not answer: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// As [`super::run_with`], with the records in etcd.
+pub(super) async fn run(
+    config: CoordinatorConfig,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    on_ready: impl FnOnce(SocketAddr),
+) -> Result<(), CoordinatorError> {
+    let address = listener
+        .local_addr()
+        .map_err(|error| CoordinatorError::Serve(error.to_string()))?;
+    let advertised = match &config.advertise {
+        Some(advertised) => advertised.clone(),
+        None => address.to_string(),
+    };
+    let (standing, _) = watch::channel(Standing::Follows(None));
+    let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let seat = Seat::following(&standing);
+    let mut server = Task {
+        name: "grpc",
+        handle: tokio::spawn(grpc::serve(seat, listener, closing.clone(), tasks.clone())),
+    };
+    if let Some(path) = &config.port_file {
+        write_port_file(path, address)?;
+    }
+    on_ready(address);
+    tracing::info!(%address, advertised, "coordinator starts as a standby");
+    let drain = Duration::from_millis(u64::from(config.drain_ms));
+    let roles = Roles {
+        settings: settings(&config, &advertised),
+        config,
+        advertised,
+        standing,
+        tasks: tasks.clone(),
+        shutdown,
+    };
+    let mut result = tokio::select! {
+        ended = Box::pin(roles.play()) => ended,
+        ended = server.join() => return ended,
+    };
+    tracing::info!("coordinator stops");
+    closing.cancel();
+    result = result.and(within(&mut server, drain).await);
+    tasks.close();
+    if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
+        tracing::warn!("some sessions or probes did not end in time");
+    }
+    result
+}
+
+fn settings(config: &CoordinatorConfig, advertised: &str) -> EtcdSettings {
+    // Validation has made sure of the URL: without a checkpoint store, etcd is refused.
+    let series = config.segment_url().unwrap_or_default();
+    EtcdSettings {
+        prefix: config.etcd_prefix.clone(),
+        lease_ms: config.leader_lease_ms,
+        identity: advertised.to_owned(),
+        quota_bytes: config.etcd_quota_bytes,
+        user: config.etcd_user.clone(),
+        password_file: config.etcd_password_file.clone(),
+        ca_file: config.etcd_ca_file.clone(),
+        cert_file: config.etcd_cert_file.clone(),
+        key_file: config.etcd_key_file.clone(),
+        ..EtcdSettings::new(config.etcd.clone(), series)
+    }
+}
+
+/// What the roles of one coordinator share.
+struct Roles {
+    config: CoordinatorConfig,
+    settings: EtcdSettings,
+    advertised: String,
+    standing: watch::Sender<Standing>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// A term as leader, and what ends it.
+struct Reign {
+    term: Term,
+    driver: JoinHandle<Result<(), DriverError>>,
+    /// Cancelled by the store when the lease has run out.
+    lost: CancellationToken,
+    /// Ends the loop.
+    stop: CancellationToken,
+    /// Ends the sessions and streams of this reign.
+    closing: CancellationToken,
+}
+
+impl Roles {
+    /// Standby, leader, standby, until the shutdown or a failure that only a person mends.
+    async fn play(self) -> Result<(), CoordinatorError> {
+        let Some(store) = self.connect().await? else {
+            return Ok(());
+        };
+        loop {
+            let Some(term) = self.stand_by(&store).await? else {
+                return Ok(());
+            };
+            let Some(reign) = self.begin(&store, term).await? else {
+                continue;
+            };
+            if let Ended::Shutdown = self.lead(&store, reign).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reaches etcd, however long that takes; `None` at the shutdown.
+    async fn connect(&self) -> Result<Option<EtcdStore>, CoordinatorError> {
+        let mut backoff = self.backoff();
+        loop {
+            let connected = tokio::select! {
+                connected = EtcdStore::connect(self.settings.clone()) => connected,
+                () = self.shutdown.cancelled() => return Ok(None),
+            };
+            match connected {
+                Ok(store) => return Ok(Some(store)),
+                Err(error) if error.is_retryable() => self.pause(&mut backoff, &error).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits until this coordinator leads, naming the one that does meanwhile; `None` at the shutdown.
+    async fn stand_by(&self, store: &EtcdStore) -> Result<Option<Term>, CoordinatorError> {
+        let mut backoff = self.backoff();
+        loop {
+            let won = tokio::select! {
+                won = store.acquire_term() => won,
+                () = self.shutdown.cancelled() => return Ok(None),
+                () = self.name_the_leader(store) => continue,
+            };
+            match won {
+                Ok(term) => return Ok(Some(term)),
+                Err(error) if passes(&error) => self.pause(&mut backoff, &error).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Keeps what clients are told up to date; never returns.
+    async fn name_the_leader(&self, store: &EtcdStore) {
+        loop {
+            match store.leader().await {
+                Ok(leader) => {
+                    // Its own address would send clients in a circle.
+                    let leader = leader.filter(|leader| leader.identity != self.advertised);
+                    let leader = leader.map(|leader| Leading {
+                        address: leader.identity,
+                        term: leader.term.0,
+                    });
+                    self.follow(leader);
+                }
+                Err(error) => tracing::debug!(%error, "who leads is not known"),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn follow(&self, leader: Option<Leading>) {
+        self.standing.send_if_modified(|standing| {
+            let changed = match &*standing {
+                Standing::Leads(_) => true,
+                Standing::Follows(known) => *known != leader,
+            };
+            if changed {
+                *standing = Standing::Follows(leader);
+            }
+            changed
+        });
+    }
+
+    /// Takes up what the last leader left; `None` where the lead was lost already.
+    async fn begin(
+        &self,
+        store: &EtcdStore,
+        term: Term,
+    ) -> Result<Option<Reign>, CoordinatorError> {
+        let begun = tokio::time::Instant::now();
+        let Some(lost) = store.lost().await else {
+            return Ok(None);
+        };
+        let clock = Clock::start();
+        let stored = match store.load().await {
+            Ok(stored) => stored,
+            Err(error) if passes(&error) => {
+                tracing::warn!(%error, "the records could not be read; the lead is given back");
+                store.resign().await;
+                return Ok(None);
+            }
+            Err(error) => {
+                store.resign().await;
+                return Err(error.into());
+            }
+        };
+        let machine = match machine(&self.config, term, clock, stored) {
+            Ok(machine) => machine,
+            Err(error) => {
+                store.resign().await;
+                return Err(error);
+            }
+        };
+        let jobs = machine.jobs().len();
+        let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
+        let any = AnyStore::Etcd(store.clone());
+        let tasks = self.tasks.clone();
+        let (driver, handle) = Driver::new(machine, any, clock, closing.clone(), tasks);
+        let driver = tokio::spawn(driver.run(stop.clone()));
+        self.standing.send_replace(Standing::Leads(handle));
+        let took_ms = begun.elapsed().as_millis() as u64;
+        tracing::info!(%term, jobs, took_ms, "this coordinator leads");
+        Ok(Some(Reign {
+            term,
+            driver,
+            lost,
+            stop,
+            closing,
+        }))
+    }
+
+    /// Leads until the lease is lost, the loop fails, or the shutdown.
+    async fn lead(&self, store: &EtcdStore, mut reign: Reign) -> Result<Ended, CoordinatorError> {
+        let (ended, driver) = tokio::select! {
+            () = self.shutdown.cancelled() => {
+                // The turn under way, and what was asked before, is finished first.
+                reign.stop.cancel();
+                (Ended::Shutdown, (&mut reign.driver).await)
+            }
+            () = reign.lost.cancelled() => {
+                reign.stop.cancel();
+                (Ended::Deposed, (&mut reign.driver).await)
+            }
+            driver = &mut reign.driver => (Ended::Deposed, driver),
+        };
+        // From here on nobody is told anything in the name of this term.
+        self.follow(None);
+        if matches!(ended, Ended::Deposed) {
+            // Giving the lease back may take a while, where etcd does not answer: nobody waits for it.
+            reign.closing.cancel();
+        }
+        store.resign().await;
+        reign.closing.cancel();
+        let driver = driver.map_err(|error| CoordinatorError::Task {
+            task: "driver",
+            reason: error.to_string(),
+        })?;
+        match driver {
+            Ok(()) => {}
+            Err(DriverError::Store(error)) if passes(&error) => {
+                tracing::warn!(term = %reign.term, %error, "this coordinator leads no more");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(ended)
+    }
+
+    fn backoff(&self) -> Backoff {
+        let key = Key::new(0).named(&self.advertised);
+        Backoff::new(key, FIRST_PAUSE, LONGEST_PAUSE)
+    }
+
+    async fn pause(&self, backoff: &mut Backoff, error: &StoreError) {
+        let wait = backoff.next_wait();
+        tracing::warn!(%error, retry_in_ms = wait.as_millis() as u64, "etcd does not do what was asked");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// How a reign ended.
+enum Ended {
+    Shutdown,
+    Deposed,
+}
+
+/// Whether another try, by this coordinator or another, may go well: nothing has to be mended first.
+fn passes(error: &StoreError) -> bool {
+    let over = matches!(
+        error,
+        StoreError::Deposed { .. } | StoreError::LeaseLost { .. }
+    );
+    over || error.is_retryable()
+}
