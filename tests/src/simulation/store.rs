@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 use trainyard_coordinator::cluster::records::{
-    AttemptKind, AttemptRecord, JobRecord, JobState, Key, Outcome, Record, TrialRecord, TrialState,
+    AttemptKind, AttemptRecord, JobRecord, JobState, Key, Outcome, Record, SearchEntry,
+    TrialRecord, TrialState,
 };
 use trainyard_coordinator::cluster::types::{AttemptRef, RankRef, SeriesPoint, Step};
 
@@ -70,8 +71,9 @@ pub(super) struct JobView {
     pub(super) pending: BTreeMap<TrialId, u64>,
     pub(super) running: BTreeSet<TrialId>,
     pub(super) paused: BTreeSet<TrialId>,
-    /// Entries of its search log.
+    /// Entries of its search log, and how many of them are suggestions.
     entries: u32,
+    suggested: u32,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +125,14 @@ impl ModelStore {
             }
             series.push(position);
         }
-        Ok(())
+        let unlogged = |job: &&JobView| job.suggested != job.trials;
+        match self.jobs.values().find(unlogged) {
+            Some(job) => Err(format!(
+                "{} has {} trials, but {} logged suggestions",
+                job.record.job, job.trials, job.suggested
+            )),
+            None => Ok(()),
+        }
     }
 
     /// A trial does not change its state without a recorded reason.
@@ -189,6 +198,7 @@ impl ModelStore {
                     return Err(format!("the search log has a gap before {entry:?}"));
                 }
                 job.entries += 1;
+                job.suggested += u32::from(matches!(entry.entry, SearchEntry::Suggested { .. }));
             }
             _ => {}
         }
@@ -205,6 +215,7 @@ impl ModelStore {
             running: BTreeSet::new(),
             paused: BTreeSet::new(),
             entries: 0,
+            suggested: 0,
         });
         known.record = job.clone();
     }
