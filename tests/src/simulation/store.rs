@@ -354,7 +354,8 @@ fn job_revised(old: &JobRecord, new: &JobRecord) -> bool {
 }
 
 fn trial_revised(old: &TrialRecord, new: &TrialRecord) -> bool {
-    (old.state.ended() && old.state != new.state)
+    let told = |trial: &TrialRecord| (trial.state, trial.best, trial.newest_point);
+    (old.state.ended() && told(old) != told(new))
         || old.params != new.params
         || old.created_ms != new.created_ms
         || old.next_attempt > new.next_attempt
