@@ -137,6 +137,8 @@ impl Machine {
                 .saturating_add(added);
         }
         let record = &mut found.record;
+        // The wall clock may have been ahead when it began; a restored machine counts from now as well.
+        record.started_ms = record.started_ms.min(now);
         record.search_closed = None;
         record.evaluation = None;
         record.test_metrics.clear();

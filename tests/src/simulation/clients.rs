@@ -34,6 +34,17 @@ fn holds(event: &Event) -> Option<&str> {
     }
 }
 
+/// Whether a request may be refused so: what has ended meanwhile can be neither held nor extended, a
+/// space may have no more configurations, and who has left cannot be drained.
+fn may_be(event: &Event, rejection: &Rejection) -> bool {
+    match rejection {
+        Rejection::Ended { .. } => !matches!(event, Event::Submit { .. } | Event::Cancel { .. }),
+        Rejection::Extend { .. } => matches!(event, Event::Extend { .. }),
+        Rejection::UnknownWorker { .. } => matches!(event, Event::Drain { .. }),
+        _ => false,
+    }
+}
+
 impl World {
     /// A client asks, and asks again until it is answered.
     pub(super) fn client(&mut self, client: usize) {
@@ -72,16 +83,14 @@ impl World {
         }
         let answer = match answer {
             Ok(Some(reply)) => Ok(reply),
-            // What has ended meanwhile cannot be held, and who has left cannot be drained.
-            Err(ended @ (Rejection::Ended { .. } | Rejection::UnknownWorker { .. }))
-                if holds(&self.clients[client].event).is_some() =>
-            {
-                Err(ended)
-            }
+            Err(rejection) if may_be(&self.clients[client].event, &rejection) => Err(rejection),
             other => return self.violated(format!("client {client} was told {other:?}")),
         };
         if let Ok(
-            Reply::Submitted { job, .. } | Reply::Cancelled { job, .. } | Reply::Held { job, .. },
+            Reply::Submitted { job, .. }
+            | Reply::Cancelled { job, .. }
+            | Reply::Held { job, .. }
+            | Reply::Extended { job, .. },
         ) = &answer
             && !self.store.jobs.contains_key(job)
         {
@@ -150,6 +159,19 @@ impl World {
                 job,
                 trial,
             },
+        });
+    }
+
+    /// Somebody wants more trials of a search.
+    pub(super) fn user_extends(&mut self) {
+        let Some(job) = self.some_job() else { return };
+        let trials = 1 + self.below(2) as u32;
+        self.extended.insert(job.clone());
+        self.request(|request| Event::Extend {
+            request,
+            job,
+            trials,
+            seconds: 0.0,
         });
     }
 

@@ -143,7 +143,7 @@ impl World {
                 self.after(late, Due::Deposed(other, epoch));
             }
         }
-        let term = self.store.acquire_term();
+        let term = self.store.acquire_term(self.now);
         let records = match self.store.load() {
             Ok(records) => records,
             Err(message) => return self.violated(message),
@@ -554,6 +554,15 @@ impl World {
             return;
         };
         leader.committing = false;
+        // With a lease a leader acts only while it surely holds it; one that stood still between looking
+        // at it and acting may still say its last words.
+        let (term, began) = (leader.term, leader.turn_began);
+        if term != self.store.term && (began >= self.store.term_since || self.below(2) == 0) {
+            return self.step_down(n, "its lease is lost");
+        }
+        let Some(leader) = &mut self.nodes[n].leader else {
+            return;
+        };
         leader.spent = self.now - leader.turn_began;
         let term = Term(leader.term);
         for after in std::mem::take(&mut leader.after) {

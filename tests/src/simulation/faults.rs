@@ -38,6 +38,7 @@ impl World {
             }
             Fault::UserPauses => self.user_holds(true),
             Fault::UserResumes => self.user_holds(false),
+            Fault::UserExtends => self.user_extends(),
             Fault::UserDrains => {
                 if let Some(w) = self.some_worker() {
                     let undo = self.below(4) == 0;

@@ -197,9 +197,10 @@ pub(super) enum Fault {
     UserPauses,
     UserResumes,
     UserDrains,
+    UserExtends,
 }
 
-const FAULTS: [Fault; 19] = [
+const FAULTS: [Fault; 20] = [
     Fault::LinkBroken,
     Fault::Partition,
     Fault::WorkerKilled,
@@ -219,6 +220,7 @@ const FAULTS: [Fault; 19] = [
     Fault::UserPauses,
     Fault::UserResumes,
     Fault::UserDrains,
+    Fault::UserExtends,
 ];
 
 /// What one seed's world is made of.

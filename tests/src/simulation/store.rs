@@ -78,8 +78,9 @@ pub(super) struct JobView {
 
 #[derive(Debug, Default)]
 pub(super) struct ModelStore {
-    /// The newest term.
+    /// The newest term, and since when it is.
     pub(super) term: u64,
+    pub(super) term_since: u64,
     records: BTreeMap<Key, Record>,
     /// Each trial's points: step, and whether it ended an epoch.
     pub(super) points: BTreeMap<(JobId, TrialId), Vec<(u64, bool)>>,
@@ -91,8 +92,9 @@ pub(super) struct ModelStore {
 }
 
 impl ModelStore {
-    pub(super) fn acquire_term(&mut self) -> u64 {
+    pub(super) fn acquire_term(&mut self, now: u64) -> u64 {
         self.term += 1;
+        self.term_since = now;
         self.term
     }
 
@@ -105,10 +107,11 @@ impl ModelStore {
         for record in batch.records.values().flatten() {
             self.check_explained(record, &batch.explained)?;
         }
+        let extended: BTreeSet<JobId> = batch.records.values().flatten().filter_map(more).collect();
         for (key, record) in batch.records {
             match record {
                 None => self.remove(&key)?,
-                Some(record) => self.put(key, record, &mut placed)?,
+                Some(record) => self.put(key, record, &extended, &mut placed)?,
             }
         }
         for (slot, rank) in placed {
@@ -166,6 +169,7 @@ impl ModelStore {
         &mut self,
         key: Key,
         record: Record,
+        extended: &BTreeSet<JobId>,
         placed: &mut Vec<((WorkerId, u32), RankRef)>,
     ) -> Result<(), String> {
         let old = self.records.get(&key);
@@ -173,7 +177,11 @@ impl ModelStore {
             (Some(Record::Counters(old)), Record::Counters(new)) => {
                 old.next_job > new.next_job || old.next_request > new.next_request
             }
-            (Some(Record::Job(old)), Record::Job(new)) => job_revised(old, new),
+            (Some(Record::Job(old)), Record::Job(new)) => {
+                job_revised(old, new, extended.contains(&new.job))
+            }
+            // Taken back and asked again within one turn.
+            (Some(Record::Worker(_)), Record::Worker(_)) => false,
             (Some(Record::Trial(old)), Record::Trial(new)) => trial_revised(old, new),
             (Some(Record::Attempt(old)), Record::Attempt(new)) => attempt_revised(old, new),
             (Some(old), new) => old != new,
@@ -342,13 +350,26 @@ pub(super) fn reference(attempt: &AttemptRecord) -> AttemptRef {
     }
 }
 
-fn job_revised(old: &JobRecord, new: &JobRecord) -> bool {
+/// The job whose search is extended by a record.
+fn more(record: &Record) -> Option<JobId> {
+    match record {
+        Record::Search(entry) => match entry.entry {
+            SearchEntry::Extended { .. } => Some(entry.job.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `extended`: more trials were asked for, which opens a completed job and its search again.
+fn job_revised(old: &JobRecord, new: &JobRecord, extended: bool) -> bool {
+    let reopened = extended && matches!(old.state, JobState::Completed | JobState::Evaluating);
     let searched = |state| matches!(state, JobState::Pending | JobState::Running);
-    (old.state.ended() && old.state != new.state)
-        || (old.state == JobState::Evaluating && searched(new.state))
+    (old.state.ended() && old.state != new.state && !reopened)
+        || (old.state == JobState::Evaluating && searched(new.state) && !reopened)
         || old.number != new.number
         || old.next_generation > new.next_generation
-        || (old.search_closed.is_some() && old.search_closed != new.search_closed)
+        || (old.search_closed.is_some() && old.search_closed != new.search_closed && !extended)
         || old.checkpoint_url != new.checkpoint_url
         || old.submitted_ms != new.submitted_ms
 }

@@ -93,9 +93,10 @@ impl World {
         };
         self.stats.restored += 1;
         let jobs = leader.machine.jobs();
-        if restored.jobs() != jobs {
-            let message = format!("restored jobs differ: {:?} {jobs:?}", restored.jobs());
-            return self.violated(message);
+        let other = restored.jobs();
+        let differs = other.iter().zip(&jobs).find(|(a, b)| a != b);
+        if differs.is_some() || other.len() != jobs.len() {
+            return self.violated(format!("restored jobs differ: {differs:#?}"));
         }
         for job in jobs {
             if restored.trials(&job.job) != leader.machine.trials(&job.job) {

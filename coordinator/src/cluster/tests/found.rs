@@ -46,6 +46,28 @@ fn leaders_whose_clocks_differ_agree_on_when_a_job_began() {
 }
 
 #[test]
+fn a_search_that_is_opened_again_did_not_begin_in_the_future() {
+    let mut bench = Bench::new();
+    let mut stored = Stored::default();
+    bench.now = 100_000;
+    stored.take(&bench.apply(submit("r", program("a", 1, ""))));
+    let step = bench.apply(joined("w", 1, 1, vec![]));
+    stored.take(&step);
+    stored.take(&bench.report(1, &ranks(&step)[0], ended(Outcome::Completed, "")));
+    bench.machine = stored.restore(2, 50_000);
+    bench.now = 50_000;
+    let more = Event::Extend {
+        request: "e".into(),
+        job: "a-1".into(),
+        trials: 1,
+        seconds: 0.0,
+    };
+    stored.take(&bench.apply(more));
+    assert_eq!(job(&bench, "a-1").started_ms, 50_000);
+    assert_eq!(stored.restore(3, 50_000).jobs(), bench.machine.jobs());
+}
+
+#[test]
 fn a_coordinator_that_stood_still_waits_longer_for_proofs_of_stores() {
     let mut machine = Machine::new(Term(1), config());
     let timeout = config().probe_timeout_ms;
@@ -98,9 +120,10 @@ fn a_trial_that_is_resumed_within_its_pause_after_a_failure_goes_on_after_it() {
     let session = SessionId(1);
     bench.apply(Event::Heartbeat { session });
     // Deadlines are looked through anew; what is paused has none.
-    bench.now = 12_000;
+    bench.now = 14_000;
+    bench.apply(Event::Heartbeat { session });
     bench.apply(Event::Tick);
-    assert_eq!(bench.machine.next_deadline(), Some(19_000));
+    assert!(bench.machine.next_deadline().is_some_and(|at| at > 16_000));
     bench.apply(hold("s", false));
     assert_eq!(bench.machine.next_deadline(), Some(16_000));
     bench.now = 16_000;
