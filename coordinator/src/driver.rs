@@ -46,6 +46,9 @@ const QUEUE: usize = 1024;
 /// Inputs that share one transaction: many, since each transaction costs a sync of the disk.
 const MAX_BATCH: usize = 256;
 
+/// No more inputs are gathered once there are so many.
+const MAX_GATHERED: usize = 1024;
+
 /// The loop comes round for the machine's deadlines at most this often.
 const MIN_TICK: Duration = Duration::from_millis(1);
 
@@ -130,6 +133,17 @@ impl Input {
             event,
         }
     }
+
+    /// Whether nobody minds if this waits for others to share its commit.
+    fn may_wait(&self) -> bool {
+        let Self::Tell { event, .. } = self else {
+            return false;
+        };
+        matches!(
+            event,
+            Event::Reports { .. } | Event::Logs { .. } | Event::Heartbeat { .. }
+        )
+    }
 }
 
 impl fmt::Debug for Input {
@@ -175,6 +189,8 @@ pub(crate) struct Driver {
     hub: Arc<Hub>,
     prober: Prober,
     knocker: Knocker,
+    /// How long reports wait for others to share a commit.
+    gather: Duration,
     /// How long the last turn took.
     spent: Duration,
     /// When the loop meant to come round at the latest.
@@ -205,6 +221,7 @@ impl Driver {
             hub: Arc::clone(&hub),
             knocker: Knocker::new(tasks.clone()),
             prober: Prober::new(tasks),
+            gather: store.gather(),
             spent: Duration::ZERO,
             due: None,
         };
@@ -223,6 +240,7 @@ impl Driver {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while self.wait(&mut batch, &stop).await {
+            self.gather(&mut batch, &stop).await;
             let begun = Instant::now();
             self.turn(&mut batch).await?;
             self.spent = begun.elapsed();
@@ -248,6 +266,30 @@ impl Driver {
             }
             taken = self.inputs.recv_many(batch, MAX_BATCH) => taken > 0,
             () = tokio::time::sleep_until(wake), if deadline.is_some() => true,
+        }
+    }
+
+    /// Lets reports and log lines wait for more of them, where each commit of such costs an object.
+    /// Whatever somebody waits for ends it.
+    async fn gather(&mut self, batch: &mut Vec<Input>, stop: &CancellationToken) {
+        if self.gather.is_zero() {
+            return;
+        }
+        let until = Instant::now() + self.gather;
+        let until = self.due.map_or(until, |due| until.min(due));
+        let mut looked_at = 0;
+        while looked_at < batch.len()
+            && batch.len() < MAX_GATHERED
+            && batch[looked_at..].iter().all(Input::may_wait)
+        {
+            looked_at = batch.len();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(until) => return,
+                // None come any more: `looked_at` ends it.
+                _ = self.inputs.recv_many(batch, MAX_BATCH) => {}
+            }
         }
     }
 

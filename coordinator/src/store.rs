@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use trainyard_common::ids::{JobId, Term, TrialId};
 
@@ -217,6 +218,16 @@ impl AnyStore {
             Self::Memory(_) | Self::Redb(_) => true,
             #[cfg(feature = "etcd")]
             Self::Etcd(store) => store.holds(term),
+        }
+    }
+
+    /// How long items for series should wait for others to share a commit: as long as each commit of
+    /// such costs an object.
+    pub fn gather(&self) -> Duration {
+        match self {
+            Self::Memory(_) | Self::Redb(_) => Duration::ZERO,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.gather(),
         }
     }
 }

@@ -100,3 +100,53 @@ async fn a_deposed_leader_writes_and_answers_nothing() {
     assert!(deposed, "{error}");
     assert!(running.store.load().await.unwrap().is_empty());
 }
+
+/// Reports wait for others, but not longer than they may, and not when somebody waits for an answer.
+#[tokio::test(start_paused = true)]
+async fn reports_gather_until_somebody_waits() {
+    let store = MemoryStore::new();
+    let term = store.acquire_term().await.unwrap();
+    let machine = Machine::new(term, MachineConfig::default());
+    let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let any = AnyStore::Memory(store);
+    let (mut driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks);
+    driver.gather = Duration::from_millis(100);
+    let stop = CancellationToken::new();
+    let news = || Input::Tell {
+        session: Some(SessionId(1)),
+        event: Event::Logs {
+            session: SessionId(1),
+            rank: crate::cluster::types::RankRef {
+                at: crate::cluster::types::AttemptRef {
+                    job: JobId::from("j"),
+                    trial: TrialId(0),
+                    attempt: trainyard_common::ids::AttemptId(0),
+                    generation: trainyard_common::ids::Generation(1),
+                },
+                rank: 0,
+            },
+            lines: Vec::new(),
+        },
+    };
+    let sender = handle.inputs.clone();
+    tokio::spawn(async move {
+        for pause in [0, 60, 60] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            sender.send(news()).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let look = Input::Read(Box::new(|_| {}));
+        sender.send(look).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        sender.send(news()).await.unwrap();
+    });
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        let mut batch = Vec::new();
+        assert!(driver.wait(&mut batch, &stop).await);
+        driver.gather(&mut batch, &stop).await;
+        sizes.push(batch.len());
+    }
+    // At 0 and 60 ms; at 120 ms and the look; and the last one alone.
+    assert_eq!(sizes, [2, 2, 1]);
+}

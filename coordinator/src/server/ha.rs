@@ -86,6 +86,7 @@ fn settings(config: &CoordinatorConfig, advertised: &str) -> EtcdSettings {
     EtcdSettings {
         prefix: config.etcd_prefix.clone(),
         lease_ms: config.leader_lease_ms,
+        flush_ms: config.segment_flush_ms,
         identity: advertised.to_owned(),
         quota_bytes: config.etcd_quota_bytes,
         user: config.etcd_user.clone(),

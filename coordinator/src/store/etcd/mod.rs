@@ -161,6 +161,11 @@ impl EtcdStore {
         }
     }
 
+    /// How long items for series should wait for others to share an object.
+    pub fn gather(&self) -> Duration {
+        Duration::from_millis(u64::from(self.shared.settings.flush_ms))
+    }
+
     /// What people should know of etcd's state, such as that its quota is nearly used up.
     pub fn notes(&self) -> Vec<String> {
         let notes = self.shared.notes.lock();

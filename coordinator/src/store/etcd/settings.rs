@@ -23,6 +23,8 @@ pub struct EtcdSettings {
     pub segment_url: String,
     /// How long a leader that says nothing stays leader. etcd counts whole seconds, two at least.
     pub lease_ms: u32,
+    /// How long items for series wait for others to share an object.
+    pub flush_ms: u32,
     /// What the leader key tells: who leads, and where it is reached.
     pub identity: String,
     /// etcd's quota (its `--quota-backend-bytes`), for the warning before it is reached.
@@ -44,6 +46,7 @@ impl EtcdSettings {
             prefix: DEFAULT_PREFIX.to_owned(),
             segment_url,
             lease_ms: 3_000,
+            flush_ms: 100,
             identity: String::new(),
             quota_bytes: DEFAULT_QUOTA_BYTES,
             user: None,
