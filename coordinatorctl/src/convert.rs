@@ -81,6 +81,7 @@ fn outcome(outcome: v1::AttemptOutcome) -> Option<&'static str> {
         v1::AttemptOutcome::DataInvalid => Some("data_invalid"),
         v1::AttemptOutcome::NodeLost => Some("node_lost"),
         v1::AttemptOutcome::Preempted => Some("preempted"),
+        v1::AttemptOutcome::Paused => Some("paused"),
         v1::AttemptOutcome::Cancelled => Some("cancelled"),
     }
 }

@@ -87,6 +87,53 @@ fn every_other_example_runs() -> Result<()> {
     Ok(())
 }
 
+/// The same search on one slot as in the example, shortened: promotions by the values that were reported.
+#[test]
+fn asha_promotes_from_checkpoints_and_explains_itself() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    let run = sandbox.json(&[
+        "run",
+        &example("asha.yaml"),
+        "--slots",
+        "1",
+        "--limit",
+        "300",
+        "--set",
+        "searcher.max_trials=9",
+    ])?;
+    assert_eq!(run["job"]["state"], "completed", "{run:#}");
+    let trials = run["trials"].as_array().context("no trials")?;
+    assert_eq!(trials.len(), 9);
+    let reached = |epochs: u64| {
+        let there = trials.iter().filter(|trial| trial["epoch"] == epochs);
+        there.collect::<Vec<_>>()
+    };
+    // Nine results on the first rung promote three, three on the second promote one.
+    assert_eq!(
+        (reached(1).len(), reached(3).len(), reached(9).len()),
+        (6, 2, 1)
+    );
+    let top = reached(9)[0];
+    let attempts = top["attempts"].as_array().context("no attempts")?;
+    assert_eq!(attempts.len(), 3, "{top:#}");
+    let data = sandbox.path().join("trainyard-data").display().to_string();
+    let id = top["trial_id"].to_string();
+    let (job, explain) = (job_id(&run)?, ["trial", "explain", "--data-dir", &data]);
+    let told = sandbox.json(&[&explain[..], &[job, &id]].concat())?;
+    let what: Vec<&str> = told["decisions"]
+        .as_array()
+        .context("no decisions")?
+        .iter()
+        .filter_map(|decision| decision["what"].as_str())
+        .collect();
+    let rung = ["placed", "paused", "promoted"];
+    let mut expected = vec!["suggested"];
+    expected.extend([rung, rung].concat());
+    expected.extend(["placed", "completed"]);
+    assert_eq!(what[..expected.len()], expected, "{told:#}");
+    Ok(())
+}
+
 #[test]
 fn fashion_mnist_tuner_runs_on_the_real_files() -> Result<()> {
     if !Path::new("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz").exists() {

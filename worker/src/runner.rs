@@ -132,6 +132,11 @@ impl End {
         Self::new(AttemptOutcome::Completed, String::new(), step)
     }
 
+    /// The end at the epoch that the assignment named.
+    pub(crate) fn paused(step: u64) -> Self {
+        Self::new(AttemptOutcome::Paused, String::new(), step)
+    }
+
     pub(crate) fn error(message: impl std::fmt::Display, step: u64) -> Self {
         Self::new(AttemptOutcome::Error, message.to_string(), step)
     }

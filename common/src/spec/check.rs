@@ -5,6 +5,7 @@
 mod data;
 mod job;
 mod network;
+mod scheduler;
 mod training;
 
 use std::fmt::Display;

@@ -112,12 +112,23 @@ pub enum SearcherName {
 #[serde(deny_unknown_fields)]
 pub struct SchedulerSpec {
     pub name: SchedulerName,
+    /// Complete epochs at the first rung (`asha`; 1 unless given).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_resource: Option<u64>,
+    /// Complete epochs at the last rung (`asha`; `training.epochs` unless given, needed for a program).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_resource: Option<u64>,
+    /// From one rung to the next the epochs are multiplied by it, and one of so many trials goes on
+    /// (`asha`; 3 unless given).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<u32>,
+}
+
+impl SchedulerSpec {
+    /// `min_resource` unless given.
+    pub const MIN_RESOURCE: u64 = 1;
+    /// `eta` unless given.
+    pub const ETA: u32 = 3;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -125,6 +136,8 @@ pub struct SchedulerSpec {
 pub enum SchedulerName {
     /// Every trial runs to its end, in the order of suggestion.
     Fifo,
+    /// Asynchronous successive halving: trials wait at rungs, and the best of each go on.
+    Asha,
 }
 
 impl<'de> Deserialize<'de> for Space {

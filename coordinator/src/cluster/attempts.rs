@@ -86,12 +86,14 @@ impl Machine {
         };
         known.ended = Some(said);
         match said {
-            Outcome::Completed if rank.rank != 0 => {
+            Outcome::Completed | Outcome::Paused if rank.rank != 0 => {
                 if self.settling.contains_key(&rank.at) {
                     self.settle(&rank.at, false);
                 }
             }
-            Outcome::Completed => self.close_attempt(&rank.at, said, "", ""),
+            Outcome::Completed | Outcome::Paused => {
+                self.close_attempt(&rank.at, said, "", "");
+            }
             Outcome::Nan
             | Outcome::Infeasible
             | Outcome::OutOfMemory
@@ -121,7 +123,7 @@ impl Machine {
         self.attempt(&rank.at).is_some_and(|attempt| {
             let mut peers = attempt.ranks.iter().filter(|r| r.place.rank != rank.rank);
             peers.any(|peer| {
-                peer.ended != Some(Outcome::Completed)
+                !peer.ended.is_some_and(Outcome::done)
                     && self.connected(&peer.place.worker).is_none()
             })
         })
@@ -222,6 +224,7 @@ impl Machine {
         let (job, trial) = (&at.job, at.trial);
         match outcome {
             Outcome::Completed => self.trial_completed(job, trial),
+            Outcome::Paused => self.until_reached(at),
             Outcome::DataInvalid => self.trial_without_data(job, trial, error),
             // Whoever cancels sets the trial's state.
             Outcome::Cancelled => {}

@@ -12,7 +12,6 @@ use super::records::{
 use super::state::{Proof, Trial, TrialSlot};
 use super::types::{Assignment, AttemptKind, CheckpointRef, RankRef, ToWorker};
 use crate::placement::{Host, Place, Request, Unplaced, place};
-use crate::schedule::Next;
 use crate::search::Suggestion;
 
 /// Proofs of a store that fail in a row on every worker before a job that has not begun fails.
@@ -23,6 +22,8 @@ const MAX_PROOFS: u32 = 5;
 enum Want {
     Judge(TrialId),
     Resume(TrialId),
+    /// The trial that the scheduler promotes next.
+    Promote,
     New,
 }
 
@@ -113,14 +114,18 @@ impl Machine {
                     let live = found.live(*trial);
                     live.is_some_and(|trial| trial.record.retry_at_ms <= self.now)
                 });
-                match found.scheduler.next(ready) {
-                    Next::Resume(trial) => Some(Want::Resume(trial)),
-                    Next::New => {
-                        let most = found.document.job().searcher.max_concurrent_trials;
-                        let under_way = found.pending.len() + found.running.len();
-                        let room = most.is_none_or(|most| under_way < most.max(1) as usize);
-                        (room && found.record.search_closed.is_none()).then_some(Want::New)
-                    }
+                if let Some(trial) = ready.min() {
+                    return Some(Want::Resume(trial));
+                }
+                let most = found.document.job().searcher.max_concurrent_trials;
+                let under_way = found.pending.len() + found.running.len();
+                if most.is_some_and(|most| under_way >= most.max(1) as usize) {
+                    None
+                } else if found.scheduler.promotable().is_some() {
+                    Some(Want::Promote)
+                } else {
+                    let open = found.record.search_closed.is_none();
+                    open.then_some(Want::New)
                 }
             }
             _ => None,
@@ -257,6 +262,11 @@ impl Machine {
         match want {
             Want::Resume(trial) => self.assign(job, trial, AttemptKind::Train, places),
             Want::Judge(trial) => self.assign(job, trial, AttemptKind::Evaluate, places),
+            Want::Promote => {
+                if let Some(trial) = self.promote(job) {
+                    self.assign(job, trial, AttemptKind::Train, places);
+                }
+            }
             Want::New => match self.suggest(job) {
                 Some(trial) => self.assign(job, trial, AttemptKind::Train, places),
                 None => return false,
@@ -270,7 +280,7 @@ impl Machine {
         let now = self.now;
         let found = self.jobs.get_mut(job)?;
         let trial = TrialId(u32::try_from(found.trials.len()).ok()?);
-        let idle = found.idle();
+        let idle = found.spent();
         let params = match found.searcher.as_mut()?.suggest(trial) {
             Suggestion::Params(params) => params,
             Suggestion::Exhausted => {
@@ -313,6 +323,7 @@ impl Machine {
             attempts: Vec::new(),
         })));
         found.enter(trial, TrialState::Pending);
+        found.scheduler.begun(trial);
         self.draft.trials.insert((job.clone(), trial));
         self.log_search(job, SearchEntry::Suggested { trial });
         let why = format!("trial {} of the search", u64::from(trial.0) + 1);
@@ -409,6 +420,10 @@ impl Machine {
             found.record.started_ms = now;
             self.wake = self.wake.min(found.search_ends_ms());
         }
+        let until_epoch = match kind {
+            AttemptKind::Train => found.scheduler.until(trial),
+            AttemptKind::Evaluate => None,
+        };
         let known = found.trial_mut(trial)?;
         let places: Vec<String> = ranks
             .iter()
@@ -437,6 +452,7 @@ impl Machine {
             epoch: resume.map_or(0, |checkpoint| checkpoint.epoch),
             step: resume.map_or(0, |checkpoint| checkpoint.step),
             metrics: Vec::new(),
+            until_epoch,
             vacate: None,
         };
         known.record.next_attempt += 1;
@@ -499,6 +515,7 @@ impl Machine {
                 resume_from: resume_from.clone(),
                 checkpoints: checkpoints.clone(),
                 rendezvous_token: token.to_hex().to_string(),
+                until_epoch: attempt.until_epoch,
             };
             self.send(
                 &place.worker,

@@ -218,5 +218,9 @@ impl Machine {
         self.explain(job, trial, what, why);
         self.draft.trials.insert((job.clone(), trial));
         self.wake_at(retry_at_ms);
+        if state == TrialState::Paused {
+            // It may have been the last one that was under way.
+            self.check_job(job);
+        }
     }
 }

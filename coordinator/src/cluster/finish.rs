@@ -14,12 +14,35 @@ use super::types::CheckpointRef;
 use crate::search::{self, Observation};
 
 impl Machine {
-    /// Ends a trial for good and tells the searcher.
+    /// Ends a trial for good, tells the searcher, and ends what ends with it.
     pub(super) fn end_trial(
         &mut self,
         job: &JobId,
         trial: TrialId,
         state: TrialState,
+        error: String,
+        why: &str,
+    ) {
+        let what = match state {
+            TrialState::Completed => Decision::Completed,
+            TrialState::Failed => Decision::Failed,
+            _ => Decision::Cancelled,
+        };
+        self.finish_trial(job, trial, state, what, error, why);
+        if state == TrialState::Failed {
+            self.forget_best(job, trial);
+            self.check_failures(job);
+        }
+        self.check_job(job);
+    }
+
+    /// The trial alone.
+    pub(super) fn finish_trial(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        state: TrialState,
+        what: Decision,
         error: String,
         why: &str,
     ) {
@@ -42,21 +65,16 @@ impl Machine {
         self.draft.trials.insert((job.clone(), trial));
         self.draft.jobs.insert(job.clone());
         let failed = known.record.failure;
-        let (outcome, what) = match state {
-            TrialState::Completed => (search::Outcome::Completed { value }, Decision::Completed),
-            TrialState::Failed => (
-                failed.map_or(search::Outcome::Failed, Into::into),
-                Decision::Failed,
-            ),
-            _ => (search::Outcome::Cancelled, Decision::Cancelled),
+        let outcome = match state {
+            TrialState::Completed if what == Decision::Stopped => {
+                search::Outcome::Stopped { value }
+            }
+            TrialState::Completed => search::Outcome::Completed { value },
+            TrialState::Failed => failed.map_or(search::Outcome::Failed, Into::into),
+            _ => search::Outcome::Cancelled,
         };
         self.explain(job, trial, what, told);
         self.observe(job, Observation { trial, outcome });
-        if state == TrialState::Failed {
-            self.forget_best(job, trial);
-            self.check_failures(job);
-        }
-        self.check_job(job);
     }
 
     fn observe(&mut self, job: &JobId, observation: Observation) {
@@ -64,6 +82,9 @@ impl Machine {
             && let Some(searcher) = &mut found.searcher
         {
             searcher.observe(&observation);
+            found
+                .scheduler
+                .ended(observation.trial, observation.outcome.value());
             self.log_search(job, SearchEntry::Observed(observation));
         }
     }
@@ -144,7 +165,8 @@ impl Machine {
             found.record.search_closed = Some("every trial was suggested".to_owned());
             self.draft.jobs.insert(job.clone());
         }
-        if searching && found.record.search_closed.is_some() && found.idle() {
+        if searching && found.record.search_closed.is_some() && found.spent() {
+            self.stop_waiting(job);
             self.end_search(job);
         }
     }
@@ -264,7 +286,7 @@ impl Machine {
                 evaluation.losses += 1;
                 evaluation.retry_at_ms = now + pause_after_losses(&backoff, evaluation.losses);
             }
-            Outcome::Preempted => evaluation.retry_at_ms = now,
+            Outcome::Preempted | Outcome::Paused => evaluation.retry_at_ms = now,
             Outcome::Cancelled => {}
         }
         let retry = self

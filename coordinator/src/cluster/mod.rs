@@ -14,6 +14,7 @@
 //! | `attempts`, `finish` | how attempts, trials, searches and jobs end |
 //! | `pause` | what people hold and let go |
 //! | `vacate`, `explain` | slots asked back; every decision with its reason |
+//! | `rungs` | what schedulers decide, carried out |
 //! | `failures` | what a failed attempt leads to |
 //! | `restore` | the machine from its records |
 
@@ -29,6 +30,7 @@ pub mod query;
 pub mod records;
 mod reports;
 mod restore;
+mod rungs;
 mod state;
 mod submit;
 #[cfg(test)]

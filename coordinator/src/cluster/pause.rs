@@ -186,6 +186,11 @@ impl Machine {
         if self.held(job, trial) {
             return;
         }
+        if self.waits(job, trial) {
+            let why = format!("{why}; waits until its scheduler promotes it");
+            self.explain(job, trial, Decision::Resumed, why);
+            return;
+        }
         match self.state_of(job, trial) {
             Some(TrialState::Paused) => self.set_waiting(job, trial, TrialState::Pending, why),
             Some(_) => {

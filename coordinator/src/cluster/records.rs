@@ -76,14 +76,21 @@ pub enum Outcome {
     DataInvalid,
     NodeLost,
     Preempted,
+    /// It trained as far as it was told to.
+    Paused,
     Cancelled,
 }
 
 impl Outcome {
+    /// Whether it has done what it was to do.
+    pub fn done(self) -> bool {
+        matches!(self, Self::Completed | Self::Paused)
+    }
+
     /// The kind of failure that it is, if it is one; of the data, too, which have rules of their own.
     pub fn failure(self) -> Option<FailureKind> {
         Some(match self {
-            Self::Completed | Self::Cancelled => return None,
+            Self::Completed | Self::Paused | Self::Cancelled => return None,
             Self::Error | Self::DataInvalid => FailureKind::Error,
             Self::Nan => FailureKind::Nan,
             Self::Infeasible => FailureKind::Infeasible,
@@ -271,6 +278,9 @@ pub struct AttemptRecord {
     pub epoch: u64,
     pub step: u64,
     pub metrics: Metrics,
+    /// Complete epochs after which it ends; `None`: at the end of training.
+    #[serde(default)]
+    pub until_epoch: Option<u64>,
     /// Its slots were asked back.
     #[serde(default)]
     pub vacate: Option<Vacate>,
@@ -304,6 +314,14 @@ pub enum SearchEntry {
     Observed(Observation),
     /// Trials were added to the search.
     Extended { trials: u32 },
+    /// A trial has reached a rung with this value; `None`: with none that counts.
+    Rung {
+        trial: TrialId,
+        rung: u32,
+        value: Option<f64>,
+    },
+    /// The scheduler lets a trial go on from this rung to the next.
+    Promoted { trial: TrialId, rung: u32 },
 }
 
 /// What a request led to, so that it acts once.

@@ -171,7 +171,7 @@ impl Machine {
                 trial.record.best = Some((*value, point.step));
                 self.better_trial(&at.job, at.trial);
             }
-            self.decide(at, point.epoch, *value);
+            self.at_rung(&at.job, at.trial, point.epoch, Some(*value));
         }
         self.draft.step.points.push(SeriesPoint {
             job: at.job.clone(),
@@ -179,14 +179,6 @@ impl Machine {
             attempt: at.attempt,
             point,
         });
-    }
-
-    fn decide(&mut self, at: &AttemptRef, resource: u64, value: f64) {
-        if let Some(job) = self.jobs.get_mut(&at.job) {
-            match job.scheduler.on_report(at.trial, resource, value) {
-                crate::schedule::Decision::Continue => {}
-            }
-        }
     }
 
     fn checkpoint_saved(&mut self, at: &AttemptRef, checkpoint: CheckpointRef) {

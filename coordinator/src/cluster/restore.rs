@@ -131,6 +131,7 @@ impl Machine {
         }
         let spec = document.job();
         let (mut searcher, mut wanted) = (None, None);
+        let mut scheduler = Scheduler::of(spec);
         match Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed) {
             Ok(mut fresh) => {
                 let replayed = match record.state {
@@ -139,7 +140,7 @@ impl Machine {
                         extensions(&mut fresh, log.values());
                         Ok(false)
                     }
-                    _ => replay(&mut fresh, log.values(), &trials).map(|()| true),
+                    _ => replay(&mut fresh, &mut scheduler, log.values(), &trials).map(|()| true),
                 };
                 wanted = fresh.expected_trials();
                 match replayed {
@@ -169,7 +170,7 @@ impl Machine {
         }
         let mut job = Job {
             record,
-            scheduler: Scheduler::new(spec.scheduler.as_ref()),
+            scheduler,
             document: Arc::new(document),
             searcher,
             next_entry: u32::try_from(log.len()).unwrap_or(u32::MAX),
@@ -211,7 +212,7 @@ impl Machine {
                     let until = self.now.saturating_add(self.config.vacate_ms);
                     self.vacating.insert(at.clone(), until);
                 }
-                let left = |ended: Outcome| ended != Outcome::Completed;
+                let left = |ended: Outcome| !ended.done();
                 if attempt
                     .ranks
                     .iter()
@@ -283,12 +284,13 @@ fn extensions<'a>(searcher: &mut Searcher, log: impl IntoIterator<Item = &'a Sea
     }
 }
 
-/// Replays a search log into a fresh searcher.
+/// Replays a search log into a fresh searcher and a fresh scheduler.
 ///
 /// # Errors
-/// Where the searcher proposes something else than it did: an incompatible version.
+/// Where they decide otherwise than they did: an incompatible version.
 fn replay<'a>(
     searcher: &mut Searcher,
+    scheduler: &mut Scheduler,
     log: impl IntoIterator<Item = &'a SearchRecord>,
     trials: &BTreeMap<TrialId, TrialRecord>,
 ) -> Result<(), String> {
@@ -297,7 +299,7 @@ fn replay<'a>(
             SearchEntry::Suggested { trial } => {
                 let known = trials.get(trial).map(|trial| &trial.params);
                 match searcher.suggest(*trial) {
-                    Suggestion::Params(params) if Some(&params) == known => {}
+                    Suggestion::Params(params) if Some(&params) == known => scheduler.begun(*trial),
                     other => {
                         return Err(format!(
                             "the search log does not replay: trial {trial} was given {known:?}, and \
@@ -308,7 +310,31 @@ fn replay<'a>(
             }
             SearchEntry::Exhausted => {}
             SearchEntry::Extended { trials } => searcher.extend(*trials),
-            SearchEntry::Observed(observation) => searcher.observe(observation),
+            SearchEntry::Observed(observation) => {
+                searcher.observe(observation);
+                scheduler.ended(observation.trial, observation.outcome.value());
+            }
+            SearchEntry::Rung { trial, rung, value } => {
+                let known = scheduler.reaches(*trial, u64::MAX);
+                if known != Some(*rung) {
+                    return Err(format!(
+                        "the search log does not replay: trial {trial} reached rung {rung}, and this \
+                         version of the scheduler has it on the way to {known:?}"
+                    ));
+                }
+                scheduler.reached(*trial, *value);
+            }
+            SearchEntry::Promoted { trial, rung } => {
+                let next = scheduler.promotable();
+                let next = next.map(|next| (next.trial, next.rung));
+                if next != Some((*trial, *rung)) {
+                    return Err(format!(
+                        "the search log does not replay: trial {trial} was promoted from rung {rung}, \
+                         and this version of the scheduler promotes {next:?}"
+                    ));
+                }
+                scheduler.promote(*trial);
+            }
         }
     }
     Ok(())

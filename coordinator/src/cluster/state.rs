@@ -111,11 +111,6 @@ impl Job {
         waiting.chain(&self.running).copied().collect()
     }
 
-    /// Whether every trial so far has ended.
-    pub(super) fn idle(&self) -> bool {
-        self.pending.is_empty() && self.paused.is_empty() && self.running.is_empty()
-    }
-
     /// Puts an ended trial without a living attempt into its compact form.
     pub(super) fn freeze(&mut self, trial: TrialId) {
         let Some(slot) = self.trials.get_mut(trial.0 as usize) else {

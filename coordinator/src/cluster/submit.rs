@@ -76,7 +76,7 @@ impl Machine {
         let warnings = document.warnings().to_vec();
         self.insert_job(Job {
             record,
-            scheduler: Scheduler::new(spec.scheduler.as_ref()),
+            scheduler: Scheduler::of(spec),
             expected: searcher.expected_trials(),
             searcher: Some(searcher),
             document: Arc::new(document),

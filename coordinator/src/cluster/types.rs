@@ -401,6 +401,8 @@ pub struct Assignment {
     pub resume_from: Option<CheckpointRef>,
     pub checkpoints: Vec<CheckpointRef>,
     pub rendezvous_token: String,
+    /// Complete epochs after which the attempt ends with a checkpoint.
+    pub until_epoch: Option<u64>,
 }
 
 /// Why an event was refused; nothing has changed then.

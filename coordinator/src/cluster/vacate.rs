@@ -72,13 +72,19 @@ impl Machine {
         }
     }
 
+    /// Whether its scheduler makes the trial wait.
+    pub(super) fn waits(&self, job: &JobId, trial: TrialId) -> bool {
+        let found = self.jobs.get(job);
+        found.is_some_and(|found| found.scheduler.waits(trial).is_some())
+    }
+
     /// The state of a trial whose newest attempt has ended before its work was done.
     pub(super) fn rests(&self, job: &JobId, trial: TrialId) -> TrialState {
         let known = self.jobs.get(job).and_then(|job| job.live(trial));
         let newest = known.and_then(|trial| trial.attempts.last());
         match newest.and_then(|attempt| attempt.vacate) {
             Some(Vacate::Pause) => TrialState::Paused,
-            _ if self.held(job, trial) => TrialState::Paused,
+            _ if self.held(job, trial) || self.waits(job, trial) => TrialState::Paused,
             _ => TrialState::Pending,
         }
     }

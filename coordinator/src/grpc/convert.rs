@@ -103,6 +103,7 @@ fn outcome(outcome: Option<Outcome>) -> v1::AttemptOutcome {
         Some(Outcome::DataInvalid) => v1::AttemptOutcome::DataInvalid,
         Some(Outcome::NodeLost) => v1::AttemptOutcome::NodeLost,
         Some(Outcome::Preempted) => v1::AttemptOutcome::Preempted,
+        Some(Outcome::Paused) => v1::AttemptOutcome::Paused,
         Some(Outcome::Cancelled) => v1::AttemptOutcome::Cancelled,
     }
 }
@@ -120,6 +121,7 @@ pub(super) fn from_outcome(outcome: v1::AttemptOutcome) -> Option<Outcome> {
         v1::AttemptOutcome::DataInvalid => Some(Outcome::DataInvalid),
         v1::AttemptOutcome::NodeLost => Some(Outcome::NodeLost),
         v1::AttemptOutcome::Preempted => Some(Outcome::Preempted),
+        v1::AttemptOutcome::Paused => Some(Outcome::Paused),
         v1::AttemptOutcome::Cancelled => Some(Outcome::Cancelled),
     }
 }

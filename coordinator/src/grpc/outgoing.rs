@@ -84,5 +84,6 @@ fn assign(assignment: Assignment) -> Result<v1::Assignment, ApiError> {
             .collect(),
         kind: kind.into(),
         rendezvous_token: assignment.rendezvous_token,
+        until_epoch: assignment.until_epoch,
     })
 }

@@ -30,6 +30,10 @@ pub enum Outcome {
     Completed {
         value: Option<f64>,
     },
+    /// The scheduler gave it no more epochs; with its best value until then.
+    Stopped {
+        value: Option<f64>,
+    },
     /// By an error. Logs that were written before kinds were told apart have every failure as this.
     Failed,
     Nan,
@@ -42,6 +46,16 @@ pub enum Outcome {
     Hung,
     Preempted,
     Cancelled,
+}
+
+impl Outcome {
+    /// The value that it came to.
+    pub fn value(&self) -> Option<f64> {
+        match self {
+            Self::Completed { value } | Self::Stopped { value } => *value,
+            _ => None,
+        }
+    }
 }
 
 impl From<FailureKind> for Outcome {

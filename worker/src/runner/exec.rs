@@ -7,6 +7,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
@@ -17,12 +18,15 @@ use trainyard_proto::v1::{Progress, Started, report::Body};
 
 use super::memory::OomKills;
 use super::output::{Meter, Parsed, Reading};
-use super::{End, Stop, Task, memory};
+use super::{End, Stop, StopSignal, Task, memory};
 use crate::agent::logs::Level;
 use crate::agent::outbox::Reporter;
 
 /// Between SIGTERM and SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// A program that has reported the last epoch that it was to train gets so long to save what it wants
+/// and to end by itself.
+const UNTIL_GRACE: Duration = Duration::from_secs(10);
 /// The same for a program whose end nobody waits for.
 const ABANDON_GRACE: Duration = Duration::from_secs(1);
 /// How long output may still come once the program has ended.
@@ -53,21 +57,24 @@ pub(super) async fn run(task: &Task, reporter: &Reporter) -> End {
     if reporter.key.rank == 0 {
         reporter.report(Body::Started(Started::default())).await;
     }
+    let until = Until::of(task);
     let output = child
         .stdout
         .take()
-        .map(|pipe| tokio::spawn(follow_output(pipe, reporter.clone())));
+        .map(|pipe| tokio::spawn(follow_output(pipe, reporter.clone(), until.clone())));
     let errors = child
         .stderr
         .take()
         .map(|pipe| tokio::spawn(follow_errors(pipe, reporter.clone())));
-    let (status, stopped) = wait(&mut child, &group, reporter).await;
+    let (status, stopped) = wait(&mut child, &group, reporter, &until).await;
     // Whatever the program left behind in its group must not outlive the attempt.
     drop(group);
     let Followed { step, infeasible } = rest(output).await.unwrap_or_default();
     let last_error = rest(errors).await.unwrap_or_default();
     match (status, stopped) {
         (_, Some(stop)) => End::stopped(stop, step),
+        // However it ended: it has done what it was to do.
+        (Ok(_), None) if until.is_reached() => End::paused(step),
         (Ok(_), None) if let Some(why) = infeasible => End::infeasible(why, step),
         (Ok(status), None) if status.success() => End::completed(step),
         (Ok(status), None) => failed(status, oom_kills, &last_error, step),
@@ -139,7 +146,7 @@ fn environment(task: &Task) -> Vec<(&'static str, String)> {
                 .map_or("", |(host, _)| host)
         })
         .collect();
-    vec![
+    let mut variables = vec![
         ("TRAINYARD_PARAMS", params.to_string()),
         ("TRAINYARD_JOB_ID", assignment.job_id.clone()),
         ("TRAINYARD_TRIAL_ID", assignment.trial_id.to_string()),
@@ -149,7 +156,43 @@ fn environment(task: &Task) -> Vec<(&'static str, String)> {
         ("TRAINYARD_RANK", assignment.rank.to_string()),
         ("TRAINYARD_WORLD_SIZE", assignment.ranks.len().to_string()),
         ("TRAINYARD_RANK_HOSTS", hosts.join(",")),
-    ]
+    ];
+    if let Some(epoch) = assignment.until_epoch {
+        variables.push(("TRAINYARD_UNTIL_EPOCH", epoch.to_string()));
+    }
+    variables
+}
+
+/// How far the program is to train, and whether it has reported that it did.
+#[derive(Clone)]
+struct Until {
+    epoch: Option<u64>,
+    reached: Arc<StopSignal>,
+}
+
+impl Until {
+    fn of(task: &Task) -> Self {
+        Self {
+            epoch: task.assignment.until_epoch,
+            reached: Arc::default(),
+        }
+    }
+
+    fn told(&self, epoch: u64) {
+        if self.epoch.is_some_and(|until| epoch >= until) {
+            self.reached.request(Stop::Checkpoint);
+        }
+    }
+
+    fn is_reached(&self) -> bool {
+        self.reached.get().is_some()
+    }
+
+    /// Resolves once the program has had its time to end by itself.
+    async fn overdue(&self) {
+        self.reached.requested().await;
+        tokio::time::sleep(UNTIL_GRACE).await;
+    }
 }
 
 /// Waits for the program's end, or for being told to stop and then for its end.
@@ -157,13 +200,19 @@ async fn wait(
     child: &mut Child,
     group: &Group,
     reporter: &Reporter,
+    until: &Until,
 ) -> (std::io::Result<ExitStatus>, Option<Stop>) {
     tokio::select! {
         biased;
         status = child.wait() => return (status, None),
         () = reporter.stop.requested() => {}
+        () = until.overdue() => {}
     }
-    reporter.info("told to stop: the program gets SIGTERM");
+    let why = match reporter.stop.get() {
+        Some(_) => "told to stop",
+        None => "it has trained as far as it was to",
+    };
+    reporter.info(&format!("{why}: the program gets SIGTERM"));
     group.signal(libc::SIGTERM);
     // A program that is suspended gets it only once it goes on.
     group.signal(libc::SIGCONT);
@@ -283,7 +332,7 @@ struct Followed {
 }
 
 /// Turns standard output into reports and log lines.
-async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> Followed {
+async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter, until: Until) -> Followed {
     let mut lines = Lines::new(pipe);
     let mut reading = Reading::default();
     let mut meter = Meter::default();
@@ -302,7 +351,11 @@ async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> Foll
             }
             // Every rank of a gang may print metrics; those of rank 0 count.
             Parsed::Report(_) if reporter.key.rank != 0 => {}
-            Parsed::Report(progress) => report(&reporter, &mut meter, progress).await,
+            Parsed::Report(progress) => {
+                let epoch = progress.epoch;
+                report(&reporter, &mut meter, progress).await;
+                until.told(epoch);
+            }
         }
     }
     meter.end(&reporter);
@@ -377,7 +430,7 @@ mod tests {
     use trainyard_proto::v1::AttemptOutcome;
 
     use super::*;
-    use crate::runner::testing::{Ran, exec_spec, run_alone};
+    use crate::runner::testing::{Ran, assignment, exec_spec, run_alone, run_assignment};
 
     async fn shell(script: &str) -> Ran {
         run_alone(exec_spec(&["sh", "-c", script]), |_| {}).await
@@ -473,6 +526,30 @@ mod tests {
             "{}",
             ran.log()
         );
+    }
+
+    #[tokio::test]
+    async fn a_program_is_told_how_far_to_train_and_stopped_there() {
+        let two = |script: &str| {
+            let mut assignment = assignment(&exec_spec(&["sh", "-c", script]));
+            assignment.until_epoch = Some(2);
+            assignment
+        };
+        // One that knows: it ends by itself, in whatever way.
+        let knows = r#"for i in 1 2 3; do [ $i -gt $TRAINYARD_UNTIL_EPOCH ] && exit 3
+                       echo "{\"metrics\": {\"loss\": $i}}"; done"#;
+        let ran = run_assignment(two(knows), |_| {}).await;
+        assert_eq!(ran.end.outcome, AttemptOutcome::Paused, "{:?}", ran.end);
+        assert_eq!((ran.end.step, ran.progress().len()), (2, 2));
+        // One that does not: it is stopped.
+        let goes_on = r#"for i in 1 2; do echo '{"metrics": {"loss": 1}}'; done; sleep 1000"#;
+        let ran = run_assignment(two(goes_on), |_| {}).await;
+        assert_eq!(ran.end.outcome, AttemptOutcome::Paused, "{:?}", ran.end);
+        assert!(ran.log().contains("SIGTERM"), "{}", ran.log());
+        // One that ends before.
+        let early = r#"echo '{"metrics": {"loss": 1}}'"#;
+        let ran = run_assignment(two(early), |_| {}).await;
+        assert_eq!(ran.end.outcome, AttemptOutcome::Completed, "{:?}", ran.end);
     }
 
     #[tokio::test]

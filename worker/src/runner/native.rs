@@ -232,6 +232,9 @@ impl Attempt {
             };
             return Err(end.into());
         }
+        if let Some(epoch) = self.task.assignment.until_epoch {
+            trainer.pause_after(epoch);
+        }
         Ok(trainer.run(teller)?)
     }
 
@@ -309,6 +312,7 @@ impl Attempt {
         }
         match result {
             Ok(Finish::Completed) => End::completed(step),
+            Ok(Finish::Paused) => End::paused(step),
             Ok(Finish::Stopped) => {
                 // Without a stop of our own, another rank asked for it.
                 let stop = self.stop_within_patience().await;

@@ -37,6 +37,8 @@ pub enum Finish {
     Completed,
     /// It was asked to stop.
     Stopped,
+    /// It trained as far as it was to: see [`super::Trainer::pause_after`].
+    Paused,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub enum SnapshotReason {
     Epoch,
     /// `every_steps`; without metrics, which belong to whole epochs, unless it ends one.
     Step,
-    /// A stop with [`StopMode::Checkpoint`].
+    /// A stop with [`StopMode::Checkpoint`], or the epoch after which to pause.
     Stop,
     /// Training is complete and the last epoch was not due for a checkpoint.
     End,

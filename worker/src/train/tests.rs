@@ -145,6 +145,8 @@ struct Way {
     /// Every rank asks for a stop from the so-many-th time on that it is asked.
     stop_at_ask: Option<(u32, StopMode)>,
     from: Option<Snapshot>,
+    /// Complete epochs after which to pause.
+    pause_after: Option<u64>,
 }
 
 impl Way {
@@ -183,6 +185,9 @@ fn run_rank(
         let mut trainer = Trainer::new(spec, Arc::clone(data), group)?;
         if let Some(snapshot) = &way.from {
             trainer.restore(snapshot.clone())?;
+        }
+        if let Some(epochs) = way.pause_after {
+            trainer.pause_after(epochs);
         }
         let finish = trainer.run(&mut recorder)?;
         Ok(Run {
@@ -372,6 +377,51 @@ fn stopped_and_restored_ends_in_the_same_bytes() {
         let mut progress = first.recorder.progress;
         progress.extend(second.recorder.progress);
         assert_eq!(progress, whole.recorder.progress, "stopped after {step}");
+    }
+}
+
+#[test]
+fn nine_epochs_in_pieces_end_in_the_same_bytes_as_at_once() {
+    let data = classification();
+    // The trainer saves only where it pauses, or after every epoch.
+    for every_epochs in [0, 1] {
+        let mut spec = cnn_trial();
+        spec.job.training.epochs = 9;
+        spec.job.checkpoint_storage.every_epochs = every_epochs;
+        let whole = run(&spec, &data, &Way::ranks(1));
+        let (mut from, mut progress) = (None, Vec::new());
+        for (until, ranks) in [(1, 1), (3, 2), (9, 1)] {
+            let way = Way {
+                from: from.take(),
+                pause_after: Some(until),
+                ..Way::ranks(ranks)
+            };
+            let mut piece = run(&spec, &data, &way);
+            let (_, snapshot) = piece.recorder.snapshots.pop().unwrap();
+            let snapshot = snapshot.unwrap();
+            assert_eq!(snapshot.step, until * STEPS);
+            let paused = if until < 9 {
+                Finish::Paused
+            } else {
+                Finish::Completed
+            };
+            assert_eq!(piece.finish, paused, "{until}");
+            // The whole length is told, however far this piece goes.
+            assert_eq!(piece.recorder.started.unwrap().epochs_total, 9);
+            if until == 9 {
+                assert_eq!(bits(&piece.end), bits(&whole.end));
+            }
+            progress.extend(piece.recorder.progress);
+            from = Some(snapshot);
+        }
+        assert_eq!(progress, whole.recorder.progress);
+        // Paused where it is already: nothing is trained.
+        let way = Way {
+            from: from.take(),
+            pause_after: Some(3),
+            ..Way::ranks(1)
+        };
+        assert_eq!(run(&spec, &data, &way).finish, Finish::Completed);
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Trainer {
     cursor: Cursor,
     /// Of the epoch under way.
     totals: Totals,
+    /// Complete epochs after which the run pauses; nothing that is computed depends on it.
+    pause_after: Option<u64>,
 }
 
 impl Trainer {
@@ -104,6 +106,7 @@ impl Trainer {
             identity,
             cursor: Cursor::default(),
             totals: Totals::default(),
+            pause_after: None,
         })
     }
 
@@ -125,6 +128,19 @@ impl Trainer {
         Ok(())
     }
 
+    /// The run ends with a snapshot once so many epochs are complete, if there are more.
+    pub fn pause_after(&mut self, epochs: u64) {
+        self.pause_after = Some(epochs);
+    }
+
+    fn is_at_pause(&self) -> bool {
+        let before_the_end = self.cursor.epoch < self.settings.epochs;
+        before_the_end
+            && self
+                .pause_after
+                .is_some_and(|after| self.cursor.epoch >= after)
+    }
+
     /// The state as it stands, for whoever wants a copy outside of the observer's schedule.
     pub fn snapshot(&self, metrics: Metrics) -> Result<Snapshot, TrainError> {
         View {
@@ -137,7 +153,7 @@ impl Trainer {
         .snapshot(metrics)
     }
 
-    /// Trains until every epoch is done or a stop is agreed on.
+    /// Trains until every epoch is done, the epoch of [`Trainer::pause_after`] is, or a stop is agreed on.
     ///
     /// # Errors
     /// `NotANumber` at the first step whose loss is not finite; `Collective` if another rank is lost
@@ -155,6 +171,9 @@ impl Trainer {
         let train = self.dataset.train.clone();
         let mut loader = Loader::start(train, steps, self.settings.prefetch);
         while self.cursor.epoch < self.settings.epochs {
+            if self.is_at_pause() {
+                return Ok(Finish::Paused);
+            }
             let span = tracing::info_span!("epoch", epoch = self.cursor.epoch);
             let _entered = span.enter();
             if self.run_epoch(&mut loader, observer)?.is_some() {
@@ -330,7 +349,7 @@ impl Trainer {
             Some(SnapshotReason::Epoch)
         } else if last {
             Some(SnapshotReason::End)
-        } else if stop == Some(StopMode::Checkpoint) {
+        } else if stop == Some(StopMode::Checkpoint) || self.is_at_pause() {
             Some(SnapshotReason::Stop)
         } else {
             // Left to this place by `after_step`, for the epoch's metrics.
@@ -339,8 +358,8 @@ impl Trainer {
         if let Some(reason) = reason {
             self.save(metrics, reason, observer)?;
         }
-        // Nothing is left to stop after the last epoch.
-        Ok(stop.filter(|_| !last))
+        // Nothing is left to stop after the last epoch, nor where the run pauses anyway.
+        Ok(stop.filter(|_| !last && !self.is_at_pause()))
     }
 
     /// Whether the epochs that are complete call for a checkpoint.

@@ -1,6 +1,6 @@
 //! Fields of the job as a whole.
 
-use super::Findings;
+use super::{Findings, scheduler};
 use crate::spec::failure::MAX_BACKOFF;
 use crate::spec::search::SearcherName;
 use crate::spec::{EntrypointSpec, JobSpec};
@@ -39,6 +39,7 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
         check_entrypoint(entrypoint, found);
     }
     check_searcher(spec, found);
+    scheduler::check(spec, found);
     check_backoff(spec, found);
     check_resources(spec, found);
 }
@@ -96,20 +97,6 @@ fn check_searcher(spec: &JobSpec, found: &mut Findings) {
             limit,
             "whole numbers from 1",
         );
-    }
-    if let Some(scheduler) = &spec.scheduler {
-        for (field, given) in [
-            ("min_resource", scheduler.min_resource.is_some()),
-            ("max_resource", scheduler.max_resource.is_some()),
-            ("eta", scheduler.eta.is_some()),
-        ] {
-            if given {
-                found.add(
-                    format!("scheduler.{field}"),
-                    "not accepted with `fifo`, which runs every trial to its end",
-                );
-            }
-        }
     }
     if let Some(limit) = spec.max_failed_trials {
         found.expect(

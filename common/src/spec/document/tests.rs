@@ -233,6 +233,21 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["scheduler.max_t: unknown field `max_t`; it is called `max_resource` here"],
     ),
     (
+        "scheduler={name: fifo, eta: 3}",
+        &["scheduler.eta: not accepted with `fifo`, which runs every trial to its end"],
+    ),
+    (
+        "scheduler={name: asha, eta: 1, max_resource: 2000}",
+        &[
+            "scheduler.eta: 1 given; accepted: whole numbers from 2 to 1000",
+            "scheduler.max_resource: 2000 given; accepted: epochs from 1 to 1, `training.epochs`",
+        ],
+    ),
+    (
+        "scheduler={name: asha, min_resource: 0}",
+        &["scheduler.min_resource: 0 given; accepted: epochs from 1 to 1, `max_resource`"],
+    ),
+    (
         "scheduler={name: fifo, reduction_factor: 3}",
         &["scheduler.reduction_factor: unknown field `reduction_factor`; it is called `eta` here"],
     ),
@@ -466,6 +481,7 @@ fn the_examples_and_the_reference_are_accepted() {
         ("examples/fashion-mnist-tuner.yaml", 5),
         ("examples/two-ranks.yaml", 1),
         ("examples/program.yaml", 42),
+        ("examples/asha.yaml", 27),
     ] {
         let path = repository(path);
         let text = std::fs::read_to_string(&path).unwrap();

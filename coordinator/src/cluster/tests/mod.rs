@@ -1,5 +1,6 @@
 //! Tests of the machine: each rule by itself, and all of them under a seeded simulation.
 
+mod asha;
 mod extend;
 mod failures;
 mod found;
