@@ -351,6 +351,8 @@ async fn follow_output(pipe: impl AsyncRead + Unpin, reporter: Reporter, until: 
             }
             // Every rank of a gang may print metrics; those of rank 0 count.
             Parsed::Report(_) if reporter.key.rank != 0 => {}
+            // Told now it would not be counted once the trial gets there.
+            Parsed::Report(_) if until.is_reached() => meter.line(&reporter, Level::Info, &line),
             Parsed::Report(progress) => {
                 let epoch = progress.epoch;
                 report(&reporter, &mut meter, progress).await;
@@ -542,9 +544,10 @@ mod tests {
         assert_eq!(ran.end.outcome, AttemptOutcome::Paused, "{:?}", ran.end);
         assert_eq!((ran.end.step, ran.progress().len()), (2, 2));
         // One that does not: it is stopped.
-        let goes_on = r#"for i in 1 2; do echo '{"metrics": {"loss": 1}}'; done; sleep 1000"#;
+        let goes_on = r#"for i in 1 2 3; do echo '{"metrics": {"loss": 1}}'; done; sleep 1000"#;
         let ran = run_assignment(two(goes_on), |_| {}).await;
         assert_eq!(ran.end.outcome, AttemptOutcome::Paused, "{:?}", ran.end);
+        assert_eq!(ran.progress().len(), 2, "the third epoch is not told yet");
         assert!(ran.log().contains("SIGTERM"), "{}", ran.log());
         // One that ends before.
         let early = r#"echo '{"metrics": {"loss": 1}}'"#;
