@@ -77,6 +77,13 @@ pub struct JobSpec {
     pub searcher: SearcherSpec,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<SchedulerSpec>,
+    /// The search decides in the order of logical time: the same trials and decisions, however fast
+    /// machines are.
+    #[serde(default)]
+    pub logical_time: bool,
+    /// Trials under way at once in logical time. Needed with `logical_time`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logical_workers: Option<u32>,
     #[serde(default)]
     pub resources: ResourcesSpec,
     /// Times that a trial is tried again after a failure whose policy is `retry`.

@@ -58,6 +58,7 @@ impl Machine {
 
     /// `reserved`: devices whose free slots are kept for a gang that came before.
     fn dispatch_job(&mut self, job: &JobId, hosts: &mut [Host], reserved: &mut Vec<Device>) {
+        self.logical_turn(job);
         while let Some(want) = self.want(job) {
             let Some(found) = self.jobs.get(job) else {
                 return;
@@ -116,6 +117,10 @@ impl Machine {
                 });
                 if let Some(trial) = ready.min() {
                     return Some(Want::Resume(trial));
+                }
+                if found.is_logical() {
+                    // Its logical workers have taken what comes next already.
+                    return None;
                 }
                 let most = found.document.job().searcher.max_concurrent_trials;
                 let under_way = found.pending.len() + found.running.len();
@@ -276,7 +281,7 @@ impl Machine {
     }
 
     /// Asks the searcher for another trial and logs its answer.
-    fn suggest(&mut self, job: &JobId) -> Option<TrialId> {
+    pub(super) fn suggest(&mut self, job: &JobId) -> Option<TrialId> {
         let now = self.now;
         let found = self.jobs.get_mut(job)?;
         let trial = TrialId(u32::try_from(found.trials.len()).ok()?);
@@ -309,6 +314,7 @@ impl Machine {
             losses: 0,
             failure: None,
             held: false,
+            stint: None,
             retry_at_ms: 0,
             error: String::new(),
             reason: "suggested".to_owned(),

@@ -74,10 +74,13 @@ impl Machine {
             _ => search::Outcome::Cancelled,
         };
         self.explain(job, trial, what, told);
-        self.observe(job, Observation { trial, outcome });
+        if !self.hold_end(job, trial, outcome.clone()) {
+            self.count_end(job, Observation { trial, outcome });
+        }
     }
 
-    fn observe(&mut self, job: &JobId, observation: Observation) {
+    /// Tells searcher and scheduler how a trial ended.
+    pub(super) fn count_end(&mut self, job: &JobId, observation: Observation) {
         if let Some(found) = self.jobs.get_mut(job)
             && let Some(searcher) = &mut found.searcher
         {

@@ -15,6 +15,7 @@
 //! | `pause` | what people hold and let go |
 //! | `vacate`, `explain` | slots asked back; every decision with its reason |
 //! | `rungs` | what schedulers decide, carried out |
+//! | `logical` | searches in logical time |
 //! | `failures` | what a failed attempt leads to |
 //! | `restore` | the machine from its records |
 
@@ -25,6 +26,7 @@ mod explain;
 mod extend;
 mod failures;
 mod finish;
+mod logical;
 mod pause;
 pub mod query;
 pub mod records;

@@ -9,6 +9,7 @@ use trainyard_common::ids::{AttemptId, Generation, JobId, RequestId, TrialId, Wo
 use trainyard_common::spec::{FailureKind, Params};
 
 use super::types::CheckpointRef;
+use crate::schedule::logical::Stint;
 use crate::search::Observation;
 
 /// Version of the form below. Raise it when an older program would misread what is written.
@@ -196,6 +197,9 @@ pub struct JobRecord {
     /// Time that was added to `max_time`.
     #[serde(default)]
     pub extended_ms: u64,
+    /// Logical time of the newest result that counted.
+    #[serde(default)]
+    pub logical_clock: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -245,6 +249,9 @@ pub struct TrialRecord {
     /// A person has paused it.
     #[serde(default)]
     pub held: bool,
+    /// On a logical worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stint: Option<Stint>,
     /// Not placed before; 0 = at once.
     pub retry_at_ms: u64,
     pub error: String,

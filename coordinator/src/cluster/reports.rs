@@ -144,6 +144,9 @@ impl Machine {
             attempt.epoch = point.epoch;
             attempt.metrics.clone_from(&point.metrics);
         }
+        if point.end_of_epoch {
+            self.stint_reported(&at.job, at.trial, point.epoch);
+        }
         let Some(job) = self.jobs.get_mut(&at.job) else {
             return;
         };

@@ -171,6 +171,7 @@ impl Machine {
         let mut job = Job {
             record,
             scheduler,
+            stints: BTreeMap::new(),
             document: Arc::new(document),
             searcher,
             next_entry: u32::try_from(log.len()).unwrap_or(u32::MAX),
@@ -187,6 +188,9 @@ impl Machine {
             let mut attempts = attempts.unwrap_or_default();
             attempts.sort_by_key(|attempt| attempt.attempt);
             let state = record.state;
+            if let Some(stint) = &record.stint {
+                job.stints.insert(number, stint.clone());
+            }
             let mut trial = Trial { record, attempts };
             trial.record.retry_at_ms = trial.record.retry_at_ms.min(latest);
             trial.trim();

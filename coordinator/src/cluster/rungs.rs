@@ -19,13 +19,28 @@ impl Job {
             let mut paused = self.paused.iter().filter_map(|trial| self.live(*trial));
             paused.any(|trial| trial.record.held)
         };
-        !under_way && self.scheduler.promotable().is_none() && !held()
+        !under_way && self.stints.is_empty() && self.scheduler.promotable().is_none() && !held()
     }
 }
 
 impl Machine {
     /// A trial's result at a resource; it counts if it is the one that its rung waits for.
     pub(super) fn at_rung(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        resource: u64,
+        value: Option<f64>,
+    ) {
+        let found = self.jobs.get(job);
+        let counts = found.and_then(|found| found.scheduler.reaches(trial, resource));
+        if counts.is_some() && !self.hold_rung(job, trial, value) {
+            self.count_rung(job, trial, resource, value);
+        }
+    }
+
+    /// Tells the scheduler a trial's result at its rung.
+    pub(super) fn count_rung(
         &mut self,
         job: &JobId,
         trial: TrialId,
@@ -52,26 +67,18 @@ impl Machine {
         let Some(found) = self.jobs.get(job) else {
             return;
         };
-        let place = found
-            .scheduler
-            .waits(trial)
-            .map(|rung| found.scheduler.describe(rung));
-        let promoted = found.scheduler.until(trial) > until;
-        match place {
-            Some(place) => {
-                let why = format!("waits at {place}: goes on once it is promoted");
-                self.set_waiting(job, trial, TrialState::Paused, &why);
-                self.check_job(job);
-            }
-            // Promoted while it was still on its way out, or never asked to end there.
-            None if promoted || until.is_none() => {
-                let state = self.rests(job, trial);
-                self.set_waiting(job, trial, state, "goes on from its checkpoint");
-            }
-            None => {
-                let why = format!("has trained {} epochs, `max_resource`", until.unwrap_or(0));
-                self.end_trial(job, trial, TrialState::Completed, String::new(), &why);
-            }
+        // Promoted while it was still on its way out, or never asked to end there.
+        if until.is_none() || found.scheduler.until(trial) > until {
+            let state = self.rests(job, trial);
+            self.set_waiting(job, trial, state, "goes on from its checkpoint");
+        } else if found.scheduler.at_top(trial) {
+            let why = format!("has trained {} epochs, `max_resource`", until.unwrap_or(0));
+            self.end_trial(job, trial, TrialState::Completed, String::new(), &why);
+        } else {
+            let place = found.scheduler.place(trial);
+            let why = format!("waits at {place}: goes on once it is promoted");
+            self.set_waiting(job, trial, TrialState::Paused, &why);
+            self.check_job(job);
         }
     }
 
@@ -108,11 +115,7 @@ impl Machine {
             let Some(found) = self.jobs.get(job) else {
                 return;
             };
-            let place = found
-                .scheduler
-                .waits(trial)
-                .map(|rung| found.scheduler.describe(rung));
-            let place = place.unwrap_or_else(|| "its checkpoint".to_owned());
+            let place = found.scheduler.place(trial);
             let why = format!("stopped at {place}: no promotion can come any more");
             let state = TrialState::Completed;
             self.finish_trial(job, trial, state, Decision::Stopped, String::new(), &why);

@@ -12,6 +12,7 @@ use super::records::{AttemptRecord, JobRecord, SearchRecord, TrialRecord, TrialS
 use super::types::{Document, RankRef, SessionId, Step, WorkerInfo};
 use super::vitality::Progress;
 use crate::schedule::Scheduler;
+use crate::schedule::logical::Stint;
 use crate::search::Searcher;
 
 /// Attempts of one trial that are held in memory; older ones are in the store alone.
@@ -23,6 +24,8 @@ pub(super) struct Job {
     /// None once the job has ended.
     pub(super) searcher: Option<Searcher>,
     pub(super) scheduler: Scheduler,
+    /// What the logical workers run; empty without logical time.
+    pub(super) stints: BTreeMap<TrialId, Stint>,
     /// Index of the next entry of the search log.
     pub(super) next_entry: u32,
     pub(super) expected: Option<u32>,

@@ -72,12 +72,14 @@ impl Machine {
             held_since_ms: 0,
             held_ms: 0,
             extended_ms: 0,
+            logical_clock: 0,
         };
         let warnings = document.warnings().to_vec();
         self.insert_job(Job {
             record,
             scheduler: Scheduler::of(spec),
             expected: searcher.expected_trials(),
+            stints: std::collections::BTreeMap::new(),
             searcher: Some(searcher),
             document: Arc::new(document),
             next_entry: 0,

@@ -75,7 +75,7 @@ impl Machine {
     /// Whether its scheduler makes the trial wait.
     pub(super) fn waits(&self, job: &JobId, trial: TrialId) -> bool {
         let found = self.jobs.get(job);
-        found.is_some_and(|found| found.scheduler.waits(trial).is_some())
+        found.is_some_and(|found| found.scheduler.waits(trial).is_some() || found.held_back(trial))
     }
 
     /// The state of a trial whose newest attempt has ended before its work was done.

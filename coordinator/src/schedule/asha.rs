@@ -144,6 +144,11 @@ impl Asha {
         matches!(climber.phase, Phase::Waits(_)).then_some(climber.rung)
     }
 
+    pub(super) fn at_top(&self, trial: TrialId) -> bool {
+        let climber = self.climber(trial);
+        climber.is_some_and(|climber| climber.rung as usize + 1 == self.rungs.len())
+    }
+
     pub(super) fn reached(&mut self, trial: TrialId, value: Option<f64>) -> Verdict {
         let Some(climber) = self.climber(trial) else {
             return Verdict::Continue;
@@ -205,7 +210,8 @@ impl Asha {
         Some(promotion)
     }
 
-    pub(super) fn describe(&self, rung: u32) -> String {
+    pub(super) fn describe(&self, trial: TrialId) -> String {
+        let rung = self.climber(trial).map_or(0, |climber| climber.rung);
         let resource = self
             .rungs
             .get(rung as usize)

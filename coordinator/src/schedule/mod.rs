@@ -9,6 +9,7 @@
 //! (`promotable`). The resource is the number of complete epochs that reports name.
 
 mod asha;
+pub mod logical;
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::{Mode, SchedulerName};
@@ -103,6 +104,14 @@ impl Scheduler {
         }
     }
 
+    /// Whether the rung that the trial is on, or on its way to, is the last.
+    pub fn at_top(&self, trial: TrialId) -> bool {
+        match self {
+            Self::Fifo => true,
+            Self::Asha(asha) => asha.at_top(trial),
+        }
+    }
+
     /// The trial that is to go on now, before any new one.
     pub fn promotable(&self) -> Option<Promotion> {
         match self {
@@ -120,10 +129,10 @@ impl Scheduler {
     }
 
     /// Where a trial that waits stands, for people.
-    pub fn describe(&self, rung: u32) -> String {
+    pub fn place(&self, trial: TrialId) -> String {
         match self {
-            Self::Fifo => String::new(),
-            Self::Asha(asha) => asha.describe(rung),
+            Self::Fifo => "its checkpoint".to_owned(),
+            Self::Asha(asha) => asha.describe(trial),
         }
     }
 }

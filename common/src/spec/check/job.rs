@@ -40,6 +40,7 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
     }
     check_searcher(spec, found);
     scheduler::check(spec, found);
+    scheduler::check_logical(spec, found);
     check_backoff(spec, found);
     check_resources(spec, found);
 }

@@ -7,6 +7,7 @@ use crate::spec::{JobSpec, SchedulerSpec};
 /// The most that a trial may be given, so that rungs stay few and times fit their numbers.
 const MAX_RESOURCE: u64 = 1_000_000_000;
 const MAX_ETA: u32 = 1_000;
+const MAX_LOGICAL_WORKERS: u32 = 10_000;
 
 pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
     let Some(scheduler) = &spec.scheduler else {
@@ -28,6 +29,43 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
             }
         }
         SchedulerName::Asha => check_asha(spec, scheduler, found),
+    }
+}
+
+/// Logical time: what would let real time decide does not go with it.
+pub(super) fn check_logical(spec: &JobSpec, found: &mut Findings) {
+    match (spec.logical_time, spec.logical_workers) {
+        (true, None) => found.add(
+            "logical_workers",
+            "missing; with `logical_time` the number of trials under way at once is part of the spec",
+        ),
+        (false, Some(_)) => found.add(
+            "logical_workers",
+            "not accepted without `logical_time: true`",
+        ),
+        (_, Some(workers)) => found.expect(
+            (1..=MAX_LOGICAL_WORKERS).contains(&workers),
+            "logical_workers",
+            workers,
+            &format!("whole numbers from 1 to {MAX_LOGICAL_WORKERS}"),
+        ),
+        (false, None) => {}
+    }
+    let searcher = &spec.searcher;
+    for (field, given, instead) in [
+        ("max_time", searcher.max_time.is_some(), "`max_trials`"),
+        (
+            "max_concurrent_trials",
+            searcher.max_concurrent_trials.is_some(),
+            "`logical_workers`",
+        ),
+    ] {
+        if spec.logical_time && given {
+            found.add(
+                format!("searcher.{field}"),
+                format!("not accepted with `logical_time`; use {instead}"),
+            );
+        }
     }
 }
 

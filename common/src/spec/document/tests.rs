@@ -233,6 +233,14 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["scheduler.max_t: unknown field `max_t`; it is called `max_resource` here"],
     ),
     (
+        "logical_time=true",
+        &["logical_workers: missing; with `logical_time`"],
+    ),
+    (
+        "logical_workers=4",
+        &["logical_workers: not accepted without `logical_time: true`"],
+    ),
+    (
         "scheduler={name: fifo, eta: 3}",
         &["scheduler.eta: not accepted with `fifo`, which runs every trial to its end"],
     ),

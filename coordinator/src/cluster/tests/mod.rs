@@ -5,6 +5,7 @@ mod extend;
 mod failures;
 mod found;
 mod limits;
+mod logical;
 mod membership;
 mod pause;
 mod purity;
