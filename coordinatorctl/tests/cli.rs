@@ -91,9 +91,12 @@ Commands:
   wait        Wait until a job has ended; the exit code says how
   best        Show a job's best trial: configuration, metrics and where its checkpoint lies
   cancel      Cancel a job: its running trials stop, no new ones begin
+  extend      Add trials or time to a search that goes on or has completed
+  pause       Pause a job: its running trials make a checkpoint and stop, no new ones begin
+  resume      Let a paused job go on, each trial from its checkpoint
   trial       Look at the trials of a job
   checkpoint  Look at, fetch and check the checkpoints of a job
-  worker      Look at the workers of a cluster
+  worker      Look at the workers of a cluster, and empty them
   completion  Print a completion script, such as for `source <(coordinatorctl completion bash)`
   help        Print this message or the help of the given subcommand(s)
 ";

@@ -477,16 +477,7 @@ impl Machine {
         self.draft
             .attempts
             .insert((job.clone(), trial, attempt.attempt));
-        let from = match resume {
-            Some(checkpoint) => format!("from the checkpoint of step {}", checkpoint.step),
-            None => "from the beginning".to_owned(),
-        };
-        let task = match kind {
-            AttemptKind::Train => "",
-            AttemptKind::Evaluate => ", to be judged on the test part,",
-        };
-        let why = format!("{}{task} {from}", attempt.reason);
-        self.explain(job, trial, Decision::Placed, why);
+        self.explain(job, trial, Decision::Placed, placed(&attempt, resume));
         Some(attempt)
     }
 
@@ -530,4 +521,17 @@ impl Machine {
             );
         }
     }
+}
+
+/// Where an attempt was placed and from where it goes on, in a sentence.
+fn placed(attempt: &AttemptRecord, resume: Option<&CheckpointRef>) -> String {
+    let from = match resume {
+        Some(checkpoint) => format!("from the checkpoint of step {}", checkpoint.step),
+        None => "from the beginning".to_owned(),
+    };
+    let task = match attempt.kind {
+        AttemptKind::Train => "",
+        AttemptKind::Evaluate => ", to be judged on the test part,",
+    };
+    format!("{}{task} {from}", attempt.reason)
 }

@@ -35,7 +35,9 @@ impl Machine {
 
 fn shortened(mut text: String) -> String {
     if text.len() > MAX_REASON_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_REASON_BYTES));
+        let mut cuts = (0..=MAX_REASON_BYTES).rev();
+        let whole = cuts.find(|at| text.is_char_boundary(*at));
+        text.truncate(whole.unwrap_or(0));
         text.push_str(" [cut]");
     }
     text

@@ -239,12 +239,7 @@ impl Machine {
         };
         self.draft.jobs.insert(job.clone());
         let trial = evaluation.trial;
-        let why = match (outcome, error) {
-            (Outcome::Completed, _) => "judged on the test part".to_owned(),
-            (outcome, "") => format!("the judging ended as {outcome:?}"),
-            (outcome, error) => format!("the judging ended as {outcome:?}: {error}"),
-        };
-        self.explain(job, trial, Decision::Judged, why);
+        self.explain(job, trial, Decision::Judged, judged(outcome, error));
         let Some(evaluation) = self
             .jobs
             .get_mut(job)
@@ -320,6 +315,15 @@ impl Machine {
             .remove(&(Reverse(record.priority), record.number, record.job.clone()));
         self.draft.jobs.insert(job.clone());
         self.dirty = true;
+    }
+}
+
+/// How a try at judging ended, in a sentence.
+fn judged(outcome: Outcome, error: &str) -> String {
+    match (outcome, error) {
+        (Outcome::Completed, _) => "judged on the test part".to_owned(),
+        (outcome, "") => format!("the judging ended as {outcome:?}"),
+        (outcome, error) => format!("the judging ended as {outcome:?}: {error}"),
     }
 }
 

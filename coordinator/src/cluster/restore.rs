@@ -30,6 +30,13 @@ pub enum RestoreError {
     Inconsistent { key: String, message: String },
 }
 
+/// What decides in a job.
+struct Replayed {
+    searcher: Option<Searcher>,
+    scheduler: Scheduler,
+    expected: Option<u32>,
+}
+
 /// Records of one kind, by what they belong to.
 #[derive(Default)]
 struct Sorted {
@@ -130,34 +137,11 @@ impl Machine {
             return Err(inconsistent(format!("job/{id}"), message));
         }
         let spec = document.job();
-        let (mut searcher, mut wanted) = (None, None);
-        let mut scheduler = Scheduler::of(spec);
-        match Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed) {
-            Ok(mut fresh) => {
-                let replayed = match record.state {
-                    // They will never be asked again.
-                    JobState::Failed | JobState::Cancelled => {
-                        extensions(&mut fresh, log.values());
-                        Ok(false)
-                    }
-                    _ => replay(&mut fresh, &mut scheduler, log.values(), &trials).map(|()| true),
-                };
-                wanted = fresh.expected_trials();
-                match replayed {
-                    Ok(keep) => searcher = keep.then_some(fresh),
-                    // It can only not be extended.
-                    Err(_) if record.state.ended() => {}
-                    Err(message) => {
-                        self.broken.push((id.clone(), message));
-                        searcher = Some(fresh);
-                    }
-                }
-            }
-            Err(error) if !record.state.ended() => {
-                self.broken.push((id.clone(), error.to_string()))
-            }
-            Err(_) => {}
-        }
+        let Replayed {
+            searcher,
+            scheduler,
+            expected,
+        } = self.replayed(&record, &document, &log, &trials);
         // The wall clock may have been ahead when these were written. What is taken instead is written
         // with the first step, so that every later leader counts from the same time.
         if record.started_ms > self.now && !record.state.ended() {
@@ -175,7 +159,7 @@ impl Machine {
             document: Arc::new(document),
             searcher,
             next_entry: u32::try_from(log.len()).unwrap_or(u32::MAX),
-            expected: wanted,
+            expected,
             trials: Vec::new(),
             counts: TrialCounts::default(),
             pending: BTreeSet::new(),
@@ -199,6 +183,51 @@ impl Machine {
             job.freeze(number);
         }
         Ok(job)
+    }
+
+    /// Searcher and scheduler as a job's log tells them; a log that does not replay breaks the job.
+    fn replayed(
+        &mut self,
+        record: &JobRecord,
+        document: &Document,
+        log: &BTreeMap<u32, SearchRecord>,
+        trials: &BTreeMap<TrialId, TrialRecord>,
+    ) -> Replayed {
+        let spec = document.job();
+        let mut restored = Replayed {
+            searcher: None,
+            scheduler: Scheduler::of(spec),
+            expected: None,
+        };
+        let fresh = Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed);
+        let mut fresh = match fresh {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                if !record.state.ended() {
+                    self.broken.push((record.job.clone(), error.to_string()));
+                }
+                return restored;
+            }
+        };
+        let replayed = match record.state {
+            // They will never be asked again.
+            JobState::Failed | JobState::Cancelled => {
+                extensions(&mut fresh, log.values());
+                Ok(false)
+            }
+            _ => replay(&mut fresh, &mut restored.scheduler, log.values(), trials).map(|()| true),
+        };
+        restored.expected = fresh.expected_trials();
+        restored.searcher = match replayed {
+            Ok(keep) => keep.then_some(fresh),
+            // It can only not be extended.
+            Err(_) if record.state.ended() => None,
+            Err(message) => {
+                self.broken.push((record.job.clone(), message));
+                Some(fresh)
+            }
+        };
+        restored
     }
 
     /// Keeps the slots of living attempts for one lease, as if their workers had just gone.

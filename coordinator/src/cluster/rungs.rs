@@ -16,8 +16,11 @@ impl Job {
     pub(super) fn spent(&self) -> bool {
         let under_way = !self.pending.is_empty() || !self.running.is_empty();
         let held = || {
-            let mut paused = self.paused.iter().filter_map(|trial| self.live(*trial));
-            paused.any(|trial| trial.record.held)
+            let mut paused = self.paused.iter();
+            paused.any(|trial| {
+                let by_people = self.live(*trial).is_some_and(|known| known.record.held);
+                by_people || self.scheduler.waits(*trial).is_none()
+            })
         };
         !under_way && self.stints.is_empty() && self.scheduler.promotable().is_none() && !held()
     }

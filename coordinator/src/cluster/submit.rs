@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use trainyard_common::ids::{JobId, RequestId, TrialId};
+use trainyard_common::spec::JobSpec;
 
 use super::Machine;
 use super::query::TrialCounts;
@@ -49,30 +50,12 @@ impl Machine {
             0 => job.to_string(),
             cluster => format!("{job}-{cluster:08x}"),
         };
+        let checkpoint_url = format!("{}/{folder}", store_url.trim_end_matches('/'));
         let record = JobRecord {
-            job: job.clone(),
-            number,
-            name: spec.name.clone(),
-            workspace: spec.workspace.clone(),
-            priority: spec.priority,
-            state: JobState::Pending,
-            submitted_ms: self.now,
-            started_ms: 0,
-            ended_ms: 0,
-            checkpoint_url: format!("{}/{folder}", store_url.trim_end_matches('/')),
+            checkpoint_url,
             store_url,
-            next_generation: 1,
-            search_closed: None,
-            best: None,
-            error: String::new(),
-            note: String::new(),
-            test_metrics: Vec::new(),
-            evaluation: None,
-            held: false,
-            held_since_ms: 0,
-            held_ms: 0,
-            extended_ms: 0,
-            logical_clock: 0,
+            submitted_ms: self.now,
+            ..fresh(job.clone(), number, spec)
         };
         let warnings = document.warnings().to_vec();
         self.insert_job(Job {
@@ -242,6 +225,35 @@ impl Machine {
             session,
             message,
         });
+    }
+}
+
+/// The record of a job that has just been accepted.
+fn fresh(job: JobId, number: u64, spec: &JobSpec) -> JobRecord {
+    JobRecord {
+        job,
+        number,
+        name: spec.name.clone(),
+        workspace: spec.workspace.clone(),
+        priority: spec.priority,
+        state: JobState::Pending,
+        submitted_ms: 0,
+        started_ms: 0,
+        ended_ms: 0,
+        store_url: String::new(),
+        checkpoint_url: String::new(),
+        next_generation: 1,
+        search_closed: None,
+        best: None,
+        error: String::new(),
+        note: String::new(),
+        test_metrics: Vec::new(),
+        evaluation: None,
+        held: false,
+        held_since_ms: 0,
+        held_ms: 0,
+        extended_ms: 0,
+        logical_clock: 0,
     }
 }
 
