@@ -37,7 +37,9 @@ use knock::{Knock, Knocker};
 use outbox::Outbox;
 pub(crate) use outbox::{OutboxReader, Outgoing, SessionEnd};
 use probe::{Probe, Prober};
-pub(crate) use seat::{Leading, Seat, Standing};
+pub(crate) use seat::Seat;
+#[cfg(feature = "etcd")]
+pub(crate) use seat::{Leading, Standing};
 use writes::Writes;
 
 /// Inputs that wait for the loop; who sends more waits, too.

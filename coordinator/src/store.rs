@@ -212,6 +212,10 @@ pub enum AnyStore {
 
 impl AnyStore {
     /// Whether the holder of `term` may act: with a lease, only while it surely has not run out.
+    #[cfg_attr(
+        not(feature = "etcd"),
+        expect(unused_variables, reason = "no lease without etcd")
+    )]
     pub(crate) fn holds(&self, term: Term) -> bool {
         match self {
             // Whoever has opened these leads for as long as it lives; writes are compared anyway.

@@ -127,10 +127,10 @@ impl Roles {
             return Ok(());
         };
         loop {
-            let Some(term) = self.stand_by(&store).await? else {
+            let Some(term) = Box::pin(self.stand_by(&store)).await? else {
                 return Ok(());
             };
-            let Some(reign) = self.begin(&store, term).await? else {
+            let Some(reign) = Box::pin(self.begin(&store, term)).await? else {
                 continue;
             };
             if let Ended::Shutdown = self.lead(&store, reign).await? {
