@@ -279,6 +279,22 @@ impl Worker {
         }
     }
 
+    /// Takes over the slots that a rank held in an earlier session. False: not all of them are left.
+    pub(super) fn retake(&mut self, before: &[Option<RankRef>], rank: &RankRef) -> bool {
+        let mut all = true;
+        for (slot, _) in before
+            .iter()
+            .enumerate()
+            .filter(|(_, held)| held.as_ref() == Some(rank))
+        {
+            match self.slots.get_mut(slot) {
+                Some(free) => *free = Some(rank.clone()),
+                None => all = false,
+            }
+        }
+        all
+    }
+
     pub(super) fn release(&mut self, rank: &RankRef) {
         self.missing.remove(rank);
         self.progress.remove(rank);

@@ -57,16 +57,7 @@ impl Machine {
                 .into_iter()
                 .filter(|rank| self.rank_lives(rank))
             {
-                let slots = before.slots.iter().enumerate();
-                let slots = slots.filter(|(_, held)| held.as_ref() == Some(&rank));
-                let mut fits = true;
-                for (slot, _) in slots {
-                    match worker.slots.get_mut(slot) {
-                        Some(free) => *free = Some(rank.clone()),
-                        None => fits = false,
-                    }
-                }
-                if !fits {
+                if !worker.retake(&before.slots, &rank) {
                     homeless.push(rank.clone());
                 } else if !told.contains(&rank) {
                     let until = self.now + self.config.replay_grace_ms;
