@@ -296,16 +296,18 @@ impl World {
                 };
                 self.input(n, Input::Tell(Some(session), event));
             }
-            (Up::Probed { path, error }, Some(_)) => {
-                let worker = self.workers[worker].id.clone();
-                let event = Event::StoreProbed {
-                    worker,
-                    path,
-                    error,
-                };
-                self.input(n, Input::Tell(None, event));
-            }
+            (Up::Probed { path, error }, Some(_)) => self.probed(n, worker, path, error),
         }
+    }
+
+    fn probed(&mut self, n: usize, worker: usize, path: String, error: Option<String>) {
+        let worker = self.workers[worker].id.clone();
+        let event = Event::StoreProbed {
+            worker,
+            path,
+            error,
+        };
+        self.input(n, Input::Tell(None, event));
     }
 
     /// The coordinator finds that a connection is gone.

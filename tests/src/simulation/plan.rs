@@ -51,9 +51,7 @@ pub(super) struct Variant {
 
 impl Variant {
     fn new(number: usize) -> Result<Self, String> {
-        let mut ranks = 1;
-        let mut exact = true;
-        let mut failing = true;
+        let (mut ranks, mut exact, mut failing) = (1, true, true);
         let seed = number / 10;
         let trials = 2 + number % 3;
         let random = |trials: usize| format!("searcher: {{name: random, max_trials: {trials}}}\n");
