@@ -88,7 +88,7 @@ impl Reads {
 fn programs_tell_what_they_read() -> Result<()> {
     for (name, flag, variable) in [
         ("coordinator", "--listen", "TRAINYARD_LISTEN"),
-        ("worker", "--drain-timeout", "TRAINYARD_DRAIN_TIMEOUT"),
+        ("worker", "--drain-grace-ms", "TRAINYARD_DRAIN_GRACE_MS"),
         ("coordinatorctl", "--coordinator", "TRAINYARD_COORDINATOR"),
     ] {
         let reads = Reads::of(name)?;

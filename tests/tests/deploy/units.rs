@@ -54,10 +54,12 @@ fn units_set_only_what_their_programs_read() -> Result<()> {
 fn a_worker_may_drain_before_it_is_killed() -> Result<()> {
     let unit = unit("trainyard-worker.service")?;
     let stop = values(&unit, "TimeoutStopSec").next().context("no limit")?;
-    let drain_s: u64 = Reads::of("worker")?
-        .default_of("--drain-timeout")?
-        .parse()?;
-    assert!(stop.parse::<u64>()? > drain_s, "{stop} s, {drain_s} s");
+    let reads = Reads::of("worker")?;
+    let drain_ms: u64 = reads.default_of("--drain-grace-ms")?.parse()?;
+    assert!(
+        1000 * stop.parse::<u64>()? > drain_ms,
+        "{stop} s, {drain_ms} ms"
+    );
     Ok(())
 }
 

@@ -66,6 +66,7 @@ imagePullSecrets:
 {{- if .endpoints }}
 - {name: TRAINYARD_ETCD, value: {{ join "," .endpoints | quote }}}
 - {name: TRAINYARD_ETCD_PREFIX, value: {{ .prefix | quote }}}
+- {name: TRAINYARD_LEADER_LEASE_MS, value: {{ .leaderLeaseMs | quote }}}
 - {name: TRAINYARD_ETCD_QUOTA_BYTES, value: {{ int64 .quotaBytes | quote }}}
 - {name: TRAINYARD_SEGMENT_FLUSH_MS, value: {{ .flushMs | quote }}}
 {{- with .seriesUrl }}
