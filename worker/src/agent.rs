@@ -28,6 +28,7 @@ use trainyard_proto::v1::Register;
 
 use crate::collective::{Rendezvous, cpu_kind};
 use crate::config::{ConfigError, WorkerConfig};
+use crate::devices::Devices;
 use crate::runner::Host;
 use absence::Absence;
 use address::Facing;
@@ -92,7 +93,7 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
         }
         None => None,
     };
-    tracing::info!(worker_id = %agent.host.worker_id, slots = agent.config.slots, "worker started");
+    tracing::info!(worker_id = %agent.host.worker_id, slots = agent.host.devices.len(), "worker started");
     let serve = agent.serve();
     tokio::pin!(serve);
     tokio::select! {
@@ -131,6 +132,7 @@ impl Agent {
         shutdown: CancellationToken,
     ) -> Result<Self, WorkerError> {
         let host_name = host::name();
+        let devices = Devices::of(&config)?;
         let to_bind = address::to_bind(&config, facing);
         let bind = |source| WorkerError::Bind {
             address: to_bind.clone(),
@@ -146,13 +148,14 @@ impl Agent {
         let name = config.name.as_ref().unwrap_or(&host_name);
         let host = Arc::new(Host {
             worker_id: format!("{name}-{}", &unique[..8]),
-            threads_per_slot: config.threads(host::threads()),
+            threads_per_slot: config.threads(host::threads(), devices.len()),
+            devices,
             single_process: config.single_process,
             absence: Absence::default(),
             rendezvous,
         });
         let outbox = Arc::new(Outbox::new(config.report_buffer));
-        let attempts = Attempts::new(host.clone(), outbox.clone(), config.slots);
+        let attempts = Attempts::new(host.clone(), outbox.clone());
         Ok(Self {
             config,
             host,
@@ -174,7 +177,7 @@ impl Agent {
             worker_id: self.host.worker_id.clone(),
             host: self.host_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            devices: vec!["cpu".to_owned(); self.config.slots],
+            devices: self.host.devices.names(),
             collective_address: self.collective_address.clone(),
             cpu_kind: cpu_kind(),
             running: self.attempts.known(),

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub use trainyard_common::config::ConfigError;
 use trainyard_common::config::{DEFAULT_ADDRESS, layered};
 
+use crate::devices::GpuChoice;
+
 /// The most slots of one worker: more than any machine has devices.
 pub const MAX_SLOTS: usize = 1024;
 /// The fewest reports that the buffer may be set to: room for every kind of one attempt's reports.
@@ -19,9 +21,11 @@ pub const MIN_REPORT_BUFFER: usize = 64;
 pub struct WorkerConfig {
     /// Addresses of coordinators, tried in turn: `http://host:port` or `host:port`.
     pub coordinators: Vec<String>,
-    /// Attempts that run at once.
+    /// Shares of the processor, each a slot of its own; GPUs are slots beside them.
     pub slots: usize,
-    /// Threads of each slot. Unset: the machine's, divided by `slots`, at least 1.
+    /// Which GPUs are slots.
+    pub gpus: GpuChoice,
+    /// Threads of each slot. Unset: the machine's, divided by all slots, at least 1.
     pub threads_per_slot: Option<usize>,
     /// What the worker is called; made unique by eight random digits. Unset: the host's name.
     pub name: Option<String>,
@@ -50,6 +54,7 @@ impl Default for WorkerConfig {
         Self {
             coordinators: vec![DEFAULT_ADDRESS.to_owned()],
             slots: 1,
+            gpus: GpuChoice::All,
             threads_per_slot: None,
             name: None,
             collective_bind: None,
@@ -97,11 +102,12 @@ impl WorkerConfig {
         for address in &self.coordinators {
             endpoint_of(address)?;
         }
-        if !(1..=MAX_SLOTS).contains(&self.slots) {
+        let fewest = usize::from(self.gpus == GpuChoice::None);
+        if !(fewest..=MAX_SLOTS).contains(&self.slots) {
             return Err(ConfigError::invalid(
                 "slots",
                 self.slots,
-                format!("1 to {MAX_SLOTS}"),
+                format!("{fewest} to {MAX_SLOTS}"),
             ));
         }
         if let Some(threads) = self.threads_per_slot
@@ -154,10 +160,10 @@ impl WorkerConfig {
         Ok(())
     }
 
-    /// Threads of each slot on a machine that has `available`.
-    pub fn threads(&self, available: usize) -> usize {
+    /// Threads of each of the `slots`, GPUs included, on a machine that has `available`.
+    pub fn threads(&self, available: usize, slots: usize) -> usize {
         self.threads_per_slot
-            .unwrap_or(available / self.slots.max(1))
+            .unwrap_or(available / slots.max(1))
             .max(1)
     }
 
@@ -178,11 +184,16 @@ pub struct WorkerFlags {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coordinators: Option<Vec<String>>,
-    /// Attempts that run at once [default: 1].
+    /// Trials without a GPU that run at once, one rank a slot; 0 where GPUs are all [default: 1].
     #[arg(long, env = "TRAINYARD_SLOTS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<usize>,
-    /// Threads of each slot [default: the machine's, divided by the slots].
+    /// GPUs, each a slot for `device: cuda`: `all` that are visible, `none`, or numbers or UUIDs separated
+    /// by commas [default: all].
+    #[arg(long, env = "TRAINYARD_GPUS", value_name = "WHICH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<GpuChoice>,
+    /// Threads of each slot [default: the machine's, divided by the slots, GPUs included].
     #[arg(long, env = "TRAINYARD_THREADS_PER_SLOT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads_per_slot: Option<usize>,
@@ -283,7 +294,7 @@ mod tests {
             ("coordinators", |c| {
                 c.coordinators = vec!["not an address".into()]
             }),
-            ("slots", |c| c.slots = 0),
+            ("slots", |c| (c.slots, c.gpus) = (0, GpuChoice::None)),
             ("threads_per_slot", |c| c.threads_per_slot = Some(0)),
             ("report_buffer", |c| c.report_buffer = 1),
             ("name", |c| c.name = Some("a b".into())),
@@ -334,14 +345,13 @@ mod tests {
 
     #[test]
     fn threads_are_shared_out() {
-        let config = |slots, threads| WorkerConfig {
-            slots,
+        let config = |threads| WorkerConfig {
             threads_per_slot: threads,
             ..WorkerConfig::default()
         };
-        assert_eq!(config(1, None).threads(8), 8);
-        assert_eq!(config(3, None).threads(8), 2);
-        assert_eq!(config(16, None).threads(8), 1);
-        assert_eq!(config(2, Some(5)).threads(8), 5);
+        assert_eq!(config(None).threads(8, 1), 8);
+        assert_eq!(config(None).threads(8, 3), 2);
+        assert_eq!(config(None).threads(8, 16), 1);
+        assert_eq!(config(Some(5)).threads(8, 2), 5);
     }
 }

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod collective;
 pub mod config;
 pub mod data;
+pub mod devices;
 pub mod model;
 pub mod runner;
 pub mod train;

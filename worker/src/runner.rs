@@ -26,6 +26,7 @@ use trainyard_proto::v1::{
 use crate::agent::absence::Absence;
 use crate::agent::outbox::Reporter;
 use crate::collective::Rendezvous;
+use crate::devices::Devices;
 
 pub(crate) use activity::Activity;
 pub(crate) use stop::{Stop, StopSignal};
@@ -184,6 +185,7 @@ impl End {
 pub(crate) struct Host {
     pub(crate) worker_id: String,
     pub(crate) threads_per_slot: usize,
+    pub(crate) devices: Devices,
     /// `memory://` stores of this process are the coordinator's too.
     pub(crate) single_process: bool,
     /// Whether the coordinator is there.
@@ -198,6 +200,7 @@ impl Host {
         Self {
             worker_id: "worker-1".to_owned(),
             threads_per_slot: 1,
+            devices: Devices::for_test(1, 2),
             single_process: true,
             absence: Absence::default(),
             rendezvous: Rendezvous::start(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
@@ -256,7 +259,7 @@ pub(crate) async fn execute(
     let speaker = reporter.clone();
     let mut running = Box::pin(async move {
         if task.spec.job.entrypoint.is_some() {
-            exec::run(&task, &speaker).await
+            exec::run(&task, &speaker, &host.devices).await
         } else {
             native::run(task, &speaker, host).await
         }

@@ -1,14 +1,32 @@
-//! A worker in this process, and how many slots it gets.
+//! A worker in this process, and which slots it gets.
 
 use std::num::NonZeroUsize;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use trainyard_common::spec::JobSpec;
+use trainyard_common::spec::{Device, JobSpec};
 use trainyard_worker::agent::{self, WorkerError};
 use trainyard_worker::config::WorkerConfig;
+use trainyard_worker::devices::{self, Gpu, GpuChoice};
 
 use crate::exit::{Failure, Outcome};
+
+/// What `run`'s worker trains on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Slots {
+    /// So many shares of the processor.
+    Shares(usize),
+    Gpus(Vec<Gpu>),
+}
+
+impl Slots {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Shares(count) => *count,
+            Self::Gpus(gpus) => gpus.len(),
+        }
+    }
+}
 
 /// A running worker; `stop` lets its trials make checkpoints first.
 pub(crate) struct LocalWorker {
@@ -17,10 +35,18 @@ pub(crate) struct LocalWorker {
 }
 
 impl LocalWorker {
-    pub(crate) fn start(coordinator: &str, slots: usize) -> Self {
+    pub(crate) fn start(coordinator: &str, slots: &Slots) -> Self {
+        let (shares, gpus) = match slots {
+            Slots::Shares(count) => (*count, GpuChoice::None),
+            Slots::Gpus(gpus) => {
+                let uuids = gpus.iter().map(|gpu| gpu.uuid.clone());
+                (0, GpuChoice::These(uuids.collect()))
+            }
+        };
         let config = WorkerConfig {
-            slots,
-            threads_per_slot: Some((cores() / slots).max(1)),
+            slots: shares,
+            gpus,
+            threads_per_slot: Some((cores() / slots.len().max(1)).max(1)),
             name: Some("local".to_owned()),
             single_process: true,
             ..WorkerConfig::for_coordinator(coordinator)
@@ -57,9 +83,37 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-/// Slots of `run`'s worker: those asked for, or one for each core as far as the search can use them.
-pub(crate) fn choose_slots(asked: Option<usize>, job: &JobSpec) -> Outcome<usize> {
-    slots_on(cores(), asked, job)
+/// Slots of `run`'s worker: those asked for, or one for each core or GPU as far as the search can use
+/// them.
+pub(crate) fn choose_slots(asked: Option<usize>, job: &JobSpec) -> Outcome<Slots> {
+    match job.resources.device {
+        Device::Cpu => Ok(Slots::Shares(slots_on(cores(), asked, job)?)),
+        Device::Cuda => {
+            let found = devices::gpus(&GpuChoice::All);
+            let found = found.map_err(|error| Failure::usage(error.to_string()))?;
+            Ok(Slots::Gpus(gpus_of(found, asked, job)?))
+        }
+    }
+}
+
+/// Each GPU is one slot: there are no more than there are.
+fn gpus_of(mut found: Vec<Gpu>, asked: Option<usize>, job: &JobSpec) -> Outcome<Vec<Gpu>> {
+    let needed = asked.unwrap_or(job.resources.slots_per_trial.max(1) as usize);
+    if found.len() < needed {
+        let (field, given) = match asked {
+            Some(slots) => ("--slots", slots.to_string()),
+            None => (
+                "resources",
+                format!("device: cuda, slots_per_trial: {needed}"),
+            ),
+        };
+        let here = found.len();
+        return Err(Failure::usage(format!(
+            "{field} {given}: this machine has {here} GPUs that can be used"
+        )));
+    }
+    found.truncate(slots_on(found.len(), asked, job)?);
+    Ok(found)
 }
 
 fn slots_on(cores: usize, asked: Option<usize>, job: &JobSpec) -> Outcome<usize> {
@@ -113,5 +167,54 @@ mod tests {
         assert_eq!(slots_on(2, Some(5), &job(1, None, None)), Ok(5));
         let refused = slots_on(8, Some(1), &job(2, None, None)).unwrap_err();
         assert!(refused.message.contains("slots_per_trial"), "{refused}");
+    }
+
+    #[test]
+    fn a_gpu_is_one_slot() {
+        let gpus = |count| {
+            let gpu = |number| Gpu {
+                uuid: format!("GPU-{number}"),
+                model: "test".to_owned(),
+            };
+            (0..count).map(gpu).collect::<Vec<_>>()
+        };
+        let cases = [
+            // GPUs, asked, slots per trial, trials, slots
+            (4, None, 1, Some(100), Ok(4)),
+            (4, None, 1, Some(3), Ok(3)),
+            (4, None, 3, Some(100), Ok(3)),
+            (4, Some(2), 1, None, Ok(2)),
+            (
+                4,
+                Some(5),
+                1,
+                None,
+                Err("--slots 5: this machine has 4 GPUs"),
+            ),
+            (
+                0,
+                None,
+                1,
+                None,
+                Err("resources device: cuda, slots_per_trial: 1: this machine has 0"),
+            ),
+            (
+                4,
+                Some(1),
+                2,
+                None,
+                Err("--slots 1: one trial takes 2 slots"),
+            ),
+        ];
+        for (count, asked, each, trials, expected) in cases {
+            let chosen = gpus_of(gpus(count), asked, &job(each, None, trials));
+            match (chosen, expected) {
+                (Ok(chosen), Ok(slots)) => assert_eq!(chosen.len(), slots),
+                (Err(failure), Err(text)) => {
+                    assert!(failure.message.starts_with(text), "{failure}");
+                }
+                (chosen, expected) => panic!("{chosen:?}, not {expected:?}"),
+            }
+        }
     }
 }

@@ -27,8 +27,8 @@ const MOST_JOBS: u32 = 1_000;
 pub(crate) struct Args {
     #[command(flatten)]
     spec: SpecArgs,
-    /// Trials that train at once (times the slots of each). Unset: as many as there are CPU threads
-    /// and the search can use
+    /// Trials that train at once (times the slots of each). Unset: as many as there are CPU threads (GPUs,
+    /// for `device: cuda`) and the search can use
     #[arg(long, value_name = "N", value_parser = slots)]
     slots: Option<usize>,
     /// Go on with the unfinished job of this spec, after Ctrl-C or a crash
@@ -160,7 +160,7 @@ async fn same_spec(client: &Client, job_id: &str, document: &Document) -> Outcom
 struct House {
     coordinator: LocalCoordinator,
     interrupt: Interrupt,
-    slots: usize,
+    slots: local::Slots,
     /// The data directory as the person calls it.
     shown: PathBuf,
 }
@@ -184,12 +184,12 @@ impl House {
 
     async fn train(mut self, job_id: &str) -> Outcome<JobResult> {
         let client = self.coordinator.client().clone();
-        let mut worker = LocalWorker::start(client.address(), self.slots);
+        let mut worker = LocalWorker::start(client.address(), &self.slots);
         let mut watch = client.watch(job_id).await?;
         let mut display = Display::new(To::Remarks);
         display.remark(&format!(
             "training {job_id} on {} slots, state in {}",
-            self.slots,
+            self.slots.len(),
             self.shown.display()
         ));
         let ended = tokio::select! {

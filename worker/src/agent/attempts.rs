@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument as _;
 use trainyard_proto::v1::{Assignment, AttemptOutcome, Pulse, RunningAttempt, StopAttempt};
 
@@ -15,8 +15,8 @@ use crate::runner::{self, Activity, AttemptKey, End, Host, Stop, StopSignal};
 pub(crate) struct Attempts {
     host: Arc<Host>,
     outbox: Arc<Outbox>,
-    slots: Arc<Semaphore>,
-    slot_count: u32,
+    /// One permit each: a GPU is not shared, not even with an attempt that is about to end.
+    slots: Vec<Arc<Semaphore>>,
     table: Mutex<Table>,
     /// Attempts in the table.
     count: watch::Sender<usize>,
@@ -37,12 +37,13 @@ struct Table {
 }
 
 impl Attempts {
-    pub(crate) fn new(host: Arc<Host>, outbox: Arc<Outbox>, slots: usize) -> Self {
+    pub(crate) fn new(host: Arc<Host>, outbox: Arc<Outbox>) -> Self {
         Self {
+            slots: (0..host.devices.len())
+                .map(|_| Arc::new(Semaphore::new(1)))
+                .collect(),
             host,
             outbox,
-            slots: Arc::new(Semaphore::new(slots)),
-            slot_count: u32::try_from(slots).unwrap_or(u32::MAX),
             table: Mutex::default(),
             count: watch::Sender::new(0),
         }
@@ -53,7 +54,7 @@ impl Attempts {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts an assignment once a slot is free. One that runs already, or that a newer membership of
+    /// Starts an assignment once its slots are free. One that runs already, or that a newer membership of
     /// the same trial has overtaken, is ignored; older ones of the same trial are stopped. They still tell
     /// their end: the coordinator keeps their slots for them until it has heard it.
     pub(crate) fn start(self: &Arc<Self>, assignment: Assignment) {
@@ -99,27 +100,49 @@ impl Attempts {
     /// Runs one attempt on its slots and tells its end.
     async fn run(self: Arc<Self>, assignment: Assignment, reporter: Reporter) {
         let rank = assignment.ranks.get(assignment.rank as usize);
-        let wanted = rank.map_or(1, |rank| rank.slots.len().max(1));
-        let wanted = u32::try_from(wanted).map_or(self.slot_count, |n| n.min(self.slot_count));
-        let permit = tokio::select! {
+        let wanted = rank.map_or(Vec::new(), |rank| rank.slots.clone());
+        let held = tokio::select! {
             biased;
             () = reporter.stop.requested() => None,
-            permit = self.slots.clone().acquire_many_owned(wanted) => permit.ok(),
+            held = self.take(wanted) => Some(held),
         };
-        let end = if permit.is_some() {
-            // On a task of its own, so that a panic anywhere ends the attempt alone.
-            let running = runner::execute(assignment, reporter.clone(), self.host.clone());
-            let joined = tokio::spawn(running.in_current_span()).await;
-            joined.unwrap_or_else(|error| End::error(format!("the attempt broke off: {error}"), 0))
-        } else {
-            End::stopped(reporter.stop.get().unwrap_or(Stop::Now), 0)
+        let end = match &held {
+            Some(Ok(_)) => {
+                // On a task of its own, so that a panic anywhere ends the attempt alone.
+                let running = runner::execute(assignment, reporter.clone(), self.host.clone());
+                let joined = tokio::spawn(running.in_current_span()).await;
+                joined.unwrap_or_else(|error| {
+                    End::error(format!("the attempt broke off: {error}"), 0)
+                })
+            }
+            Some(Err(error)) => End::error(error, 0),
+            None => End::stopped(reporter.stop.get().unwrap_or(Stop::Now), 0),
         };
         log_end(&reporter, &end);
         reporter.report(end.into_body()).await;
-        drop(permit);
+        drop(held);
         let mut table = self.lock();
         table.running.remove(&reporter.key);
         self.count.send_replace(table.running.len());
+    }
+
+    /// Waits for these slots.
+    async fn take(&self, mut slots: Vec<u32>) -> Result<Vec<OwnedSemaphorePermit>, String> {
+        // In order, so that no two attempts wait for each other.
+        slots.sort_unstable();
+        slots.dedup();
+        let mut held = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let Some(free) = self.slots.get(slot as usize) else {
+                let count = self.slots.len();
+                return Err(format!(
+                    "slot {slot} was assigned, but this worker has {count}"
+                ));
+            };
+            // Never closed.
+            held.extend(free.clone().acquire_owned().await);
+        }
+        Ok(held)
     }
 
     /// Passes a stop on to the attempt that it names, if it still runs.
@@ -231,4 +254,29 @@ fn log_end(reporter: &Reporter, end: &End) {
     };
     tracing::info!(%outcome, step = end.step, error = %end.error, "attempt ended");
     reporter.log(level, &text);
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn each_slot_is_held_by_one_attempt() {
+        let outbox = Arc::new(Outbox::new(64));
+        let attempts = Attempts::new(Arc::new(Host::for_test()), outbox);
+        let take = |slots: &[u32]| attempts.take(slots.to_vec()).now_or_never();
+        let first = take(&[1]).unwrap().unwrap();
+        assert!(take(&[1]).is_none(), "held");
+        assert!(take(&[2, 1]).is_none(), "a part of it is held");
+        let others = take(&[2, 0]).unwrap().unwrap();
+        drop(first);
+        assert_eq!(take(&[1, 1]).unwrap().unwrap().len(), 1);
+        drop(others);
+        assert_eq!(
+            take(&[3]).unwrap().unwrap_err(),
+            "slot 3 was assigned, but this worker has 3"
+        );
+    }
 }

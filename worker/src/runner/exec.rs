@@ -21,6 +21,7 @@ use super::output::{Meter, Parsed, Reading};
 use super::{End, Stop, StopSignal, Task, memory};
 use crate::agent::logs::Level;
 use crate::agent::outbox::Reporter;
+use crate::devices::{Devices, VISIBLE};
 
 /// Between SIGTERM and SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ const EXIT_INFEASIBLE: i32 = 78;
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Runs the program to its end.
-pub(super) async fn run(task: &Task, reporter: &Reporter) -> End {
+pub(super) async fn run(task: &Task, reporter: &Reporter, devices: &Devices) -> End {
     let Some(entrypoint) = &task.spec.job.entrypoint else {
         return End::error("the spec has no `entrypoint`", 0);
     };
@@ -48,7 +49,7 @@ pub(super) async fn run(task: &Task, reporter: &Reporter) -> End {
         );
     };
     let oom_kills = OomKills::now();
-    let mut child = match command(task, entrypoint, program).spawn() {
+    let mut child = match command(task, devices, entrypoint, program).spawn() {
         Ok(child) => child,
         Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
     };
@@ -96,12 +97,12 @@ fn failed(status: ExitStatus, before: OomKills, last_error: &str, step: u64) -> 
     }
 }
 
-fn command(task: &Task, entrypoint: &EntrypointSpec, program: &str) -> Command {
+fn command(task: &Task, devices: &Devices, entrypoint: &EntrypointSpec, program: &str) -> Command {
     let mut command = Command::new(program);
     command
         .args(&entrypoint.command[1..])
         .envs(&entrypoint.environment)
-        .envs(environment(task))
+        .envs(environment(task, devices))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -134,7 +135,7 @@ fn die_with_the_worker(command: &mut Command) {
     }
 }
 
-fn environment(task: &Task) -> Vec<(&'static str, String)> {
+fn environment(task: &Task, devices: &Devices) -> Vec<(&'static str, String)> {
     let assignment = &task.assignment;
     let params = serde_json::Value::Object(task.spec.params.clone());
     let hosts: Vec<&str> = assignment
@@ -157,6 +158,10 @@ fn environment(task: &Task) -> Vec<(&'static str, String)> {
         ("TRAINYARD_WORLD_SIZE", assignment.ranks.len().to_string()),
         ("TRAINYARD_RANK_HOSTS", hosts.join(",")),
     ];
+    let rank = assignment.ranks.get(assignment.rank as usize);
+    if let Some(gpus) = rank.and_then(|rank| devices.visible(&rank.slots)) {
+        variables.push((VISIBLE, gpus));
+    }
     if let Some(epoch) = assignment.until_epoch {
         variables.push(("TRAINYARD_UNTIL_EPOCH", epoch.to_string()));
     }
@@ -468,6 +473,22 @@ mod tests {
         assert!(ran.end.error.ends_with("no such luck"), "{}", ran.end.error);
         let ran = shell("kill -9 $$").await;
         assert!(ran.end.error.contains("signal 9"), "{}", ran.end.error);
+    }
+
+    #[tokio::test]
+    async fn a_program_sees_the_gpus_of_its_slots() {
+        for (slots, expected) in [
+            (vec![2], "sees GPU-1"),
+            (vec![1, 2], "sees GPU-0,GPU-1"),
+            (vec![0], "sees what the worker sees"),
+        ] {
+            let script = "echo sees ${CUDA_VISIBLE_DEVICES-what the worker sees}";
+            let mut given = assignment(&exec_spec(&["sh", "-c", script]));
+            given.ranks[0].slots = slots;
+            let ran = run_assignment(given, |_| {}).await;
+            let told = ran.log().lines().any(|line| line == expected);
+            assert!(told, "{expected}: {}", ran.log());
+        }
     }
 
     #[tokio::test]
