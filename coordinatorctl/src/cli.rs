@@ -96,6 +96,9 @@ pub(crate) enum Verb {
     /// Look at the workers of a cluster, and empty them
     #[command(subcommand)]
     Worker(WorkerVerb),
+    /// Look at workspaces, and set their shares and quotas
+    #[command(subcommand)]
+    Workspace(WorkspaceVerb),
     Completion(verbs::completion::Args),
 }
 
@@ -126,6 +129,14 @@ pub(crate) enum WorkerVerb {
     List(verbs::worker_list::Args),
     Drain(verbs::worker_drain::DrainArgs),
     Undrain(verbs::worker_drain::UndrainArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkspaceVerb {
+    List(verbs::workspace::ListArgs),
+    Show(verbs::workspace::ShowArgs),
+    Set(verbs::workspace::SetArgs),
+    Remove(verbs::workspace::RemoveArgs),
 }
 
 #[cfg(test)]
@@ -180,6 +191,11 @@ mod tests {
             "worker list",
             "worker drain w-1 --wait",
             "worker undrain w-1",
+            "workspace list",
+            "workspace show team",
+            "workspace set team --weight 2.5 --max-cpu-slots 8 --max-cuda-slots 0",
+            "workspace set team --no-quota",
+            "workspace remove team",
             "completion bash",
         ];
         for line in lines {
@@ -198,6 +214,9 @@ mod tests {
             "trial describe j-1 first",
             "wait j-1 --timeout soon",
             "completion tcsh",
+            "workspace set",
+            "workspace set team --max-cpu-slots many",
+            "workspace set team --no-quota --max-cpu-slots 1",
             "lst",
         ];
         for line in lines {

@@ -285,6 +285,44 @@ impl Client {
         .await
     }
 
+    pub(crate) async fn workspaces(&self) -> Outcome<Vec<v1::Workspace>> {
+        let question = v1::ListWorkspacesRequest {};
+        let answer = self
+            .ask(question, async |mut service, question| {
+                service.list_workspaces(question).await
+            })
+            .await?;
+        Ok(answer.workspaces)
+    }
+
+    pub(crate) async fn set_workspace(
+        &self,
+        question: v1::SetWorkspaceRequest,
+    ) -> Outcome<v1::Workspace> {
+        let answer = self
+            .ask(question, async |mut service, question| {
+                service.set_workspace(question).await
+            })
+            .await?;
+        answer
+            .workspace
+            .ok_or_else(|| self.incomplete("the workspace"))
+    }
+
+    pub(crate) async fn remove_workspace(&self, name: &str) -> Outcome<v1::Workspace> {
+        let question = v1::RemoveWorkspaceRequest {
+            name: name.to_owned(),
+        };
+        let answer = self
+            .ask(question, async |mut service, question| {
+                service.remove_workspace(question).await
+            })
+            .await?;
+        answer
+            .workspace
+            .ok_or_else(|| self.incomplete("the workspace"))
+    }
+
     pub(crate) async fn watch(&self, job_id: &str) -> Outcome<Watch> {
         Watch::open(self, job_id).await
     }

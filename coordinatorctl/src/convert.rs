@@ -5,7 +5,7 @@ use trainyard_proto::v1;
 
 use crate::output::{
     Attempt, Best, Checkpoint, CheckpointRef, Decision, Event, Job, LogLine, Metrics, Point, Rank,
-    Trial, Worker,
+    Trial, Worker, Workspace,
 };
 
 /// 0 means "not yet" on the wire.
@@ -258,6 +258,20 @@ pub(crate) fn worker(worker: &v1::WorkerSummary) -> Worker {
         state: worker_state(worker.state()),
         since_ms: known(worker.since_ms),
         note: worker.note.clone(),
+    }
+}
+
+pub(crate) fn workspace(workspace: &v1::Workspace) -> Workspace {
+    Workspace {
+        name: workspace.name.clone(),
+        weight: workspace.weight,
+        max_cpu_slots: workspace.max_cpu_slots,
+        max_cuda_slots: workspace.max_cuda_slots,
+        cpu_slots_used: workspace.cpu_slots_used,
+        cuda_slots_used: workspace.cuda_slots_used,
+        share: workspace.share,
+        jobs_active: workspace.jobs_active,
+        jobs_waiting: workspace.jobs_waiting,
     }
 }
 

@@ -261,6 +261,26 @@ pub(crate) struct Worker {
     pub(crate) note: String,
 }
 
+/// `workspace list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Workspaces {
+    pub(crate) workspaces: Vec<Workspace>,
+}
+
+/// `workspace show`, `set` and `remove`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Workspace {
+    pub(crate) name: String,
+    pub(crate) weight: f64,
+    pub(crate) max_cpu_slots: Option<u32>,
+    pub(crate) max_cuda_slots: Option<u32>,
+    pub(crate) cpu_slots_used: u32,
+    pub(crate) cuda_slots_used: u32,
+    pub(crate) share: f64,
+    pub(crate) jobs_active: u32,
+    pub(crate) jobs_waiting: u32,
+}
+
 /// `extend`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Extended {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::output::{
     Attempt, Best, Checkpoint, Checkpoints, Configuration, Explanation, Job, JobDetail, JobResult,
-    LogLine, Metrics, ModelSummary, Preview, Trial, TrialDetail, Worker,
+    LogLine, Metrics, ModelSummary, Preview, Trial, TrialDetail, Worker, Workspace,
 };
 use crate::text;
 
@@ -399,6 +399,37 @@ pub(crate) fn workers(workers: &[Worker]) -> String {
             worker.version.clone(),
             worker.cpu_kind.clone(),
             worker.note.clone(),
+        ]);
+    }
+    finish(&table)
+}
+
+pub(crate) fn workspaces(workspaces: &[Workspace]) -> String {
+    if workspaces.is_empty() {
+        return "no workspaces".to_owned();
+    }
+    let mut table = table([
+        "WORKSPACE",
+        "WEIGHT",
+        "SHARE",
+        "CPU",
+        "CUDA",
+        "ACTIVE",
+        "WAITING",
+    ]);
+    let slots = |used: u32, most: Option<u32>| match most {
+        Some(most) => format!("{used}/{most}"),
+        None => used.to_string(),
+    };
+    for workspace in workspaces {
+        table.add_row([
+            workspace.name.clone(),
+            workspace.weight.to_string(),
+            format!("{:.1} %", workspace.share * 100.0),
+            slots(workspace.cpu_slots_used, workspace.max_cpu_slots),
+            slots(workspace.cuda_slots_used, workspace.max_cuda_slots),
+            workspace.jobs_active.to_string(),
+            workspace.jobs_waiting.to_string(),
         ]);
     }
     finish(&table)

@@ -97,6 +97,7 @@ Commands:
   trial       Look at the trials of a job
   checkpoint  Look at, fetch and check the checkpoints of a job
   worker      Look at the workers of a cluster, and empty them
+  workspace   Look at workspaces, and set their shares and quotas
   completion  Print a completion script, such as for `source <(coordinatorctl completion bash)`
   help        Print this message or the help of the given subcommand(s)
 ";

@@ -50,6 +50,10 @@ pub struct JobSpec {
     /// Trials of a job with a higher number are placed first.
     #[serde(default)]
     pub priority: i32,
+    /// Whether its trials may be asked to leave their slots, at a checkpoint, to work of a higher priority or
+    /// that has waited for long. They go on later.
+    #[serde(default = "yes")]
+    pub preemptible: bool,
     /// Everything random follows from it.
     #[serde(default)]
     pub seed: u64,
@@ -109,6 +113,10 @@ pub struct JobSpec {
     pub retry_backoff: RetryBackoffSpec,
     #[serde(default)]
     pub checkpoint_storage: CheckpointStorageSpec,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one_hour() -> f64 {

@@ -213,11 +213,23 @@ impl Machine {
                 self.release(&rank);
             }
         }
+        if outcome == Outcome::Hung {
+            self.suspect_holders(at);
+        }
         match kind {
             AttemptKind::Train => self.after_training(at, outcome, error),
             AttemptKind::Evaluate => self.after_judging(&at.job, outcome, error),
         }
         self.dirty = true;
+    }
+
+    /// Its workers get nothing new until they have given its slots back.
+    fn suspect_holders(&mut self, at: &AttemptRef) {
+        let ranks = self.attempt(at).map_or_else(Vec::new, |attempt| {
+            let workers = attempt.ranks.iter().map(|rank| rank.place.worker.clone());
+            workers.collect()
+        });
+        ranks.iter().for_each(|worker| self.refresh(worker));
     }
 
     fn after_training(&mut self, at: &AttemptRef, outcome: Outcome, error: &str) {

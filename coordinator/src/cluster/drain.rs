@@ -76,6 +76,7 @@ impl Machine {
         if let Some(known) = self.workers.get_mut(worker) {
             known.draining = known.leaving;
         }
+        self.refresh(worker);
     }
 
     /// Nothing new for a drained worker, and what it runs is to move.
@@ -85,7 +86,9 @@ impl Machine {
             return;
         };
         known.draining = true;
-        for rank in known.held() {
+        let held = known.held();
+        self.refresh(worker);
+        for rank in held {
             let reason = format!("worker {worker} is drained");
             self.vacate(&rank.at, Vacate::Drain, &reason);
         }
@@ -98,6 +101,7 @@ impl Machine {
         {
             worker.draining = true;
             worker.leaving = true;
+            self.refresh(&id);
             self.dirty = true;
         }
     }

@@ -3,8 +3,6 @@
 //! The extension is an entry of the search log, so that replaying the log gives the same suggestions
 //! as were made. A completed job is opened again and judged anew at its end.
 
-use std::cmp::Reverse;
-
 use trainyard_common::ids::{JobId, RequestId};
 
 use super::Machine;
@@ -150,8 +148,7 @@ impl Machine {
                 _ => JobState::Running,
             };
         }
-        let key = (Reverse(record.priority), record.number, job.clone());
-        self.active.insert(key);
+        self.activate(job);
         self.draft.jobs.insert(job.clone());
         let ends = self
             .jobs

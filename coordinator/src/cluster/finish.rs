@@ -1,7 +1,5 @@
 //! How trials, searches and jobs end, and how the winner is judged.
 
-use std::cmp::Reverse;
-
 use trainyard_common::ids::{JobId, TrialId};
 
 use super::Machine;
@@ -310,9 +308,7 @@ impl Machine {
         if state != JobState::Completed {
             found.searcher = None;
         }
-        let record = &found.record;
-        self.active
-            .remove(&(Reverse(record.priority), record.number, record.job.clone()));
+        self.deactivate(job);
         self.draft.jobs.insert(job.clone());
         self.dirty = true;
     }

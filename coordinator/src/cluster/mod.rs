@@ -9,7 +9,10 @@
 //! | `submit`, `extend` | what people ask for; more trials or time for a search |
 //! | `workers` | sessions, leases, re-attachment, proofs of stores |
 //! | `vitality`, `drain` | hung, silent and slow told apart; workers that are to become empty |
-//! | `dispatch` | giving free slots to trials |
+//! | `dispatch`, `assign` | giving free slots to trials; making their attempts |
+//! | `slots` | the index of free slots and the workspaces' accounts, kept up to date |
+//! | `waiting`, `reserve` | why jobs wait; slots kept for a named job, and who leaves for it |
+//! | `workspaces` | weights and quotas |
 //! | `reports` | counting what workers tell |
 //! | `attempts`, `finish` | how attempts, trials, searches and jobs end |
 //! | `pause` | what people hold and let go |
@@ -19,6 +22,7 @@
 //! | `failures` | what a failed attempt leads to |
 //! | `restore` | the machine from its records |
 
+mod assign;
 mod attempts;
 mod dispatch;
 mod drain;
@@ -31,8 +35,10 @@ mod pause;
 pub mod query;
 pub mod records;
 mod reports;
+mod reserve;
 mod restore;
 mod rungs;
+mod slots;
 mod state;
 mod submit;
 #[cfg(test)]
@@ -40,7 +46,9 @@ mod tests;
 pub mod types;
 mod vacate;
 pub mod vitality;
+mod waiting;
 mod workers;
+mod workspaces;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,9 +57,12 @@ use trainyard_common::ids::{JobId, RequestId, Term, WorkerId};
 
 pub use restore::RestoreError;
 
-use records::{CountersRecord, JobState, RequestRecord, SpecRecord, WorkerRecord};
+use records::{CountersRecord, JobState, RequestRecord, SpecRecord, WorkerRecord, WorkspaceRecord};
 use state::{Draft, Job, Lost, Proof, Worker};
 use types::{AttemptRef, Effect, Event, MachineConfig, Record, Rejection, SessionId, Step};
+
+use crate::placement::index::Index;
+use crate::placement::queue::{Ask, Queue};
 
 /// All that the coordinator knows and decides by.
 pub struct Machine {
@@ -79,6 +90,34 @@ pub struct Machine {
     settling: BTreeMap<AttemptRef, u64>,
     /// Attempts that were asked for their slots, and until when they may make a checkpoint.
     vacating: BTreeMap<AttemptRef, u64>,
+    /// Which slots are free.
+    index: Index,
+    /// Which jobs want slots, in the order in which they get them.
+    queue: Queue,
+    /// What jobs hold.
+    accounts: BTreeMap<JobId, slots::Account>,
+    /// Slots held by jobs of each priority.
+    held_by: BTreeMap<i32, u32>,
+    /// How many active jobs use each store.
+    store_users: BTreeMap<String, usize>,
+    /// Slots kept for jobs.
+    kept: BTreeMap<JobId, reserve::Kept>,
+    /// Waiting jobs for which slots are kept once they have waited for long: since when, number, job.
+    waiting: BTreeSet<(u64, u64, JobId)>,
+    /// When others will be asked to leave for a job that has waited for long.
+    promised: BTreeMap<JobId, u64>,
+    /// Who could not get others to leave, and when that is tried again.
+    tried: BTreeMap<(i32, Ask), u64>,
+    reserve_again_ms: u64,
+    /// Workers may come back to this leader until then.
+    returned_ms: u64,
+    /// Jobs of which something has changed since the last turn of placement.
+    touched: BTreeSet<JobId>,
+    /// Jobs that do not know yet why they wait.
+    untold: BTreeSet<JobId>,
+    /// Workers have come, gone, become usable or not, or have answered for a store.
+    workers_changed: bool,
+    workspaces: BTreeMap<String, WorkspaceRecord>,
     /// Jobs that could not be restored, and why; they are failed at the next event.
     broken: Vec<(JobId, String)>,
     /// Number of the newest probe.
@@ -112,6 +151,21 @@ impl Machine {
             request_order: BTreeMap::new(),
             settling: BTreeMap::new(),
             vacating: BTreeMap::new(),
+            index: Index::default(),
+            queue: Queue::default(),
+            accounts: BTreeMap::new(),
+            held_by: BTreeMap::new(),
+            store_users: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            promised: BTreeMap::new(),
+            tried: BTreeMap::new(),
+            reserve_again_ms: 0,
+            returned_ms: 0,
+            touched: BTreeSet::new(),
+            untold: BTreeSet::new(),
+            workers_changed: false,
+            workspaces: BTreeMap::new(),
             broken: Vec::new(),
             probes: 0,
             dirty: false,
@@ -158,6 +212,8 @@ impl Machine {
                 seconds,
             } => self.extend(&request, &job, trials, seconds)?,
             Event::Drain { worker, undo } => self.drain(&worker, undo)?,
+            Event::SetWorkspace { workspace, change } => self.set_workspace(&workspace, change)?,
+            Event::RemoveWorkspace { workspace } => self.remove_workspace(&workspace),
             Event::Knocked {
                 worker,
                 session,
@@ -183,9 +239,7 @@ impl Machine {
         if self.now >= self.wake {
             self.expire();
         }
-        if self.dirty {
-            self.dispatch();
-        }
+        self.dispatch();
         Ok(self.finish_step())
     }
 
@@ -230,6 +284,9 @@ impl Machine {
         self.expire_vacating();
         self.expire_probes();
         self.expire_searches();
+        self.refresh_due();
+        let jobs = self.active.iter().map(|(_, _, job)| job.clone());
+        self.touched.extend(jobs);
         self.dirty = true;
         self.wake = self
             .deadlines()
@@ -257,6 +314,7 @@ impl Machine {
                     retry_ms,
                     tries,
                 };
+                self.workers_changed = true;
             }
         }
     }
@@ -298,12 +356,14 @@ impl Machine {
             retries.chain(judged).chain([job.search_ends_ms()])
         });
         let waits = self.settling.values().chain(self.vacating.values());
-        workers.chain(jobs).chain(waits.copied())
+        let placing = self.reserve_deadlines();
+        workers.chain(jobs).chain(waits.copied()).chain(placing)
     }
 
     /// Collects the records that the step has changed, each once, and puts ended trials away.
     fn finish_step(&mut self) -> Step {
         let draft = std::mem::take(&mut self.draft);
+        draft.touch(&mut self.touched);
         let mut step = draft.step;
         let records = &mut step.records;
         if draft.counters {
@@ -319,6 +379,9 @@ impl Machine {
         }
         let drained = draft.workers.iter().filter_map(|id| self.drains.get(id));
         records.extend(drained.cloned().map(Record::Worker));
+        let set = draft.workspaces.iter();
+        let set = set.filter_map(|name| self.workspaces.get(name));
+        records.extend(set.cloned().map(Record::Workspace));
         let mut changed: BTreeMap<JobId, BTreeSet<_>> = BTreeMap::new();
         for job in &draft.jobs {
             changed.entry(job.clone()).or_default();

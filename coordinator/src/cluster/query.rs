@@ -102,6 +102,8 @@ pub struct WorkerSummary {
     pub version: String,
     pub devices: Vec<String>,
     pub slots_used: u32,
+    /// Free ones that are kept for a named job.
+    pub slots_kept: u32,
     pub connected: bool,
     pub draining: bool,
     pub state: WorkerState,
@@ -119,6 +121,22 @@ pub struct ClusterSummary {
     pub slots_total: u32,
     pub slots_used: u32,
     pub jobs_active: u32,
+}
+
+/// What a workspace may use, and what it uses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkspaceSummary {
+    pub workspace: String,
+    pub weight: f64,
+    pub max_cpu_slots: Option<u32>,
+    pub max_cuda_slots: Option<u32>,
+    pub cpu_slots_used: u32,
+    pub cuda_slots_used: u32,
+    /// The larger of the used fractions of the cluster's cpu and cuda slots.
+    pub share: f64,
+    pub jobs_active: u32,
+    /// Jobs that want slots.
+    pub jobs_waiting: u32,
 }
 
 impl Machine {
@@ -165,6 +183,8 @@ impl Machine {
             let (state, since_ms, note) = self.worker_state(worker, &medians);
             WorkerSummary {
                 slots_used: used(&worker.slots),
+                slots_kept: u32::try_from(self.index.kept_free(&worker.info.worker))
+                    .unwrap_or(u32::MAX),
                 connected: worker.session.is_some(),
                 draining: worker.draining,
                 state,
@@ -200,6 +220,7 @@ fn worker_summary(info: &WorkerInfo, seen_ms: u64) -> WorkerSummary {
         version: info.version.clone(),
         devices: info.devices.clone(),
         slots_used: 0,
+        slots_kept: 0,
         connected: false,
         draining: false,
         state: WorkerState::Lost,

@@ -146,6 +146,8 @@ pub enum Decision {
     Cancelled,
     /// It has won and was judged on the test part, or could not be.
     Judged,
+    /// It has waited for long: slots are kept for it.
+    Reserved,
 }
 
 /// Where one rank runs.
@@ -200,6 +202,9 @@ pub struct JobRecord {
     /// Logical time of the newest result that counted.
     #[serde(default)]
     pub logical_clock: u64,
+    /// Since when it has been waiting for slots that others have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -249,6 +254,9 @@ pub struct TrialRecord {
     /// A person has paused it.
     #[serde(default)]
     pub held: bool,
+    /// How often it left its slots to work of a higher priority.
+    #[serde(default)]
+    pub preempted: u32,
     /// On a logical worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stint: Option<Stint>,
@@ -350,6 +358,31 @@ pub struct WorkerRecord {
     pub drained_ms: u64,
 }
 
+/// What was set for a workspace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkspaceRecord {
+    pub workspace: String,
+    /// Of its share, above 0.
+    pub weight: f64,
+    /// Most slots at one time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cpu_slots: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cuda_slots: Option<u32>,
+}
+
+impl WorkspaceRecord {
+    /// Of one for which nothing was set.
+    pub fn new(workspace: &str) -> Self {
+        Self {
+            workspace: workspace.to_owned(),
+            weight: 1.0,
+            max_cpu_slots: None,
+            max_cuda_slots: None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CountersRecord {
     pub next_job: u64,
@@ -370,6 +403,7 @@ pub enum Record {
     Trial(Box<TrialRecord>),
     Attempt(Box<AttemptRecord>),
     Worker(WorkerRecord),
+    Workspace(WorkspaceRecord),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -403,6 +437,7 @@ impl Record {
             Self::Counters(_) => "counters".to_owned(),
             Self::Request(r) => return request_key(&r.request),
             Self::Worker(r) => return worker_key(&r.worker),
+            Self::Workspace(r) => return workspace_key(&r.workspace),
             Self::Job(r) => format!("job/{}", r.job),
             Self::Spec(r) => format!("spec/{}", r.job),
             Self::Search(r) => format!("search/{}/{:010}", r.job, r.index),
@@ -457,6 +492,11 @@ impl Record {
 /// Key of a worker's record.
 pub(crate) fn worker_key(worker: &WorkerId) -> Key {
     Key(format!("worker/{worker}"))
+}
+
+/// Key of a workspace's record.
+pub(crate) fn workspace_key(workspace: &str) -> Key {
+    Key(format!("workspace/{workspace}"))
 }
 
 /// Key of a request's record.

@@ -14,7 +14,7 @@ use super::records::{
     AttemptRecord, JobRecord, JobState, Outcome, RankPlace, SearchEntry, SearchRecord, SpecRecord,
     TrialRecord,
 };
-use super::state::{Job, Trial, TrialSlot, Worker};
+use super::state::{Job, Trial, TrialSlot, Turns, Worker};
 use super::types::{
     AttemptRef, Document, MachineConfig, RankRef, Record, RecordError, SessionId, WorkerInfo,
 };
@@ -79,6 +79,8 @@ impl Machine {
                 message: "is missing, but trials or a search log of it exist".to_owned(),
             });
         }
+        let set: Vec<String> = machine.workspaces.keys().cloned().collect();
+        set.iter().for_each(|name| machine.take_terms(name));
         machine.await_workers();
         // The first event places what can be placed and finds the deadlines.
         machine.wake = now_ms;
@@ -95,6 +97,9 @@ impl Machine {
             }
             Record::Worker(drained) => {
                 self.drains.insert(drained.worker.clone(), drained);
+            }
+            Record::Workspace(set) => {
+                self.workspaces.insert(set.workspace.clone(), set);
             }
             Record::Job(job) => sorted.jobs.push(*job),
             Record::Spec(spec) => {
@@ -149,6 +154,7 @@ impl Machine {
             self.draft.jobs.insert(id.clone());
         }
         let latest = self.now + spec.retry_backoff.cap_ms();
+        record.waiting_since_ms = record.waiting_since_ms.map(|since| since.min(self.now));
         if let Some(evaluation) = &mut record.evaluation {
             evaluation.retry_at_ms = evaluation.retry_at_ms.min(latest);
         }
@@ -163,9 +169,9 @@ impl Machine {
             trials: Vec::new(),
             counts: TrialCounts::default(),
             pending: BTreeSet::new(),
+            turns: Turns::default(),
             running: BTreeSet::new(),
             paused: BTreeSet::new(),
-            waiting_since: None,
         };
         for (number, record) in trials {
             let attempts = sorted.attempts.remove(&(id.clone(), number));
@@ -261,6 +267,7 @@ impl Machine {
                 }));
             }
         }
+        let mut held = Vec::new();
         for (place, rank) in places {
             let now = self.now;
             let worker = self.workers.entry(place.worker.clone());
@@ -271,7 +278,12 @@ impl Machine {
                     worker.slots.resize(slot + 1, None);
                 }
                 worker.slots[slot] = Some(rank.clone());
+                held.push(rank.at.job.clone());
             }
+        }
+        held.iter().for_each(|job| self.charge(job, 1));
+        if !self.workers.is_empty() {
+            self.returned_ms = lease_until_ms;
         }
         for id in self.drains.keys() {
             if let Some(worker) = self.workers.get_mut(id) {

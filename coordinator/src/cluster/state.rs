@@ -33,11 +33,11 @@ pub(super) struct Job {
     pub(super) counts: TrialCounts,
     /// Trials that wait for slots.
     pub(super) pending: BTreeSet<TrialId>,
+    /// The same by when they last ran, so that each has its turn; who never ran comes first.
+    pub(super) turns: Turns,
     pub(super) running: BTreeSet<TrialId>,
     /// Trials that hold no slot until they are resumed.
     pub(super) paused: BTreeSet<TrialId>,
-    /// Since when its gang has been waiting for slots that are busy.
-    pub(super) waiting_since: Option<u64>,
 }
 
 impl Job {
@@ -145,15 +145,47 @@ impl Job {
     /// Counts a trial in its state.
     pub(super) fn enter(&mut self, trial: TrialId, state: TrialState) {
         *count(&mut self.counts, state) += 1;
+        let newest = self.live(trial).and_then(|known| known.attempts.last());
+        let since = newest.map_or(0, |attempt| attempt.ended_ms);
         self.pending.remove(&trial);
+        self.turns.remove(trial);
         self.running.remove(&trial);
         self.paused.remove(&trial);
         match state {
-            TrialState::Pending => self.pending.insert(trial),
+            TrialState::Pending => {
+                self.turns.insert(trial, since);
+                self.pending.insert(trial)
+            }
             TrialState::Running => self.running.insert(trial),
             TrialState::Paused => self.paused.insert(trial),
             TrialState::Completed | TrialState::Failed | TrialState::Cancelled => false,
         };
+    }
+}
+
+/// Trials by a time.
+#[derive(Default)]
+pub(super) struct Turns {
+    order: BTreeSet<(u64, TrialId)>,
+    times: BTreeMap<TrialId, u64>,
+}
+
+impl Turns {
+    fn insert(&mut self, trial: TrialId, time: u64) {
+        self.remove(trial);
+        self.times.insert(trial, time);
+        self.order.insert((time, trial));
+    }
+
+    fn remove(&mut self, trial: TrialId) {
+        if let Some(time) = self.times.remove(&trial) {
+            self.order.remove(&(time, trial));
+        }
+    }
+
+    /// The earliest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = TrialId> {
+        self.order.iter().map(|(_, trial)| *trial)
     }
 }
 
@@ -295,14 +327,24 @@ impl Worker {
         all
     }
 
-    pub(super) fn release(&mut self, rank: &RankRef) {
+    /// Frees the slots that a rank holds here, and says which.
+    pub(super) fn release(&mut self, rank: &RankRef) -> Vec<u32> {
         self.missing.remove(rank);
         self.progress.remove(rank);
-        for slot in &mut self.slots {
+        let mut freed = Vec::new();
+        for (number, slot) in (0u32..).zip(&mut self.slots) {
             if slot.as_ref() == Some(rank) {
                 *slot = None;
+                freed.push(number);
             }
         }
+        freed
+    }
+
+    /// The job of each slot that is held.
+    pub(super) fn holders(&self) -> Vec<JobId> {
+        let held = self.slots.iter().flatten();
+        held.map(|rank| rank.at.job.clone()).collect()
     }
 
     /// The ranks that hold slots here, each once.
@@ -317,9 +359,24 @@ pub(super) struct Draft {
     pub(super) counters: bool,
     pub(super) specs: BTreeSet<JobId>,
     pub(super) workers: BTreeSet<WorkerId>,
+    pub(super) workspaces: BTreeSet<String>,
     pub(super) jobs: BTreeSet<JobId>,
     pub(super) trials: BTreeSet<(JobId, TrialId)>,
     pub(super) attempts: BTreeSet<(JobId, TrialId, AttemptId)>,
     pub(super) search: Vec<SearchRecord>,
     pub(super) step: Step,
+}
+
+impl Draft {
+    /// Adds the jobs of which something has changed.
+    pub(super) fn touch(&self, touched: &mut BTreeSet<JobId>) {
+        let trials = self.trials.iter().map(|(job, _)| job);
+        let attempts = self.attempts.iter().map(|(job, ..)| job);
+        let logged = self.search.iter().map(|entry| &entry.job);
+        for job in self.jobs.iter().chain(trials).chain(attempts).chain(logged) {
+            if !touched.contains(job) {
+                touched.insert(job.clone());
+            }
+        }
+    }
 }

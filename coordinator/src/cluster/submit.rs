@@ -1,5 +1,6 @@
 //! What people ask for: submit and cancel. Each request id acts once.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use trainyard_common::ids::{JobId, RequestId, TrialId};
@@ -8,7 +9,7 @@ use trainyard_common::spec::JobSpec;
 use super::Machine;
 use super::query::TrialCounts;
 use super::records::{JobRecord, JobState, Outcome, RequestRecord, TrialState, request_key};
-use super::state::Job;
+use super::state::{Job, Turns};
 use super::types::{Document, Rejection, Reply, SessionId, ToWorker};
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
@@ -69,9 +70,9 @@ impl Machine {
             trials: Vec::new(),
             counts: TrialCounts::default(),
             pending: std::collections::BTreeSet::new(),
+            turns: Turns::default(),
             running: std::collections::BTreeSet::new(),
             paused: std::collections::BTreeSet::new(),
-            waiting_since: None,
         });
         self.draft.specs.insert(job.clone());
         self.draft.jobs.insert(job.clone());
@@ -101,15 +102,46 @@ impl Machine {
 
     pub(super) fn insert_job(&mut self, job: Job) {
         let record = &job.record;
-        if !record.state.ended() {
-            self.active.insert((
-                std::cmp::Reverse(record.priority),
-                record.number,
-                record.job.clone(),
-            ));
+        let (id, number, ended) = (record.job.clone(), record.number, record.state.ended());
+        self.order.insert(number, id.clone());
+        self.jobs.insert(id.clone(), job);
+        if !ended {
+            self.activate(&id);
         }
-        self.order.insert(record.number, record.job.clone());
-        self.jobs.insert(record.job.clone(), job);
+    }
+
+    /// The job may want slots from now on.
+    pub(super) fn activate(&mut self, job: &JobId) {
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        let url = found.record.store_url.clone();
+        let key = (
+            Reverse(found.record.priority),
+            found.record.number,
+            job.clone(),
+        );
+        if self.active.insert(key) {
+            self.use_store(&url);
+        }
+        self.touched.insert(job.clone());
+    }
+
+    /// The job has ended.
+    pub(super) fn deactivate(&mut self, job: &JobId) {
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        let url = found.record.store_url.clone();
+        let key = (
+            Reverse(found.record.priority),
+            found.record.number,
+            job.clone(),
+        );
+        self.leave_queue(job);
+        if self.active.remove(&key) {
+            self.leave_store(&url);
+        }
     }
 
     pub(super) fn cancel(&mut self, request: &RequestId, job: &JobId) -> Result<(), Rejection> {
@@ -254,6 +286,7 @@ fn fresh(job: JobId, number: u64, spec: &JobSpec) -> JobRecord {
         held_ms: 0,
         extended_ms: 0,
         logical_clock: 0,
+        waiting_since_ms: None,
     }
 }
 

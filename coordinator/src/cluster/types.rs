@@ -44,8 +44,11 @@ pub struct MachineConfig {
     pub cluster: u32,
     /// How long an attempt that is asked for its slots may take to make a checkpoint.
     pub vacate_ms: u64,
-    /// A gang that has waited this long and fits the cluster keeps later trials from taking slots.
+    /// A job that has waited this long for a gang that fits the cluster is kept slots.
     pub gang_wait_ms: u64,
+    /// Slots that have been kept for this long without coming free are asked for, of attempts of no
+    /// higher priority.
+    pub reserve_ms: u64,
 }
 
 impl Default for MachineConfig {
@@ -62,6 +65,7 @@ impl Default for MachineConfig {
             cluster: 0,
             vacate_ms: 120_000,
             gang_wait_ms: 60_000,
+            reserve_ms: 300_000,
         }
     }
 }
@@ -219,6 +223,15 @@ pub enum Event {
         /// Take an earlier one back.
         undo: bool,
     },
+    /// Answered by `Reply::Workspace`. Asked twice it changes nothing.
+    SetWorkspace {
+        workspace: String,
+        change: WorkspaceChange,
+    },
+    /// As `SetWorkspace`.
+    RemoveWorkspace {
+        workspace: String,
+    },
     /// The answer to `Effect::Knock`.
     Knocked {
         worker: WorkerId,
@@ -253,6 +266,16 @@ pub enum Event {
     },
     /// `next_deadline()` has passed.
     Tick,
+}
+
+/// What is to be set of a workspace; what is not given stays.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct WorkspaceChange {
+    pub weight: Option<f64>,
+    pub max_cpu_slots: Option<u32>,
+    pub max_cuda_slots: Option<u32>,
+    /// Take both quotas back, before any new one is set.
+    pub no_quota: bool,
 }
 
 /// What one event led to.
@@ -305,7 +328,7 @@ pub struct SeriesDecision {
     pub time_ms: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     Submitted {
         job: JobId,
@@ -332,6 +355,7 @@ pub enum Reply {
         /// Ranks that still hold slots there.
         attempts: u32,
     },
+    Workspace(super::query::WorkspaceSummary),
 }
 
 #[derive(Debug, Clone)]
@@ -417,6 +441,12 @@ pub enum Rejection {
     #[error("{job} cannot be extended: {field}: {message}")]
     Extend {
         job: JobId,
+        field: &'static str,
+        message: String,
+    },
+    #[error("workspace {workspace:?}: {field}: {message}")]
+    Workspace {
+        workspace: String,
         field: &'static str,
         message: String,
     },

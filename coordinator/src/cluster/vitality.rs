@@ -161,11 +161,11 @@ impl Machine {
             let silent = self.now.saturating_sub(worker.last_seen_ms) / 1_000;
             return Some(format!("no heartbeat for {silent} s"));
         }
-        let hung = worker.held().into_iter().find(|rank| {
+        let hung = worker.slots.iter().flatten().find(|rank| {
             let attempt = self.attempt(&rank.at);
             attempt.is_some_and(|attempt| attempt.outcome == Some(Outcome::Hung))
         })?;
-        let AttemptRef { job, trial, .. } = hung.at;
+        let AttemptRef { job, trial, .. } = &hung.at;
         Some(format!("still runs the hung attempt of {job}/{trial}"))
     }
 

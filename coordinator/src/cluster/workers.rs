@@ -51,6 +51,7 @@ impl Machine {
         let told: BTreeSet<RankRef> = running.into_iter().collect();
         let mut kept = BTreeSet::new();
         let mut homeless = Vec::new();
+        let held = before.as_ref().map_or_else(Vec::new, Worker::holders);
         if let Some(before) = before {
             for rank in before
                 .held()
@@ -77,7 +78,11 @@ impl Machine {
             self.wake_at(*until);
         }
         self.sessions.insert(session, id.clone());
+        let holds = worker.holders();
         self.workers.insert(id.clone(), worker);
+        holds.iter().for_each(|job| self.charge(job, 1));
+        held.iter().for_each(|job| self.charge(job, -1));
+        self.reindex(&id);
         let registered = ToWorker::Registered {
             heartbeat_ms: self.config.heartbeat_ms,
             lease_ms: self.config.lease_ms,
@@ -137,8 +142,11 @@ impl Machine {
         let held = worker.held();
         if worker.leaving && held.is_empty() {
             self.workers.remove(&id);
+            self.forget_worker(&id);
             self.forget_drain(&id);
         } else {
+            self.refresh(&id);
+            self.refresh_stores(&id);
             self.knock(&id, session);
         }
         // Attempts that only waited for this worker's ranks need not wait any longer.
@@ -160,8 +168,10 @@ impl Machine {
         let suspect = worker.lease_until_ms <= self.now + self.config.lease_ms / 2;
         worker.last_seen_ms = self.now;
         worker.lease_until_ms = self.now + self.config.lease_ms;
-        // Slots there can be used again.
-        self.dirty |= suspect;
+        if suspect {
+            // Slots there can be used again.
+            self.refresh(&id);
+        }
         Some(id)
     }
 
@@ -182,6 +192,8 @@ impl Machine {
         for until in self.settling.values_mut().chain(self.vacating.values_mut()) {
             *until = until.saturating_add(ms);
         }
+        self.returned_ms = self.returned_ms.saturating_add(ms);
+        self.refresh_all();
     }
 
     /// The worker's lease has run out.
@@ -194,6 +206,9 @@ impl Machine {
         let Some(worker) = self.workers.remove(id) else {
             return;
         };
+        let held = worker.holders();
+        held.iter().for_each(|job| self.charge(job, -1));
+        self.forget_worker(id);
         self.remember_lost(&worker, why);
         if let Some(session) = worker.session {
             self.sessions.remove(&session);
@@ -240,18 +255,6 @@ impl Machine {
         self.rank_ended(rank, Outcome::NodeLost, why);
     }
 
-    /// Frees the slots that a rank holds.
-    pub(super) fn release(&mut self, rank: &RankRef) {
-        let place = self.attempt(&rank.at).and_then(|attempt| {
-            let known = attempt.ranks.get(rank.rank as usize)?;
-            Some(known.place.worker.clone())
-        });
-        if let Some(worker) = place.and_then(|id| self.workers.get_mut(&id)) {
-            worker.release(rank);
-            self.dirty = true;
-        }
-    }
-
     /// Asks a worker to prove a store, unless it was asked or may not be asked again yet.
     pub(super) fn ask_proof(&mut self, id: &WorkerId, url: &str, job: &JobId) {
         let now = self.now;
@@ -277,6 +280,7 @@ impl Machine {
             tries,
         };
         worker.stores.insert(url.to_owned(), asked);
+        self.refresh_store(id, url);
         self.wake_at(until_ms);
         self.draft.step.effects.push(Effect::Probe {
             worker: id.clone(),
@@ -293,13 +297,18 @@ impl Machine {
         let Some(worker) = self.workers.get_mut(id) else {
             return;
         };
-        let asked = worker.stores.values_mut().find_map(|proof| match proof {
-            Proof::Asked {
-                path: known, tries, ..
-            } if known.as_str() == path => Some((*tries, proof)),
-            _ => None,
-        });
-        let Some((tries, proof)) = asked else { return };
+        let asked = worker
+            .stores
+            .iter_mut()
+            .find_map(|(url, proof)| match proof {
+                Proof::Asked {
+                    path: known, tries, ..
+                } if known.as_str() == path => Some((url.clone(), *tries, proof)),
+                _ => None,
+            });
+        let Some((url, tries, proof)) = asked else {
+            return;
+        };
         match error {
             None => *proof = Proof::Proven,
             Some(error) => {
@@ -311,6 +320,7 @@ impl Machine {
                 self.wake_at(retry_ms);
             }
         }
+        self.refresh_store(id, &url);
         self.dirty = true;
     }
 }

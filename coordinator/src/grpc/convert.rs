@@ -5,7 +5,9 @@ use trainyard_common::ids::{JobId, TrialId};
 use trainyard_proto::v1;
 
 use super::status::ApiError;
-use crate::cluster::query::{AttemptSummary, JobSummary, TrialSummary, WorkerState, WorkerSummary};
+use crate::cluster::query::{
+    AttemptSummary, JobSummary, TrialSummary, WorkerState, WorkerSummary, WorkspaceSummary,
+};
 use crate::cluster::types::{
     AttemptKind, Decision, JobState, Metrics, Outcome, RankPlace, TrialState,
 };
@@ -268,6 +270,7 @@ fn decision_name(what: Decision) -> &'static str {
         Decision::Failed => "failed",
         Decision::Cancelled => "cancelled",
         Decision::Judged => "judged",
+        Decision::Reserved => "reserved",
     }
 }
 
@@ -279,6 +282,20 @@ fn worker_state(state: WorkerState) -> v1::WorkerState {
         WorkerState::Silent => v1::WorkerState::Silent,
         WorkerState::Suspect => v1::WorkerState::Suspect,
         WorkerState::Lost => v1::WorkerState::Lost,
+    }
+}
+
+pub(super) fn workspace(summary: WorkspaceSummary) -> v1::Workspace {
+    v1::Workspace {
+        name: summary.workspace,
+        weight: summary.weight,
+        max_cpu_slots: summary.max_cpu_slots,
+        max_cuda_slots: summary.max_cuda_slots,
+        cpu_slots_used: summary.cpu_slots_used,
+        cuda_slots_used: summary.cuda_slots_used,
+        share: summary.share,
+        jobs_active: summary.jobs_active,
+        jobs_waiting: summary.jobs_waiting,
     }
 }
 

@@ -14,7 +14,7 @@ use trainyard_proto::v1::job_service_server::JobService;
 use super::status::ApiError;
 use super::{convert, logs, watch};
 use crate::cluster::query::TrialSummary;
-use crate::cluster::types::{Event, Reply};
+use crate::cluster::types::{Event, Reply, WorkspaceChange};
 use crate::driver::series::{SeriesError, decode_decision, decode_point};
 use crate::driver::{CallError, Seat};
 use crate::store::{Item, Series, SeriesKind};
@@ -92,6 +92,25 @@ impl Jobs {
                     state: convert::job_state(state).into(),
                     trial_state: trial.map(|state| convert::trial_state(state).into()),
                 })
+            }
+            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
+        }
+    }
+
+    /// Sets or takes back what was set, as the event says.
+    async fn workspace(&self, event: Event) -> Result<v1::Workspace, ApiError> {
+        match self.driver.ask(event).await? {
+            Reply::Workspace(summary) => {
+                let (weight, cpu) = (summary.weight, summary.max_cpu_slots);
+                let cuda = summary.max_cuda_slots;
+                tracing::info!(
+                    workspace = summary.workspace,
+                    weight,
+                    cpu,
+                    cuda,
+                    "workspace set"
+                );
+                Ok(convert::workspace(summary))
             }
             _ => Err(ApiError::Internal("the wrong reply".to_owned())),
         }
@@ -429,6 +448,45 @@ impl JobService for Jobs {
             Ok(_) => Err(ApiError::Internal("the wrong reply".to_owned()).into()),
             Err(error) => Err(ApiError::from(error).into()),
         }
+    }
+
+    async fn list_workspaces(
+        &self,
+        _: Request<v1::ListWorkspacesRequest>,
+    ) -> Result<Response<v1::ListWorkspacesResponse>, Status> {
+        let known = self.driver.read(|machine| machine.workspaces()).await;
+        let known = known.map_err(ApiError::from)?;
+        Ok(Response::new(v1::ListWorkspacesResponse {
+            workspaces: known.into_iter().map(convert::workspace).collect(),
+        }))
+    }
+
+    async fn set_workspace(
+        &self,
+        request: Request<v1::SetWorkspaceRequest>,
+    ) -> Result<Response<v1::SetWorkspaceResponse>, Status> {
+        let request = request.into_inner();
+        let event = Event::SetWorkspace {
+            workspace: request.name,
+            change: WorkspaceChange {
+                weight: request.weight,
+                max_cpu_slots: request.max_cpu_slots,
+                max_cuda_slots: request.max_cuda_slots,
+                no_quota: request.no_quota,
+            },
+        };
+        let workspace = Some(self.workspace(event).await?);
+        Ok(Response::new(v1::SetWorkspaceResponse { workspace }))
+    }
+
+    async fn remove_workspace(
+        &self,
+        request: Request<v1::RemoveWorkspaceRequest>,
+    ) -> Result<Response<v1::RemoveWorkspaceResponse>, Status> {
+        let workspace = request.into_inner().name;
+        let event = Event::RemoveWorkspace { workspace };
+        let workspace = Some(self.workspace(event).await?);
+        Ok(Response::new(v1::RemoveWorkspaceResponse { workspace }))
     }
 
     async fn get_cluster_info(

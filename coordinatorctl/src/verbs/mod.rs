@@ -30,8 +30,9 @@ pub(crate) mod wait;
 pub(crate) mod watch;
 pub(crate) mod worker_drain;
 pub(crate) mod worker_list;
+pub(crate) mod workspace;
 
-use crate::cli::{CheckpointVerb, Cli, ModelVerb, TrialVerb, Verb, WorkerVerb};
+use crate::cli::{CheckpointVerb, Cli, ModelVerb, TrialVerb, Verb, WorkerVerb, WorkspaceVerb};
 use crate::exit::Outcome;
 
 /// Does what the command line says.
@@ -74,6 +75,12 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
             Box::pin(worker_drain::undrain(global, args)).await
         }
         Verb::Worker(WorkerVerb::List(args)) => Box::pin(worker_list::run(global, args)).await,
+        Verb::Workspace(WorkspaceVerb::List(args)) => Box::pin(workspace::list(global, args)).await,
+        Verb::Workspace(WorkspaceVerb::Show(args)) => Box::pin(workspace::show(global, args)).await,
+        Verb::Workspace(WorkspaceVerb::Set(args)) => Box::pin(workspace::set(global, args)).await,
+        Verb::Workspace(WorkspaceVerb::Remove(args)) => {
+            Box::pin(workspace::remove(global, args)).await
+        }
         Verb::Completion(args) => completion::run(global, &args),
     }
 }

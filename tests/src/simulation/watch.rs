@@ -49,22 +49,12 @@ impl World {
         let mut free: BTreeMap<String, u32> = BTreeMap::new();
         for worker in leader.machine.workers() {
             if worker.state == WorkerState::Ready && leader.proven.contains(&worker.worker) {
-                let slots = worker.devices.len() as u32 - worker.slots_used;
+                let slots = worker.devices.len() as u32 - worker.slots_used - worker.slots_kept;
                 *free.entry(worker.cpu_kind).or_default() += slots;
             }
         }
         let most = free.values().max().copied().unwrap_or(0);
         if most < least {
-            return;
-        }
-        // A gang that has waited long keeps the slots for itself.
-        let gangs = self.store.jobs.values().filter(|job| {
-            let variant = variant_of(&job.record.job);
-            let ranks = variant.map_or(1, |number| variants()[number].ranks);
-            ranks > most && (!job.pending.is_empty() || waits(job).is_some())
-        });
-        let gangs = gangs.count();
-        if gangs > 0 {
             return;
         }
         let jobs = leader.machine.jobs();

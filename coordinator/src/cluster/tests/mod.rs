@@ -1,6 +1,7 @@
 //! Tests of the machine: each rule by itself, and all of them under a seeded simulation.
 
 mod asha;
+mod bound;
 mod extend;
 mod failures;
 mod found;
@@ -8,10 +9,13 @@ mod limits;
 mod logical;
 mod membership;
 mod pause;
+mod placement;
 mod purity;
 mod rules;
 mod simulation;
+mod slots;
 mod vacate;
+mod workspaces;
 
 use trainyard_common::ids::{RequestId, Term, TrialId};
 
@@ -28,6 +32,7 @@ fn config() -> MachineConfig {
         replay_grace_ms: 2_000,
         probe_retry_ms: 3_000,
         gang_wait_ms: 20_000,
+        reserve_ms: 30_000,
         ..MachineConfig::default()
     }
 }

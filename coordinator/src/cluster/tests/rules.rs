@@ -441,7 +441,7 @@ fn a_gang_that_waits_too_long_is_kept_slots() {
     let held = ranks(&bench.apply(joined("w", 2, 1, vec![])));
     bench.apply(submit(
         "1",
-        program("gang", 1, "priority: 1\nresources: {slots_per_trial: 2}"),
+        program("gang", 1, "resources: {slots_per_trial: 2}"),
     ));
     let complete = |bench: &mut Bench, rank: &RankRef| {
         bench.report(1, rank, epoch(1, "loss", 1.0));
@@ -458,7 +458,7 @@ fn a_gang_that_waits_too_long_is_kept_slots() {
     assert!(complete(&mut bench, &held[1]).is_empty());
     assert_eq!(
         job(&bench, "gang-2").note,
-        "waits for 2 free cpu slots, which are kept for it"
+        "waits for 2 free cpu slots; w:0, w:1 are kept for it: it has waited for 20 s"
     );
     let gang = complete(&mut bench, &next[0]);
     assert_eq!(gang.len(), 2);

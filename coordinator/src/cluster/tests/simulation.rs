@@ -287,6 +287,7 @@ impl World {
     /// The invariants, looked up in the machine's own state.
     fn check(&self) {
         let machine = &self.machine;
+        slots::check(machine);
         let mut places = BTreeSet::new();
         for (id, job) in &machine.jobs {
             let mut counts = super::super::query::TrialCounts::default();
