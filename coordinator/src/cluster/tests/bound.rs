@@ -1,5 +1,6 @@
 //! Nobody starves: in random worlds of attempts that last for a while or for ever and leave only when
-//! they are asked, every gang that fits is placed within the bound that `docs/scheduling.md` states.
+//! they are asked, under coordinators that are replaced now and then, every gang that fits is placed within
+//! the bound that `docs/scheduling.md` states.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +8,8 @@ use trainyard_common::ids::JobId;
 use trainyard_common::rng::Key;
 
 use super::*;
+use crate::cluster::records::Record;
+use crate::cluster::types::Key as RecordKey;
 
 const SEEDS: u64 = 20;
 /// One turn of the world, and so how late anything is heard of.
@@ -24,28 +27,45 @@ struct Run {
     session: u64,
 }
 
+/// How long a job has been pushing.
+#[derive(Clone, Copy)]
+struct Pushing {
+    since_ms: u64,
+    /// How many waited before it then, or had slots kept for them already.
+    ahead: u64,
+    /// How many coordinators there had been before.
+    term: u64,
+}
+
 struct World {
+    seed: u64,
+    config: MachineConfig,
+    workers: Vec<WorkerInfo>,
+    stored: BTreeMap<RecordKey, Record>,
     key: Key,
     draws: u64,
     bench: Bench,
     runs: BTreeMap<RankRef, Run>,
-    /// Since when each job has been pushing, and how many waited before it then.
-    pushing: BTreeMap<JobId, (u64, u64)>,
+    pushing: BTreeMap<JobId, Pushing>,
     longest_ms: u64,
     asked: u64,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
-        let machine = MachineConfig {
+        let config = MachineConfig {
             gang_wait_ms: 10_000,
             reserve_ms: 20_000,
             vacate_ms: 15_000,
             ..config()
         };
         let mut bench = Bench::new();
-        bench.machine = Machine::new(Term(1), machine);
+        bench.machine = Machine::new(Term(1), config.clone());
         let mut world = Self {
+            seed,
+            config,
+            workers: Vec::new(),
+            stored: BTreeMap::new(),
             key: Key::new(seed).named("bound"),
             draws: 0,
             bench,
@@ -57,15 +77,32 @@ impl World {
         for number in 0..2 + world.draw(3) {
             let mut info = worker(&format!("w{number}"), 1 + world.draw(3) as usize);
             info.cpu_kind = ["x", "y"][world.draw(3).min(1) as usize].to_owned();
-            let event = Event::WorkerJoined {
+            world.workers.push(info);
+        }
+        world.all_join();
+        world
+    }
+
+    fn all_join(&mut self) {
+        for (number, info) in (0u64..).zip(self.workers.clone()) {
+            let runs = self.runs.iter().filter(|(_, run)| run.session == number);
+            let running = runs.map(|(rank, _)| rank.clone()).collect();
+            self.tell(Event::WorkerJoined {
                 info,
                 session: SessionId(number),
-                running: Vec::new(),
+                running,
                 term: Term(1),
-            };
-            world.tell(event);
+            });
         }
-        world
+    }
+
+    /// Another coordinator takes over.
+    fn replace(&mut self) {
+        let term = Term(self.bench.machine.term().0 + 1);
+        let records = self.stored.values().cloned();
+        let restored = Machine::restore(term, self.config.clone(), self.bench.now, records);
+        self.bench.machine = restored.unwrap();
+        self.all_join();
     }
 
     fn draw(&mut self, below: u64) -> u64 {
@@ -75,6 +112,9 @@ impl World {
 
     fn tell(&mut self, event: Event) {
         let step = self.bench.apply(event);
+        for record in step.records {
+            self.stored.insert(record.key(), record);
+        }
         for effect in step.effects {
             let Effect::Send {
                 session, message, ..
@@ -186,20 +226,30 @@ impl World {
             .collect();
         let before = std::mem::take(&mut self.pushing);
         for (job, began) in bounded {
-            let ahead = since
-                .iter()
-                .filter(|(other, at)| *other != job && *at <= began);
+            let kept = |other: &JobId| self.bench.machine.kept.contains_key(other);
+            let ahead = since.iter().filter(|(other, _)| *other != job);
+            let ahead = ahead.filter(|(other, at)| *at <= began || kept(other));
             let ahead = ahead.count() as u64;
-            let known = before.get(&job).filter(|(from, _)| *from >= began);
-            let (from, ahead) = known.copied().unwrap_or((now.max(began), ahead));
-            self.pushing.insert(job.clone(), (from, ahead));
+            let term = self.bench.machine.term().0;
+            let known = before.get(&job).filter(|known| known.since_ms >= began);
+            let pushing = known.copied().unwrap_or(Pushing {
+                since_ms: now,
+                ahead,
+                term,
+            });
+            self.pushing.insert(job.clone(), pushing);
             let late = END_MS + 3 * TURN_MS + super::super::reserve::TRY_AGAIN_MS;
-            let bound = self.bench.machine.wait_bound_ms(ahead, late);
-            let waited = now - from;
+            // Each coordinator waits for workers to come back, and keeps slots anew.
+            let anew = self.config.lease_ms + self.config.reserve_ms + late;
+            let bound = self.bench.machine.wait_bound_ms(pushing.ahead, late)
+                + (term - pushing.term) * anew;
+            let waited = now - pushing.since_ms;
             self.longest_ms = self.longest_ms.max(waited);
             assert!(
                 waited <= bound,
-                "{job} has waited for {waited} ms, {ahead} before it: the bound is {bound}; {:?}",
+                "seed {}: {job} has waited for {waited} ms, {} before it: the bound is {bound}; {:?}",
+                self.seed,
+                pushing.ahead,
                 self.bench.machine.jobs()
             );
         }
@@ -232,6 +282,9 @@ fn no_gang_that_fits_waits_for_longer_than_the_bound() {
                 number += 1;
             }
             world.turn();
+            if seed % 2 == 0 && world.draw(400) == 0 {
+                world.replace();
+            }
         }
         longest = longest.max(world.longest_ms);
         asked += world.asked;
