@@ -21,6 +21,10 @@ const HEARTBEATS_PER_LEASE: u32 = 2;
 /// Longest lease, milliseconds: after an hour nobody waits for a lost worker any more.
 const MAX_LEASE_MS: u32 = 3_600_000;
 
+/// How long ended jobs stay where nothing is said, seconds: 30 days, in which somebody may want to extend
+/// a search.
+const DEFAULT_RETAIN: u64 = 30 * 24 * 3_600;
+
 /// How a coordinator is started. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,6 +72,9 @@ pub struct CoordinatorConfig {
     pub segment_url: Option<String>,
     /// With etcd: how long reports wait for others to share one segment object, milliseconds.
     pub segment_flush_ms: u32,
+    /// Ended jobs whose spec does not say how long stay in the records for so many seconds, then move to an
+    /// archive.
+    pub retain: u64,
     /// All workers live in this process: `memory://` checkpoint stores are acceptable.
     pub single_process: bool,
     /// What is logged: a level or `tracing` directives.
@@ -98,6 +105,7 @@ impl Default for CoordinatorConfig {
             etcd_key_file: None,
             segment_url: None,
             segment_flush_ms: 100,
+            retain: DEFAULT_RETAIN,
             single_process: false,
             log: telemetry::DEFAULT_FILTER.to_owned(),
             log_format: LogFormat::Human,

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
 
+use crate::archive::Archives;
 use crate::cluster::Machine;
 use crate::cluster::types::{Effect, Event, Rejection, Reply, SessionId, Step};
 use crate::store::{AnyStore, Store, StoreError};
@@ -22,6 +23,7 @@ use crate::store::{AnyStore, Store, StoreError};
 pub(crate) mod clock;
 mod handle;
 mod hub;
+pub(crate) mod keeper;
 mod knock;
 mod outbox;
 mod probe;
@@ -33,6 +35,7 @@ use clock::Clock;
 pub(crate) use handle::DriverHandle;
 use hub::Hub;
 pub(crate) use hub::Watcher;
+use keeper::Keeper;
 use knock::{Knock, Knocker};
 use outbox::Outbox;
 pub(crate) use outbox::{OutboxReader, Outgoing, SessionEnd};
@@ -191,6 +194,7 @@ pub(crate) struct Driver {
     hub: Arc<Hub>,
     prober: Prober,
     knocker: Knocker,
+    keeper: Keeper,
     /// How long reports wait for others to share a commit.
     gather: Duration,
     /// How long the last turn took.
@@ -208,10 +212,20 @@ impl Driver {
         clock: Clock,
         closing: CancellationToken,
         tasks: TaskTracker,
-    ) -> (Self, DriverHandle) {
+    ) -> Result<(Self, DriverHandle), StoreError> {
         let (sender, inputs) = mpsc::channel(QUEUE);
         let hub = Arc::new(Hub::default());
         let term = machine.term();
+        let archives = Archives::new(store.archives()?);
+        let removals = Arc::<AtomicU64>::default();
+        let keeper = Keeper {
+            store: store.clone(),
+            term,
+            archives: archives.clone(),
+            removals: Arc::clone(&removals),
+            tasks: tasks.clone(),
+            closing: closing.clone(),
+        };
         let driver = Self {
             machine,
             store: store.clone(),
@@ -223,6 +237,7 @@ impl Driver {
             hub: Arc::clone(&hub),
             knocker: Knocker::new(tasks.clone()),
             prober: Prober::new(tasks),
+            keeper,
             gather: store.gather(),
             spent: Duration::ZERO,
             due: None,
@@ -231,11 +246,13 @@ impl Driver {
             inputs: sender,
             hub,
             store,
+            archives,
             term,
             sessions: Arc::new(AtomicU64::new(1)),
+            removals,
             closing,
         };
-        (driver, handle)
+        Ok((driver, handle))
     }
 
     /// Runs until `stop`, then takes in what is queued and ends; or until a commit fails.
@@ -450,6 +467,17 @@ impl Driver {
                     until_refused,
                 };
                 self.knocker.start(knock, self.reports.clone());
+            }
+            Effect::Archive { job, trials } => {
+                self.keeper.archive(job, trials, self.reports.clone());
+            }
+            Effect::Remove {
+                job,
+                keep,
+                checkpoint_url,
+            } => {
+                let inputs = self.reports.clone();
+                self.keeper.remove(job, keep, checkpoint_url, inputs);
             }
             Effect::Changed { job, trials } => self.hub.changed(&job, &trials),
         }

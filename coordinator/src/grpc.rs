@@ -3,10 +3,12 @@
 //! Owns the wire and the statuses; decides nothing about jobs.
 
 mod convert;
+mod found;
 mod health;
 mod jobs;
 mod logs;
 mod outgoing;
+mod pages;
 mod status;
 mod watch;
 mod workers;

@@ -3,6 +3,7 @@
 //! `cluster`, `search`, `schedule` and `placement` decide and are pure; `driver`, `store` and `grpc`
 //! carry out.
 
+mod archive;
 pub mod cluster;
 pub mod config;
 mod driver;

@@ -114,6 +114,12 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     segment_flush_ms: Option<u32>,
 
+    /// Ended jobs stay in the records for so many seconds, unless their spec says otherwise; then they move
+    /// to an archive in the object store. [default: 2592000, which is 30 days]
+    #[arg(long, env = "TRAINYARD_RETAIN", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retain: Option<u64>,
+
     /// File that receives the address that is listened on, once calls are answered.
     #[arg(long, env = "TRAINYARD_PORT_FILE", value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]

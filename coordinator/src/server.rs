@@ -76,7 +76,7 @@ pub async fn run_with(
     let clock = Clock::start();
     let machine = restore(&config, &store, term, clock).await?;
     tracing::info!(%address, %term, jobs = machine.jobs().len(), "coordinator starts");
-    let running = Running::start(machine, store, clock, listener);
+    let running = Running::start(machine, store, clock, listener)?;
     let told = match &config.port_file {
         Some(path) => write_port_file(path, address),
         None => Ok(()),
@@ -142,13 +142,18 @@ impl From<tonic::transport::Error> for CoordinatorError {
 }
 
 impl Running {
-    fn start(machine: Machine, store: AnyStore, clock: Clock, listener: TcpListener) -> Self {
+    fn start(
+        machine: Machine,
+        store: AnyStore,
+        clock: Clock,
+        listener: TcpListener,
+    ) -> Result<Self, StoreError> {
         let closing = CancellationToken::new();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let (driver, handle) = Driver::new(machine, store, clock, closing.clone(), tasks.clone());
+        let (driver, handle) = Driver::new(machine, store, clock, closing.clone(), tasks.clone())?;
         let server = grpc::serve(Seat::of(handle), listener, closing.clone(), tasks.clone());
-        Self {
+        Ok(Self {
             driver: Task {
                 name: "driver",
                 handle: tokio::spawn(driver.run(stop.clone())),
@@ -160,7 +165,7 @@ impl Running {
             closing,
             stop,
             tasks,
-        }
+        })
     }
 
     /// Waits for `shutdown` or for a task that fails, then ends everything within `drain` for each
@@ -250,6 +255,7 @@ fn machine(
         token_secret: secret(),
         // The first field of a random UUID is 32 random bits.
         cluster: uuid::Uuid::new_v4().as_fields().0.max(1),
+        retain_ms: config.retain.saturating_mul(1_000),
         // One person waits in front of it.
         probe_retry_ms: if config.single_process { 2_000 } else { 15_000 },
         ..MachineConfig::default()

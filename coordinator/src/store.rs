@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use trainyard_common::ids::{JobId, Term, TrialId};
 
+use crate::archive::Place;
+
 #[cfg(test)]
 mod conformance;
 #[cfg(feature = "etcd")]
@@ -189,6 +191,15 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Item>, StoreError>> + Send;
 
+    /// Records whose keys begin with `prefix` and lie above `after` (empty: from the first on), in the order
+    /// of their keys, at most `limit`. Of records that do not change meanwhile.
+    fn page(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, StoreError>> + Send;
+
     /// Drops a bounded part of a job's series; false once nothing of them is left. For jobs that are
     /// removed: their names, and so their numbering, are never used again.
     fn drop_series(
@@ -222,6 +233,16 @@ impl AnyStore {
             Self::Memory(_) | Self::Redb(_) => true,
             #[cfg(feature = "etcd")]
             Self::Etcd(store) => store.holds(term),
+        }
+    }
+
+    /// Where archives of ended jobs lie.
+    pub(crate) fn archives(&self) -> Result<Place, StoreError> {
+        match self {
+            Self::Memory(store) => Ok(store.archives()),
+            Self::Redb(store) => store.archives(),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.archives(),
         }
     }
 
@@ -275,6 +296,20 @@ impl Store for AnyStore {
             Self::Redb(store) => store.scan(series, after, limit).await,
             #[cfg(feature = "etcd")]
             Self::Etcd(store) => store.scan(series, after, limit).await,
+        }
+    }
+
+    async fn page(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        match self {
+            Self::Memory(store) => store.page(prefix, after, limit).await,
+            Self::Redb(store) => store.page(prefix, after, limit).await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.page(prefix, after, limit).await,
         }
     }
 

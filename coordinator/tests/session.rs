@@ -63,6 +63,7 @@ async fn a_job_is_searched_judged_and_told() {
     let request = GetTrialRequest {
         job_id: job_id.clone(),
         trial_id: 1,
+        ..Default::default()
     };
     let trial = client.get_trial(request).await.unwrap().into_inner();
     let steps: Vec<_> = trial.points.iter().map(|point| point.step).collect();
@@ -71,6 +72,7 @@ async fn a_job_is_searched_judged_and_told() {
     let request = ListCheckpointsRequest {
         job_id: job_id.clone(),
         trial_id: Some(1),
+        ..Default::default()
     };
     let listed = client.list_checkpoints(request).await.unwrap().into_inner();
     assert!(listed.checkpoint_url.starts_with("file://"), "{listed:?}");
@@ -117,6 +119,7 @@ async fn a_repeated_submit_makes_one_job_and_a_repeated_report_counts_once() {
     let request = GetTrialRequest {
         job_id: assignment.job_id.clone(),
         trial_id: assignment.trial_id,
+        ..Default::default()
     };
     let trial = client.get_trial(request).await.unwrap().into_inner();
     let steps: Vec<_> = trial.points.iter().map(|point| point.step).collect();

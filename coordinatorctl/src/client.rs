@@ -93,7 +93,7 @@ impl Client {
     }
 
     async fn explain_missing(&self, job_id: &str, failure: Failure) -> Failure {
-        let Ok(jobs) = self.jobs("", NEAR_JOBS).await else {
+        let Ok(jobs) = self.jobs("", NEAR_JOBS, false).await else {
             return failure;
         };
         let ids: Vec<&str> = jobs.iter().map(|job| job.job_id.as_str()).collect();
@@ -125,6 +125,35 @@ impl Client {
             })
             .await?;
         Ok(answer.state())
+    }
+
+    /// Moves an ended job into an archive; whether that exists already.
+    pub(crate) async fn archive(&self, job_id: &str) -> Outcome<bool> {
+        let question = v1::ArchiveJobRequest {
+            request_id: Uuid::new_v4().to_string(),
+            job_id: job_id.to_owned(),
+        };
+        let answer = self
+            .ask_of(job_id, question, async |mut service, question| {
+                service.archive_job(question).await
+            })
+            .await?;
+        Ok(answer.archived)
+    }
+
+    /// Removes an ended job for good.
+    pub(crate) async fn delete(&self, job_id: &str, force: bool, checkpoints: bool) -> Outcome {
+        let question = v1::DeleteJobRequest {
+            request_id: Uuid::new_v4().to_string(),
+            job_id: job_id.to_owned(),
+            force,
+            checkpoints,
+        };
+        self.ask_of(job_id, question, async |mut service, question| {
+            service.delete_job(question).await
+        })
+        .await?;
+        Ok(())
     }
 
     /// Pauses a job or one of its trials.
@@ -167,49 +196,84 @@ impl Client {
         Ok((job, answer.spec_json))
     }
 
-    /// Newest first; an empty workspace means all.
-    pub(crate) async fn jobs(&self, workspace: &str, limit: u32) -> Outcome<Vec<v1::JobSummary>> {
-        let question = v1::ListJobsRequest {
-            workspace: workspace.to_owned(),
-            limit,
-        };
-        let answer = self
-            .ask(question, async |mut service, question| {
-                service.list_jobs(question).await
-            })
-            .await?;
-        Ok(answer.jobs)
+    /// Archived jobs or the others, newest first, page by page; an empty workspace means all.
+    pub(crate) async fn jobs(
+        &self,
+        workspace: &str,
+        limit: u32,
+        archived: bool,
+    ) -> Outcome<Vec<v1::JobSummary>> {
+        let mut jobs = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let question = v1::ListJobsRequest {
+                workspace: workspace.to_owned(),
+                limit: limit - jobs.len() as u32,
+                page_token,
+                archived,
+            };
+            let answer = self
+                .ask(question, async |mut service, question| {
+                    service.list_jobs(question).await
+                })
+                .await?;
+            jobs.extend(answer.jobs);
+            page_token = answer.next_page_token;
+            if page_token.is_empty() || jobs.len() >= limit as usize {
+                return Ok(jobs);
+            }
+        }
     }
 
-    /// In the order of suggestion.
+    /// In the order of suggestion, page by page.
     pub(crate) async fn trials(&self, job_id: &str) -> Outcome<Vec<v1::TrialSummary>> {
-        let question = v1::ListTrialsRequest {
-            job_id: job_id.to_owned(),
-        };
-        let answer = self
-            .ask_of(job_id, question, async |mut service, question| {
-                service.list_trials(question).await
-            })
-            .await?;
-        Ok(answer.trials)
+        let mut trials = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let question = v1::ListTrialsRequest {
+                job_id: job_id.to_owned(),
+                page_size: 0,
+                page_token,
+            };
+            let answer = self
+                .ask_of(job_id, question, async |mut service, question| {
+                    service.list_trials(question).await
+                })
+                .await?;
+            trials.extend(answer.trials);
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok(trials);
+            }
+        }
     }
 
+    /// A trial with its learning curve, page by page.
     pub(crate) async fn trial(
         &self,
         job_id: &str,
         trial_id: u32,
     ) -> Outcome<(v1::TrialSummary, Vec<v1::MetricPoint>)> {
-        let question = v1::GetTrialRequest {
-            job_id: job_id.to_owned(),
-            trial_id,
-        };
-        let answer = self
-            .ask_of(job_id, question, async |mut service, question| {
-                service.get_trial(question).await
-            })
-            .await?;
-        let trial = answer.trial.ok_or_else(|| self.incomplete("the trial"))?;
-        Ok((trial, answer.points))
+        let mut points = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let question = v1::GetTrialRequest {
+                job_id: job_id.to_owned(),
+                trial_id,
+                page_token,
+            };
+            let answer = self
+                .ask_of(job_id, question, async |mut service, question| {
+                    service.get_trial(question).await
+                })
+                .await?;
+            let trial = answer.trial.ok_or_else(|| self.incomplete("the trial"))?;
+            points.extend(answer.points);
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok((trial, points));
+            }
+        }
     }
 
     /// What was decided about a trial, oldest first.
@@ -231,14 +295,25 @@ impl Client {
         job_id: &str,
         trial_id: Option<u32>,
     ) -> Outcome<v1::ListCheckpointsResponse> {
-        let question = v1::ListCheckpointsRequest {
-            job_id: job_id.to_owned(),
-            trial_id,
-        };
-        self.ask_of(job_id, question, async |mut service, question| {
-            service.list_checkpoints(question).await
-        })
-        .await
+        let mut all = v1::ListCheckpointsResponse::default();
+        loop {
+            let question = v1::ListCheckpointsRequest {
+                job_id: job_id.to_owned(),
+                trial_id,
+                page_token: all.next_page_token,
+            };
+            let answer = self
+                .ask_of(job_id, question, async |mut service, question| {
+                    service.list_checkpoints(question).await
+                })
+                .await?;
+            all.checkpoint_url = answer.checkpoint_url;
+            all.checkpoints.extend(answer.checkpoints);
+            all.next_page_token = answer.next_page_token;
+            if all.next_page_token.is_empty() {
+                return Ok(all);
+            }
+        }
     }
 
     pub(crate) async fn workers(&self) -> Outcome<Vec<v1::WorkerSummary>> {

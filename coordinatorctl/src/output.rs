@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) error: Option<String>,
     /// Why it waits, and other remarks.
     pub(crate) note: Option<String>,
+    /// When it left the records for an archive.
+    pub(crate) archived_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -309,6 +311,22 @@ pub(crate) struct Submitted {
 pub(crate) struct Cancelled {
     pub(crate) job_id: String,
     pub(crate) state: &'static str,
+}
+
+/// `archive`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Archived {
+    pub(crate) job_id: String,
+    /// False while the archive is being written.
+    pub(crate) archived: bool,
+}
+
+/// `delete`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Deleted {
+    pub(crate) job_id: String,
+    /// Whether its checkpoints go, too.
+    pub(crate) checkpoints: bool,
 }
 
 /// `pause`, `resume`, `trial pause` and `trial resume`.

@@ -32,7 +32,7 @@ pub(crate) use activity::Activity;
 pub(crate) use stop::{Stop, StopSignal};
 
 /// Which attempt, in which membership, and which rank of it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AttemptKey {
     pub(crate) job: JobId,
     pub(crate) trial: TrialId,

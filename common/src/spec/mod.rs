@@ -113,6 +113,10 @@ pub struct JobSpec {
     pub retry_backoff: RetryBackoffSpec,
     #[serde(default)]
     pub checkpoint_storage: CheckpointStorageSpec,
+    /// Once the job has ended it stays in the coordinator's records for so many seconds, then moves to an
+    /// archive in the object store. Unset: as the coordinator says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain: Option<f64>,
 }
 
 fn yes() -> bool {

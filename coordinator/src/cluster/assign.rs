@@ -199,6 +199,7 @@ impl Machine {
                 .map(|place| RankRecord {
                     place,
                     applied: 0,
+                    logged: 0,
                     ended: None,
                 })
                 .collect(),

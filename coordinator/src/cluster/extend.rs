@@ -49,8 +49,9 @@ impl Machine {
     /// Refuses what would have no effect, saying why.
     fn may_extend(&self, job: &JobId, trials: u32, seconds: f64) -> Result<(), Rejection> {
         let Some(found) = self.jobs.get(job) else {
-            return Err(Rejection::UnknownJob(job.clone()));
+            return Err(self.missing(job, "its search can no longer be extended"));
         };
+        self.not_leaving(found, "extend its search")?;
         let refused = |field: &'static str, message: String| {
             Err(Rejection::Extend {
                 job: job.clone(),
@@ -134,6 +135,10 @@ impl Machine {
                 .saturating_add(late)
                 .saturating_add(added);
         }
+        self.unretain(job);
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
         let record = &mut found.record;
         // The wall clock may have been ahead when it began; a restored machine counts from now as well.
         record.started_ms = record.started_ms.min(now);

@@ -1,6 +1,7 @@
 //! How trials, searches and jobs end, and how the winner is judged.
 
 use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::spec::ObjectiveSpec;
 
 use super::Machine;
 use super::failures::{MAX_LOSSES, pause_after_losses};
@@ -201,7 +202,7 @@ impl Machine {
         };
         let kept = found
             .trial(trial)
-            .and_then(|trial| best_checkpoint(found, &trial));
+            .and_then(|trial| best_checkpoint(found.objective(), &trial));
         match kept {
             Some(checkpoint) => {
                 found.record.state = JobState::Evaluating;
@@ -310,6 +311,7 @@ impl Machine {
         }
         self.deactivate(job);
         self.draft.jobs.insert(job.clone());
+        self.retain(job);
         self.dirty = true;
     }
 }
@@ -353,9 +355,12 @@ fn best_among(job: &Job, counts: impl Fn(TrialState) -> bool) -> Option<Best> {
 
 /// The checkpoint with the best objective value, of equal ones the earliest; without values the
 /// newest.
-pub(super) fn best_checkpoint(job: &Job, trial: &Trial) -> Option<CheckpointRef> {
+pub(super) fn best_checkpoint(
+    objective: Option<&ObjectiveSpec>,
+    trial: &Trial,
+) -> Option<CheckpointRef> {
     let known = &trial.record.checkpoints;
-    let valued = job.objective().and_then(|objective| {
+    let valued = objective.and_then(|objective| {
         let valued = known.iter().filter_map(|checkpoint| {
             let value = checkpoint.metric(&objective.metric)?;
             value.is_finite().then_some((value, checkpoint))

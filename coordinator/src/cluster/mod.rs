@@ -17,6 +17,7 @@
 //! | `attempts`, `finish` | how attempts, trials, searches and jobs end |
 //! | `pause` | what people hold and let go |
 //! | `vacate`, `explain` | slots asked back; every decision with its reason |
+//! | `leave` | ended jobs into archives, and out of the records |
 //! | `rungs` | what schedulers decide, carried out |
 //! | `logical` | searches in logical time |
 //! | `failures` | what a failed attempt leads to |
@@ -30,6 +31,7 @@ mod explain;
 mod extend;
 mod failures;
 mod finish;
+mod leave;
 mod logical;
 mod pause;
 pub mod query;
@@ -57,7 +59,11 @@ use trainyard_common::ids::{JobId, RequestId, Term, WorkerId};
 
 pub use restore::RestoreError;
 
-use records::{CountersRecord, JobState, RequestRecord, SpecRecord, WorkerRecord, WorkspaceRecord};
+use leave::{Keeping, Removal};
+use records::{
+    ArchivedRecord, CountersRecord, JobState, RequestRecord, SpecRecord, WorkerRecord,
+    WorkspaceRecord,
+};
 use state::{Draft, Job, Lost, Proof, Worker};
 use types::{AttemptRef, Effect, Event, MachineConfig, Record, Rejection, SessionId, Step};
 
@@ -78,6 +84,15 @@ pub struct Machine {
     order: BTreeMap<u64, JobId>,
     /// Jobs that have not ended, in the order in which they get slots.
     active: BTreeSet<(Reverse<i32>, u64, JobId)>,
+    /// Ended jobs, and until when they stay.
+    retained: BTreeSet<(u64, JobId)>,
+    /// Ended jobs that are to be archived or deleted.
+    leaving: BTreeSet<JobId>,
+    archived: BTreeMap<JobId, ArchivedRecord>,
+    /// By order of submission.
+    archived_order: BTreeMap<u64, JobId>,
+    removals: BTreeMap<JobId, Removal>,
+    keeping: Keeping,
     workers: BTreeMap<WorkerId, Worker>,
     sessions: BTreeMap<SessionId, WorkerId>,
     /// Workers that somebody asked to drain, whether they are here or not.
@@ -143,6 +158,12 @@ impl Machine {
             jobs: BTreeMap::new(),
             order: BTreeMap::new(),
             active: BTreeSet::new(),
+            retained: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            archived: BTreeMap::new(),
+            archived_order: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            keeping: Keeping::default(),
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),
             drains: BTreeMap::new(),
@@ -211,6 +232,15 @@ impl Machine {
                 trials,
                 seconds,
             } => self.extend(&request, &job, trials, seconds)?,
+            Event::Delete {
+                request,
+                job,
+                force,
+                checkpoints,
+            } => self.delete(&request, &job, force, checkpoints)?,
+            Event::Archive { request, job } => self.archive(&request, &job)?,
+            Event::Archived { job, archive } => self.archive_written(&job, archive),
+            Event::Removed { job, error } => self.remainder_removed(&job, error),
             Event::Drain { worker, undo } => self.drain(&worker, undo)?,
             Event::SetWorkspace { workspace, change } => self.set_workspace(&workspace, change)?,
             Event::RemoveWorkspace { workspace } => self.remove_workspace(&workspace),
@@ -223,8 +253,9 @@ impl Machine {
             Event::Logs {
                 session,
                 rank,
+                first,
                 lines,
-            } => self.log_lines(session, &rank, lines),
+            } => self.log_lines(session, &rank, first, lines),
             Event::StoreProbed {
                 worker,
                 path,
@@ -239,6 +270,7 @@ impl Machine {
         if self.now >= self.wake {
             self.expire();
         }
+        self.tend();
         self.dispatch();
         Ok(self.finish_step())
     }
@@ -284,6 +316,7 @@ impl Machine {
         self.expire_vacating();
         self.expire_probes();
         self.expire_searches();
+        self.expire_leaving();
         self.refresh_due();
         let jobs = self.active.iter().map(|(_, _, job)| job.clone());
         self.touched.extend(jobs);
@@ -357,7 +390,9 @@ impl Machine {
         });
         let waits = self.settling.values().chain(self.vacating.values());
         let placing = self.reserve_deadlines();
-        workers.chain(jobs).chain(waits.copied()).chain(placing)
+        let leaving = self.leaving_deadlines();
+        let others = waits.copied().chain(placing).chain(leaving);
+        workers.chain(jobs).chain(others)
     }
 
     /// Collects the records that the step has changed, each once, and puts ended trials away.

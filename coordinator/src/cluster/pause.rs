@@ -87,7 +87,7 @@ impl Machine {
         ask: Ask,
     ) -> Result<(), Rejection> {
         let Some(found) = self.jobs.get(job) else {
-            return Err(Rejection::UnknownJob(job.clone()));
+            return Err(self.missing(job, "there is nothing left to pause or resume"));
         };
         let slot =
             match trial {

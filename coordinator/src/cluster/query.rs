@@ -1,11 +1,12 @@
 //! Answers to queries, as plain data; the gRPC shell turns them into messages.
 
+use serde::{Deserialize, Serialize};
 use trainyard_common::ids::{AttemptId, Generation, JobId, Term, TrialId, WorkerId};
-use trainyard_common::spec::Params;
+use trainyard_common::spec::{ObjectiveSpec, Params};
 
 use super::Machine;
 use super::finish::best_checkpoint;
-use super::records::AttemptRecord;
+use super::records::{ArchiveRef, AttemptRecord, TrialRecord};
 use super::state::{Job, Trial};
 use super::types::{
     AttemptKind, CheckpointRef, Document, JobState, Metrics, Outcome, RankPlace, TrialState,
@@ -13,7 +14,7 @@ use super::types::{
 };
 pub use super::vitality::WorkerState;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TrialCounts {
     pub pending: u32,
     pub running: u32,
@@ -30,7 +31,8 @@ impl TrialCounts {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
+/// Part of what is stored of an archived job: fields are only added, with a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobSummary {
     pub job: JobId,
     pub name: String,
@@ -52,6 +54,9 @@ pub struct JobSummary {
     pub note: String,
     pub test_metrics: Metrics,
     pub checkpoint_url: String,
+    /// When it left the records for an archive; 0 = it has not.
+    #[serde(default)]
+    pub archived_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -140,10 +145,52 @@ pub struct WorkspaceSummary {
 }
 
 impl Machine {
-    /// All jobs in the order of submission.
+    /// Jobs that are not archived, in the order of submission.
     pub fn jobs(&self) -> Vec<JobSummary> {
         let jobs = self.order.values().filter_map(|job| self.jobs.get(job));
         jobs.map(job_summary).collect()
+    }
+
+    /// Numbers and summaries of archived jobs, or of the others, the newest first: those of `workspace`
+    /// (empty: of all) with a number below `before`, at most `limit`.
+    pub fn jobs_before(
+        &self,
+        before: u64,
+        workspace: &str,
+        archived: bool,
+        limit: usize,
+    ) -> Vec<(u64, JobSummary)> {
+        let of = |found: &str| workspace.is_empty() || found == workspace;
+        let order = match archived {
+            true => &self.archived_order,
+            false => &self.order,
+        };
+        let newest_first = order.range(..before).rev();
+        let found = newest_first.filter_map(|(number, job)| {
+            let summary = match archived {
+                true => self.archived.get(job)?.summary.clone(),
+                false => {
+                    let found = self.jobs.get(job)?;
+                    if !of(&found.record.workspace) {
+                        return None;
+                    }
+                    job_summary(found)
+                }
+            };
+            of(&summary.workspace).then_some((*number, summary))
+        });
+        found.take(limit).collect()
+    }
+
+    /// The job, archived or not.
+    pub fn any_job(&self, job: &JobId) -> Option<JobSummary> {
+        let archived = || Some(self.archived.get(job)?.summary.clone());
+        self.job(job).or_else(archived)
+    }
+
+    /// Where an archived job lies.
+    pub fn archive_of(&self, job: &JobId) -> Option<ArchiveRef> {
+        Some(self.archived.get(job)?.archive.clone())
     }
 
     pub fn job(&self, job: &JobId) -> Option<JobSummary> {
@@ -156,19 +203,30 @@ impl Machine {
 
     /// The job's trials in order; `None` without such a job.
     pub fn trials(&self, job: &JobId) -> Option<Vec<TrialSummary>> {
+        self.trials_from(job, TrialId(0), usize::MAX)
+    }
+
+    /// The job's trials from `first` on, at most `limit`; `None` without such a job.
+    pub fn trials_from(
+        &self,
+        job: &JobId,
+        first: TrialId,
+        limit: usize,
+    ) -> Option<Vec<TrialSummary>> {
         let job = self.jobs.get(job)?;
-        let numbers = (0u32..).take(job.trials.len()).map(TrialId);
-        let trials = numbers.filter_map(|number| Some((job, job.trial(number)?)));
+        let count = u32::try_from(job.trials.len()).unwrap_or(u32::MAX);
+        let numbers = (first.0..count).take(limit).map(TrialId);
+        let trials = numbers.filter_map(|number| job.trial(number));
         Some(
             trials
-                .map(|(job, trial)| trial_summary(job, trial))
+                .map(|trial| trial_summary(job.objective(), trial))
                 .collect(),
         )
     }
 
     pub fn trial(&self, job: &JobId, trial: TrialId) -> Option<TrialSummary> {
         let job = self.jobs.get(job)?;
-        Some(trial_summary(job, job.trial(trial)?))
+        Some(trial_summary(job.objective(), job.trial(trial)?))
     }
 
     pub fn workers(&self) -> Vec<WorkerSummary> {
@@ -235,7 +293,7 @@ fn used<T>(slots: &[Option<T>]) -> u32 {
     u32::try_from(slots.iter().flatten().count()).unwrap_or(u32::MAX)
 }
 
-fn job_summary(job: &Job) -> JobSummary {
+pub(super) fn job_summary(job: &Job) -> JobSummary {
     let record = &job.record;
     let objective = job.objective();
     JobSummary {
@@ -259,11 +317,23 @@ fn job_summary(job: &Job) -> JobSummary {
         note: record.note.clone(),
         test_metrics: record.test_metrics.clone(),
         checkpoint_url: record.checkpoint_url.clone(),
+        archived_ms: 0,
     }
 }
 
-fn trial_summary(job: &Job, trial: Trial) -> TrialSummary {
-    let best_checkpoint = best_checkpoint(job, &trial);
+/// A trial as its records tell it, in a job of this spec.
+pub fn recorded_trial(
+    document: &Document,
+    record: TrialRecord,
+    attempts: Vec<AttemptRecord>,
+) -> TrialSummary {
+    let mut trial = Trial { record, attempts };
+    trial.trim();
+    trial_summary(document.job().objectives.first(), trial)
+}
+
+fn trial_summary(objective: Option<&ObjectiveSpec>, trial: Trial) -> TrialSummary {
+    let best_checkpoint = best_checkpoint(objective, &trial);
     let Trial { record, attempts } = trial;
     let training = |attempt: &&AttemptRecord| attempt.kind == AttemptKind::Train;
     let newest = attempts.iter().rev().find(training);

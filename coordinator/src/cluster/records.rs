@@ -8,6 +8,7 @@ use serde_json::Value;
 use trainyard_common::ids::{AttemptId, Generation, JobId, RequestId, TrialId, WorkerId};
 use trainyard_common::spec::{FailureKind, Params};
 
+use super::query::JobSummary;
 use super::types::CheckpointRef;
 use crate::schedule::logical::Stint;
 use crate::search::Observation;
@@ -205,6 +206,49 @@ pub struct JobRecord {
     /// Since when it has been waiting for slots that others have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_since_ms: Option<u64>,
+    /// It has ended and is on its way out of the records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
+}
+
+/// How an ended job leaves the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaving {
+    /// Into an archive object, from which questions are still answered.
+    Archive,
+    /// For good; its checkpoints, too, where that was asked for.
+    Delete { checkpoints: bool },
+}
+
+/// Where an archive lies. It exists once a record names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveRef {
+    /// Folder below the job's archives.
+    pub name: String,
+    /// BLAKE3 of its index object, hexadecimal; the index has the digests of the rest.
+    pub digest: String,
+    /// Size of all its objects.
+    pub bytes: u64,
+}
+
+/// What is kept of an archived job: what lists show, and where the rest lies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArchivedRecord {
+    /// As in [`JobRecord`].
+    pub number: u64,
+    pub summary: JobSummary,
+    pub archive: ArchiveRef,
+}
+
+/// A job that is gone, and what is still to be removed of it besides its records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalRecord {
+    pub job: JobId,
+    /// Of the job's archives this one stays.
+    pub keep: Option<String>,
+    /// Checkpoints that go, too.
+    pub checkpoint_url: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -306,6 +350,9 @@ pub struct RankRecord {
     pub place: RankPlace,
     /// Sequence of the newest report that was counted.
     pub applied: u64,
+    /// Number of the newest log line that was stored.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub logged: u64,
     /// What the rank itself reported; or that it was lost.
     pub ended: Option<Outcome>,
 }
@@ -404,6 +451,8 @@ pub enum Record {
     Attempt(Box<AttemptRecord>),
     Worker(WorkerRecord),
     Workspace(WorkspaceRecord),
+    Archived(Box<ArchivedRecord>),
+    Removal(RemovalRecord),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -417,6 +466,11 @@ pub enum RecordError {
     Corrupt { key: String, message: String },
     #[error("record {key} holds a record of key {actual}")]
     Misplaced { key: String, actual: String },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize)]
@@ -438,11 +492,13 @@ impl Record {
             Self::Request(r) => return request_key(&r.request),
             Self::Worker(r) => return worker_key(&r.worker),
             Self::Workspace(r) => return workspace_key(&r.workspace),
-            Self::Job(r) => format!("job/{}", r.job),
-            Self::Spec(r) => format!("spec/{}", r.job),
-            Self::Search(r) => format!("search/{}/{:010}", r.job, r.index),
-            Self::Trial(r) => format!("trial/{}/{:010}", r.job, r.trial.0),
-            Self::Attempt(r) => format!("attempt/{}/{:010}/{:010}", r.job, r.trial.0, r.attempt.0),
+            Self::Job(r) => return job_key(&r.job),
+            Self::Spec(r) => return spec_key(&r.job),
+            Self::Search(r) => return search_key(&r.job, r.index),
+            Self::Trial(r) => return trial_key(&r.job, r.trial),
+            Self::Attempt(r) => return attempt_key(&r.job, r.trial, r.attempt),
+            Self::Archived(r) => return archived_key(&r.summary.job),
+            Self::Removal(r) => return removal_key(&r.job),
         })
     }
 
@@ -487,6 +543,34 @@ impl Record {
         }
         Ok(record)
     }
+}
+
+pub(crate) fn job_key(job: &JobId) -> Key {
+    Key(format!("job/{job}"))
+}
+
+pub(crate) fn spec_key(job: &JobId) -> Key {
+    Key(format!("spec/{job}"))
+}
+
+pub(crate) fn search_key(job: &JobId, index: u32) -> Key {
+    Key(format!("search/{job}/{index:010}"))
+}
+
+pub(crate) fn trial_key(job: &JobId, trial: TrialId) -> Key {
+    Key(format!("trial/{job}/{:010}", trial.0))
+}
+
+pub(crate) fn attempt_key(job: &JobId, trial: TrialId, attempt: AttemptId) -> Key {
+    Key(format!("attempt/{job}/{:010}/{:010}", trial.0, attempt.0))
+}
+
+pub(crate) fn archived_key(job: &JobId) -> Key {
+    Key(format!("archived/{job}"))
+}
+
+pub(crate) fn removal_key(job: &JobId) -> Key {
+    Key(format!("removal/{job}"))
 }
 
 /// Key of a worker's record.

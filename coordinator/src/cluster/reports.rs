@@ -217,25 +217,64 @@ impl Machine {
         }
     }
 
-    /// Log lines of an attempt that is known, ended or not.
-    pub(super) fn log_lines(&mut self, session: SessionId, rank: &RankRef, lines: Vec<LogText>) {
+    /// Log lines of an attempt that is known, ended or not. Lines that a worker tells again are recognised
+    /// by their numbers.
+    pub(super) fn log_lines(
+        &mut self,
+        session: SessionId,
+        rank: &RankRef,
+        first: u64,
+        mut lines: Vec<LogText>,
+    ) {
         let Some(worker) = self.seen(session) else {
             return;
         };
-        // A batch of lines does not tell a generation.
-        let ours = self.numbered_attempt(&rank.at).is_some_and(|attempt| {
-            let known = attempt.ranks.get(rank.rank as usize);
-            known.is_some_and(|known| known.place.worker == worker)
-        });
-        if ours && !lines.is_empty() {
-            self.draft.step.logs.push(SeriesLog {
-                job: rank.at.job.clone(),
-                trial: rank.at.trial,
-                attempt: rank.at.attempt,
-                rank: rank.rank,
-                lines,
-            });
+        if lines.is_empty() {
+            return;
         }
+        let through = first.saturating_add(lines.len() as u64 - 1);
+        // A batch of lines does not tell a generation.
+        let logged = self.numbered_attempt(&rank.at).and_then(|attempt| {
+            let known = attempt.ranks.get(rank.rank as usize)?;
+            (known.place.worker == worker).then_some(known.logged)
+        });
+        if let Some(logged) = logged {
+            let again = match first {
+                0 => 0,
+                first => logged.saturating_add(1).saturating_sub(first),
+            };
+            let again = usize::try_from(again).unwrap_or(usize::MAX);
+            lines.drain(..again.min(lines.len()));
+            if !lines.is_empty() {
+                self.store_lines(rank, first, through, lines);
+            }
+        }
+        if first > 0 {
+            self.send(&worker, session, ToWorker::LinesStored { through });
+        }
+    }
+
+    fn store_lines(&mut self, rank: &RankRef, first: u64, through: u64, lines: Vec<LogText>) {
+        let at = &rank.at;
+        let trial = self.jobs.get_mut(&at.job);
+        let trial = trial.and_then(|job| job.trial_mut(at.trial));
+        let attempt = trial.and_then(|trial| trial.attempt_mut(at.attempt));
+        let known = attempt.and_then(|attempt| attempt.ranks.get_mut(rank.rank as usize));
+        if let Some(known) = known
+            && first > 0
+        {
+            known.logged = through;
+        }
+        // A thawed trial is put away again with it.
+        let changed = (at.job.clone(), at.trial, at.attempt);
+        self.draft.attempts.insert(changed);
+        self.draft.step.logs.push(SeriesLog {
+            job: at.job.clone(),
+            trial: at.trial,
+            attempt: at.attempt,
+            rank: rank.rank,
+            lines,
+        });
     }
 }
 

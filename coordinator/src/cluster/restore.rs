@@ -9,10 +9,11 @@ use std::sync::Arc;
 use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
 
 use super::Machine;
+use super::leave::Removal;
 use super::query::TrialCounts;
 use super::records::{
-    AttemptRecord, JobRecord, JobState, Outcome, RankPlace, SearchEntry, SearchRecord, SpecRecord,
-    TrialRecord,
+    AttemptRecord, JobRecord, JobState, Outcome, RankPlace, RemovalRecord, SearchEntry,
+    SearchRecord, SpecRecord, TrialRecord,
 };
 use super::state::{Job, Trial, TrialSlot, Turns, Worker};
 use super::types::{
@@ -45,6 +46,7 @@ struct Sorted {
     trials: BTreeMap<JobId, BTreeMap<TrialId, TrialRecord>>,
     attempts: BTreeMap<(JobId, TrialId), Vec<AttemptRecord>>,
     search: BTreeMap<JobId, BTreeMap<u32, SearchRecord>>,
+    removals: Vec<RemovalRecord>,
 }
 
 impl Machine {
@@ -67,6 +69,9 @@ impl Machine {
         for record in std::mem::take(&mut sorted.jobs) {
             let job = machine.restore_job(&mut sorted, record)?;
             machine.insert_job(job);
+        }
+        for removal in std::mem::take(&mut sorted.removals) {
+            machine.restore_removal(&mut sorted, removal);
         }
         let orphan = sorted
             .trials
@@ -105,6 +110,8 @@ impl Machine {
             Record::Spec(spec) => {
                 sorted.specs.insert(spec.job.clone(), *spec);
             }
+            Record::Archived(archived) => self.shelve(*archived),
+            Record::Removal(removal) => sorted.removals.push(removal),
             Record::Search(entry) => {
                 let log = sorted.search.entry(entry.job.clone()).or_default();
                 log.insert(entry.index, entry);
@@ -118,6 +125,30 @@ impl Machine {
                 sorted.attempts.entry(key).or_default().push(*attempt);
             }
         }
+    }
+
+    /// A removal goes on with what is left of the job's records.
+    fn restore_removal(&mut self, sorted: &mut Sorted, record: RemovalRecord) {
+        let job = record.job.clone();
+        let mut attempts: Vec<u32> = Vec::new();
+        let mut left = |trial: TrialId, count: u32| {
+            let at = trial.0 as usize;
+            attempts.resize(attempts.len().max(at + 1), 0);
+            attempts[at] = attempts[at].max(count);
+        };
+        let known = (job.clone(), TrialId(0))..=(job.clone(), TrialId(u32::MAX));
+        for ((_, trial), of_trial) in sorted.attempts.range(known) {
+            of_trial
+                .iter()
+                .for_each(|attempt| left(*trial, attempt.attempt.0 + 1));
+        }
+        for trial in sorted.trials.remove(&job).unwrap_or_default().into_values() {
+            left(trial.trial, trial.next_attempt);
+        }
+        let log = sorted.search.remove(&job).unwrap_or_default();
+        let entries = log.keys().next_back().map_or(0, |index| index + 1);
+        let removal = Removal::new(record, attempts, entries);
+        self.removals.insert(job, removal);
     }
 
     fn restore_job(

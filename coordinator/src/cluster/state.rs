@@ -127,6 +127,7 @@ impl Job {
             *slot = TrialSlot::Ended {
                 state: live.record.state,
                 best: live.record.best,
+                attempts: live.record.next_attempt,
                 json: json.into_boxed_slice(),
             };
         }
@@ -206,6 +207,8 @@ pub(super) enum TrialSlot {
     Ended {
         state: TrialState,
         best: Option<(f64, u64)>,
+        /// Attempts that there ever were.
+        attempts: u32,
         json: Box<[u8]>,
     },
 }
@@ -215,6 +218,13 @@ impl TrialSlot {
         match self {
             Self::Live(trial) => trial.record.state,
             Self::Ended { state, .. } => *state,
+        }
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        match self {
+            Self::Live(trial) => trial.record.next_attempt,
+            Self::Ended { attempts, .. } => *attempts,
         }
     }
 

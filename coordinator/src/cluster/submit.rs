@@ -103,10 +103,15 @@ impl Machine {
     pub(super) fn insert_job(&mut self, job: Job) {
         let record = &job.record;
         let (id, number, ended) = (record.job.clone(), record.number, record.state.ended());
+        let leaving = record.leaving.is_some();
         self.order.insert(number, id.clone());
         self.jobs.insert(id.clone(), job);
         if !ended {
             self.activate(&id);
+        } else if leaving {
+            self.leaving.insert(id);
+        } else {
+            self.retain(&id);
         }
     }
 
@@ -147,19 +152,18 @@ impl Machine {
     pub(super) fn cancel(&mut self, request: &RequestId, job: &JobId) -> Result<(), Rejection> {
         let digest = fnv1a(["cancel", job.as_str()]);
         let known = self.known_request(request, digest)?;
-        let Some(found) = self.jobs.get(job) else {
-            return Err(Rejection::UnknownJob(job.clone()));
+        let state = match (self.jobs.get(job), self.archived.get(job)) {
+            (Some(found), _) => found.record.state,
+            (None, Some(archived)) => archived.summary.state,
+            (None, None) => return Err(Rejection::UnknownJob(job.clone())),
         };
         if known.is_none() {
-            if !found.record.state.ended() {
+            if !state.ended() {
                 self.stop_job(job, JobState::Cancelled, String::new());
             }
             self.remember(request, digest, job);
         }
-        let state = self
-            .jobs
-            .get(job)
-            .map_or(JobState::Cancelled, |j| j.record.state);
+        let state = self.jobs.get(job).map_or(state, |job| job.record.state);
         self.reply(Reply::Cancelled {
             job: job.clone(),
             state,
@@ -287,6 +291,7 @@ fn fresh(job: JobId, number: u64, spec: &JobSpec) -> JobRecord {
         extended_ms: 0,
         logical_clock: 0,
         waiting_since_ms: None,
+        leaving: None,
     }
 }
 

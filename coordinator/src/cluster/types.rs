@@ -10,8 +10,8 @@ pub use trainyard_common::checkpoint::CheckpointRef;
 pub use trainyard_common::spec::Document;
 
 pub use super::records::{
-    AttemptKind, Decision, JobState, Key, Metrics, Outcome, RankPlace, Record, RecordError,
-    TrialState,
+    ArchiveRef, AttemptKind, Decision, JobState, Key, Metrics, Outcome, RankPlace, Record,
+    RecordError, TrialState,
 };
 
 /// One worker's connection, numbered by the driver; never used again within a term.
@@ -49,6 +49,8 @@ pub struct MachineConfig {
     /// Slots that have been kept for this long without coming free are asked for, of attempts of no
     /// higher priority.
     pub reserve_ms: u64,
+    /// How long ended jobs stay in the records where their spec does not say (`u64::MAX` = for ever).
+    pub retain_ms: u64,
 }
 
 impl Default for MachineConfig {
@@ -66,6 +68,7 @@ impl Default for MachineConfig {
             vacate_ms: 120_000,
             gang_wait_ms: 60_000,
             reserve_ms: 300_000,
+            retain_ms: 30 * 24 * 3_600_000,
         }
     }
 }
@@ -217,6 +220,30 @@ pub enum Event {
         trials: u32,
         seconds: f64,
     },
+    /// Removes an ended job for good; answered by `Reply::Deleted`.
+    Delete {
+        request: RequestId,
+        job: JobId,
+        /// Cancel it first if it has not ended.
+        force: bool,
+        /// Its checkpoints go, too.
+        checkpoints: bool,
+    },
+    /// Moves an ended job into an archive; answered by `Reply::Archiving`.
+    Archive {
+        request: RequestId,
+        job: JobId,
+    },
+    /// The answer to `Effect::Archive`: where it lies, or why there is none.
+    Archived {
+        job: JobId,
+        archive: Result<ArchiveRef, String>,
+    },
+    /// The answer to `Effect::Remove`.
+    Removed {
+        job: JobId,
+        error: Option<String>,
+    },
     /// Answered by `Reply::Drained`. Asked twice it changes nothing.
     Drain {
         worker: WorkerId,
@@ -250,6 +277,8 @@ pub enum Event {
     Logs {
         session: SessionId,
         rank: RankRef,
+        /// Number of the first line among the worker's, the others follow; 0 = they have none.
+        first: u64,
         lines: Vec<LogText>,
     },
     /// Verdict on a probe (`Effect::Probe`): from the worker's answer, from the driver's check of
@@ -349,6 +378,15 @@ pub enum Reply {
         state: JobState,
         trials_expected: Option<u32>,
     },
+    /// It is gone, or will be once nothing of it holds slots.
+    Deleted {
+        job: JobId,
+    },
+    Archiving {
+        job: JobId,
+        /// The archive exists.
+        archived: bool,
+    },
     Drained {
         worker: WorkerId,
         draining: bool,
@@ -389,6 +427,20 @@ pub enum Effect {
         /// Try again for a moment while it accepts: a process that ends closes its sockets one by one.
         until_refused: bool,
     },
+    /// Write what the store holds of an ended job into an archive, and tell the machine `Archived`. The
+    /// archive exists once a record names it.
+    Archive {
+        job: JobId,
+        /// Trials `0..trials` have series.
+        trials: u32,
+    },
+    /// Drop a job's series, its archives but `keep`, and its checkpoints where their place is given; then
+    /// tell the machine `Removed`, whatever failed.
+    Remove {
+        job: JobId,
+        keep: Option<String>,
+        checkpoint_url: Option<String>,
+    },
     /// For those who watch: the job's summary and these trials' have changed.
     Changed { job: JobId, trials: Vec<TrialId> },
 }
@@ -404,6 +456,10 @@ pub enum ToWorker {
     /// Every report of this worker up to this sequence is durable, or was recognised as stale.
     Acknowledged {
         sequence: u64,
+    },
+    /// As `Acknowledged`, of every log line up to this number.
+    LinesStored {
+        through: u64,
     },
     Assign(Box<Assignment>),
     Stop {
@@ -438,6 +494,20 @@ pub enum Rejection {
     UnknownTrial { job: JobId, trial: TrialId },
     #[error("{what} has ended: there is nothing to {ask}")]
     Ended { what: String, ask: &'static str },
+    #[error("{job} is {state}: {hint}")]
+    NotEnded {
+        job: JobId,
+        state: &'static str,
+        hint: &'static str,
+    },
+    #[error("{job} is archived: {ask}")]
+    Archived { job: JobId, ask: &'static str },
+    #[error("{job} is being {what}: it is too late to {ask}")]
+    Leaving {
+        job: JobId,
+        what: &'static str,
+        ask: &'static str,
+    },
     #[error("{job} cannot be extended: {field}: {message}")]
     Extend {
         job: JobId,

@@ -10,6 +10,7 @@ use trainyard_common::ids::{JobId, Term, WorkerId};
 use super::hub::{Hub, MAX_WATCHERS, Watcher};
 use super::outbox::{OutboxReader, outbox};
 use super::{CallError, Input};
+use crate::archive::Archives;
 use crate::cluster::Machine;
 use crate::cluster::types::{Event, RankRef, Reply, SessionId, WorkerInfo};
 use crate::store::{AnyStore, Item, Series, Store};
@@ -20,8 +21,11 @@ pub(crate) struct DriverHandle {
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) hub: Arc<Hub>,
     pub(super) store: AnyStore,
+    pub(super) archives: Archives,
     pub(super) term: Term,
     pub(super) sessions: Arc<AtomicU64>,
+    /// How many removals of jobs have begun.
+    pub(super) removals: Arc<AtomicU64>,
     /// Cancelled when open calls must end.
     pub(super) closing: CancellationToken,
 }
@@ -130,6 +134,15 @@ impl DriverHandle {
         limit: usize,
     ) -> Result<Vec<Item>, CallError> {
         Ok(self.store.scan(series, after, limit).await?)
+    }
+
+    /// Grows whenever a job's series begin to be removed. While it does not, series are whole.
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn archives(&self) -> &Archives {
+        &self.archives
     }
 
     /// Whether messages of this term may still be sent.

@@ -6,7 +6,6 @@ use tokio::sync::watch;
 use super::{CallError, DriverHandle};
 use crate::cluster::Machine;
 use crate::cluster::types::{Event, Reply};
-use crate::store::{Item, Series};
 
 /// What this coordinator is at the moment.
 #[derive(Debug)]
@@ -83,15 +82,5 @@ impl Seat {
         look: impl FnOnce(&Machine) -> T + Send + 'static,
     ) -> Result<T, CallError> {
         self.handle()?.read(look).await
-    }
-
-    /// As [`DriverHandle::scan`].
-    pub(crate) async fn scan(
-        &self,
-        series: &Series,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<Item>, CallError> {
-        self.handle()?.scan(series, after, limit).await
     }
 }

@@ -32,7 +32,7 @@ async fn start() -> Loop {
     let machine = Machine::new(term, MachineConfig::default());
     let any = AnyStore::Memory(store.clone());
     let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let (driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks);
+    let (driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks).unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(driver.run(stop.clone()));
     Loop {
@@ -109,7 +109,7 @@ async fn reports_gather_until_somebody_waits() {
     let machine = Machine::new(term, MachineConfig::default());
     let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
     let any = AnyStore::Memory(store);
-    let (mut driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks);
+    let (mut driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks).unwrap();
     driver.gather = Duration::from_millis(100);
     let stop = CancellationToken::new();
     let news = || Input::Tell {
@@ -125,6 +125,7 @@ async fn reports_gather_until_somebody_waits() {
                 },
                 rank: 0,
             },
+            first: 1,
             lines: Vec::new(),
         },
     };

@@ -1,32 +1,27 @@
 //! `JobService`: what people and their tools ask.
 
 use std::pin::Pin;
+use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 use tracing::instrument;
-use trainyard_common::ids::{JobId, RequestId, TrialId, WorkerId};
+use trainyard_common::ids::{RequestId, TrialId, WorkerId};
 use trainyard_common::spec::{Document, SpecErrors};
 use trainyard_common::store_url;
 use trainyard_proto::v1;
 use trainyard_proto::v1::job_service_server::JobService;
 
 use super::status::ApiError;
-use super::{convert, logs, watch};
-use crate::cluster::query::TrialSummary;
+use super::{convert, found, logs, pages, watch};
 use crate::cluster::types::{Event, Reply, WorkspaceChange};
-use crate::driver::series::{SeriesError, decode_decision, decode_point};
 use crate::driver::{CallError, Seat};
-use crate::store::{Item, Series, SeriesKind};
 
 /// Largest spec that is read, bytes. The largest sensible one is a few kilobytes.
 const MAX_SPEC_BYTES: usize = 1024 * 1024;
 
-/// Jobs in a list when the client names no number.
-const DEFAULT_LIST: usize = 1_000;
-
-/// Items of a series that are read from the store at a time.
-const SCAN_CHUNK: usize = 2_000;
+/// How long a store of checkpoints may take to show that it can be reached.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The service.
 pub(super) struct Jobs {
@@ -117,116 +112,77 @@ impl Jobs {
     }
 
     async fn get(&self, request: v1::GetJobRequest) -> Result<v1::GetJobResponse, ApiError> {
-        let id = convert::job_id(&request.job_id)?;
-        let job = id.clone();
-        let found = self
-            .driver
-            .read(move |machine| Some((machine.job(&job)?, machine.document(&job)?.to_json())))
-            .await?;
-        let (job, spec) = found.ok_or(ApiError::NoJob(id))?;
+        let job = convert::job_id(&request.job_id)?;
+        let driver = self.driver.handle()?;
         Ok(v1::GetJobResponse {
-            job: Some(convert::job(job)),
-            spec_json: spec.to_string(),
+            job: Some(convert::job(found::job(&driver, &job).await?)),
+            spec_json: found::spec(&driver, &job).await?,
         })
     }
 
-    async fn list(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, ApiError> {
-        let limit = match request.limit {
-            0 => DEFAULT_LIST,
-            limit => limit as usize,
-        };
-        let jobs = self.driver.read(|machine| machine.jobs()).await?;
-        Ok(v1::ListJobsResponse {
-            jobs: jobs
-                .into_iter()
-                .rev()
-                .filter(|job| request.workspace.is_empty() || job.workspace == request.workspace)
-                .take(limit)
-                .map(convert::job)
-                .collect(),
-        })
-    }
-
-    async fn trials(&self, job: JobId) -> Result<Vec<TrialSummary>, ApiError> {
-        let id = job.clone();
-        let trials = self.driver.read(move |machine| machine.trials(&id)).await?;
-        trials.ok_or(ApiError::NoJob(job))
-    }
-
-    async fn trial(&self, job: JobId, trial: TrialId) -> Result<TrialSummary, ApiError> {
-        let id = job.clone();
-        let (known, found) = self
-            .driver
-            .read(move |machine| (machine.job(&id).is_some(), machine.trial(&id, trial)))
-            .await?;
-        found.ok_or(if known {
-            ApiError::NoTrial { job, trial }
-        } else {
-            ApiError::NoJob(job)
-        })
-    }
-
-    async fn points(&self, job: &JobId, trial: TrialId) -> Result<Vec<v1::MetricPoint>, ApiError> {
-        let series = Series {
-            kind: SeriesKind::Points,
-            job: job.clone(),
-            trial,
-        };
-        self.whole(series, |item| decode_point(item).map(convert::point))
-            .await
-    }
-
-    async fn decisions(&self, job: &JobId, trial: TrialId) -> Result<Vec<v1::Decision>, ApiError> {
-        let series = Series {
-            kind: SeriesKind::Decisions,
-            job: job.clone(),
-            trial,
-        };
-        self.whole(series, |item| {
-            decode_decision(item).map(|stored| convert::decision(item.sequence, stored))
-        })
-        .await
-    }
-
-    /// Every item of a series; each kind has a bound.
-    async fn whole<T>(
+    async fn archive(
         &self,
-        series: Series,
-        decode: impl Fn(&Item) -> Result<T, SeriesError>,
-    ) -> Result<Vec<T>, ApiError> {
-        let mut all = Vec::new();
-        let mut after = 0;
-        loop {
-            let items = self.driver.scan(&series, after, SCAN_CHUNK).await?;
-            let Some(last) = items.last() else {
-                return Ok(all);
-            };
-            after = last.sequence;
-            for item in &items {
-                all.push(decode(item).map_err(|error| ApiError::Series {
-                    job: series.job.clone(),
-                    trial: series.trial,
-                    error,
-                })?);
+        request: v1::ArchiveJobRequest,
+    ) -> Result<v1::ArchiveJobResponse, ApiError> {
+        let event = Event::Archive {
+            request: RequestId(request.request_id),
+            job: convert::job_id(&request.job_id)?,
+        };
+        match self.driver.ask(event).await? {
+            Reply::Archiving { job, archived } => {
+                tracing::info!(job_id = %job, archived, "job is archived");
+                Ok(v1::ArchiveJobResponse { archived })
             }
+            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
         }
     }
 
-    async fn checkpoints(
+    async fn delete(
         &self,
-        request: v1::ListCheckpointsRequest,
-    ) -> Result<v1::ListCheckpointsResponse, ApiError> {
-        let id = convert::job_id(&request.job_id)?;
-        let trials = match request.trial_id {
-            Some(trial) => vec![self.trial(id.clone(), TrialId(trial)).await?],
-            None => self.trials(id.clone()).await?,
+        request: v1::DeleteJobRequest,
+    ) -> Result<v1::DeleteJobResponse, ApiError> {
+        let job = convert::job_id(&request.job_id)?;
+        if request.checkpoints {
+            // A repetition finds no job, and is answered as the first one was.
+            let found = found::job(&self.driver.handle()?, &job).await;
+            if let Ok(found) = found {
+                reachable(&found.checkpoint_url).await?;
+            }
+        }
+        let event = Event::Delete {
+            request: RequestId(request.request_id),
+            job,
+            force: request.force,
+            checkpoints: request.checkpoints,
         };
-        let job = id.clone();
-        let summary = self.driver.read(move |machine| machine.job(&job)).await?;
-        Ok(v1::ListCheckpointsResponse {
-            checkpoint_url: summary.ok_or(ApiError::NoJob(id))?.checkpoint_url,
-            checkpoints: trials.into_iter().flat_map(convert::checkpoints).collect(),
-        })
+        match self.driver.ask(event).await? {
+            Reply::Deleted { job } => {
+                tracing::info!(job_id = %job, checkpoints = request.checkpoints, "job is deleted");
+                Ok(v1::DeleteJobResponse {})
+            }
+            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
+        }
+    }
+}
+
+/// Whether the coordinator can look into a store of checkpoints. Where it cannot, it could not delete
+/// them either.
+async fn reachable(url: &str) -> Result<(), ApiError> {
+    let refused = |reason: String| {
+        ApiError::Checkpoints(format!(
+            "the coordinator cannot reach the checkpoints in {url} ({reason}); without --checkpoints the \
+             job is deleted and they stay"
+        ))
+    };
+    let (store, folder) = store_url::open(url).map_err(|error| refused(error.to_string()))?;
+    let look = async { store.list(Some(&folder)).next().await.transpose() };
+    match tokio::time::timeout(LOOK_TIMEOUT, look).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(refused(store_url::describe(&error))),
+        Err(_) => Err(refused(format!(
+            "no answer in {} s",
+            LOOK_TIMEOUT.as_secs()
+        ))),
     }
 }
 
@@ -268,7 +224,10 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
-        Ok(Response::new(self.list(request.into_inner()).await?))
+        let driver = self.driver.handle().map_err(ApiError::from)?;
+        Ok(Response::new(
+            pages::jobs(&driver, request.into_inner()).await?,
+        ))
     }
 
     #[instrument(skip_all, fields(job_id = %request.get_ref().job_id))]
@@ -322,44 +281,30 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ListTrialsRequest>,
     ) -> Result<Response<v1::ListTrialsResponse>, Status> {
-        let job = convert::job_id(&request.get_ref().job_id)?;
-        let trials = self.trials(job).await?;
-        Ok(Response::new(v1::ListTrialsResponse {
-            trials: trials.into_iter().map(convert::trial).collect(),
-        }))
+        let driver = self.driver.handle().map_err(ApiError::from)?;
+        Ok(Response::new(
+            pages::trials(&driver, request.into_inner()).await?,
+        ))
     }
 
     async fn get_trial(
         &self,
         request: Request<v1::GetTrialRequest>,
     ) -> Result<Response<v1::GetTrialResponse>, Status> {
-        let job = convert::job_id(&request.get_ref().job_id)?;
-        let trial = TrialId(request.get_ref().trial_id);
-        let mut summary = self.trial(job.clone(), trial).await?;
-        let id = job.clone();
-        let slow = self
-            .driver
-            .read(move |machine| machine.slow_trial(&id, trial));
-        if let Some(slow) = slow.await.map_err(ApiError::from)? {
-            summary.reason = format!("{}; {slow}", summary.reason);
-        }
-        Ok(Response::new(v1::GetTrialResponse {
-            trial: Some(convert::trial(summary)),
-            points: self.points(&job, trial).await?,
-        }))
+        let driver = self.driver.handle().map_err(ApiError::from)?;
+        Ok(Response::new(
+            pages::trial(&driver, request.into_inner()).await?,
+        ))
     }
 
     async fn explain_trial(
         &self,
         request: Request<v1::ExplainTrialRequest>,
     ) -> Result<Response<v1::ExplainTrialResponse>, Status> {
-        let job = convert::job_id(&request.get_ref().job_id)?;
-        let trial = TrialId(request.get_ref().trial_id);
-        // A trial that does not exist has no decisions either: told apart here.
-        self.trial(job.clone(), trial).await?;
-        Ok(Response::new(v1::ExplainTrialResponse {
-            decisions: self.decisions(&job, trial).await?,
-        }))
+        let driver = self.driver.handle().map_err(ApiError::from)?;
+        Ok(Response::new(
+            pages::explanation(&driver, request.into_inner()).await?,
+        ))
     }
 
     type StreamLogsStream = Events<v1::LogLine>;
@@ -384,7 +329,10 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ListCheckpointsRequest>,
     ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
-        Ok(Response::new(self.checkpoints(request.into_inner()).await?))
+        let driver = self.driver.handle().map_err(ApiError::from)?;
+        Ok(Response::new(
+            pages::checkpoints(&driver, request.into_inner()).await?,
+        ))
     }
 
     async fn list_workers(
@@ -424,6 +372,22 @@ impl JobService for Jobs {
             Ok(_) => Err(ApiError::Internal("the wrong reply".to_owned()).into()),
             Err(error) => Err(ApiError::from(error).into()),
         }
+    }
+
+    #[instrument(skip_all, fields(job_id = %request.get_ref().job_id))]
+    async fn archive_job(
+        &self,
+        request: Request<v1::ArchiveJobRequest>,
+    ) -> Result<Response<v1::ArchiveJobResponse>, Status> {
+        Ok(Response::new(self.archive(request.into_inner()).await?))
+    }
+
+    #[instrument(skip_all, fields(job_id = %request.get_ref().job_id))]
+    async fn delete_job(
+        &self,
+        request: Request<v1::DeleteJobRequest>,
+    ) -> Result<Response<v1::DeleteJobResponse>, Status> {
+        Ok(Response::new(self.delete(request.into_inner()).await?))
     }
 
     async fn drain_worker(

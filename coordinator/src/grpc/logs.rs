@@ -10,11 +10,12 @@ use tonic::Status;
 use trainyard_common::ids::{JobId, TrialId};
 use trainyard_proto::v1::LogLine;
 
+use super::found;
 use super::status::ApiError;
 use super::watch::stopped;
 use crate::driver::series::decode_line;
 use crate::driver::{DriverHandle, Watcher};
-use crate::store::{Series, SeriesKind};
+use crate::store::SeriesKind;
 
 /// Lines that are read from the store, and held for one reader, at a time.
 const SCAN_CHUNK: usize = 256;
@@ -42,11 +43,12 @@ pub(super) async fn open(
         // For each trial the number of the last line that was told.
         let mut told: BTreeMap<TrialId, u64> = BTreeMap::new();
         let mut fresh = scope.trials.clone();
+        let mut reader = found::Reader::new(&driver, &query.job);
         loop {
             for trial in fresh {
                 let after = told.entry(trial).or_insert(query.after);
                 loop {
-                    let lines = chunk(&driver, &query.job, trial, *after).await?;
+                    let lines = chunk(&mut reader, &query.job, trial, *after).await?;
                     let Some(last) = lines.last() else { break };
                     *after = last.sequence;
                     for line in lines {
@@ -90,46 +92,32 @@ struct Scope {
 
 impl Scope {
     async fn read(driver: &DriverHandle, query: &Query) -> Result<Self, ApiError> {
-        let (job, only) = (query.job.clone(), query.trial);
-        let found = driver
-            .read(move |machine| {
-                let summary = machine.job(&job)?;
-                Some(match only {
-                    Some(trial) => {
-                        let state = machine.trial(&job, trial).map(|trial| trial.state);
-                        (BTreeSet::from([trial]), state.map(|state| state.ended()))
-                    }
-                    None => {
-                        // Trials are numbered without gaps.
-                        let ids = (0..summary.trials.total()).map(TrialId).collect();
-                        (ids, Some(summary.state.ended()))
-                    }
-                })
-            })
-            .await?;
-        let (trials, ended) = found.ok_or_else(|| ApiError::NoJob(query.job.clone()))?;
-        match (ended, query.trial) {
-            (Some(ended), _) => Ok(Self { trials, ended }),
-            (None, trial) => Err(ApiError::NoTrial {
-                job: query.job.clone(),
-                trial: trial.unwrap_or_default(),
-            }),
-        }
+        Ok(match query.trial {
+            Some(trial) => Self {
+                trials: BTreeSet::from([trial]),
+                ended: found::trial(driver, &query.job, trial).await?.state.ended(),
+            },
+            None => {
+                let summary = found::job(driver, &query.job).await?;
+                Self {
+                    // Trials are numbered without gaps.
+                    trials: (0..summary.trials.total()).map(TrialId).collect(),
+                    ended: summary.state.ended(),
+                }
+            }
+        })
     }
 }
 
 async fn chunk(
-    driver: &DriverHandle,
+    reader: &mut found::Reader,
     job: &JobId,
     trial: TrialId,
     after: u64,
 ) -> Result<Vec<LogLine>, ApiError> {
-    let series = Series {
-        kind: SeriesKind::Logs,
-        job: job.clone(),
-        trial,
-    };
-    let items = driver.scan(&series, after, SCAN_CHUNK).await?;
+    let items = reader
+        .items(SeriesKind::Logs, trial, after, SCAN_CHUNK)
+        .await?;
     let lines = items.iter().map(|item| {
         let line = decode_line(item)?;
         Ok(LogLine {

@@ -32,7 +32,13 @@ pub(super) fn message(term: Term, outgoing: Outgoing) -> Result<v1::CoordinatorM
             abandon: abandon.into_iter().map(running).collect(),
         }),
         Outgoing::Machine(ToWorker::Acknowledged { sequence }) => {
-            Message::Acknowledged(v1::Acknowledged { sequence })
+            Message::Acknowledged(v1::Acknowledged { sequence, lines: 0 })
+        }
+        Outgoing::Machine(ToWorker::LinesStored { through }) => {
+            Message::Acknowledged(v1::Acknowledged {
+                sequence: 0,
+                lines: through,
+            })
         }
         Outgoing::Machine(ToWorker::Stop { at, checkpoint }) => Message::Stop(v1::StopAttempt {
             job_id: at.job.0,

@@ -5,6 +5,7 @@ use trainyard_common::ids::{JobId, TrialId};
 use trainyard_common::spec::SpecErrors;
 use trainyard_proto::LEADER_METADATA;
 
+use crate::archive::ArchiveError;
 use crate::cluster::types::Rejection;
 use crate::driver::CallError;
 use crate::driver::series::SeriesError;
@@ -35,6 +36,12 @@ pub(crate) enum ApiError {
         trial: TrialId,
         error: SeriesError,
     },
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error("the archive of job {job}: {reason}")]
+    Archived { job: JobId, reason: String },
+    #[error("{0}")]
+    Checkpoints(String),
     #[error("the answer could not be made: {0}")]
     Internal(String),
 }
@@ -65,7 +72,11 @@ pub(crate) fn status(error: &ApiError) -> Status {
     match error {
         ApiError::Spec(_) | ApiError::Field { .. } => Status::invalid_argument(text),
         ApiError::NoJob(_) | ApiError::NoTrial { .. } => Status::not_found(text),
-        ApiError::Series { .. } => Status::data_loss(text),
+        ApiError::Series { .. }
+        | ApiError::Archived { .. }
+        | ApiError::Archive(ArchiveError::Damaged { .. }) => Status::data_loss(text),
+        ApiError::Archive(ArchiveError::Store { .. }) => Status::unavailable(text),
+        ApiError::Checkpoints(_) => Status::failed_precondition(text),
         ApiError::Internal(_) => Status::internal(text),
         ApiError::Call(call) => call_status(call),
     }
@@ -98,9 +109,11 @@ pub(crate) fn call_status(error: &CallError) -> Status {
             | Rejection::UnknownTrial { .. }
             | Rejection::UnknownWorker { .. } => Status::not_found(text),
             Rejection::RequestReused(_) => Status::already_exists(text),
-            Rejection::Deposed { .. } | Rejection::Ended { .. } => {
-                Status::failed_precondition(text)
-            }
+            Rejection::Deposed { .. }
+            | Rejection::Ended { .. }
+            | Rejection::NotEnded { .. }
+            | Rejection::Archived { .. }
+            | Rejection::Leaving { .. } => Status::failed_precondition(text),
             _ => Status::invalid_argument(text),
         },
     }

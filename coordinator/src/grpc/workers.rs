@@ -291,6 +291,7 @@ fn log_event(session: SessionId, batch: v1::LogBatch) -> Result<Event, CallError
             at,
             rank: batch.rank,
         },
+        first: batch.first,
         lines: lines.collect(),
     })
 }

@@ -238,7 +238,13 @@ impl Roles {
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let any = AnyStore::Etcd(store.clone());
         let tasks = self.tasks.clone();
-        let (driver, handle) = Driver::new(machine, any, clock, closing.clone(), tasks);
+        let (driver, handle) = match Driver::new(machine, any, clock, closing.clone(), tasks) {
+            Ok(begun) => begun,
+            Err(error) => {
+                store.resign().await;
+                return Err(error.into());
+            }
+        };
         let driver = tokio::spawn(driver.run(stop.clone()));
         self.standing.send_replace(Standing::Leads(handle));
         let took_ms = begun.elapsed().as_millis() as u64;

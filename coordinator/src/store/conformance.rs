@@ -321,11 +321,49 @@ async fn scans_beside_commits(store: impl Store) {
     tokio::join!(writer, reader);
 }
 
+/// Pages hold what begins with their prefix, in order, and go on where the one before ended.
+async fn pages_of_records(store: impl Store) {
+    let term = store.acquire_term().await.unwrap();
+    let large = "x".repeat(150_000);
+    let batch = changes(vec![
+        put("trial/a-1/0", "0"),
+        put("trial/a-1/1", &large),
+        put("trial/a-1/2", "2"),
+        put("trial/a-10/0", "other"),
+        put("trial/a-1", "shorter"),
+        put("trial/b", "b"),
+        put("search/z", "z"),
+    ]);
+    store.commit(term, batch).await.unwrap();
+    let page = async |prefix: &str, after: &str, limit: usize| {
+        let found = store.page(prefix, after, limit).await.unwrap();
+        let text = |(key, value)| (key, String::from_utf8(value).unwrap());
+        found.into_iter().map(text).collect::<Vec<_>>()
+    };
+    let all = [
+        pair("trial/a-1/0", "0"),
+        pair("trial/a-1/1", &large),
+        pair("trial/a-1/2", "2"),
+    ];
+    assert_eq!(page("trial/a-1/", "", 9).await, all);
+    assert_eq!(page("trial/a-1/", "", 2).await, all[..2]);
+    assert_eq!(page("trial/a-1/", "trial/a-1/0", 9).await, all[1..]);
+    assert_eq!(page("trial/a-1/", "trial/a-1/2", 9).await, []);
+    assert_eq!(page("trial/a-1/", "zzz", 9).await, []);
+    assert_eq!(page("trial/a-1/", "", 0).await, []);
+    assert_eq!(page("nothing/", "", 9).await, []);
+    assert_eq!(
+        page("trial/a-1", "", 1).await,
+        [pair("trial/a-1", "shorter")]
+    );
+}
+
 pub(super) async fn suite<S: Store>(mut fresh: impl AsyncFnMut() -> S) {
     an_older_term_is_fenced(fresh().await).await;
     values_of_every_size(fresh().await).await;
     large_batches(fresh().await).await;
     series_are_dropped_by_job(fresh().await).await;
+    pages_of_records(fresh().await).await;
     scans_beside_commits(fresh().await).await;
     terms(fresh().await).await;
     changes_apply_in_order(fresh().await).await;

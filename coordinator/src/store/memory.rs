@@ -5,14 +5,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use object_store::memory::InMemory;
+use object_store::path::Path;
 use trainyard_common::ids::{JobId, Term};
 
-use super::{Batch, Change, Item, Series, Store, StoreError};
+use super::{Batch, Change, Item, Place, Series, Store, StoreError};
 
 /// Clones share their content.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
+    archives: Arc<InMemory>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +37,14 @@ struct Items {
 impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub(super) fn archives(&self) -> Place {
+        Place {
+            store: self.archives.clone(),
+            base: Path::from("archives"),
+            shown: "memory".to_owned(),
+        }
     }
 
     /// From now on commits fail as on a full disk, or no longer do.
@@ -114,6 +125,25 @@ impl Store for MemoryStore {
                 sequence,
                 value: value.clone(),
             })
+            .collect())
+    }
+
+    async fn page(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let state = self.lock();
+        let from = after.max(prefix).to_owned();
+        let above = state
+            .records
+            .range(from..)
+            .filter(|(key, _)| key.as_str() > after);
+        let of_prefix = above.take_while(|(key, _)| key.starts_with(prefix));
+        Ok(of_prefix
+            .take(limit)
+            .map(|(key, value)| (key.clone(), value.clone()))
             .collect())
     }
 

@@ -10,11 +10,17 @@ use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 use trainyard_common::ids::{JobId, Term};
+use trainyard_common::store_url;
 
-use super::{Append, Batch, Change, FORMAT_VERSION, Item, Series, SeriesKind, Store, StoreError};
+use super::{
+    Append, Batch, Change, FORMAT_VERSION, Item, Place, Series, SeriesKind, Store, StoreError,
+};
 
 /// Name of the database within the data directory.
 const FILE_NAME: &str = "state.redb";
+
+/// Name of the folder with the archives of ended jobs, beside the database.
+const ARCHIVES: &str = "archives";
 
 /// Page cache, bytes: the records are small and series are read in short runs.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -27,8 +33,8 @@ const ITEMS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new
 /// series -> (lowest kept sequence, next sequence).
 const BOUNDS: TableDefinition<'static, &str, (u64, u64)> = TableDefinition::new("bounds");
 
-/// Items that one call of `drop_series` removes: about a second of work.
-const MAX_DROPPED: usize = 20_000;
+/// Items that one call of `drop_series` removes: a tenth of a second of work, for which commits wait.
+const MAX_DROPPED: usize = 2_000;
 
 const META_FORMAT: &str = "format";
 const META_TERM: &str = "term";
@@ -77,6 +83,17 @@ impl RedbStore {
         })
     }
 
+    /// In a folder beside the database.
+    pub(super) fn archives(&self) -> Result<Place, StoreError> {
+        let folder = self.file.path.with_file_name(ARCHIVES);
+        let shown = folder.display().to_string();
+        let (store, base) = store_url::open(&shown).map_err(|error| StoreError::Unusable {
+            path: folder,
+            reason: error.to_string(),
+        })?;
+        Ok(Place { store, base, shown })
+    }
+
     async fn on_file<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -110,6 +127,20 @@ impl Store for RedbStore {
         let name = series.to_string();
         self.on_file(move |file| {
             file.scan(&name, after, limit)
+                .map_err(|error| file.error(error))
+        })
+        .await
+    }
+
+    async fn page(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.on_file(move |file| {
+            file.page(&prefix, &after, limit)
                 .map_err(|error| file.error(error))
         })
         .await
@@ -182,6 +213,27 @@ impl File {
             all.push((key.value().to_owned(), value.value().to_owned()));
         }
         Ok(all)
+    }
+
+    fn page(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let records = transaction.open_table(RECORDS)?;
+        let mut found = Vec::new();
+        for entry in records.range(after.max(prefix)..)? {
+            let (key, value) = entry?;
+            if found.len() == limit || !key.value().starts_with(prefix) {
+                break;
+            }
+            if key.value() > after {
+                found.push((key.value().to_owned(), value.value().to_owned()));
+            }
+        }
+        Ok(found)
     }
 
     /// A transaction under `term`. Dropped without a commit, it leaves nothing behind.

@@ -99,6 +99,10 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it on `data_dir` and waits until it listens.
     pub(crate) async fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, &[]).await
+    }
+
+    pub(crate) async fn start_with(data_dir: &Path, more: &[&str]) -> Self {
         let port_file = data_dir.with_extension("port");
         let _ = std::fs::remove_file(&port_file);
         let child = Command::new(env!("CARGO_BIN_EXE_coordinator"))
@@ -106,6 +110,7 @@ impl Process {
             .arg(data_dir)
             .arg("--port-file")
             .arg(&port_file)
+            .args(more)
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -341,6 +346,7 @@ impl FakeWorker {
             attempt: of.attempt,
             rank: of.rank,
             lines: lines.collect(),
+            first: 0,
         }))
         .await;
     }

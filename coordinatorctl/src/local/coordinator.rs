@@ -67,6 +67,8 @@ impl LocalCoordinator {
             heartbeat_ms: HEARTBEAT_MS,
             worker_lease_ms: LEASE_MS,
             single_process: true,
+            // What somebody ran on this machine stays as it is until it is archived by hand.
+            retain: u64::MAX,
             ..CoordinatorConfig::default()
         };
         let shutdown = CancellationToken::new();
@@ -204,7 +206,7 @@ mod tests {
     /// Whether a session found the jobs idle, and the ids that it listed.
     async fn look(data_dir: &Path) -> Outcome<(bool, Vec<String>)> {
         session::with(&global(data_dir), async |session| {
-            let jobs = session.client.jobs("", 10).await?;
+            let jobs = session.client.jobs("", 10, false).await?;
             let ids = jobs.iter().map(|job| job.job_id.clone()).collect();
             Ok((session.idle, ids))
         })

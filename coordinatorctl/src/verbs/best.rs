@@ -14,8 +14,11 @@ pub(crate) struct Args {
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let best = session::with(global, async |session| {
         let (job, _) = session.client.job(&args.job).await?;
-        let trials = session.client.trials(&args.job).await?;
-        convert::best(&job, &trials).ok_or_else(|| {
+        let best = match job.best_trial {
+            Some(trial) => vec![session.client.trial(&args.job, trial).await?.0],
+            None => Vec::new(),
+        };
+        convert::best(&job, &best).ok_or_else(|| {
             let metric = if job.objective.is_empty() {
                 "a value of its objective"
             } else {

@@ -13,14 +13,18 @@ pub(crate) struct Args {
     workspace: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100,
-          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
+    /// The archived ones instead of the others
+    #[arg(long)]
+    archived: bool,
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let workspace = args.workspace.unwrap_or_default();
     let found = session::with(global, async |session| {
-        session.client.jobs(&workspace, args.limit).await
+        let (limit, archived) = (args.limit, args.archived);
+        session.client.jobs(&workspace, limit, archived).await
     })
     .await?;
     let jobs: Vec<_> = found.iter().map(convert::job).collect();

@@ -1,11 +1,13 @@
 //! The verbs, one file each: its arguments and what it does.
 
+pub(crate) mod archive;
 pub(crate) mod best;
 pub(crate) mod cancel;
 pub(crate) mod checkpoint_download;
 pub(crate) mod checkpoint_list;
 pub(crate) mod checkpoint_verify;
 pub(crate) mod completion;
+pub(crate) mod delete;
 pub(crate) mod describe;
 mod describe_result;
 pub(crate) mod extend;
@@ -52,6 +54,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Wait(args) => Box::pin(wait::run(global, args)).await,
         Verb::Best(args) => Box::pin(best::run(global, args)).await,
         Verb::Cancel(args) => Box::pin(cancel::run(global, args)).await,
+        Verb::Archive(args) => Box::pin(archive::run(global, args)).await,
+        Verb::Delete(args) => Box::pin(delete::run(global, args)).await,
         Verb::Extend(args) => Box::pin(extend::run(global, args)).await,
         Verb::Pause(args) => Box::pin(pause::run(global, args)).await,
         Verb::Resume(args) => Box::pin(resume::run(global, args)).await,

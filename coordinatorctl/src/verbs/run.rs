@@ -105,7 +105,7 @@ enum Begun {
 
 /// Submits, or finds the job to go on with.
 async fn begin(client: &Client, document: &Document, wanted: Wanted<'_>) -> Outcome<Begun> {
-    let jobs = client.jobs("", MOST_JOBS).await?;
+    let jobs = client.jobs("", MOST_JOBS, false).await?;
     match local::plan(wanted, &jobs)? {
         Plan::GoOn(job_id) => {
             same_spec(client, &job_id, document).await?;

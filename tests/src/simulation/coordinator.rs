@@ -292,6 +292,7 @@ impl World {
                 let event = Event::Logs {
                     session,
                     rank,
+                    first: 0,
                     lines,
                 };
                 self.input(n, Input::Tell(Some(session), event));
@@ -666,6 +667,10 @@ impl World {
                     let wait = if until_refused { 800 } else { 20 };
                     self.after(wait, Due::Knock(n, epoch, w, session));
                 }
+            }
+            // No world has jobs that are archived or deleted, so far.
+            Effect::Archive { .. } | Effect::Remove { .. } => {
+                self.violated("a job leaves that nobody asked to".to_owned());
             }
             Effect::Changed { .. } => {}
         }

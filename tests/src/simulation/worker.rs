@@ -245,6 +245,8 @@ impl World {
                 self.violated(format!("w{w} was told something before it was registered"));
             }
             Down::Machine(_, ToWorker::Acknowledged { sequence }) => self.acknowledged(w, sequence),
+            // The lines of this worker have no numbers.
+            Down::Machine(_, ToWorker::LinesStored { .. }) => {}
             Down::Machine(_, ToWorker::Assign(assignment)) => self.assigned(w, *assignment),
             Down::Machine(_, ToWorker::Stop { at, checkpoint }) => {
                 let stop = if checkpoint {

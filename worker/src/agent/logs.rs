@@ -1,7 +1,8 @@
-//! PURE: log lines on their way to the coordinator. Lines are not acknowledged: while the coordinator
-//! is away the newest are kept, and how many were dropped is told.
+//! PURE: log lines on their way to the coordinator. Like reports they get a number when they are first
+//! handed out, and are handed out again on every new connection until they are acknowledged. Unlike
+//! reports they may be dropped while they wait: the newest are kept, and how many are missing is told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use trainyard_proto::v1::{LogBatch, LogLine};
 
@@ -9,6 +10,8 @@ use crate::runner::AttemptKey;
 
 /// Lines held at most.
 const CAPACITY: usize = 8192;
+/// Lines handed out but not acknowledged: beyond it the rest waits, and may be dropped.
+const WINDOW: usize = CAPACITY / 4;
 /// Lines of one batch at most.
 const BATCH_LINES: usize = 256;
 /// The longest text of a line, in bytes; the rest is cut off.
@@ -32,58 +35,125 @@ impl Level {
     }
 }
 
-#[derive(Debug, Default)]
+/// A line and whose it is.
+type Line = (AttemptKey, LogLine);
+
+#[derive(Debug)]
 pub(crate) struct LogBuffer {
-    lines: VecDeque<(AttemptKey, LogLine)>,
-    dropped: u64,
+    /// Number of the first of `numbered`; those after it follow.
+    first: u64,
+    /// Handed out once, not acknowledged.
+    numbered: VecDeque<Line>,
+    /// How many of `numbered` were handed out on the present connection.
+    handed_out: usize,
+    waiting: VecDeque<Line>,
+    /// Lines that were dropped while they waited, and when the newest of them was written; not told yet.
+    dropped: BTreeMap<AttemptKey, (u64, u64)>,
+}
+
+impl Default for LogBuffer {
+    fn default() -> Self {
+        Self {
+            first: 1,
+            numbered: VecDeque::new(),
+            handed_out: 0,
+            waiting: VecDeque::new(),
+            dropped: BTreeMap::new(),
+        }
+    }
 }
 
 impl LogBuffer {
+    /// Whether every line is acknowledged.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.numbered.is_empty() && self.waiting.is_empty() && self.dropped.is_empty()
     }
 
-    /// Whether lines of this attempt wait.
+    /// Whether [`Self::next_batch`] has something to hand out.
+    pub(crate) fn has_next(&self) -> bool {
+        let more = !self.waiting.is_empty() || !self.dropped.is_empty();
+        self.handed_out < self.numbered.len() || (more && self.numbered.len() < WINDOW)
+    }
+
+    /// Whether lines of this attempt are still to be handed out on this connection.
     pub(crate) fn has(&self, key: &AttemptKey) -> bool {
-        self.lines.iter().any(|(of, _)| of == key)
+        let again = self.numbered.iter().skip(self.handed_out);
+        let mut lines = again.chain(&self.waiting);
+        lines.any(|(of, _)| of == key) || self.dropped.contains_key(key)
     }
 
     pub(crate) fn push(&mut self, key: &AttemptKey, time_ms: u64, level: Level, text: &str) {
-        if self.lines.len() >= CAPACITY {
-            self.lines.pop_front();
-            self.dropped += 1;
+        if self.numbered.len() + self.waiting.len() >= CAPACITY
+            && let Some((of, line)) = self.waiting.pop_front()
+        {
+            let (count, newest) = self.dropped.entry(of).or_default();
+            *count += 1;
+            *newest = line.time_ms;
         }
         let line = key.log_line(time_ms, level.as_str(), cut(text, MAX_TEXT_BYTES));
-        self.lines.push_back((key.clone(), line));
+        self.waiting.push_back((key.clone(), line));
     }
 
-    /// The oldest lines of one attempt, in order.
+    /// Gives numbers to what is handed out next. What was dropped is older than all that waits.
+    fn number(&mut self, wanted: usize) {
+        if self.numbered.len() < wanted {
+            for (key, (count, time_ms)) in std::mem::take(&mut self.dropped) {
+                let text = format!(
+                    "{count} log lines were dropped here: they came faster than the coordinator took them"
+                );
+                let line = key.log_line(time_ms, Level::Warn.as_str(), text);
+                self.numbered.push_back((key, line));
+            }
+        }
+        while self.numbered.len() < wanted
+            && let Some(line) = self.waiting.pop_front()
+        {
+            self.numbered.push_back(line);
+        }
+    }
+
+    /// The next lines of one attempt, in order.
     pub(crate) fn next_batch(&mut self) -> Option<LogBatch> {
-        let key = self.lines.front()?.0.clone();
-        let mut lines = Vec::new();
-        if self.dropped > 0 {
-            let time_ms = self.lines.front()?.1.time_ms;
-            let text = format!(
-                "{} log lines of this worker's attempts were dropped: they came faster than the coordinator took them",
-                self.dropped
-            );
-            lines.push(key.log_line(time_ms, Level::Warn.as_str(), text));
-            self.dropped = 0;
-        }
-        while lines.len() < BATCH_LINES && self.lines.front().is_some_and(|(of, _)| *of == key) {
-            lines.extend(self.lines.pop_front().map(|(_, line)| line));
-        }
+        self.number((self.handed_out + BATCH_LINES).min(WINDOW));
+        let (key, _) = self.numbered.get(self.handed_out)?.clone();
+        let lines: Vec<LogLine> = self
+            .numbered
+            .iter()
+            .skip(self.handed_out)
+            .take(BATCH_LINES)
+            .take_while(|(of, _)| *of == key)
+            .map(|(_, line)| line.clone())
+            .collect();
+        let first = self.first + self.handed_out as u64;
+        self.handed_out += lines.len();
         Some(LogBatch {
             job_id: key.job.to_string(),
             trial_id: key.trial.0,
             attempt: key.attempt.0,
             rank: key.rank,
             lines,
+            first,
         })
     }
 
+    /// A new connection: everything that was not acknowledged is handed out again.
+    pub(crate) fn reconnected(&mut self) {
+        self.handed_out = 0;
+    }
+
+    /// Forgets the lines up to a number. Numbers never handed out are ignored.
+    pub(crate) fn acknowledge(&mut self, through: u64) {
+        while self.first <= through && self.numbered.pop_front().is_some() {
+            self.first += 1;
+            self.handed_out = self.handed_out.saturating_sub(1);
+        }
+    }
+
+    /// Leaves out what waits of an attempt that is no longer this worker's. What has a number stays: the
+    /// numbers of others follow it.
     pub(crate) fn abandon(&mut self, key: &AttemptKey) {
-        self.lines.retain(|(of, _)| of != key);
+        self.waiting.retain(|(of, _)| of != key);
+        self.dropped.remove(key);
     }
 }
 
@@ -119,19 +189,62 @@ mod tests {
         assert_eq!(seen, [(1, "ab".into()), (2, "c".into()), (1, "d".into())]);
     }
 
+    fn numbers(batch: &LogBatch) -> std::ops::Range<u64> {
+        batch.first..batch.first + batch.lines.len() as u64
+    }
+
     #[test]
-    fn the_newest_are_kept_and_the_loss_is_told() {
+    fn what_was_not_acknowledged_is_handed_out_again_under_its_numbers() {
         let mut logs = LogBuffer::default();
-        (0..CAPACITY + 3).for_each(|i| logs.push(&key(1), 0, Level::Info, &i.to_string()));
-        let first = logs.next_batch().unwrap();
-        assert!(first.lines[0].text.starts_with("3 log lines"), "{first:?}");
-        assert_eq!(first.lines[0].level, "warn");
-        assert_eq!(first.lines[1].text, "3");
-        assert_eq!(first.lines.len(), BATCH_LINES);
-        assert_eq!(
-            logs.next_batch().unwrap().lines[0].text,
-            (BATCH_LINES + 2).to_string()
-        );
+        (0..300).for_each(|i| logs.push(&key(1), 0, Level::Info, &i.to_string()));
+        assert_eq!(numbers(&logs.next_batch().unwrap()), 1..257);
+        assert_eq!(numbers(&logs.next_batch().unwrap()), 257..301);
+        assert!(!logs.has_next() && !logs.has(&key(1)) && !logs.is_empty());
+        logs.acknowledge(256);
+        logs.push(&key(1), 0, Level::Info, "300");
+        logs.reconnected();
+        assert!(logs.has(&key(1)));
+        let again = logs.next_batch().unwrap();
+        assert_eq!(numbers(&again), 257..302);
+        assert_eq!(again.lines[0].text, "256");
+        assert_eq!(again.lines[44].text, "300");
+        // The future is ignored.
+        logs.acknowledge(999);
+        assert!(logs.is_empty());
+        logs.push(&key(1), 0, Level::Info, "next");
+        assert_eq!(numbers(&logs.next_batch().unwrap()), 302..303);
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_the_loss_is_told_where_it_was() {
+        let mut logs = LogBuffer::default();
+        logs.push(&key(1), 0, Level::Info, "first");
+        logs.next_batch().unwrap();
+        logs.push(&key(2), 7, Level::Info, "lost");
+        (0..CAPACITY).for_each(|i| logs.push(&key(1), 0, Level::Info, &i.to_string()));
+        // What was handed out is never dropped.
+        logs.reconnected();
+        let mut told = Vec::new();
+        let mut windows = 0;
+        while !logs.is_empty() {
+            match logs.next_batch() {
+                Some(batch) => told.extend(batch.lines.into_iter().map(|l| (batch.trial_id, l))),
+                // The window is full.
+                None => {
+                    windows += 1;
+                    logs.acknowledge(logs.first + WINDOW as u64);
+                }
+            }
+        }
+        assert!(windows > 1);
+        let text = |at: usize| (told[at].0, told[at].1.text.as_str());
+        assert_eq!(text(0), (1, "first"));
+        assert!(text(1).1.starts_with("1 log lines"), "{:?}", told[1]);
+        assert!(text(2).1.starts_with("1 log lines"), "{:?}", told[2]);
+        assert_eq!((told[1].0, told[2].0), (1, 2));
+        assert_eq!((told[2].1.level.as_str(), told[2].1.time_ms), ("warn", 7));
+        assert_eq!(text(3), (1, "1"));
+        assert_eq!(told.len(), 3 + CAPACITY - 1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) struct Outbox {
     buffers: Mutex<Buffers>,
     /// Something to send may have come.
     work: Notify,
-    /// The highest acknowledged ticket, and how often anything was acknowledged or sent.
+    /// The highest acknowledged ticket, and how often anything was acknowledged.
     settled: watch::Sender<(u64, u64)>,
 }
 
@@ -68,7 +68,7 @@ impl Outbox {
     }
 
     pub(crate) fn has_logs(&self) -> bool {
-        !self.lock().logs.is_empty()
+        self.lock().logs.has_next()
     }
 
     /// The next reports to send. An attempt's end comes after the log lines that it has waiting, since
@@ -80,17 +80,21 @@ impl Outbox {
     }
 
     pub(crate) fn next_logs(&self) -> Option<LogBatch> {
-        let batch = self.lock().logs.next_batch();
-        self.settle();
-        batch
+        self.lock().logs.next_batch()
     }
 
     pub(crate) fn reconnected(&self) {
-        self.lock().reports.reconnected();
+        let mut buffers = self.lock();
+        buffers.reports.reconnected();
+        buffers.logs.reconnected();
     }
 
-    pub(crate) fn acknowledge(&self, sequence: u64) {
-        self.lock().reports.acknowledge(sequence);
+    /// Reports up to `sequence` and log lines up to the number `lines` are durable.
+    pub(crate) fn acknowledge(&self, sequence: u64, lines: u64) {
+        let mut buffers = self.lock();
+        buffers.reports.acknowledge(sequence);
+        buffers.logs.acknowledge(lines);
+        drop(buffers);
         self.settle();
         // The window may have opened.
         self.work.notify_one();
@@ -113,7 +117,7 @@ impl Outbox {
         self.lock().reports.len()
     }
 
-    /// Resolves once every report is acknowledged and every log line sent.
+    /// Resolves once every report and every log line is acknowledged.
     pub(crate) async fn flushed(&self) {
         let mut settled = self.settled.subscribe();
         let empty = |_: &(u64, u64)| {

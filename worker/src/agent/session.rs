@@ -263,7 +263,10 @@ fn hear(
 ) -> Result<(), SessionEnd> {
     obey(agent, message.term)?;
     match message.message {
-        Some(Told::Acknowledged(acknowledged)) => agent.outbox.acknowledge(acknowledged.sequence),
+        Some(Told::Acknowledged(acknowledged)) => {
+            let (reports, lines) = (acknowledged.sequence, acknowledged.lines);
+            agent.outbox.acknowledge(reports, lines);
+        }
         Some(Told::Assignment(assignment)) => agent.attempts.start(assignment),
         Some(Told::Stop(stop)) => agent.attempts.stop(&stop),
         Some(Told::ProbeStore(request)) if probes.len() < MAX_PROBES => {

@@ -25,7 +25,7 @@ impl Run {
     fn look(&mut self, ran: &mut (Vec<Report>, String)) {
         for report in self.outbox.next_reports() {
             if self.acknowledging {
-                self.outbox.acknowledge(report.sequence);
+                self.outbox.acknowledge(report.sequence, 0);
             }
             ran.0.push(report);
         }

@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     /// Every report in the order of arrival, replays too.
     pub(crate) arrived: Vec<Report>,
     pub(crate) log: String,
+    /// Number of the newest line in it.
+    pub(crate) log_lines: u64,
     pub(crate) probed: Vec<StoreProbed>,
     pub(crate) heartbeats: usize,
     pub(crate) leaving: bool,
@@ -242,8 +244,8 @@ async fn listen(
             .seen
             .send_modify(|seen| highest = note(seen, message));
         let settings = shared.settings.lock().unwrap().clone();
-        if let Some(sequence) = highest.filter(|_| settings.acknowledge) {
-            let acknowledged = Tell::Acknowledged(Acknowledged { sequence });
+        if let Some(acknowledged) = highest.filter(|_| settings.acknowledge) {
+            let acknowledged = Tell::Acknowledged(acknowledged);
             let message = CoordinatorMessage {
                 term: settings.term,
                 message: Some(acknowledged),
@@ -256,19 +258,25 @@ async fn listen(
     shared.seen.send_modify(|seen| seen.ended_sessions += 1);
 }
 
-/// Remembers a message; gives the highest sequence in it.
-fn note(seen: &mut Seen, message: WorkerMessage) -> Option<u64> {
+/// Remembers a message; gives what there is to acknowledge of it.
+fn note(seen: &mut Seen, message: WorkerMessage) -> Option<Acknowledged> {
     match message.message {
         Some(Said::Reports(batch)) => {
             let highest = batch.reports.iter().map(|report| report.sequence).max();
             seen.arrived.extend(batch.reports);
-            return highest;
+            return highest.map(|sequence| Acknowledged { sequence, lines: 0 });
         }
         Some(Said::Logs(batch)) => {
-            for line in batch.lines {
-                seen.log.push_str(&line.text);
-                seen.log.push('\n');
+            let lines = batch.first + batch.lines.len() as u64 - 1;
+            for (number, line) in (batch.first..).zip(batch.lines) {
+                // Told again after a broken connection, a line is not written again.
+                if number > seen.log_lines {
+                    seen.log_lines = number;
+                    seen.log.push_str(&line.text);
+                    seen.log.push('\n');
+                }
             }
+            return Some(Acknowledged { sequence: 0, lines });
         }
         Some(Said::Heartbeat(_)) => seen.heartbeats += 1,
         Some(Said::StoreProbed(probed)) => seen.probed.push(probed),

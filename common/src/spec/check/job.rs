@@ -124,6 +124,14 @@ fn check_backoff(spec: &JobSpec, found: &mut Findings) {
             "seconds, from 0 (never)",
         );
     }
+    if let Some(retain) = spec.retain {
+        found.expect(
+            super::is_not_negative(retain),
+            "retain",
+            retain,
+            "seconds, from 0 (archived as soon as it has ended)",
+        );
+    }
     let backoff = &spec.retry_backoff;
     found.expect(
         (0.0..=MAX_BACKOFF).contains(&backoff.first),

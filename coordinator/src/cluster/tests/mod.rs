@@ -5,6 +5,7 @@ mod bound;
 mod extend;
 mod failures;
 mod found;
+mod leave;
 mod limits;
 mod logical;
 mod membership;
@@ -162,6 +163,7 @@ impl Bench {
         for probe in probes {
             let more = self.apply(probe);
             step.records.extend(more.records);
+            step.removed.extend(more.removed);
             step.points.extend(more.points);
             step.decisions.extend(more.decisions);
             step.effects.extend(more.effects);

@@ -281,6 +281,7 @@ impl World {
                 });
             }
             Effect::Changed { .. } | Effect::Knock { .. } => {}
+            Effect::Archive { .. } | Effect::Remove { .. } => panic!("nobody asked for it"),
         }
     }
 
@@ -511,6 +512,7 @@ impl World {
             ToWorker::Acknowledged { sequence } => {
                 process.buffer.retain(|report| report.sequence > sequence);
             }
+            ToWorker::LinesStored { .. } => {}
             ToWorker::Assign(assignment) => {
                 let rank = RankRef {
                     at: assignment.at.clone(),

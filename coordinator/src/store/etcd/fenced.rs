@@ -129,13 +129,43 @@ impl Etcd {
         keys_only: bool,
     ) -> Result<(Vec<Entry>, i64), StoreError> {
         let (start, end) = (self.key(prefix), after_prefix(self.key(prefix)));
-        let mut next = start.into_bytes();
-        let mut entries = Vec::new();
-        let mut revision = revision;
+        let all = usize::MAX;
+        self.range(start.into_bytes(), end, revision, keys_only, all)
+            .await
+    }
+
+    /// Under `prefix` and above `after`, at most `limit`.
+    pub(super) async fn list_above(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut start = self.key(after.max(prefix)).into_bytes();
+        if after >= prefix {
+            start.push(0);
+        }
+        let end = after_prefix(self.key(prefix));
+        if limit == 0 || start >= end {
+            return Ok(Vec::new());
+        }
+        Ok(self.range(start, end, 0, false, limit).await?.0)
+    }
+
+    async fn range(
+        &self,
+        mut next: Vec<u8>,
+        end: Vec<u8>,
+        mut revision: i64,
+        keys_only: bool,
+        limit: usize,
+    ) -> Result<(Vec<Entry>, i64), StoreError> {
+        let mut entries: Vec<Entry> = Vec::new();
         loop {
+            let left = i64::try_from(limit - entries.len()).unwrap_or(i64::MAX);
             let mut options = GetOptions::new()
                 .with_range(end.clone())
-                .with_limit(PAGE)
+                .with_limit(PAGE.min(left))
                 .with_revision(revision);
             if keys_only {
                 options = options.with_keys_only();
@@ -159,7 +189,7 @@ impl Etcd {
                 next.push(0);
                 entries.push(self.entry(&key, value)?);
             }
-            if !more {
+            if !more || entries.len() >= limit {
                 return Ok((entries, revision));
             }
         }
@@ -207,8 +237,8 @@ pub(super) fn holder_of(pair: &KeyValue) -> Holder {
     }
 }
 
-/// The first key after all that begin with `prefix`: the last byte one higher. Every prefix of ours
-/// ends in `/`, which has a successor.
+/// The first key after all that begin with `prefix`: the last byte one higher. Every prefix of ours ends
+/// in a letter, a digit or `/`, which have successors.
 fn after_prefix(prefix: String) -> Vec<u8> {
     let mut end = prefix.into_bytes();
     if let Some(last) = end.last_mut() {

@@ -300,6 +300,34 @@ pub(super) async fn load(etcd: &Etcd) -> Result<Vec<(String, Vec<u8>)>, StoreErr
     Ok(records)
 }
 
+/// Records whose keys begin with `prefix` and lie above `after`, at most `limit`.
+pub(super) async fn page(
+    etcd: &Etcd,
+    prefix: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let (prefix, after) = (format!("{RECORDS}{prefix}"), format!("{RECORDS}{after}"));
+    let mut records = Vec::new();
+    for entry in etcd.list_above(&prefix, &after, limit).await? {
+        let key = &entry.key[RECORDS.len()..];
+        let value = Value::decode(&entry.value).map_err(|error| unreadable(etcd, key, error))?;
+        let value = match value {
+            Value::Inline(value) => value,
+            Value::Chunked(chunked) => {
+                let parts = etcd.list(&chunked.prefix(key)).await?;
+                let parts = parts
+                    .into_iter()
+                    .map(|part| (part.key, part.value))
+                    .collect();
+                joined(etcd, &parts, key, &chunked)?
+            }
+        };
+        records.push((key.to_owned(), value));
+    }
+    Ok(records)
+}
+
 fn joined(
     etcd: &Etcd,
     all: &BTreeMap<String, Vec<u8>>,

@@ -37,7 +37,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use trainyard_common::ids::{JobId, Term};
 
-use super::{Append, Batch, Item, Series, Store, StoreError};
+use super::{Append, Batch, Item, Place, Series, Store, StoreError};
 use fenced::Etcd;
 use layout::{CLUSTER, Operation, SEGMENTS};
 use leading::Leading;
@@ -161,6 +161,11 @@ impl EtcdStore {
         }
     }
 
+    /// Beside the segments. Fails until the cluster has a name, which whoever leads gives it.
+    pub(super) fn archives(&self) -> Result<Place, StoreError> {
+        Ok(self.shared.objects()?.archives())
+    }
+
     /// How long items for series should wait for others to share an object.
     pub fn gather(&self) -> Duration {
         Duration::from_millis(u64::from(self.shared.settings.flush_ms))
@@ -220,10 +225,27 @@ impl Store for EtcdStore {
         self.shared.scan(series, after, limit).await
     }
 
+    async fn page(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        leading::page(&self.shared.etcd, prefix, after, limit).await
+    }
+
     async fn drop_series(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
-        let mut held = self.shared.leading.lock().await;
-        let leading = self.shared.under(&mut held, term).await?;
-        self.shared.drop_series(leading, job).await
+        let gone = {
+            let mut held = self.shared.leading.lock().await;
+            let leading = self.shared.under(&mut held, term).await?;
+            self.shared.drop_series(leading, job).await?
+        };
+        let Some(gone) = gone else {
+            return Ok(false);
+        };
+        // Commits need not wait for it.
+        self.shared.objects()?.delete(&gone).await;
+        Ok(true)
     }
 }
 
@@ -372,8 +394,13 @@ impl Shared {
         Ok(items)
     }
 
-    /// Takes a job out of some of the objects that hold items of it.
-    async fn drop_series(&self, leading: &mut Leading, job: &JobId) -> Result<bool, StoreError> {
+    /// Takes a job out of some of the objects that hold items of it; tells those that nothing names any
+    /// more, or that none was left.
+    async fn drop_series(
+        &self,
+        leading: &mut Leading,
+        job: &JobId,
+    ) -> Result<Option<Vec<SegmentId>>, StoreError> {
         let holding: Vec<(SegmentId, Meta)> = {
             let view = self.view();
             let found = view.index.of_job(job, MAX_DROPPED).into_iter();
@@ -383,7 +410,7 @@ impl Shared {
         };
         if holding.is_empty() {
             self.view_mut().index.forget(job);
-            return Ok(false);
+            return Ok(None);
         }
         let mut batched = leading.batch(Vec::new());
         let (mut rest, mut gone) = (Vec::new(), Vec::new());
@@ -407,8 +434,7 @@ impl Shared {
                 view.index.insert(id, Arc::new(meta));
             }
         }
-        self.objects()?.delete(&gone).await;
-        Ok(true)
+        Ok(Some(gone))
     }
 
     fn objects(&self) -> Result<Arc<Objects>, StoreError> {

@@ -390,6 +390,124 @@ async fn objects_are_joined_and_collected() {
     );
 }
 
+/// Joining goes on beside the commits of the same leader, and is cut by the next one's take-over.
+#[tokio::test]
+async fn objects_are_joined_while_a_leader_writes() {
+    let Some(place) = Place::new("objects_are_joined_while_a_leader_writes", 1) else {
+        return;
+    };
+    let settings = place.settings();
+    let first = EtcdStore::connect(settings.clone()).await.unwrap();
+    let term = first.acquire_term().await.unwrap();
+    let objects = first.shared.objects().unwrap();
+    const COMMITS: usize = 300;
+    let written = std::sync::atomic::AtomicBool::new(false);
+    let writer = async {
+        for number in 0..COMMITS {
+            let batch = Batch {
+                changes: vec![put("job/a", number.to_string().into_bytes())],
+                appends: vec![lines(&[&format!("line {number}")])],
+            };
+            first.commit(term, batch).await.unwrap();
+        }
+        written.store(true, Ordering::Relaxed);
+    };
+    let mut joins = 0;
+    let joiner = async {
+        while !written.load(Ordering::Relaxed) {
+            let before = first.shared.view().index.ids().len();
+            first.shared.tidy().await.unwrap();
+            joins += usize::from(first.shared.view().index.ids().len() + 16 < before);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(writer, joiner);
+    assert!(joins > 1, "{joins} joins beside {COMMITS} commits");
+    let expected: Vec<(u64, String)> = (1..)
+        .zip(0..COMMITS)
+        .map(|(sequence, number)| (sequence, format!("line {number}")))
+        .collect();
+    assert_eq!(told(&first).await, expected);
+    let left = objects.list().await.unwrap();
+    assert!(left.len() < 80, "{} objects are left", left.len());
+    // In the middle of joining another one takes over: it finds the same lines.
+    let small = first
+        .shared
+        .view()
+        .index
+        .small(segments::MAX_INPUTS, u64::MAX);
+    depose(&first).await;
+    assert!(first.shared.join(&small).await.is_err());
+    let next = EtcdStore::connect(settings).await.unwrap();
+    next.acquire_term().await.unwrap();
+    assert_eq!(told(&next).await, expected);
+    next.shared.collect().await.unwrap();
+    let named = next.shared.view().index.ids();
+    let mut left = objects.list().await.unwrap();
+    left.retain(|id| !named.contains(id));
+    assert!(left.is_empty(), "named by nothing: {left:?}");
+    assert_eq!(told(&next).await, expected);
+}
+
+/// Nothing that was ever written to etcd has a value above 64 KiB, staged parts and chunks included.
+#[tokio::test]
+async fn no_value_is_above_64_kib() {
+    let Some(place) = Place::new("no_value_is_above_64_kib", 1) else {
+        return;
+    };
+    let store = place.fresh().await;
+    let term = store.acquire_term().await.unwrap();
+    let name = "n".repeat(60);
+    let appends = (0..5_000).map(|trial| Append {
+        series: Series {
+            kind: SeriesKind::Points,
+            job: JobId(format!("{name}-{}", trial % 500)),
+            trial: TrialId(trial),
+        },
+        values: vec![vec![7; 20]; 3],
+    });
+    let mut changes: Vec<_> = (0..1_000)
+        .map(|number| put(&format!("trial/a/{number}"), vec![1; 900]))
+        .collect();
+    changes.extend(
+        [59_999, 60_000, 65_536, 3_000_000]
+            .map(|bytes| put(&format!("spec/{bytes}"), vec![2; bytes])),
+    );
+    let appends = appends.collect();
+    store
+        .commit(term, Batch { changes, appends })
+        .await
+        .unwrap();
+    store
+        .drop_series(term, &JobId(format!("{name}-7")))
+        .await
+        .unwrap();
+    let client = store.shared.etcd.connection.client().await.unwrap();
+    let options = etcd_client::WatchOptions::new()
+        .with_prefix()
+        .with_start_revision(1);
+    let prefix = store.shared.etcd.key("");
+    let mut watch = client
+        .watch_client()
+        .watch(prefix, Some(options))
+        .await
+        .unwrap();
+    let now = client.kv_client().get("x", None).await.unwrap();
+    let now = now.header().unwrap().revision();
+    let (mut largest, mut seen, mut values) = (0, 0, 0);
+    while seen < now {
+        let message = watch.message().await.unwrap().expect("the watch goes on");
+        for event in message.events() {
+            let pair = event.kv().unwrap();
+            seen = seen.max(pair.mod_revision());
+            largest = largest.max(pair.value().len());
+            values += 1;
+        }
+    }
+    assert!(values > 1_000, "{values} values were written");
+    assert!((50_000..=65_536).contains(&largest), "{largest} bytes");
+}
+
 /// An object whose bytes are not what was written is refused, not told.
 #[tokio::test]
 async fn a_damaged_object_is_refused() {

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use trainyard_common::store_url;
 
-use super::super::super::StoreError;
+use super::super::super::{Place, StoreError};
 use super::format::{Content, Meta, Packed, SegmentId};
 
 /// Memory for objects that were read or written lately, bytes.
@@ -35,6 +35,8 @@ pub(in super::super) enum ReadError {
 pub(in super::super) struct Objects {
     url: String,
     store: Arc<dyn ObjectStore>,
+    /// The cluster's folder, and that of its segments.
+    cluster: Path,
     base: Path,
     cache: Mutex<Cache>,
 }
@@ -79,15 +81,26 @@ impl Objects {
             what: format!("segment store {url}"),
             reason: error.to_string(),
         })?;
+        let cluster: Path = base
+            .parts()
+            .chain([format!("cluster-{cluster}").into()])
+            .collect();
         Ok(Self {
             url: url.to_owned(),
             store,
-            base: base
-                .parts()
-                .chain([format!("cluster-{cluster}").into(), "segments".into()])
-                .collect(),
+            base: cluster.parts().chain(["segments".into()]).collect(),
+            cluster,
             cache: Mutex::default(),
         })
+    }
+
+    /// Where the cluster's archives lie.
+    pub(in super::super) fn archives(&self) -> Place {
+        Place {
+            store: Arc::clone(&self.store),
+            base: self.cluster.parts().chain(["archives".into()]).collect(),
+            shown: self.url.clone(),
+        }
     }
 
     fn path(&self, id: SegmentId) -> Path {
