@@ -63,6 +63,7 @@ async fn a_killed_coordinator_goes_on_where_it_was() {
     let request = GetTrialRequest {
         job_id,
         trial_id: 0,
+        ..Default::default()
     };
     let trial = later.get_trial(request).await.unwrap().into_inner();
     let steps: Vec<_> = trial.points.iter().map(|point| point.step).collect();

@@ -227,6 +227,8 @@ async fn from_series<T: Message>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
     use trainyard_common::spec::Document;
@@ -275,6 +277,10 @@ searcher: {name: random, max_trials: 1}
         let mut records = machine.apply(1, submit).unwrap().records;
         records.extend(machine.apply(1, cancel).unwrap().records);
         records.extend((0..count).map(|number| trial(number, padding)));
+        // Of two versions of a record the later one counts.
+        let records = records.into_iter().map(|record| (record.key(), record));
+        let records: BTreeMap<_, _> = records.collect();
+        let records = records.into_values();
         let machine = Machine::restore(term, MachineConfig::default(), 1, records).unwrap();
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let any = AnyStore::Memory(store);

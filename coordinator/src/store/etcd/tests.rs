@@ -489,6 +489,7 @@ async fn no_value_is_above_64_kib() {
     let prefix = store.shared.etcd.key("");
     let mut watch = client
         .watch_client()
+        .max_decoding_message_size(64 * 1024 * 1024)
         .watch(prefix, Some(options))
         .await
         .unwrap();
