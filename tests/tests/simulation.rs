@@ -3,18 +3,23 @@
 
 use std::sync::atomic::AtomicBool;
 
-use trainyard_tests::simulation::{Size, run_seeds};
+use trainyard_tests::simulation::{HITS, Size, Stats, run_seeds};
 
 /// Small worlds; each takes some milliseconds.
 const SMALL: u64 = 10_000;
 
-/// Large ones, with more jobs and workers and a longer time of faults.
+/// Large ones, with more jobs and workers, longer searches and a longer time of faults.
 const LARGE: u64 = 100;
 
-fn simulate(seeds: u64, size: Size) {
+fn simulate(seeds: u64, size: Size) -> Stats {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let summary = run_seeds(0..seeds, size, threads, 1, &AtomicBool::new(false));
-    eprintln!("{size:?}: {} seeds, {:?}", summary.seeds, summary.stats);
+    eprintln!(
+        "{size:?}: {} seeds, {:.2} ms of processor time each\n{}",
+        summary.seeds,
+        1_000.0 * summary.cpu_s / summary.seeds.max(1) as f64,
+        summary.stats
+    );
     if let Some(failure) = summary.failures.first() {
         panic!("{failure}");
     }
@@ -23,18 +28,26 @@ fn simulate(seeds: u64, size: Size) {
     let stats = summary.stats;
     assert!(
         stats.compared >= seeds && stats.restored >= seeds,
-        "{stats:?}"
+        "{stats}"
     );
     assert!(
-        stats.faults > 3 * seeds && stats.leaders > seeds,
-        "{stats:?}"
+        stats.compared_wholly > stats.compared / 4 && stats.promotions > seeds,
+        "{stats}"
     );
-    assert!(stats.torn > 0 && stats.looked > 0, "{stats:?}");
+    assert!(
+        stats.faults > 3 * seeds && stats.leaders > seeds && stats.looked > 0,
+        "{stats}"
+    );
+    stats
 }
 
 #[test]
 fn small_worlds_keep_the_invariants() {
-    simulate(SMALL, Size::Small);
+    let stats = simulate(SMALL, Size::Small);
+    // Each kind often enough to meet many states.
+    let rare = HITS.iter().filter(|hit| stats.hits(**hit) < SMALL / 200);
+    let rare: Vec<_> = rare.collect();
+    assert!(rare.is_empty(), "rare: {rare:?}\n{stats}");
 }
 
 #[test]

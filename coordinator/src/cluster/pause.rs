@@ -179,6 +179,8 @@ impl Machine {
     fn resume_trial(&mut self, job: &JobId, trial: TrialId) {
         self.set_held(job, trial, false);
         self.release_trial(job, trial, "the trial was resumed");
+        // It may have been what kept the search from ending.
+        self.check_job(job);
     }
 
     /// Lets a paused trial wait for slots again, unless something else holds it.
@@ -186,23 +188,18 @@ impl Machine {
         if self.held(job, trial) {
             return;
         }
+        // On its way to a pause: it makes its checkpoint, and then waits for its scheduler or for slots.
+        let vacated = self.vacated_for_pause(job, trial);
+        if let Some(attempt) = vacated.as_ref().and_then(|at| self.attempt_mut(at)) {
+            attempt.vacate = Some(Vacate::Preempt);
+        }
         if self.waits(job, trial) {
             let why = format!("{why}; waits until its scheduler promotes it");
             self.explain(job, trial, Decision::Resumed, why);
-            return;
-        }
-        match self.state_of(job, trial) {
-            Some(TrialState::Paused) => self.set_waiting(job, trial, TrialState::Pending, why),
-            Some(_) => {
-                // On its way to a pause: it makes its checkpoint and waits for slots.
-                if let Some(at) = self.vacated_for_pause(job, trial)
-                    && let Some(attempt) = self.attempt_mut(&at)
-                {
-                    attempt.vacate = Some(Vacate::Preempt);
-                    self.explain(job, trial, Decision::Resumed, why.to_owned());
-                }
-            }
-            None => {}
+        } else if self.state_of(job, trial) == Some(TrialState::Paused) {
+            self.set_waiting(job, trial, TrialState::Pending, why);
+        } else if vacated.is_some() {
+            self.explain(job, trial, Decision::Resumed, why.to_owned());
         }
     }
 

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trainyard_tests::simulation::scale::{self, Row, Scale};
-use trainyard_tests::simulation::{self, Size};
+use trainyard_tests::simulation::{self, Size, heap};
+
+#[global_allocator]
+static ALLOCATOR: heap::Counting = heap::Counting;
 
 /// Failing seeds after which no more are run.
 const MOST_FAILURES: usize = 5;
@@ -58,6 +61,12 @@ struct Large {
     workers: u32,
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     trials: u32,
+    /// Jobs among which the trials are shared out; all are submitted at the beginning.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    jobs: u32,
+    /// Ranks of each trial.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    ranks: u32,
     /// Results a second over all workers, in virtual time.
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     results_per_s: u32,
@@ -100,7 +109,7 @@ fn one(seed: u64, size: Size, log: bool) -> ExitCode {
     };
     match simulation::run_seed(seed, size, print) {
         Ok(stats) => {
-            println!("seed {seed}: nothing wrong; {stats:?}");
+            println!("seed {seed}: nothing wrong\n{stats}");
             ExitCode::SUCCESS
         }
         Err(failure) => {
@@ -133,9 +142,9 @@ fn many(arguments: &Arguments) -> ExitCode {
         simulation::run_seeds(seeds, arguments.size.into(), threads, MOST_FAILURES, &stop);
     let spent = began.elapsed().as_secs_f64();
     println!(
-        "{} seeds in {spent:.1} s on {threads} threads ({:.2} ms a seed): {:?}",
+        "{} seeds in {spent:.1} s on {threads} threads, {:.2} ms of processor time a seed\n{}",
         summary.seeds,
-        1_000.0 * spent / summary.seeds.max(1) as f64,
+        1_000.0 * summary.cpu_s / summary.seeds.max(1) as f64,
         summary.stats
     );
     for failure in &summary.failures {
@@ -152,25 +161,33 @@ fn curve(large: &Large) -> ExitCode {
     let scale = Scale {
         workers: large.workers.max(1),
         trials: large.trials.max(1),
+        jobs: large.jobs.clamp(1, large.trials.max(1)),
+        ranks: large.ranks.clamp(1, large.workers.max(1)),
         results_per_s: large.results_per_s,
         results_per_trial: large.results_per_trial.max(1),
         rows: large.rows,
     };
     println!(
-        "| trials | results | virtual s | us a result | us a trial | us to encode a trial | MiB resident | bytes a trial |"
+        "| trials | results | virtual s | us a result | us a trial | us a heartbeat | us to encode a trial | MiB | bytes a \
+         trial | records | MiB stored | restore ms | page us |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|{}", "---|".repeat(13));
     let told = scale::run(scale, |row: Row| {
         println!(
-            "| {} | {} | {:.0} | {:.2} | {:.1} | {:.1} | {:.0} | {:.0} |",
+            "| {} | {} | {:.0} | {:.2} | {:.1} | {:.2} | {:.1} | {:.1} | {:.0} | {} | {:.1} | {:.0} | {:.0} |",
             row.trials,
             row.results,
             row.virtual_s,
             row.us_per_result,
             row.us_per_trial,
+            row.us_per_heartbeat,
             row.encode_us_per_trial,
-            row.resident_mib,
-            row.bytes_per_trial
+            row.heap_mib,
+            row.bytes_per_trial,
+            row.records,
+            row.stored_mib,
+            row.restore_ms,
+            row.page_us
         );
     });
     match told {

@@ -4,6 +4,8 @@ use trainyard_common::ids::{JobId, RequestId, TrialId};
 use trainyard_coordinator::cluster::types::{Event, Rejection, Reply};
 
 use super::coordinator::{Input, Node};
+use super::jobs::variant_of;
+use super::stats::Hit;
 use super::world::{Due, World};
 
 /// One request.
@@ -59,12 +61,13 @@ impl World {
         let newest = self.store.term;
         let leads = |node: &Node| node.leader.as_ref().is_some_and(|l| l.term == newest);
         let leader = self.nodes.iter().position(leads);
-        if let Some(n) = leader
-            && !before
-            && !self.unlucky(5)
-        {
-            let wait = self.below(30);
-            self.after(wait, Due::Ask(client, n));
+        if let Some(n) = leader.filter(|_| !before) {
+            if self.unlucky(5) {
+                self.stats.hit(Hit::RequestLost);
+            } else {
+                let wait = self.below(30);
+                self.after(wait, Due::Ask(client, n));
+            }
         }
         let wait = 1_000 + self.below(3_000);
         self.after(wait, Due::Client(client));
@@ -79,6 +82,7 @@ impl World {
     /// The answer to a client.
     pub(super) fn answered(&mut self, client: usize, answer: Result<Option<Reply>, Rejection>) {
         if self.unlucky(8) {
+            self.stats.hit(Hit::AnswerLost);
             return;
         }
         let answer = match answer {
@@ -97,6 +101,16 @@ impl World {
             return self.violated(format!("{answer:?} was answered before it was durable"));
         }
         let known = self.clients[client].answer.replace(answer.clone());
+        if known.is_none() && answer.is_ok() {
+            match &self.clients[client].event {
+                Event::Pause { .. } => self.stats.hit(Hit::Paused),
+                Event::Resume { .. } => self.stats.hit(Hit::Resumed),
+                Event::Extend { .. } => self.stats.hit(Hit::Extended),
+                Event::Cancel { .. } => self.stats.hit(Hit::JobCancelled),
+                Event::Drain { undo: false, .. } => self.stats.hit(Hit::Drained),
+                _ => {}
+            }
+        }
         if let (Some(Ok(Reply::Submitted { job: known, .. })), Ok(Reply::Submitted { job, .. })) =
             (&known, &answer)
             && known != job
@@ -114,6 +128,7 @@ impl World {
             && (self.clients[client].answered() || holds(&self.clients[client].event).is_none())
             && !late
         {
+            self.stats.hit(Hit::RequestRepeated);
             self.ask(client, n);
         }
     }
@@ -166,12 +181,18 @@ impl World {
     pub(super) fn user_extends(&mut self) {
         let Some(job) = self.some_job() else { return };
         let trials = 1 + self.below(2) as u32;
+        let limited = variant_of(&job).is_some_and(|v| v.job().searcher.max_time.is_some());
+        let seconds = if limited {
+            5.0 * self.below(2) as f64
+        } else {
+            0.0
+        };
         self.extended.insert(job.clone());
         self.request(|request| Event::Extend {
             request,
             job,
             trials,
-            seconds: 0.0,
+            seconds,
         });
     }
 

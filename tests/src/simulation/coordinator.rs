@@ -10,6 +10,7 @@ use trainyard_coordinator::cluster::types::{
 };
 
 use super::network::{Down, LinkId, Up, Way};
+use super::stats::Hit;
 use super::store::Batch;
 use super::world::{Due, World, config};
 
@@ -18,6 +19,9 @@ const MAX_BATCH: usize = 256;
 
 /// A loop that comes round later than it meant to by this much tells the machine, as in the driver.
 const STALL_MS: u64 = 500;
+
+/// A batch of reports that comes twice comes again within this.
+const ECHO_MS: u64 = 3_000;
 
 /// How long another coordinator waits before it takes over from a silent one.
 pub(super) const ELECTION_MS: u64 = 3_000;
@@ -70,8 +74,10 @@ pub(super) struct Leader {
     committing: bool,
     after: Vec<After>,
     turn_began: u64,
+    /// By its own clock.
+    turn_clock: u64,
     spent: u64,
-    /// When the loop meant to come round at the latest.
+    /// When, by its clock, the loop meant to come round at the latest.
     due: Option<u64>,
     /// When the next turn is queued.
     turn_at: u64,
@@ -87,7 +93,7 @@ pub(super) struct Node {
     pub(super) up: bool,
     pub(super) stopped_until: u64,
     /// Its wall clock when it started, against the world's.
-    offset_ms: u64,
+    pub(super) offset_ms: u64,
     pub(super) leader: Option<Leader>,
 }
 
@@ -112,8 +118,7 @@ impl World {
 
     /// The time by which the leader's newest decisions were made.
     pub(super) fn decided_at(&self, n: usize) -> Option<u64> {
-        let leader = self.nodes[n].leader.as_ref()?;
-        Some(leader.turn_began + self.nodes[n].offset_ms)
+        Some(self.nodes[n].leader.as_ref()?.turn_clock)
     }
 
     /// Somebody leads from now on, if anybody can.
@@ -144,6 +149,15 @@ impl World {
             }
         }
         let term = self.store.acquire_term(self.now);
+        let before = self.nodes.iter().filter(|node| node.leader.is_some());
+        let before = before.map(|node| node.offset_ms).max();
+        let before = before.unwrap_or(self.last_offset_ms);
+        match self.nodes[n].offset_ms.cmp(&before) {
+            std::cmp::Ordering::Less => self.stats.hit(Hit::ClockBehind),
+            std::cmp::Ordering::Equal => {}
+            std::cmp::Ordering::Greater => self.stats.hit(Hit::ClockAhead),
+        }
+        self.last_offset_ms = self.nodes[n].offset_ms;
         let records = match self.store.load() {
             Ok(records) => records,
             Err(message) => return self.violated(message),
@@ -167,6 +181,7 @@ impl World {
             committing: false,
             after: Vec::new(),
             turn_began: self.now,
+            turn_clock: clock,
             spent: 0,
             due: None,
             turn_at: u64::MAX,
@@ -281,9 +296,20 @@ impl World {
             }
             (Up::Reports(reports), Some(session)) => {
                 let event = Event::Reports { session, reports };
-                // A harsher network than the real one: a message may come twice.
+                // A harsher network than the real one: a message may come twice, the second time after
+                // later ones.
                 if self.unlucky(24) {
-                    self.input(n, Input::Tell(Some(session), event.clone()));
+                    self.stats.hit(Hit::MessageTwice);
+                    let again = Input::Tell(Some(session), event.clone());
+                    let wait = self.below(2) * self.below(ECHO_MS);
+                    if wait == 0 {
+                        self.input(n, again);
+                    } else {
+                        let number = self.echoes.len();
+                        self.echoes.push(Some(again));
+                        let epoch = self.nodes[n].epoch;
+                        self.after(wait, Due::Echo(n, epoch, number));
+                    }
                 }
                 self.input(n, Input::Tell(Some(session), event));
             }
@@ -298,6 +324,14 @@ impl World {
                 self.input(n, Input::Tell(Some(session), event));
             }
             (Up::Probed { path, error }, Some(_)) => self.probed(n, worker, path, error),
+        }
+    }
+
+    /// A message comes for the second time.
+    pub(super) fn echo(&mut self, n: usize, epoch: u64, number: usize) {
+        let again = self.echoes.get_mut(number).and_then(Option::take);
+        if let Some(again) = again.filter(|_| self.nodes[n].epoch == epoch) {
+            self.input(n, again);
         }
     }
 
@@ -349,9 +383,10 @@ impl World {
         };
         let mut batch = Batch::default();
         let clock = self.clock(n);
-        let late = leader.due.map_or(0, |due| self.now.saturating_sub(due));
+        let late = leader.due.map_or(0, |due| clock.saturating_sub(due));
         let stalled = leader.spent + late;
         leader.turn_began = self.now;
+        leader.turn_clock = clock;
         if stalled >= STALL_MS {
             let event = Event::Stalled { ms: stalled };
             self.take(n, &mut leader, clock, Input::Tell(None, event), &mut batch);
@@ -450,7 +485,7 @@ impl World {
     }
 
     fn gather(&mut self, leader: &mut Leader, mut step: Step, batch: &mut Batch) {
-        if let Err(message) = batch.take(&mut step) {
+        if let Err(message) = batch.take(&mut step, self.logs()) {
             self.violated(message);
         }
         if !step.effects.is_empty() {
@@ -462,10 +497,19 @@ impl World {
         self.stats.commits += 1;
         let slow = self.store_slow_until > self.now;
         let fate = match self.store_fault.take() {
-            Some(super::plan::Fault::StoreFails) => Fate::Refused,
-            Some(super::plan::Fault::StoreTorn) => Fate::Torn,
+            Some(super::plan::Fault::StoreFails) => {
+                self.stats.hit(Hit::StoreRefused);
+                Fate::Refused
+            }
+            Some(super::plan::Fault::StoreTorn) => {
+                self.stats.hit(Hit::StoreTorn);
+                Fate::Torn
+            }
             _ => Fate::Written,
         };
+        if slow {
+            self.stats.hit(Hit::StoreSlow);
+        }
         let Some(leader) = &mut self.nodes[n].leader else {
             return;
         };
@@ -507,6 +551,9 @@ impl World {
         if !alive && self.below(2) == 0 {
             return;
         }
+        if !alive {
+            self.stats.hit(Hit::StoreLate);
+        }
         let ok = self.write(commit.term, commit.batch, commit.fate);
         self.after(back, Due::Committed(n, epoch, ok));
     }
@@ -515,6 +562,9 @@ impl World {
     fn write(&mut self, term: u64, batch: Batch, fate: Fate) -> bool {
         let newest = self.store.term;
         if fate == Fate::Refused || term != newest {
+            if term != newest {
+                self.stats.hit(Hit::ZombieActed);
+            }
             self.say(
                 || "store".to_owned(),
                 || format!("refuses a commit of term {term}; the newest is {newest}"),
@@ -522,6 +572,12 @@ impl World {
             return false;
         }
         self.stats.records += batch.len() as u64;
+        if self.logs() {
+            let decisions = batch.told().to_vec();
+            for told in decisions {
+                self.say(|| "store".to_owned(), || told);
+            }
+        }
         if let Err(message) = self.store.write(batch) {
             self.violated(message);
         }
@@ -560,8 +616,11 @@ impl World {
         // With a lease a leader acts only while it surely holds it; one that stood still between looking
         // at it and acting may still say its last words.
         let (term, began) = (leader.term, leader.turn_began);
-        if term != self.store.term && (began >= self.store.term_since || self.below(2) == 0) {
-            return self.step_down(n, "its lease is lost");
+        if term != self.store.term {
+            if began >= self.store.term_since || self.below(2) == 0 {
+                return self.step_down(n, "its lease is lost");
+            }
+            self.stats.hit(Hit::ZombieActed);
         }
         let Some(leader) = &mut self.nodes[n].leader else {
             return;
@@ -572,14 +631,13 @@ impl World {
             self.act(n, term, after);
         }
         self.look(n);
-        let offset = self.nodes[n].offset_ms;
+        let (clock, offset) = (self.clock(n), self.nodes[n].offset_ms);
         let Some(leader) = self.nodes[n].leader.as_mut() else {
             return;
         };
-        let deadline = leader.machine.next_deadline();
-        leader.due = deadline.map(|at| at.saturating_sub(offset).max(self.now + 1));
+        leader.due = leader.machine.next_deadline().map(|at| at.max(clock + 1));
         let next = if leader.inbox.is_empty() {
-            leader.due
+            leader.due.map(|at| at - offset)
         } else {
             Some(self.now)
         };

@@ -1,9 +1,17 @@
 //! What goes wrong: which fault comes next, whom it meets, and how everything heals at the end.
 
+use super::jobs::variant_of;
 use super::network::Way;
 use super::plan::Fault;
 use super::rank::RunId;
+use super::stats::Hit;
 use super::world::{Due, World};
+
+/// A connection that is left behind is slow for up to this long before.
+const LEFT_AFTER_MS: u64 = 4_000;
+
+/// The farthest that a clock jumps.
+const CLOCK_JUMP_MS: u64 = 60_000;
 
 impl World {
     pub(super) fn next_fault(&mut self) {
@@ -24,10 +32,20 @@ impl World {
         self.stats.faults += 1;
         self.say(|| "FAULT".to_owned(), || format!("{fault:?}"));
         match fault {
-            Fault::LinkBroken | Fault::Partition => self.network_fault(fault),
-            Fault::CoordinatorKilled | Fault::CoordinatorPaused | Fault::CoordinatorDeposed => {
-                self.coordinator_fault(fault);
+            Fault::LinkBroken | Fault::LinkSlow | Fault::LinkLeftBehind => self.link_fault(fault),
+            Fault::Partition => self.partition(),
+            Fault::CoordinatorKilled
+            | Fault::CoordinatorPaused
+            | Fault::CoordinatorDeposed
+            | Fault::ClockJumps => self.coordinator_fault(fault),
+            Fault::Blackout => {
+                if self.below(4) == 0 {
+                    self.blackout();
+                }
             }
+            Fault::UploadsFail => self.objects.fails_until = self.now + self.below(5_000),
+            Fault::UploadsSlow => self.objects.slow_until = self.now + self.below(10_000),
+            Fault::CheckpointCorrupt => self.corrupt_checkpoint(),
             Fault::StoreSlow => self.store_slow_until = self.now + self.below(5_000),
             Fault::StoreFails | Fault::StoreTorn => self.store_fault = Some(fault),
             Fault::UserRepeats => self.user_repeats(),
@@ -50,19 +68,46 @@ impl World {
         self.next_fault();
     }
 
-    fn network_fault(&mut self, fault: Fault) {
-        if fault == Fault::LinkBroken {
-            let links = self.links.len() as u64;
-            if links > 0 {
-                let which = self.below(links) as usize;
-                let id = self.links.keys().nth(which).copied();
-                id.into_iter().for_each(|id| self.break_link(id));
-            }
+    fn link_fault(&mut self, fault: Fault) {
+        let links = self.links.len() as u64;
+        if links == 0 {
             return;
         }
+        let which = self.below(links) as usize;
+        let Some(id) = self.links.keys().nth(which).copied() else {
+            return;
+        };
+        match fault {
+            Fault::LinkSlow => {
+                let how_long = self.below(8_000);
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.slow_until = self.now + how_long;
+                }
+            }
+            // First it becomes slow, so that something is on the way.
+            Fault::LinkLeftBehind => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.slow_until = self.now + LEFT_AFTER_MS;
+                }
+                let wait = self.below(LEFT_AFTER_MS);
+                self.after(wait, Due::LeftBehind(id));
+            }
+            _ => {
+                self.stats.hit(Hit::LinkBroken);
+                self.break_link(id);
+            }
+        }
+    }
+
+    fn partition(&mut self) {
         let Some(w) = self.some_worker() else { return };
         let n = self.below(self.nodes.len() as u64) as usize;
         let sides = self.below(3);
+        self.stats.hit(match sides {
+            0 => Hit::PartitionToWorker,
+            1 => Hit::PartitionToCoordinator,
+            _ => Hit::PartitionBothWays,
+        });
         if sides != 0 {
             self.cuts.insert((w, n, Way::ToCoordinator));
         }
@@ -105,23 +150,37 @@ impl World {
     fn worker_fault(&mut self, fault: Fault) {
         let Some(w) = self.some_worker() else { return };
         match fault {
-            Fault::WorkerKilled => self.exit(w, true),
-            Fault::WorkerUnplugged => self.exit(w, false),
+            Fault::WorkerKilled => {
+                self.stats.hit(Hit::WorkerKilled);
+                self.exit(w, true);
+            }
+            Fault::WorkerUnplugged => {
+                self.stats.hit(Hit::WorkerUnplugged);
+                self.exit(w, false);
+            }
             // Longer than a lease, at times: it wakes up as one that was given up.
             Fault::WorkerStopped => {
                 let how_long = self.below(25_000);
+                self.stats.hit(Hit::WorkerStopped);
                 self.workers[w].stopped_until = self.now + how_long;
             }
             Fault::WorkerHung => {
                 let how_long = self.below(40_000);
+                if !self.workers[w].runs.is_empty() {
+                    self.stats.hit(Hit::WorkerHung);
+                }
                 self.workers[w].hung_until = self.now + how_long;
             }
-            Fault::WorkerLeaves => self.leave(w),
+            Fault::WorkerLeaves => {
+                self.stats.hit(Hit::WorkerLeft);
+                self.leave(w);
+            }
             Fault::GroupBroken => {
                 let runs: Vec<RunId> = self.workers[w].runs.keys().copied().collect();
                 let gang = runs.iter().find(|id| self.workers[w].runs[id].in_gang());
                 if let Some(id) = gang {
                     let at = self.workers[w].runs[id].rank.at.clone();
+                    self.stats.hit(Hit::GroupBroken);
                     self.groups.entry(at).or_default().broken = true;
                 }
             }
@@ -135,12 +194,53 @@ impl World {
             Fault::CoordinatorKilled => self.kill_node(n),
             Fault::CoordinatorPaused if self.nodes[n].up => {
                 let how_long = self.below(15_000);
+                self.stats.hit(Hit::CoordinatorPaused);
                 self.nodes[n].stopped_until = self.now + how_long;
                 self.after(super::coordinator::ELECTION_MS, Due::Elect);
             }
             // Its lease was lost although it runs: two think that they lead.
-            Fault::CoordinatorDeposed => self.elect(true),
+            Fault::CoordinatorDeposed => {
+                let before = self.store.term;
+                self.elect(true);
+                if self.store.term > before && before > 0 {
+                    self.stats.hit(Hit::CoordinatorDeposed);
+                }
+            }
+            // A steady clock does not do so, but for a machine that was suspended or moved.
+            Fault::ClockJumps if self.nodes[n].leader.is_some() => {
+                let far = self.below(CLOCK_JUMP_MS);
+                self.stats.hit(Hit::ClockJumped);
+                self.nodes[n].offset_ms += far;
+            }
             _ => {}
+        }
+    }
+
+    /// Every process is gone at once; what was not committed is lost, and the next leader has what the
+    /// store had at this moment, whatever it was.
+    fn blackout(&mut self) {
+        self.stats.hit(Hit::Blackout);
+        for n in 0..self.nodes.len() {
+            self.kill_node(n);
+        }
+        for w in 0..self.workers.len() {
+            self.exit(w, true);
+        }
+    }
+
+    /// A part of a checkpoint is gone or changed. Not of one that is to be judged: there is no other.
+    fn corrupt_checkpoint(&mut self) {
+        let jobs = self.store.jobs.values();
+        let open = jobs.filter(|job| !job.record.state.ended());
+        let open = open.filter(|job| variant_of(&job.record.job).is_some_and(|v| !v.is_judged()));
+        let open: Vec<_> = open.map(|job| job.record.job.clone()).collect();
+        if open.is_empty() {
+            return;
+        }
+        let job = &open[self.below(open.len() as u64) as usize];
+        let draw = self.below(u64::MAX);
+        if self.objects.corrupt(job, |bound| draw % bound) {
+            self.stats.hit(Hit::CheckpointCorrupt);
         }
     }
 
@@ -148,11 +248,13 @@ impl World {
         if !self.nodes[n].up {
             return;
         }
+        self.stats.hit(Hit::CoordinatorKilled);
         self.say(|| format!("coordinator {n}"), || "is killed".to_owned());
         let led = self.nodes[n].leader.take().is_some();
         self.nodes[n].up = false;
         // The machine that it ran on closes its connections, unless that is gone, too.
         if self.below(3) == 0 {
+            self.stats.hit(Hit::CoordinatorUnplugged);
             let links = self.links.iter().filter(|(_, link)| link.node == n);
             let links: Vec<_> = links.map(|(id, _)| *id).collect();
             for id in links {
@@ -183,6 +285,8 @@ impl World {
         self.cuts.clear();
         self.store_fault = None;
         self.store_slow_until = 0;
+        self.objects.fails_until = 0;
+        self.objects.slow_until = 0;
         for n in 0..self.nodes.len() {
             self.restart_node(n);
         }

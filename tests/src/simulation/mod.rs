@@ -4,26 +4,37 @@
 //! | file | owns |
 //! |---|---|
 //! | `plan` | which jobs and which faults a seed has |
-//! | `world` | the clock, the queue of what happens next, the end and what is compared |
+//! | `jobs` | the jobs to draw from, and what their trials' programs do |
+//! | `world` | the clock, the queue of what happens next, the end |
 //! | `clients` | people's requests, asked until they are answered |
 //! | `coordinator` | coordinators: the driver's order "apply, commit, act", elections |
 //! | `store` | the model store, and what may never change in it |
 //! | `network` | connections between workers and coordinators |
 //! | `worker`, `outbox`, `rank` | worker processes, their reports, the attempts they run |
-//! | `faults` | what goes wrong |
+//! | `objects` | checkpoints in the model object store |
+//! | `faults`, `stats` | what goes wrong, and how often it really hit |
 //! | `watch` | slots and waiting work; the comparison with a restored machine |
-//! | `scale` | the machine alone at the size of a large cluster |
+//! | `decisions` | what search logs may say: replay, and the scheduler's rule |
+//! | `compare` | what became of jobs, beside the same jobs left in peace |
+//! | `scale`, `archive`, `heap` | the machine alone at the size of a large cluster; its records and memory |
 //!
 //! It knows the machine only by its public interface, as the driver does.
 
+mod archive;
 mod clients;
+mod compare;
 mod coordinator;
+mod decisions;
 mod faults;
+pub mod heap;
+mod jobs;
 mod network;
+mod objects;
 mod outbox;
 mod plan;
 mod rank;
 pub mod scale;
+mod stats;
 mod store;
 mod watch;
 mod worker;
@@ -33,7 +44,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use plan::Size;
-pub use world::Stats;
+pub use stats::{HITS, Hit, Stats};
 
 use plan::Plan;
 use world::World;
@@ -101,6 +112,8 @@ pub fn run_seed(
 pub struct Summary {
     /// Worlds that were run.
     pub seeds: u64,
+    /// Processor time that they took.
+    pub cpu_s: f64,
     pub stats: Stats,
     /// By seed; no more are started after `most_failures` of them.
     pub failures: Vec<Failure>,
@@ -124,6 +137,7 @@ pub fn run_seeds(
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
+                let began = scale::cpu_ns();
                 while !stop.load(Ordering::Relaxed) && lock().failures.len() < most_failures {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
@@ -137,6 +151,7 @@ pub fn run_seeds(
                         Err(failure) => summary.failures.push(failure),
                     }
                 }
+                lock().cpu_s += (scale::cpu_ns() - began) as f64 / 1e9;
             });
         }
     });

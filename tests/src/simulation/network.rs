@@ -8,10 +8,17 @@ use trainyard_coordinator::cluster::types::{
     Pulse, RankRef, Report, SeriesLog, SessionId, ToWorker, WorkerInfo,
 };
 
+use super::stats::Hit;
 use super::world::{Due, World};
 
 /// A message takes up to this long.
 const LATENCY_MS: u64 = 40;
+
+/// On a slow connection it takes up to this much longer.
+const SLOW_LATENCY_MS: u64 = 4_000;
+
+/// What was sent before a connection was given up may come up to this much later.
+const LATE_MS: u64 = 12_000;
 
 /// A silent connection counts as lost after this long (a ping and its time-out).
 pub(super) const KEEPALIVE_MS: u64 = 10_000;
@@ -65,6 +72,8 @@ pub(super) struct Link {
     pub(super) node_open: bool,
     /// Carries nothing any more, though a side may not know it yet.
     broken: bool,
+    /// Until then messages are held up.
+    pub(super) slow_until: u64,
 }
 
 impl Link {
@@ -78,6 +87,7 @@ impl Link {
             worker_open: true,
             node_open: true,
             broken: false,
+            slow_until: 0,
         }
     }
 }
@@ -86,9 +96,20 @@ impl Link {
 pub(super) type Cuts = BTreeSet<(usize, usize, Way)>;
 
 impl World {
+    /// When a message that is sent now arrives, at the earliest.
+    fn arrival(&mut self, id: LinkId) -> u64 {
+        let due = self.now + 1 + self.below(LATENCY_MS);
+        let link = self.links.get(&id);
+        if link.is_none_or(|link| link.slow_until <= self.now) {
+            return due;
+        }
+        self.stats.hit(Hit::MessageDelayed);
+        due + self.below(SLOW_LATENCY_MS)
+    }
+
     /// Queues a worker's message; what is closed carries nothing.
     pub(super) fn say_up(&mut self, id: LinkId, message: Up) {
-        let due = self.now + 1 + self.below(LATENCY_MS);
+        let due = self.arrival(id);
         let Some(link) = self
             .links
             .get_mut(&id)
@@ -102,7 +123,7 @@ impl World {
     }
 
     pub(super) fn say_down(&mut self, id: LinkId, message: Down) {
-        let due = self.now + 1 + self.below(LATENCY_MS);
+        let due = self.arrival(id);
         let Some(link) = self
             .links
             .get_mut(&id)
@@ -167,9 +188,13 @@ impl World {
         link.broken = true;
         // Some of what was sent has arrived, though it will never be answered.
         let keep_up = link.up.len() / 2;
+        let lost = link.up.len() - keep_up + link.down.len();
         link.up.truncate(keep_up);
         link.down.clear();
         let now = self.now;
+        for _ in 0..lost {
+            self.stats.hit(Hit::MessageLost);
+        }
         let (up, down) = if soon {
             (now + 1, now + 1)
         } else {
@@ -177,6 +202,30 @@ impl World {
         };
         self.at(up, Due::Hangup(id, Way::ToCoordinator));
         self.at(down, Due::Hangup(id, Way::ToWorker));
+    }
+
+    /// The worker gives the connection up, and what it has sent still comes, long after: beside what it
+    /// sends on the next one.
+    pub(super) fn leave_link_behind(&mut self, id: LinkId) {
+        let (late, hangup) = (self.below(LATE_MS), self.below(KEEPALIVE_MS));
+        let Some(link) = self.links.get_mut(&id).filter(|link| !link.broken) else {
+            return;
+        };
+        link.broken = true;
+        link.down.clear();
+        let mut last = self.now;
+        let mut dues = Vec::new();
+        for (due, _) in &mut link.up {
+            *due += late;
+            last = last.max(*due);
+            dues.push(*due);
+        }
+        for due in dues {
+            self.at(due, Due::Message(id, Way::ToCoordinator));
+        }
+        let now = self.now;
+        self.at(now + 1, Due::Hangup(id, Way::ToWorker));
+        self.at(last + hangup, Due::Hangup(id, Way::ToCoordinator));
     }
 
     /// One side finds that the connection is gone.
@@ -216,7 +265,11 @@ impl World {
         match way {
             Way::ToCoordinator => {
                 let message = link.up.pop_front();
+                let newer = self.workers[worker].link.is_some_and(|newest| newest > id);
                 if let Some((_, message)) = message {
+                    if newer && !matches!(message, Up::Closed) {
+                        self.stats.hit(Hit::MessageOvertaken);
+                    }
                     self.node_hears(id, message);
                 }
             }

@@ -1,175 +1,15 @@
-//! What a world is made of: the jobs that may be submitted, what becomes of their trials when nothing
-//! disturbs them, and which faults a seed allows. Knows nothing of machines or messages.
-//!
-//! Jobs are drawn from a fixed list, so that a document is parsed once and its undisturbed result is
-//! found once, however many seeds use it.
+//! What a seed's world is made of: how large it is, which jobs people submit, and which faults it allows.
 
-use std::sync::OnceLock;
-
-use trainyard_common::ids::{JobId, TrialId};
 use trainyard_common::rng::Key;
-use trainyard_common::spec::{Document, Params};
 
-use super::world::{Results, World};
-
-/// Jobs to draw from.
-pub(super) const VARIANTS: usize = 60;
-
-/// Epochs of a trial.
-pub(super) const EPOCHS: u64 = 3;
-
-/// What a trial's program does, whoever runs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Completes,
-    /// The loss is no number at this step.
-    Nan {
-        step: u64,
-    },
-    /// Its shapes do not fit.
-    Infeasible,
-    /// The first so many attempts that come this far end with an error.
-    Fails {
-        times: u32,
-        step: u64,
-    },
-}
-
-/// One job that worlds submit.
-pub(super) struct Variant {
-    pub(super) document: Document,
-    pub(super) ranks: u32,
-    /// Whether its result is the same whatever happens, so that it can be compared.
-    pub(super) exact: bool,
-    /// Metric that its trials report.
-    pub(super) metric: &'static str,
-    fates: Key,
-    failing: bool,
-    /// What becomes of it undisturbed.
-    reference: OnceLock<Result<Results, String>>,
-}
-
-impl Variant {
-    fn new(number: usize) -> Result<Self, String> {
-        let (mut ranks, mut exact, mut failing) = (1, true, true);
-        let seed = number / 10;
-        let trials = 2 + number % 3;
-        let random = |trials: usize| format!("searcher: {{name: random, max_trials: {trials}}}\n");
-        let space = "hyperparameters: {x: {type: double, minval: 0, maxval: 1}}\n";
-        let few = "hyperparameters: {x: {type: categorical, vals: [0.5, 0.25, 0.125]}}\n";
-        let grid = "hyperparameters: {x: {type: double, minval: 0.1, maxval: 0.4, count: 4}}\n\
-                    searcher: {name: grid}\n";
-        let mut more = String::new();
-        match number % 10 {
-            0 => more += &format!("hang_timeout: 6\n{space}{}", random(trials)),
-            1 => more += &format!("max_restarts: 2\n{space}{}", random(trials + 1)),
-            2 => more += &format!("hang_timeout: 4\norphan_timeout: 5\n{grid}"),
-            3 | 4 => {
-                ranks = 2;
-                more += &format!(
-                    "resources: {{slots_per_trial: 2}}\npriority: {}\n{space}{}",
-                    number % 2,
-                    random(trials)
-                );
-            }
-            5 => {
-                ranks = 3;
-                more += &format!(
-                    "resources: {{slots_per_trial: 3}}\nhang_timeout: 8\n{space}{}",
-                    random(2)
-                );
-            }
-            6 => {
-                more += &format!(
-                    "checkpoint_storage: {{keep_last: 2, keep_best: 1}}\n{space}\
-                     searcher: {{name: random, max_trials: 4, max_concurrent_trials: 2}}\n"
-                );
-            }
-            7 => more += &format!("{few}{}", random(5)),
-            8 => {
-                exact = false;
-                more += &format!(
-                    "max_failed_trials: 1\nmax_restarts: 1\n{space}{}",
-                    random(4)
-                );
-            }
-            _ => failing = number % 20 == 9,
-        }
-        let judged = number % 10 == 9;
-        let (metric, body) = if judged {
-            let model = "data: {train: {csv: {url: 'file:///d.csv', targets: [4]}}, shape: [4], classes: 2}\n\
-                 split: {validation: 0.2, test: 0.2}\n\
-                 model: {layers: [{dense: {units: 2, activation: softmax}}]}\n\
-                 training: {epochs: 3, optimizer: {sgd: {learning_rate: '${x}'}}}\n";
-            ("validation_loss", format!("{model}{grid}"))
-        } else {
-            ("loss", format!("entrypoint: {{command: [train]}}\n{more}"))
-        };
-        let text = format!(
-            "name: v{number}\nseed: {seed}\nobjectives: [{{metric: {metric}, mode: minimize}}]\n\
-             retry_backoff: {{first: 0.5, cap: 4}}\n{body}"
-        );
-        let document =
-            Document::parse(&text).map_err(|errors| format!("{errors}\nin the spec\n{text}"))?;
-        Ok(Self {
-            document,
-            ranks,
-            exact,
-            metric,
-            fates: Key::new(number as u64).named("fate"),
-            failing,
-            reference: OnceLock::new(),
-        })
-    }
-
-    /// What a trial's program does.
-    pub(super) fn fate(&self, trial: TrialId) -> Fate {
-        let key = self.fates.with(u64::from(trial.0));
-        let step = 1 + key.below(1, EPOCHS);
-        match key.below(0, 16) {
-            _ if !self.failing => Fate::Completes,
-            0 => Fate::Nan { step },
-            1 => Fate::Infeasible,
-            2 | 3 => Fate::Fails { times: 2, step },
-            4 => Fate::Fails { times: 1, step },
-            _ => Fate::Completes,
-        }
-    }
-
-    /// The objective's value after a step: falls towards the trial's parameter.
-    pub(super) fn value(params: &Params, step: u64) -> f64 {
-        let x = params.get("x").and_then(serde_json::Value::as_f64);
-        x.unwrap_or(0.0) + 1.0 / (1.0 + step as f64)
-    }
-
-    /// What becomes of it when nothing disturbs it.
-    pub(super) fn reference(&self, number: usize) -> &Result<Results, String> {
-        self.reference.get_or_init(|| World::undisturbed(number))
-    }
-}
-
-/// The jobs to draw from.
-pub(super) fn variants() -> &'static [Variant] {
-    static ALL: OnceLock<Vec<Variant>> = OnceLock::new();
-    ALL.get_or_init(|| {
-        let all = (0..VARIANTS).map(Variant::new).collect::<Result<_, _>>();
-        // The list is part of this program: a test parses it.
-        all.unwrap_or_else(|error| panic!("{error}"))
-    })
-}
-
-/// The number of the variant that a job was made from.
-pub(super) fn variant_of(job: &JobId) -> Option<usize> {
-    let name = job.as_str().strip_prefix('v')?.split('-').next()?;
-    name.parse().ok().filter(|number| *number < VARIANTS)
-}
+use super::jobs::{LONG, VARIANTS};
 
 /// How large worlds are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     /// One to three jobs on three workers.
     Small,
-    /// Up to ten jobs on eight workers, and a longer time of faults.
+    /// Up to ten jobs, long searches among them, on eight workers, and a longer time of faults.
     Large,
 }
 
@@ -177,6 +17,8 @@ pub enum Size {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     LinkBroken,
+    LinkSlow,
+    LinkLeftBehind,
     Partition,
     WorkerKilled,
     WorkerUnplugged,
@@ -187,9 +29,14 @@ pub(super) enum Fault {
     CoordinatorKilled,
     CoordinatorPaused,
     CoordinatorDeposed,
+    ClockJumps,
+    Blackout,
     StoreSlow,
     StoreFails,
     StoreTorn,
+    UploadsFail,
+    UploadsSlow,
+    CheckpointCorrupt,
     UserRepeats,
     UserCancels,
     UserPauses,
@@ -198,8 +45,10 @@ pub(super) enum Fault {
     UserExtends,
 }
 
-const FAULTS: [Fault; 20] = [
+const FAULTS: [Fault; 27] = [
     Fault::LinkBroken,
+    Fault::LinkSlow,
+    Fault::LinkLeftBehind,
     Fault::Partition,
     Fault::WorkerKilled,
     Fault::WorkerUnplugged,
@@ -210,9 +59,14 @@ const FAULTS: [Fault; 20] = [
     Fault::CoordinatorKilled,
     Fault::CoordinatorPaused,
     Fault::CoordinatorDeposed,
+    Fault::ClockJumps,
+    Fault::Blackout,
     Fault::StoreSlow,
     Fault::StoreFails,
     Fault::StoreTorn,
+    Fault::UploadsFail,
+    Fault::UploadsSlow,
+    Fault::CheckpointCorrupt,
     Fault::UserRepeats,
     Fault::UserCancels,
     Fault::UserPauses,
@@ -252,7 +106,11 @@ impl Plan {
         };
         let mut chosen: Vec<usize> = Vec::new();
         for at in 0..jobs {
-            let job = key.with(1).below(at, VARIANTS as u64) as usize;
+            let long = size == Size::Large && at == 0 && key.below(7, 2) == 0;
+            let job = match long {
+                true => VARIANTS + key.below(8, LONG as u64) as usize,
+                false => key.with(1).below(at, VARIANTS as u64) as usize,
+            };
             if !chosen.contains(&job) {
                 chosen.push(job);
             }
@@ -283,19 +141,6 @@ impl Plan {
             faults: Vec::new(),
             pace_ms: 0,
             disturbed_ms: 0,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_job_is_valid_and_ends_alone() {
-        for (number, variant) in variants().iter().enumerate() {
-            let reference = variant.reference(number).as_ref().unwrap();
-            assert_eq!(reference.len(), 1, "{number}");
         }
     }
 }

@@ -1,15 +1,13 @@
-//! The attempts that workers run: waiting for a slot, meeting the other ranks, an epoch at a time,
-//! checkpoints in the model object store, stopped or broken off. The model of the worker's runner.
-
-use std::collections::BTreeMap;
+//! The attempts that workers run: waiting for a slot, meeting the other ranks, an epoch at a time as far
+//! as they are to train, checkpoints, stopped or broken off. The model of the worker's runner.
 
 use trainyard_common::checkpoint::{CheckpointRef, KeepPolicy, to_drop};
-use trainyard_common::ids::JobId;
 use trainyard_coordinator::cluster::records::AttemptKind;
 pub(super) use trainyard_coordinator::cluster::types::Outcome;
 use trainyard_coordinator::cluster::types::{Assignment, AttemptRef, Point, RankRef, ReportBody};
 
-use super::plan::{EPOCHS, Fate, Variant, variant_of, variants};
+use super::jobs::{Fate, Variant, variant_of};
+use super::stats::Hit;
 use super::worker::short;
 use super::world::{Due, World};
 
@@ -21,6 +19,13 @@ const EPOCH_MS: u64 = 1_500;
 
 /// A checkpoint's manifest follows its parts after up to this long.
 const UPLOAD_MS: u64 = 300;
+
+/// A slow object store takes up to this much longer.
+const SLOW_UPLOAD_MS: u64 = 6_000;
+
+/// How often an upload is tried, and how long is waited after the first time; doubled each time.
+const UPLOAD_TRIES: u32 = 4;
+const FIRST_UPLOAD_WAIT_MS: u64 = 500;
 
 /// How long ranks wait for each other before they give up.
 const RENDEZVOUS_MS: u64 = 15_000;
@@ -60,11 +65,28 @@ pub(super) struct Run {
     turn: u64,
     /// Checkpoints that are known to exist.
     known: Vec<CheckpointRef>,
+    /// Times that the upload under way has failed.
+    failed_uploads: u32,
 }
 
 impl Run {
     pub(super) fn in_gang(&self) -> bool {
         self.assignment.ranks.len() > 1
+    }
+
+    /// The step at which it has trained as far as it is to.
+    fn goal(&self, variant: &Variant) -> u64 {
+        let until = self.assignment.until_epoch.unwrap_or(variant.epochs);
+        until.min(variant.epochs)
+    }
+
+    /// How it ends there. The engine knows when all epochs are done, a program only what it was told.
+    fn done(&self, variant: &Variant) -> Outcome {
+        let all = variant.is_judged() && self.goal(variant) >= variant.epochs;
+        match self.assignment.until_epoch {
+            Some(_) if !all => Outcome::Paused,
+            _ => Outcome::Completed,
+        }
     }
 }
 
@@ -74,21 +96,7 @@ pub(super) struct Group {
     members: Vec<(usize, RunId)>,
     /// A rank has gone: the others notice.
     pub(super) broken: bool,
-    finished: bool,
-}
-
-/// The model object store: whole checkpoints, and those of which only parts are there.
-#[derive(Default)]
-pub(super) struct Objects {
-    manifests: BTreeMap<(JobId, String), u64>,
-    pub(super) torn: u64,
-}
-
-impl Objects {
-    fn whole(&self, job: &JobId, manifest: &str) -> bool {
-        self.manifests
-            .contains_key(&(job.clone(), manifest.to_owned()))
-    }
+    finished: Option<Outcome>,
 }
 
 impl World {
@@ -131,6 +139,7 @@ impl World {
             signs: 0,
             turn: 0,
             known: assignment.checkpoints.clone(),
+            failed_uploads: 0,
             assignment,
         };
         let stopped = run.stop.is_some();
@@ -145,8 +154,7 @@ impl World {
     fn check_resume(&mut self, assignment: &Assignment) {
         let job = &assignment.at.job;
         if let Some(from) = &assignment.resume_from
-            && !self.objects.whole(job, &from.manifest)
-            && !self.dropped.contains(&(job.clone(), from.manifest.clone()))
+            && !self.objects.existed(job, &from.manifest)
         {
             self.violated(format!("{:?} never existed whole", from.manifest));
         }
@@ -188,7 +196,7 @@ impl World {
             run.signs += 1;
         }
         match (stop, next) {
-            (Some(Stop::Abandoned), _) => self.remove_run(w, id, false),
+            (Some(Stop::Abandoned), _) => self.remove_run(w, id, None),
             (Some(Stop::Now), _) => self.end(w, id, Outcome::Cancelled),
             (Some(Stop::Checkpoint), Next::Manifest) => self.manifest(w, id),
             (Some(Stop::Checkpoint), _) => self.preempted(w, id),
@@ -216,20 +224,28 @@ impl World {
             }
             return self.next_turn(w, id, 200);
         }
-        let from = self.newest_whole(w, id);
+        let (from, broken) = self.newest_whole(w, id);
         let Some(run) = self.workers[w].runs.get_mut(&id) else {
+            return;
+        };
+        let rank = run.rank.clone();
+        let judges = run.assignment.kind == AttemptKind::Evaluate;
+        let Some(variant) = variant_of(&rank.at.job) else {
             return;
         };
         run.step = from;
         run.next = Next::Train;
-        let rank = run.rank.clone();
+        run.known.retain(|known| !broken.contains(&known.manifest));
         let started = ReportBody::Started {
             from_step: from,
-            steps_total: EPOCHS,
-            epochs_total: EPOCHS,
+            steps_total: variant.epochs,
+            epochs_total: variant.epochs,
             parameters: 1,
         };
         self.tell(w, &rank, started);
+        if !broken.is_empty() && rank.rank == 0 && !judges {
+            self.tell(w, &rank, ReportBody::Dropped { manifests: broken });
+        }
         if rank.rank == 0 {
             self.log_line(w, &rank, "started");
         }
@@ -237,23 +253,37 @@ impl World {
         self.next_turn(w, id, EPOCH_MS);
     }
 
-    /// The step of the newest checkpoint that is there, as the resume rule finds it.
-    fn newest_whole(&self, w: usize, id: RunId) -> u64 {
+    /// The step of the newest checkpoint that is there, as the resume rule finds it, and the manifests of
+    /// those that were found broken on the way.
+    fn newest_whole(&self, w: usize, id: RunId) -> (u64, Vec<String>) {
+        let mut broken = Vec::new();
         let Some(run) = self.workers[w].runs.get(&id) else {
-            return 0;
+            return (0, broken);
         };
         let job = &run.rank.at.job;
-        let mut known = run
-            .assignment
-            .resume_from
-            .iter()
-            .chain(run.known.iter().rev());
-        let found = known.find(|checkpoint| self.objects.whole(job, &checkpoint.manifest));
-        found.map_or(0, |checkpoint| checkpoint.step)
+        let given = run.assignment.resume_from.iter();
+        for checkpoint in given.chain(run.known.iter().rev()) {
+            if self.objects.readable(job, &checkpoint.manifest) {
+                return (checkpoint.step, broken);
+            }
+            if !broken.contains(&checkpoint.manifest) {
+                broken.push(checkpoint.manifest.clone());
+            }
+        }
+        (0, broken)
     }
 
     fn next_turn(&mut self, w: usize, id: RunId, most: u64) {
-        let wait = 1 + most / 3 + self.below(most);
+        let mut wait = 1 + most / 3 + self.below(most);
+        let slow = self.objects.slow_until > self.now;
+        if slow && most == UPLOAD_MS {
+            self.stats.hit(Hit::UploadSlow);
+            wait += self.below(SLOW_UPLOAD_MS);
+        }
+        self.turn_after(w, id, wait);
+    }
+
+    fn turn_after(&mut self, w: usize, id: RunId, wait: u64) {
         if let Some(run) = self.workers[w].runs.get_mut(&id) {
             run.turn += 1;
             let turn = run.turn;
@@ -267,8 +297,8 @@ impl World {
             return;
         };
         let group = self.groups.entry(run.rank.at.clone()).or_default();
-        if run.rank.rank != 0 && group.finished {
-            return self.end(w, id, Outcome::Completed);
+        if let Some(outcome) = group.finished.filter(|_| run.rank.rank != 0) {
+            return self.end(w, id, outcome);
         }
         if group.broken {
             return self.end(w, id, Outcome::NodeLost);
@@ -276,27 +306,33 @@ impl World {
         if run.rank.rank != 0 {
             return self.next_turn(w, id, EPOCH_MS);
         }
-        if run.assignment.kind == AttemptKind::Evaluate || run.step >= EPOCHS {
+        if run.assignment.kind == AttemptKind::Evaluate {
             return self.end(w, id, Outcome::Completed);
         }
-        self.epoch(w, id);
+        let Some(variant) = variant_of(&run.rank.at.job) else {
+            return;
+        };
+        if run.step >= run.goal(variant) {
+            let done = run.done(variant);
+            return self.end(w, id, done);
+        }
+        self.epoch(w, id, variant);
     }
 
-    fn epoch(&mut self, w: usize, id: RunId) {
+    fn epoch(&mut self, w: usize, id: RunId, variant: &'static Variant) {
         let Some(run) = self.workers[w].runs.get(&id) else {
             return;
         };
         let step = run.step + 1;
         let rank = run.rank.clone();
-        let Some(number) = variant_of(&rank.at.job) else {
-            return;
-        };
         let trial = rank.at.trial;
-        match variants()[number].fate(trial) {
+        let fate = variant.fate(trial);
+        match fate {
             Fate::Nan { step: at } if at == step => return self.end(w, id, Outcome::Nan),
             Fate::Infeasible => return self.end(w, id, Outcome::Infeasible),
             Fate::Fails { times, step: at } if at == step => {
-                let failed = self.errors.entry((number, trial)).or_default();
+                let key = (rank.at.job.clone(), trial);
+                let failed = self.errors.entry(key).or_default();
                 if *failed < times {
                     *failed += 1;
                     return self.end(w, id, Outcome::Error);
@@ -308,31 +344,46 @@ impl World {
             return;
         };
         run.step = step;
-        run.next = Next::Manifest;
-        let value = Variant::value(&run.assignment.spec.params, step);
+        let value = variant.value(&run.assignment.spec.params, step);
+        let metric = match fate {
+            Fate::Mute => "other",
+            _ => variant.metric,
+        };
         let point = Point {
             step,
             epoch: step,
-            metrics: vec![(variants()[number].metric.to_owned(), value)],
+            metrics: vec![(metric.to_owned(), value)],
             end_of_epoch: true,
             time_ms: 0,
         };
+        let early = matches!(fate, Fate::Early { step: at } if at <= step);
+        run.next = match variant.saves && !early {
+            true => Next::Manifest,
+            false => Next::Train,
+        };
         self.tell(w, &rank, ReportBody::Progress(point));
+        if early {
+            return self.end(w, id, Outcome::Completed);
+        }
         self.pump(w);
-        self.next_turn(w, id, UPLOAD_MS);
+        self.next_turn(w, id, if variant.saves { UPLOAD_MS } else { EPOCH_MS });
     }
 
     /// The manifest is stored: the checkpoint exists.
     fn manifest(&mut self, w: usize, id: RunId) {
+        if self.upload_fails(w, id) {
+            return;
+        }
         let Some(run) = self.workers[w].runs.get_mut(&id) else {
             return;
         };
         run.next = Next::Train;
+        run.failed_uploads = 0;
         let (step, rank) = (run.step, run.rank.clone());
-        let Some(number) = variant_of(&rank.at.job) else {
+        let Some(variant) = variant_of(&rank.at.job) else {
             return;
         };
-        let value = Variant::value(&run.assignment.spec.params, step);
+        let value = variant.value(&run.assignment.spec.params, step);
         let checkpoint = CheckpointRef {
             manifest: format!(
                 "trials/{}/{step:012}-{}.json",
@@ -342,23 +393,47 @@ impl World {
             epoch: step,
             bytes: 1,
             digest: "d".to_owned(),
-            metrics: vec![(variants()[number].metric.to_owned(), value)],
+            metrics: vec![(variant.metric.to_owned(), value)],
         };
         run.known.push(checkpoint.clone());
         let stopped = run.stop.is_some();
-        let path = (rank.at.job.clone(), checkpoint.manifest.clone());
-        if self.objects.manifests.insert(path, step).is_some() {
+        let over = (step >= run.goal(variant)).then(|| run.done(variant));
+        // Whoever is stopped as it comes to its end may end either way.
+        let stops = stopped && (over.is_none() || self.below(2) == 0);
+        if !self.objects.written(&rank.at.job, &checkpoint.manifest) {
             self.violated(format!("{} is written twice", checkpoint.manifest));
         }
         self.tell(w, &rank, ReportBody::Checkpoint(checkpoint));
-        if stopped {
+        if stops {
             return self.end(w, id, Outcome::Preempted);
         }
-        if step >= EPOCHS {
-            return self.end(w, id, Outcome::Completed);
+        if let Some(done) = over {
+            return self.end(w, id, done);
         }
         self.pump(w);
         self.next_turn(w, id, EPOCH_MS);
+    }
+
+    /// Whether the object store keeps the checkpoint from being stored now: it is tried again after a
+    /// while, as the uploader does, and after the last try the attempt ends with an error.
+    fn upload_fails(&mut self, w: usize, id: RunId) -> bool {
+        if self.objects.fails_until <= self.now {
+            return false;
+        }
+        let Some(run) = self.workers[w].runs.get_mut(&id) else {
+            return true;
+        };
+        run.failed_uploads += 1;
+        let (tries, job) = (run.failed_uploads, run.rank.at.job.clone());
+        self.stats.hit(Hit::UploadFailed);
+        if tries >= UPLOAD_TRIES {
+            self.stats.hit(Hit::UploadGivenUp);
+            self.objects.waste(job);
+            self.end(w, id, Outcome::Error);
+        } else {
+            self.turn_after(w, id, FIRST_UPLOAD_WAIT_MS << (tries - 1));
+        }
+        true
     }
 
     /// Told to make a checkpoint and to go.
@@ -367,12 +442,13 @@ impl World {
             return;
         };
         let saved = run.known.last().map_or(0, |newest| newest.step);
+        let saves = variant_of(&run.rank.at.job).is_some_and(|variant| variant.saves);
         let whole = self
             .groups
             .get(&run.rank.at)
             .is_some_and(|group| !group.broken);
-        let saves = run.rank.rank == 0 && run.assignment.kind == AttemptKind::Train;
-        if saves && whole && run.step > saved {
+        let speaks = run.rank.rank == 0 && run.assignment.kind == AttemptKind::Train;
+        if saves && speaks && whole && run.step > saved {
             run.next = Next::Manifest;
             return self.next_turn(w, id, UPLOAD_MS);
         }
@@ -394,23 +470,26 @@ impl World {
             test_metrics: if judged { metrics } else { Vec::new() },
         };
         self.tell(w, &rank, body);
-        self.remove_run(w, id, outcome == Outcome::Completed);
+        self.remove_run(w, id, outcome.done().then_some(outcome));
         self.pump(w);
         self.leave_if_done(w);
     }
 
     /// Frees the slot; the other ranks notice.
-    pub(super) fn remove_run(&mut self, w: usize, id: RunId, finished: bool) {
+    /// `finished`: it has done what it was to do, in this way.
+    pub(super) fn remove_run(&mut self, w: usize, id: RunId, finished: Option<Outcome>) {
         let Some(run) = self.workers[w].runs.remove(&id) else {
             return;
         };
         if run.next == Next::Manifest {
-            self.objects.torn += 1;
+            self.stats.hit(Hit::UploadTorn);
         }
         if let Some(group) = self.groups.get_mut(&run.rank.at) {
             group.members.retain(|member| *member != (w, id));
-            group.finished |= finished && run.rank.rank == 0;
-            group.broken |= !finished;
+            if run.rank.rank == 0 {
+                group.finished = group.finished.or(finished);
+            }
+            group.broken |= finished.is_none();
             let others = group.members.clone();
             if others.is_empty() && run.assignment.ranks.len() == 1 {
                 self.groups.remove(&run.rank.at);
@@ -459,7 +538,7 @@ impl World {
 
     /// A checkpoint is acknowledged: the keep rule gives up older ones, unless the run was stopped.
     pub(super) fn sweep(&mut self, w: usize, rank: &RankRef, newest: &str) {
-        let Some(number) = variant_of(&rank.at.job) else {
+        let Some(variant) = variant_of(&rank.at.job) else {
             return;
         };
         let mut runs = self.workers[w].runs.values_mut();
@@ -468,7 +547,7 @@ impl World {
         else {
             return;
         };
-        let job = variants()[number].document.job();
+        let job = variant.job();
         let policy = KeepPolicy::from(&job.checkpoint_storage);
         let objective = job.objectives.first().map(|o| (o.metric.as_str(), o.mode));
         let manifests = to_drop(policy, &run.known, objective);
@@ -478,9 +557,7 @@ impl World {
         run.known
             .retain(|known| !manifests.contains(&known.manifest));
         for manifest in &manifests {
-            let path = (rank.at.job.clone(), manifest.clone());
-            self.objects.manifests.remove(&path);
-            self.dropped.insert(path);
+            self.objects.delete(&rank.at.job, manifest);
         }
         self.tell(w, rank, ReportBody::Dropped { manifests });
     }

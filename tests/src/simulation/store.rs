@@ -1,5 +1,6 @@
 //! The model store: records under the leader's term, and series. Every commit is compared with what
-//! was there: what was decided is never revised, a point is appended once, a slot has one holder.
+//! was there: what was decided is never revised, a point is appended once, a slot has one holder, a trial
+//! that does not run holds none, and the search log replays.
 //!
 //! Records are kept as values; restoring a machine encodes and decodes them all, as a real store would.
 
@@ -8,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 use trainyard_coordinator::cluster::records::{
     AttemptKind, AttemptRecord, JobRecord, JobState, Key, Outcome, Record, SearchEntry,
-    TrialRecord, TrialState,
+    SearchRecord, TrialRecord, TrialState,
 };
 use trainyard_coordinator::cluster::types::{AttemptRef, RankRef, SeriesPoint, Step};
 
-use super::plan::{variant_of, variants};
+use super::decisions::Decisions;
+use super::jobs::variant_of;
 
 /// No record may be larger: etcd holds them.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
@@ -24,14 +26,16 @@ pub(super) struct Batch {
     points: Vec<SeriesPoint>,
     /// Trials about which a decision with its reason is appended.
     explained: BTreeSet<(JobId, TrialId)>,
+    /// The decisions in words.
+    told: Vec<String>,
 }
 
 impl Batch {
-    /// Takes what `step` wants written out of it.
+    /// Takes what `step` wants written out of it; `in_words`: somebody reads along.
     ///
     /// # Errors
     /// A key twice in one step.
-    pub(super) fn take(&mut self, step: &mut Step) -> Result<(), String> {
+    pub(super) fn take(&mut self, step: &mut Step, in_words: bool) -> Result<(), String> {
         let mut keys = BTreeSet::new();
         for record in step.records.drain(..) {
             let key = record.key();
@@ -48,9 +52,18 @@ impl Batch {
             if decision.reason.is_empty() {
                 return Err(format!("a decision without a reason: {decision:?}"));
             }
+            if in_words {
+                let (job, trial) = (&decision.job, decision.trial);
+                let (what, reason) = (decision.what, &decision.reason);
+                self.told.push(format!("{job}/{trial} {what:?}: {reason}"));
+            }
             self.explained.insert((decision.job, decision.trial));
         }
         Ok(())
+    }
+
+    pub(super) fn told(&self) -> &[String] {
+        &self.told
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -63,7 +76,6 @@ impl Batch {
 }
 
 /// A job as its committed records tell it.
-#[derive(Debug)]
 pub(super) struct JobView {
     pub(super) record: JobRecord,
     pub(super) trials: u32,
@@ -71,12 +83,15 @@ pub(super) struct JobView {
     pub(super) pending: BTreeMap<TrialId, u64>,
     pub(super) running: BTreeSet<TrialId>,
     pub(super) paused: BTreeSet<TrialId>,
-    /// Entries of its search log, and how many of them are suggestions.
-    entries: u32,
-    suggested: u32,
+    /// Trials on logical workers.
+    pub(super) stints: BTreeSet<TrialId>,
+    /// The living attempt of each trial that has one.
+    pub(super) living: BTreeMap<TrialId, (AttemptId, AttemptKind)>,
+    /// Its search log, replayed.
+    pub(super) decisions: Decisions,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct ModelStore {
     /// The newest term, and since when it is.
     pub(super) term: u64,
@@ -108,11 +123,37 @@ impl ModelStore {
             self.check_explained(record, &batch.explained)?;
         }
         let extended: BTreeSet<JobId> = batch.records.values().flatten().filter_map(more).collect();
-        for (key, record) in batch.records {
+        let mut entries = Vec::new();
+        let mut touched = BTreeSet::new();
+        // Jobs first: the others belong to them.
+        let is_job = |record: &Option<Record>| matches!(record, Some(Record::Job(_)));
+        let (jobs, others): (Vec<_>, Vec<_>) = batch
+            .records
+            .into_iter()
+            .partition(|(_, record)| is_job(record));
+        for (key, record) in jobs.into_iter().chain(others) {
             match record {
                 None => self.remove(&key)?,
-                Some(record) => self.put(key, record, &extended, &mut placed)?,
+                Some(record) => {
+                    match &record {
+                        Record::Search(entry) => entries.push(entry.clone()),
+                        Record::Trial(trial) => {
+                            touched.insert((trial.job.clone(), trial.trial));
+                        }
+                        Record::Attempt(attempt) if attempt.outcome.is_some() => {
+                            touched.insert((attempt.job.clone(), attempt.trial));
+                        }
+                        _ => {}
+                    }
+                    self.put(key, record, &extended, &mut placed)?;
+                }
             }
+        }
+        for entry in entries {
+            self.decided(entry)?;
+        }
+        for (job, trial) in touched {
+            self.check_living(&job, trial)?;
         }
         for (slot, rank) in placed {
             if let Some(other) = self.slots.insert(slot.clone(), rank.clone()) {
@@ -128,13 +169,50 @@ impl ModelStore {
             }
             series.push(position);
         }
-        let unlogged = |job: &&JobView| job.suggested != job.trials;
+        let unlogged = |job: &&JobView| job.decisions.suggested != job.trials;
         match self.jobs.values().find(unlogged) {
             Some(job) => Err(format!(
                 "{} has {} trials, but {} logged suggestions",
-                job.record.job, job.trials, job.suggested
+                job.record.job, job.trials, job.decisions.suggested
             )),
             None => Ok(()),
+        }
+    }
+
+    /// An entry of a search log: nothing is left out, and a replay decides the same.
+    fn decided(&mut self, entry: SearchRecord) -> Result<(), String> {
+        let SearchRecord { job, index, entry } = entry;
+        let view = self.jobs.get_mut(&job).ok_or("a log without a job")?;
+        if index as usize != view.decisions.log.len() {
+            return Err(format!(
+                "the search log of {job} has a gap before {entry:?}"
+            ));
+        }
+        let records = &self.records;
+        let trial = |trial: TrialId| match records.get(&trial_key(&job, trial))? {
+            Record::Trial(trial) => Some(trial.as_ref()),
+            _ => None,
+        };
+        let taken = view.decisions.take(&entry, trial);
+        taken.map_err(|message| format!("search log of {job}, entry {index}: {message}"))
+    }
+
+    /// A trial that runs has a living attempt; one that waits, is paused or has ended holds no slot,
+    /// unless it has won and is judged.
+    fn check_living(&self, job: &JobId, trial: TrialId) -> Result<(), String> {
+        let view = self.jobs.get(job).ok_or("a trial without a job")?;
+        let state = self.trial(job, trial).map(|trial| trial.state);
+        let living = view.living.get(&trial).map(|(_, kind)| *kind);
+        let right = match living {
+            Some(AttemptKind::Train) => state == Some(TrialState::Running),
+            Some(AttemptKind::Evaluate) => state == Some(TrialState::Completed),
+            None => state != Some(TrialState::Running),
+        };
+        match right {
+            true => Ok(()),
+            false => Err(format!(
+                "trial {trial} of {job} is {state:?}, its living attempt is {living:?}"
+            )),
         }
     }
 
@@ -191,7 +269,7 @@ impl ModelStore {
             return Err(format!("{} was revised: {old:?} became {record:?}", key.0));
         }
         match &record {
-            Record::Job(job) => self.job_written(job),
+            Record::Job(job) => self.job_written(job)?,
             Record::Trial(trial) => self.trial_written(trial)?,
             Record::Attempt(attempt) => {
                 let before = match old {
@@ -200,32 +278,30 @@ impl ModelStore {
                 };
                 self.attempt_written(attempt, before, placed)?;
             }
-            Record::Search(entry) => {
-                let job = self.jobs.get_mut(&entry.job).ok_or("a log without a job")?;
-                if entry.index != job.entries {
-                    return Err(format!("the search log has a gap before {entry:?}"));
-                }
-                job.entries += 1;
-                job.suggested += u32::from(matches!(entry.entry, SearchEntry::Suggested { .. }));
-            }
             _ => {}
         }
         self.records.insert(key, record);
         Ok(())
     }
 
-    fn job_written(&mut self, job: &JobRecord) {
-        let known = self.jobs.entry(job.job.clone());
-        let known = known.or_insert_with(|| JobView {
+    fn job_written(&mut self, job: &JobRecord) -> Result<(), String> {
+        if let Some(known) = self.jobs.get_mut(&job.job) {
+            known.record = job.clone();
+            return Ok(());
+        }
+        let variant = variant_of(&job.job).ok_or("a job that nobody submitted")?;
+        let view = JobView {
             record: job.clone(),
             trials: 0,
             pending: BTreeMap::new(),
             running: BTreeSet::new(),
             paused: BTreeSet::new(),
-            entries: 0,
-            suggested: 0,
-        });
-        known.record = job.clone();
+            stints: BTreeSet::new(),
+            living: BTreeMap::new(),
+            decisions: Decisions::new(variant)?,
+        };
+        self.jobs.insert(job.job.clone(), view);
+        Ok(())
     }
 
     fn trial_written(&mut self, trial: &TrialRecord) -> Result<(), String> {
@@ -240,6 +316,10 @@ impl ModelStore {
         job.pending.remove(&trial.trial);
         job.running.remove(&trial.trial);
         job.paused.remove(&trial.trial);
+        match trial.stint {
+            Some(_) => job.stints.insert(trial.trial),
+            None => job.stints.remove(&trial.trial),
+        };
         match trial.state {
             TrialState::Pending => drop(job.pending.insert(trial.trial, trial.retry_at_ms)),
             TrialState::Running => drop(job.running.insert(trial.trial)),
@@ -259,7 +339,7 @@ impl ModelStore {
         let at = reference(attempt);
         if ended.is_none() {
             let wanted = match attempt.kind {
-                AttemptKind::Train => variant_of(&at.job).map_or(1, |v| variants()[v].ranks),
+                AttemptKind::Train => variant_of(&at.job).map_or(1, |variant| variant.ranks),
                 AttemptKind::Evaluate => 1,
             };
             if attempt.ranks.len() != wanted as usize {
@@ -270,6 +350,20 @@ impl ModelStore {
             attempt.kind == AttemptKind::Train && attempt.outcome == Some(Outcome::Completed);
         if completed && ended != Some(true) && !self.completed.insert((at.job.clone(), at.trial)) {
             return Err(format!("{at:?} is the second that completed its trial"));
+        }
+        let view = self
+            .jobs
+            .get_mut(&at.job)
+            .ok_or("an attempt without a job")?;
+        let known = view.living.get(&at.trial).map(|(number, _)| *number);
+        if attempt.outcome.is_some() {
+            if known == Some(at.attempt) {
+                view.living.remove(&at.trial);
+            }
+        } else if let Some(other) = known.filter(|known| *known != at.attempt) {
+            return Err(format!("{at:?} lives beside attempt {other}"));
+        } else {
+            view.living.insert(at.trial, (at.attempt, attempt.kind));
         }
         for rank in &attempt.ranks {
             let holder = RankRef {
@@ -316,8 +410,7 @@ impl ModelStore {
     }
 
     pub(super) fn trial(&self, job: &JobId, trial: TrialId) -> Option<&TrialRecord> {
-        let key = Key(format!("trial/{job}/{:010}", trial.0));
-        match self.records.get(&key)? {
+        match self.records.get(&trial_key(job, trial))? {
             Record::Trial(trial) => Some(trial),
             _ => None,
         }
@@ -339,6 +432,10 @@ impl ModelStore {
     pub(super) fn living(&self) -> Option<&RankRef> {
         self.slots.values().next()
     }
+}
+
+fn trial_key(job: &JobId, trial: TrialId) -> Key {
+    Key(format!("trial/{job}/{:010}", trial.0))
 }
 
 pub(super) fn reference(attempt: &AttemptRecord) -> AttemptRef {

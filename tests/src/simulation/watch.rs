@@ -8,7 +8,7 @@ use trainyard_coordinator::cluster::Machine;
 use trainyard_coordinator::cluster::query::WorkerState;
 use trainyard_coordinator::cluster::records::JobState;
 
-use super::plan::{variant_of, variants};
+use super::jobs::variant_of;
 use super::store::JobView;
 use super::world::{World, config};
 
@@ -24,6 +24,13 @@ impl World {
         if leader.term != self.store.term {
             return;
         }
+        let idle = self.store.jobs.values().find_map(idle_logical);
+        if let Some(message) = idle {
+            return self.violated(message);
+        }
+        let Some(leader) = &self.nodes[n].leader else {
+            return;
+        };
         let cluster = leader.machine.cluster();
         if cluster.slots_used < cluster.slots_total && cluster.jobs_active > 0 {
             self.stats.looked += 1;
@@ -104,20 +111,45 @@ impl World {
 
 /// The slots that the job would take at once, if some work of it waits.
 fn waiting(job: &JobView, clock: u64) -> Option<u32> {
-    let variant = &variants()[variant_of(&job.record.job)?];
+    let variant = variant_of(&job.record.job)?;
     match job.record.state {
         JobState::Pending | JobState::Running => {}
         JobState::Evaluating => {
             let judged = job.record.evaluation.as_ref()?;
-            let _ = judged;
-            return None;
+            let idle = !job.living.contains_key(&judged.trial);
+            return (idle && judged.retry_at_ms <= clock).then_some(1);
         }
         _ => return None,
     }
     let resumes = job.pending.values().any(|retry_at| *retry_at <= clock);
-    let most = variant.document.job().searcher.max_concurrent_trials;
-    let under_way = (job.pending.len() + job.running.len() + job.paused.len()) as u32;
+    if variant.job().logical_time {
+        // What its logical workers do not run waits for them, not for slots.
+        return resumes.then_some(variant.ranks);
+    }
+    let most = variant.job().searcher.max_concurrent_trials;
+    let under_way = (job.pending.len() + job.running.len()) as u32;
     let room = most.is_none_or(|most| under_way < most.max(1));
-    let suggests = job.record.search_closed.is_none() && room;
-    (resumes || suggests).then_some(variant.ranks)
+    let goes_on = || job.record.search_closed.is_none() || promotable(job);
+    (resumes || (room && goes_on())).then_some(variant.ranks)
+}
+
+/// Whether a trial is to go on from its rung that nobody holds.
+fn promotable(job: &JobView) -> bool {
+    let next = job.decisions.scheduler.promotable();
+    next.is_some_and(|next| job.paused.contains(&next.trial))
+}
+
+/// Whether a logical worker has nothing to do although there is something.
+fn idle_logical(job: &JobView) -> Option<String> {
+    let spec = variant_of(&job.record.job)?.job();
+    let searches = matches!(job.record.state, JobState::Pending | JobState::Running);
+    let workers = spec.logical_workers.filter(|_| searches)?;
+    let next = job.decisions.scheduler.promotable();
+    let more = next.is_some() || job.record.search_closed.is_none();
+    (more && job.stints.len() < workers as usize).then(|| {
+        format!(
+            "{} has {workers} logical workers and stints {:?} while {next:?} or a new trial waits",
+            job.record.job, job.stints
+        )
+    })
 }

@@ -8,10 +8,11 @@ use trainyard_coordinator::cluster::types::{
     LogText, Pulse, RankRef, Report, ReportBody, SeriesLog, ToWorker, WorkerInfo,
 };
 
+use super::jobs::variant_of;
 use super::network::{Down, Link, LinkId, Up, Way};
 use super::outbox::Outbox;
-use super::plan::{variant_of, variants};
 use super::rank::{Run, RunId, Stop};
+use super::stats::Hit;
 use super::world::{Due, World, config};
 
 /// How long the answer to a registration may take, as in the agent.
@@ -201,10 +202,11 @@ impl World {
         }
         let lease_s = config().lease_ms as f64 / 1_000.0;
         let short = worker.runs.iter().filter(|(_, run)| {
-            let variant = variant_of(&run.rank.at.job).map(|number| &variants()[number]);
-            variant.is_some_and(|v| v.document.job().orphan_timeout <= lease_s)
+            let variant = variant_of(&run.rank.at.job);
+            variant.is_some_and(|variant| variant.job().orphan_timeout <= lease_s)
         });
         for run in short.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.stats.hit(Hit::WorkerOrphaned);
             self.request_stop(w, run, Stop::Checkpoint);
         }
     }
@@ -258,6 +260,9 @@ impl World {
             }
             Down::Probe { path, .. } => {
                 let error = self.unlucky(6).then(|| "unreachable".to_owned());
+                if error.is_some() {
+                    self.stats.hit(Hit::ProbeFailed);
+                }
                 self.say_up(id, Up::Probed { path, error });
             }
             Down::Closed => {}
@@ -436,7 +441,7 @@ impl World {
             || if closes { "ends" } else { "is unplugged" }.to_owned(),
         );
         for run in runs {
-            self.remove_run(w, run, false);
+            self.remove_run(w, run, None);
         }
         if let Some(id) = link {
             if closes {
@@ -448,6 +453,7 @@ impl World {
         // Whoever looks after the workers starts another.
         let wait = 500 + self.below(8_000);
         let slots = self.workers[w].slots;
+        self.stats.hit(Hit::WorkerRestarted);
         self.after(wait, Due::Spawn(slots));
     }
 }

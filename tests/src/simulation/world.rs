@@ -1,19 +1,23 @@
-//! The world: virtual time, the queue of what happens next, clients, the end, and the comparison with
-//! the same jobs left in peace. Every draw comes from the seed, in the order of what happens.
+//! The world: virtual time, the queue of what happens next, and the end. Every draw comes from the seed,
+//! in the order of what happens.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use trainyard_common::ids::{JobId, RequestId, TrialId};
 use trainyard_coordinator::cluster::types::{
-    AttemptRef, Event, JobState, MachineConfig, SessionId, TrialState,
+    AttemptRef, Event, JobState, MachineConfig, SessionId,
 };
 
 use super::clients::Client;
-use super::coordinator::{Commit, Node};
+use super::compare::JobResult;
+use super::coordinator::{Commit, Input, Node};
+use super::jobs::variants;
 use super::network::{Cuts, Link, LinkId, Way};
-use super::plan::{Fault, Plan, variant_of, variants};
-use super::rank::{Group, Objects, RunId};
+use super::objects::Objects;
+use super::plan::{Fault, Plan};
+use super::rank::{Group, RunId};
+use super::stats::Stats;
 use super::store::ModelStore;
 use super::worker::Worker;
 
@@ -44,6 +48,7 @@ pub(super) fn config() -> MachineConfig {
 pub(super) enum Due {
     Message(LinkId, Way),
     Hangup(LinkId, Way),
+    LeftBehind(LinkId),
     Connect(usize),
     RegisterTimeout(LinkId),
     Heartbeat(usize, LinkId),
@@ -55,6 +60,7 @@ pub(super) enum Due {
     Turn(usize, u64),
     Written(u64, u64),
     Committed(usize, u64, bool),
+    Echo(usize, u64, usize),
     Elect,
     Deposed(usize, u64),
     Start(usize),
@@ -84,65 +90,6 @@ impl PartialOrd for Queued {
     }
 }
 
-/// How much happened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Inputs that machines took.
-    pub events: u64,
-    pub commits: u64,
-    pub records: u64,
-    pub leaders: u64,
-    pub faults: u64,
-    /// Checkpoints of which only parts were written.
-    pub torn: u64,
-    /// Jobs that were compared with their undisturbed run.
-    pub compared: u64,
-    /// Machines that were restored beside a running one, and compared with it.
-    pub restored: u64,
-    /// Times that free slots were held against waiting work.
-    pub looked: u64,
-    pub virtual_ms: u64,
-}
-
-impl Stats {
-    pub(super) fn add(&mut self, other: &Self) {
-        self.events += other.events;
-        self.commits += other.commits;
-        self.records += other.records;
-        self.leaders += other.leaders;
-        self.faults += other.faults;
-        self.torn += other.torn;
-        self.compared += other.compared;
-        self.restored += other.restored;
-        self.looked += other.looked;
-        self.virtual_ms += other.virtual_ms;
-    }
-}
-
-/// What became of a trial.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct TrialResult {
-    trial: TrialId,
-    state: TrialState,
-    params: String,
-    best: Option<(f64, u64)>,
-    points: Vec<(u64, bool)>,
-}
-
-/// What became of a job.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct JobResult {
-    variant: usize,
-    state: JobState,
-    best: Option<(TrialId, f64)>,
-    test_metrics: String,
-    trials: Vec<TrialResult>,
-    /// A trial was interrupted so often that the machine gave it up, as its rule says.
-    gave_up: bool,
-}
-
-pub(super) type Results = Vec<JobResult>;
-
 pub(super) struct World {
     pub(super) plan: Plan,
     draws: u64,
@@ -160,15 +107,18 @@ pub(super) struct World {
     pub(super) flying: BTreeMap<u64, Commit>,
     pub(super) flying_next: u64,
     pub(super) objects: Objects,
-    pub(super) dropped: BTreeSet<(JobId, String)>,
     pub(super) nodes: Vec<Node>,
+    /// How far ahead the clock of the newest leader was when it began.
+    pub(super) last_offset_ms: u64,
+    /// Messages that come a second time.
+    pub(super) echoes: Vec<Option<Input>>,
     pub(super) workers: Vec<Worker>,
     pub(super) links: BTreeMap<LinkId, Link>,
     pub(super) next_link: LinkId,
     pub(super) cuts: Cuts,
     pub(super) groups: BTreeMap<AttemptRef, Group>,
     /// Errors that trials' programs have had.
-    pub(super) errors: BTreeMap<(usize, TrialId), u32>,
+    pub(super) errors: BTreeMap<(JobId, TrialId), u32>,
     pub(super) clients: Vec<Client>,
     /// Jobs that somebody wants cancelled.
     pub(super) cancelled: BTreeSet<JobId>,
@@ -200,7 +150,8 @@ impl World {
             flying: BTreeMap::new(),
             flying_next: 0,
             objects: Objects::default(),
-            dropped: BTreeSet::new(),
+            last_offset_ms: 0,
+            echoes: Vec::new(),
             nodes: (0..plan.coordinators).map(|_| Node::default()).collect(),
             workers: Vec::new(),
             links: BTreeMap::new(),
@@ -235,58 +186,24 @@ impl World {
     }
 
     /// What becomes of one job when nothing disturbs it.
-    pub(super) fn undisturbed(variant: usize) -> Result<Results, String> {
+    pub(super) fn undisturbed(variant: usize) -> Result<JobResult, String> {
         let mut world = Self::new(Plan::undisturbed(variant), None);
         world.run()?;
-        Ok(world.results())
+        let result = world.results().pop();
+        result.ok_or_else(|| "nobody leads at the end".to_owned())
     }
 
     /// Runs the world to its end and compares it with its jobs left in peace.
     pub(super) fn run_and_compare(mut self) -> Result<Stats, String> {
         self.run()?;
-        self.stats.torn = self.objects.torn;
         self.stats.virtual_ms = self.now - BEGIN_MS;
-        for result in self.results() {
-            let number = result.variant;
-            let reference = variants()[number].reference(number).as_ref();
-            let reference = reference.map_err(|e| format!("v{number} alone: {e}"))?;
-            self.compare(&result, &reference[0])?;
-            self.stats.compared += 1;
+        self.compare_all()?;
+        for job in self.store.jobs.values() {
+            self.stats.replayed += job.decisions.log.len() as u64;
+            self.stats.rungs += u64::from(job.decisions.rungs());
+            self.stats.promotions += u64::from(job.decisions.promoted);
         }
         Ok(self.stats)
-    }
-
-    fn compare(&self, result: &JobResult, peace: &JobResult) -> Result<(), String> {
-        let differs = |what: &str| {
-            Err(format!(
-                "v{}: {what} differ from the run without faults:\n{result:?}\nnot\n{peace:?}",
-                result.variant
-            ))
-        };
-        let cancelled = self.cancelled.iter();
-        let cancelled = cancelled
-            .filter_map(variant_of)
-            .any(|v| v == result.variant);
-        if cancelled || result.gave_up || !variants()[result.variant].exact {
-            let same = result
-                .trials
-                .iter()
-                .zip(&peace.trials)
-                .all(|(a, b)| a.params == b.params);
-            return if same { Ok(()) } else { differs("suggestions") };
-        }
-        let mut extended = self.extended.iter().filter_map(variant_of);
-        if extended.any(|v| v == result.variant) {
-            let same = result.trials.iter().take(peace.trials.len());
-            return match same.eq(&peace.trials) {
-                true => Ok(()),
-                false => differs("the first trials"),
-            };
-        }
-        if result != peace {
-            return differs("results");
-        }
-        Ok(())
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -315,6 +232,7 @@ impl World {
         match due {
             Due::Message(link, way) => self.deliver(link, way),
             Due::Hangup(link, way) => self.hangup(link, way),
+            Due::LeftBehind(link) => self.leave_link_behind(link),
             Due::Connect(w) => self.connect(w),
             Due::RegisterTimeout(link) => self.register_timeout(link),
             Due::Heartbeat(w, link) => self.heartbeat(w, link),
@@ -326,6 +244,7 @@ impl World {
             Due::Turn(n, epoch) => self.turn(n, epoch),
             Due::Written(commit, back) => self.write_flying(commit, back),
             Due::Committed(n, epoch, ok) => self.committed(n, epoch, ok),
+            Due::Echo(n, epoch, number) => self.echo(n, epoch, number),
             Due::Elect => self.elect(false),
             Due::Deposed(n, epoch) => self.deposed(n, epoch),
             Due::Start(n) => self.restart_node(n),
@@ -417,9 +336,17 @@ impl World {
         for (job, view) in &self.store.jobs {
             if !view.pending.is_empty() || !view.running.is_empty() || !view.paused.is_empty() {
                 return Err(format!(
-                    "{job} has ended, but trials have not: waiting {:?}, running {:?}",
-                    view.pending, view.running
+                    "{job} has ended, but trials have not: waiting {:?}, running {:?}, paused {:?}",
+                    view.pending, view.running, view.paused
                 ));
+            }
+            // A search that came to its end has heard of every trial.
+            let unheard = (0..view.trials).map(TrialId);
+            let mut unheard = unheard.filter(|trial| !view.decisions.has_observed(*trial));
+            if view.record.state == JobState::Completed
+                && let Some(trial) = unheard.next()
+            {
+                return Err(format!("the end of trial {trial} of {job} never counted"));
             }
         }
         let newest = self.nodes.iter().position(|node| {
@@ -442,41 +369,5 @@ impl World {
             .map(|job| (&job.job, job.state, job.trials, &job.note))
             .collect();
         format!("{open:?}; {:?}", leader.machine.workers())
-    }
-
-    fn results(&self) -> Results {
-        let Some(leader) = self.leader() else {
-            return Vec::new();
-        };
-        let mut results = Vec::new();
-        for job in leader.machine.jobs() {
-            let Some(variant) = variant_of(&job.job) else {
-                continue;
-            };
-            let trials = leader.machine.trials(&job.job).unwrap_or_default();
-            let often = "in a row without a new checkpoint";
-            let gave_up = trials.iter().any(|trial| trial.error.contains(often));
-            let trials = trials.into_iter().map(|trial| TrialResult {
-                trial: trial.trial,
-                state: trial.state,
-                params: format!("{:?}", trial.params),
-                best: trial.best_value.map(|value| (value, trial.best_step)),
-                points: self
-                    .store
-                    .points
-                    .get(&(job.job.clone(), trial.trial))
-                    .cloned()
-                    .unwrap_or_default(),
-            });
-            results.push(JobResult {
-                variant,
-                state: job.state,
-                best: job.best_trial.zip(job.best_value),
-                test_metrics: format!("{:?}", job.test_metrics),
-                trials: trials.collect(),
-                gave_up,
-            });
-        }
-        results
     }
 }

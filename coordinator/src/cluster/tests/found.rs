@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::rules::job;
+use super::rules::{job, trial};
 use super::*;
-use crate::cluster::records::Record;
+use crate::cluster::records::{JobState, Record, TrialState};
 use crate::cluster::types::Key;
 
 /// The newest of each record.
@@ -24,6 +24,23 @@ impl Stored {
     fn restore(&self, term: u64, now: u64) -> Machine {
         let records = self.0.values().cloned();
         Machine::restore(Term(term), config(), now, records).unwrap()
+    }
+}
+
+/// Somebody pauses or resumes the job or one trial.
+fn hold(request: &str, pause: bool, trial: Option<u32>) -> Event {
+    let (request, job, trial) = (request.into(), "a-1".into(), trial.map(TrialId));
+    match pause {
+        true => Event::Pause {
+            request,
+            job,
+            trial,
+        },
+        false => Event::Resume {
+            request,
+            job,
+            trial,
+        },
     }
 }
 
@@ -95,27 +112,12 @@ fn a_coordinator_that_stood_still_waits_longer_for_proofs_of_stores() {
 
 #[test]
 fn a_trial_that_is_resumed_within_its_pause_after_a_failure_goes_on_after_it() {
-    let hold = |request: &str, pause: bool| {
-        let (request, job, trial) = (request.into(), "a-1".into(), None);
-        match pause {
-            true => Event::Pause {
-                request,
-                job,
-                trial,
-            },
-            false => Event::Resume {
-                request,
-                job,
-                trial,
-            },
-        }
-    };
     let mut bench = Bench::new();
     let slow = "retry_backoff: {first: 15, cap: 15}";
     bench.apply(submit("r", program("a", 1, slow)));
     let rank = ranks(&bench.apply(joined("w", 1, 1, vec![]))).remove(0);
     bench.report(1, &rank, ended(Outcome::Error, "once"));
-    bench.apply(hold("p", true));
+    bench.apply(hold("p", true, None));
     bench.now = 9_000;
     let session = SessionId(1);
     bench.apply(Event::Heartbeat { session });
@@ -124,8 +126,48 @@ fn a_trial_that_is_resumed_within_its_pause_after_a_failure_goes_on_after_it() {
     bench.apply(Event::Heartbeat { session });
     bench.apply(Event::Tick);
     assert!(bench.machine.next_deadline().is_some_and(|at| at > 16_000));
-    bench.apply(hold("s", false));
+    bench.apply(hold("s", false, None));
     assert_eq!(bench.machine.next_deadline(), Some(16_000));
     bench.now = 16_000;
     assert_eq!(ranks(&bench.apply(Event::Tick)).len(), 1);
+}
+
+#[test]
+fn a_search_that_a_held_trial_alone_kept_open_ends_once_that_is_let_go() {
+    let mut bench = Bench::new();
+    let asha = "scheduler: {name: asha, max_resource: 3, eta: 3}";
+    bench.apply(submit("r", program("a", 2, asha)));
+    let mut step = bench.apply(joined("w", 1, 1, vec![]));
+    for number in 0..2 {
+        let rank = ranks(&step).remove(0);
+        bench.report(1, &rank, epoch(1, "loss", f64::from(number)));
+        if number == 0 {
+            bench.apply(hold("p", true, Some(0)));
+        }
+        step = bench.report(1, &rank, ended(Outcome::Paused, ""));
+    }
+    // Of two results none is promoted: only the person's hand keeps the search.
+    assert_eq!(job(&bench, "a-1").state, JobState::Running);
+    bench.apply(hold("s", false, Some(0)));
+    assert_eq!(job(&bench, "a-1").state, JobState::Completed);
+}
+
+#[test]
+fn a_trial_that_is_resumed_on_its_way_to_a_pause_is_placed_when_it_is_promoted_meanwhile() {
+    let mut bench = Bench::new();
+    let asha = "scheduler: {name: asha, max_resource: 2, eta: 2}";
+    bench.apply(submit("r", program("a", 2, asha)));
+    let both = ranks(&bench.apply(joined("w", 3, 1, vec![])));
+    bench.report(1, &both[0], epoch(1, "loss", 0.1));
+    bench.apply(hold("p", true, None));
+    bench.apply(hold("s", false, None));
+    bench.report(1, &both[1], epoch(1, "loss", 0.9));
+    assert_eq!(trial(&bench, "a-1", 0).state, TrialState::Running);
+    let step = bench.report(1, &both[0], ended(Outcome::Preempted, ""));
+    assert_eq!(
+        assigned(&step).len(),
+        1,
+        "it was promoted, and nobody holds it"
+    );
+    assert_eq!(assigned(&step)[0].until_epoch, Some(2));
 }

@@ -1,0 +1,303 @@
+//! What a job's search log may say: each entry is replayed, as it is committed, into a fresh searcher and
+//! a fresh scheduler, and promotions are held against the rule as the paper writes it.
+
+use std::collections::BTreeSet;
+
+use trainyard_common::ids::TrialId;
+use trainyard_common::spec::search::Mode;
+use trainyard_coordinator::cluster::records::{SearchEntry, TrialRecord, TrialState};
+use trainyard_coordinator::schedule::Scheduler;
+use trainyard_coordinator::search::{Observation, Outcome, Searcher, Suggestion};
+
+use super::jobs::{Fate, Variant};
+
+/// A search as its log tells it.
+pub(super) struct Decisions {
+    variant: &'static Variant,
+    searcher: Searcher,
+    pub(super) scheduler: Scheduler,
+    rule: Option<Rule>,
+    /// Trials that were suggested.
+    pub(super) suggested: u32,
+    observed: BTreeSet<TrialId>,
+    rungs: BTreeSet<(TrialId, u32)>,
+    pub(super) promoted: u32,
+    /// The whole log.
+    pub(super) log: Vec<SearchEntry>,
+}
+
+impl Decisions {
+    pub(super) fn new(variant: &'static Variant) -> Result<Self, String> {
+        let job = variant.job();
+        let searcher = Searcher::new(&job.searcher, &job.hyperparameters, job.seed);
+        let scheduler = Scheduler::of(job);
+        let ranked = matches!(scheduler, Scheduler::Asha(_));
+        Ok(Self {
+            variant,
+            searcher: searcher.map_err(|error| error.to_string())?,
+            scheduler,
+            rule: ranked.then(|| Rule::of(variant)),
+            suggested: 0,
+            observed: BTreeSet::new(),
+            rungs: BTreeSet::new(),
+            promoted: 0,
+            log: Vec::new(),
+        })
+    }
+
+    pub(super) fn rungs(&self) -> u32 {
+        u32::try_from(self.rungs.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a result of the trial has been counted, or its end.
+    pub(super) fn has_observed(&self, trial: TrialId) -> bool {
+        self.observed.contains(&trial)
+    }
+
+    /// Takes in the next entry. `records`: the trial's record beside it.
+    ///
+    /// # Errors
+    /// A replay decides otherwise, something counts twice, or the rule says another thing.
+    pub(super) fn take<'a>(
+        &mut self,
+        entry: &SearchEntry,
+        records: impl Fn(TrialId) -> Option<&'a TrialRecord>,
+    ) -> Result<(), String> {
+        match entry {
+            SearchEntry::Suggested { trial } => self.suggested(*trial, records(*trial))?,
+            SearchEntry::Exhausted => {
+                let next = self.searcher.clone().suggest(TrialId(self.suggested));
+                if next != Suggestion::Exhausted {
+                    return Err(format!("exhausted, but a replay suggests {next:?}"));
+                }
+            }
+            SearchEntry::Observed(observation) => {
+                self.observed(observation, records(observation.trial))?;
+            }
+            SearchEntry::Extended { trials } => self.searcher.extend(*trials),
+            SearchEntry::Rung { trial, rung, value } => {
+                self.reached(*trial, *rung, *value, records(*trial))?;
+            }
+            SearchEntry::Promoted { trial, rung } => self.promoted(*trial, *rung)?,
+        }
+        self.log.push(entry.clone());
+        Ok(())
+    }
+
+    fn suggested(&mut self, trial: TrialId, record: Option<&TrialRecord>) -> Result<(), String> {
+        if trial.0 != self.suggested {
+            return Err(format!(
+                "trial {trial} is suggested after {}",
+                self.suggested
+            ));
+        }
+        if let Some(rule) = &self.rule
+            && let Some((better, rung)) = rule.next()
+        {
+            return Err(format!(
+                "trial {trial} is begun although {better} is to be promoted from rung {rung}"
+            ));
+        }
+        self.suggested += 1;
+        let known = record.map(|record| &record.params);
+        match self.searcher.suggest(trial) {
+            Suggestion::Params(params) if Some(&params) == known => {}
+            other => {
+                return Err(format!(
+                    "trial {trial} has {known:?}, a replay gives {other:?}"
+                ));
+            }
+        }
+        self.scheduler.begun(trial);
+        if let Some(rule) = &mut self.rule {
+            rule.begun(trial);
+        }
+        Ok(())
+    }
+
+    fn observed(
+        &mut self,
+        observation: &Observation,
+        record: Option<&TrialRecord>,
+    ) -> Result<(), String> {
+        let trial = observation.trial;
+        if !self.observed.insert(trial) {
+            return Err(format!("the end of trial {trial} counts twice"));
+        }
+        let record = record.ok_or("the end of an unknown trial counts")?;
+        let best = record.best.map(|(value, _)| value);
+        let right = match &observation.outcome {
+            Outcome::Completed { value } | Outcome::Stopped { value } => {
+                record.state == TrialState::Completed && *value == best
+            }
+            Outcome::Cancelled => record.state == TrialState::Cancelled,
+            other => {
+                let kind = record.failure.map_or(Outcome::Failed, Outcome::from);
+                record.state == TrialState::Failed && kind == *other
+            }
+        };
+        if !right {
+            return Err(format!("{observation:?} counts for {record:?}"));
+        }
+        let value = observation.outcome.value();
+        self.scheduler.ended(trial, value);
+        if let Some(rule) = &mut self.rule {
+            rule.ended(trial, value);
+        }
+        Ok(())
+    }
+
+    fn reached(
+        &mut self,
+        trial: TrialId,
+        rung: u32,
+        value: Option<f64>,
+        record: Option<&TrialRecord>,
+    ) -> Result<(), String> {
+        if !self.rungs.insert((trial, rung)) {
+            return Err(format!("trial {trial} reaches rung {rung} twice"));
+        }
+        let known = self.scheduler.reaches(trial, u64::MAX);
+        if known != Some(rung) {
+            return Err(format!(
+                "trial {trial} reaches rung {rung}, in a replay {known:?}"
+            ));
+        }
+        let until = self.scheduler.until(trial).unwrap_or(0);
+        let params = record.map(|record| &record.params);
+        let told = params.map(|params| self.variant.value(params, until));
+        let told = told.filter(|_| self.variant.fate(trial) != Fate::Mute);
+        if value != told {
+            return Err(format!(
+                "trial {trial} counts with {value:?} at rung {rung}, and told {told:?}"
+            ));
+        }
+        self.scheduler.reached(trial, value);
+        if let Some(rule) = &mut self.rule {
+            rule.reached(trial, value);
+        }
+        Ok(())
+    }
+
+    fn promoted(&mut self, trial: TrialId, rung: u32) -> Result<(), String> {
+        let next = self.scheduler.promotable();
+        let next = next.map(|next| (next.trial, next.rung));
+        let ruled = self.rule.as_ref().and_then(Rule::next);
+        if next != Some((trial, rung)) || ruled != next {
+            return Err(format!(
+                "trial {trial} is promoted from rung {rung}; in a replay it is {next:?}, by the rule {ruled:?}"
+            ));
+        }
+        self.promoted += 1;
+        self.scheduler.promote(trial);
+        if let Some(rule) = &mut self.rule {
+            rule.promote(trial);
+        }
+        Ok(())
+    }
+}
+
+/// Where a trial is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Climbs,
+    Waits,
+    Gone,
+}
+
+/// ASHA as Algorithm 2 of Li et al. 2020 says it, without anything that makes it quick: sort the results
+/// of a rung, take the best floor(n / eta), promote the first of them that waits.
+struct Rule {
+    eta: usize,
+    /// The last rung.
+    top: u32,
+    maximizes: bool,
+    /// Results of each rung; the smaller the better.
+    results: Vec<Vec<(f64, TrialId)>>,
+    /// By trial.
+    trials: Vec<(u32, Where)>,
+}
+
+impl Rule {
+    fn of(variant: &Variant) -> Self {
+        let job = variant.job();
+        let spec = job.scheduler.as_ref();
+        let eta = spec.and_then(|spec| spec.eta).unwrap_or(3);
+        let mut top = 0;
+        let mut resource = spec.and_then(|spec| spec.min_resource).unwrap_or(1);
+        while resource < variant.epochs {
+            resource *= u64::from(eta);
+            top += 1;
+        }
+        let mode = job.objectives.first().map(|objective| objective.mode);
+        Self {
+            eta: eta as usize,
+            top,
+            maximizes: mode == Some(Mode::Maximize),
+            results: vec![Vec::new(); top as usize + 1],
+            trials: Vec::new(),
+        }
+    }
+
+    fn begun(&mut self, _: TrialId) {
+        self.trials.push((0, Where::Climbs));
+    }
+
+    fn set(&mut self, trial: TrialId, rung: u32, at: Where) {
+        if let Some(known) = self.trials.get_mut(trial.0 as usize) {
+            *known = (rung, at);
+        }
+    }
+
+    fn get(&self, trial: TrialId) -> (u32, Where) {
+        let known = self.trials.get(trial.0 as usize).copied();
+        known.unwrap_or((0, Where::Gone))
+    }
+
+    fn count(&mut self, rung: u32, trial: TrialId, value: Option<f64>) {
+        let cost = value.map_or(f64::INFINITY, |value| match self.maximizes {
+            true => -value,
+            false => value,
+        });
+        if let Some(results) = self.results.get_mut(rung as usize) {
+            results.push((cost, trial));
+            results.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        }
+    }
+
+    fn reached(&mut self, trial: TrialId, value: Option<f64>) {
+        let (rung, _) = self.get(trial);
+        let at = if rung == self.top {
+            Where::Gone
+        } else {
+            Where::Waits
+        };
+        self.set(trial, rung, at);
+        self.count(rung, trial, value);
+    }
+
+    /// A trial that ends on its way counts as one that came to its value there.
+    fn ended(&mut self, trial: TrialId, value: Option<f64>) {
+        let (rung, at) = self.get(trial);
+        self.set(trial, rung, Where::Gone);
+        if at == Where::Climbs {
+            self.count(rung, trial, value);
+        }
+    }
+
+    fn next(&self) -> Option<(TrialId, u32)> {
+        (0..self.top).rev().find_map(|rung| {
+            let results = self.results.get(rung as usize)?;
+            let mut best = results.iter().take(results.len() / self.eta);
+            let waits = |(cost, trial): &&(f64, TrialId)| {
+                cost.is_finite() && self.get(*trial) == (rung, Where::Waits)
+            };
+            best.find(waits).map(|(_, trial)| (*trial, rung))
+        })
+    }
+
+    fn promote(&mut self, trial: TrialId) {
+        let (rung, _) = self.get(trial);
+        self.set(trial, rung + 1, Where::Climbs);
+    }
+}

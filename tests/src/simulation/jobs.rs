@@ -1,0 +1,340 @@
+//! The jobs that worlds submit, and what becomes of their trials when nothing disturbs them. Knows
+//! nothing of machines or messages.
+//!
+//! Jobs are drawn from a fixed list, so that a document is parsed once and its undisturbed result is
+//! found once, however many seeds use it.
+
+use std::sync::OnceLock;
+
+use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::rng::Key;
+use trainyard_common::spec::{Document, JobSpec, Params};
+
+use super::compare::JobResult;
+use super::world::World;
+
+/// Kinds of jobs; each comes with several seeds.
+const KINDS: usize = 20;
+
+/// Jobs to draw from.
+pub(super) const VARIANTS: usize = 6 * KINDS;
+
+/// Long searches, for large worlds alone, follow in the list.
+pub(super) const LONG: usize = 8;
+
+/// Epochs of a trial that is not under a scheduler.
+const EPOCHS: u64 = 3;
+
+/// What a trial's program does, whoever runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Completes,
+    /// The loss is no number at this step.
+    Nan {
+        step: u64,
+    },
+    /// Its shapes do not fit.
+    Infeasible,
+    /// The first so many attempts that come this far end with an error.
+    Fails {
+        times: u32,
+        step: u64,
+    },
+    /// It never tells a value of the objective.
+    Mute,
+    /// It ends by itself after this step.
+    Early {
+        step: u64,
+    },
+}
+
+/// One job that worlds submit.
+pub(super) struct Variant {
+    pub(super) document: Document,
+    pub(super) ranks: u32,
+    /// Whether its result is the same whatever happens, so that it can be compared.
+    pub(super) exact: bool,
+    /// Metric that its trials report.
+    pub(super) metric: &'static str,
+    /// Epochs of a trial that nobody ends before.
+    pub(super) epochs: u64,
+    /// Whether its trials make checkpoints; without them they begin anew each time.
+    pub(super) saves: bool,
+    /// Values are coarse and change their order from epoch to epoch, as rungs have them.
+    coarse: bool,
+    fates: Key,
+    failing: bool,
+    /// What becomes of it undisturbed.
+    reference: OnceLock<Result<JobResult, String>>,
+}
+
+/// What tells one kind of job from another.
+struct Kind {
+    ranks: u32,
+    exact: bool,
+    failing: bool,
+    judged: bool,
+    saves: bool,
+    epochs: u64,
+    search: String,
+}
+
+impl Kind {
+    fn new(search: String) -> Self {
+        Self {
+            ranks: 1,
+            exact: true,
+            failing: false,
+            judged: false,
+            saves: true,
+            epochs: EPOCHS,
+            search,
+        }
+    }
+
+    /// Under a scheduler that lets trials go up to so many epochs.
+    fn asha(more: &str, eta: u32, epochs: u64, trials: usize) -> Self {
+        let logical = more.contains("logical_time");
+        let search = format!(
+            "{more}scheduler: {{name: asha, eta: {eta}, max_resource: {epochs}}}\n{SPACE}{}",
+            random(trials, "")
+        );
+        Self {
+            // Without logical time the order in which results come decides.
+            exact: logical,
+            epochs,
+            failing: true,
+            ..Self::new(search)
+        }
+    }
+
+    fn gang(self, ranks: u32) -> Self {
+        let search = format!("resources: {{slots_per_trial: {ranks}}}\n{}", self.search);
+        Self {
+            ranks,
+            search,
+            ..self
+        }
+    }
+}
+
+const SPACE: &str = "hyperparameters: {x: {type: double, minval: 0, maxval: 1}}\n";
+const FEW: &str = "hyperparameters: {x: {type: categorical, vals: [0.5, 0.25, 0.125]}}\n";
+const GRID: &str = "hyperparameters: {x: {type: double, minval: 0.1, maxval: 0.4, count: 4}}\n\
+                    searcher: {name: grid}\n";
+
+fn random(trials: usize, more: &str) -> String {
+    format!("searcher: {{name: random, max_trials: {trials}{more}}}\n")
+}
+
+fn logical(workers: u32) -> String {
+    format!("logical_time: true\nlogical_workers: {workers}\n")
+}
+
+fn kind(number: usize, seed: usize) -> Kind {
+    let trials = 2 + seed % 3;
+    let plain =
+        |more: &str, trials: usize| Kind::new(format!("{more}{SPACE}{}", random(trials, "")));
+    let failing = |kind: Kind| Kind {
+        failing: true,
+        ..kind
+    };
+    let judged = |kind: Kind| Kind {
+        judged: true,
+        ..kind
+    };
+    match number {
+        0 => plain("hang_timeout: 6\n", trials),
+        1 => failing(plain("max_restarts: 2\n", trials + 1)),
+        2 => Kind::new(format!("hang_timeout: 4\norphan_timeout: 5\n{GRID}")),
+        3 => plain("", trials).gang(2),
+        4 => failing(plain("priority: 1\n", trials)).gang(2),
+        5 => plain("hang_timeout: 8\n", 2).gang(3),
+        6 => Kind::new(format!(
+            "checkpoint_storage: {{keep_last: 2, keep_best: 1}}\n{SPACE}{}",
+            random(4, ", max_concurrent_trials: 2")
+        )),
+        7 => Kind::new(format!("{FEW}{}", random(5, ""))),
+        8 => Kind {
+            exact: false,
+            ..failing(plain("max_failed_trials: 1\nmax_restarts: 1\n", 4))
+        },
+        9 => Kind {
+            failing: seed % 2 == 1,
+            ..judged(Kind::new(GRID.to_owned()))
+        },
+        10 => Kind::asha("orphan_timeout: 0\n", 2, 4, 4 + seed % 3),
+        11 => {
+            let kind = Kind::asha("", 3, 3, 6);
+            let some = "max_trials: 6, max_concurrent_trials: 2";
+            Kind {
+                search: kind.search.replace("max_trials: 6", some),
+                ..kind
+            }
+        }
+        12 => Kind::asha("", 2, 2, 4).gang(2),
+        13 => judged(Kind::asha("", 2, 4, 4)),
+        14 => Kind {
+            saves: false,
+            ..Kind::asha("hang_timeout: 8\n", 2, 2, 5)
+        },
+        15 => Kind::asha(&logical(2), 2, 4, 4 + seed % 3),
+        16 => Kind::asha(&logical(2), 2, 2, 4).gang(2),
+        17 => failing(plain(&logical(2), 4)),
+        18 => {
+            let kind = Kind::asha("", 2, 2, 6);
+            Kind {
+                search: kind
+                    .search
+                    .replace("max_trials: 6", "max_trials: 6, max_time: 12"),
+                ..kind
+            }
+        }
+        _ => judged(Kind::asha(&logical(3), 3, 3, 5)),
+    }
+}
+
+/// A long search.
+fn long(seed: usize) -> Kind {
+    match seed % 4 {
+        0 => Kind::asha("", 3, 9, 27),
+        1 => Kind::asha(&logical(4), 3, 9, 27),
+        2 => Kind::asha("", 2, 4, 16).gang(2),
+        _ => Kind {
+            saves: false,
+            ..Kind::asha(&logical(3), 2, 8, 20)
+        },
+    }
+}
+
+impl Variant {
+    fn new(number: usize) -> Result<Self, String> {
+        let seed = number / KINDS;
+        let kind = match number < VARIANTS {
+            true => kind(number % KINDS, seed),
+            false => long(number - VARIANTS),
+        };
+        let coarse = kind.search.contains("asha");
+        let (metric, body) = if kind.judged {
+            let epochs = kind.epochs;
+            let model = format!(
+                "data: {{train: {{csv: {{url: 'file:///d.csv', targets: [4]}}}}, shape: [4], classes: 2}}\n\
+                 split: {{validation: 0.2, test: 0.2}}\n\
+                 model: {{layers: [{{dense: {{units: 2, activation: softmax}}}}]}}\n\
+                 training: {{epochs: {epochs}, optimizer: {{sgd: {{learning_rate: '${{x}}'}}}}}}\n"
+            );
+            ("validation_loss", model)
+        } else {
+            ("loss", "entrypoint: {command: [train]}\n".to_owned())
+        };
+        // A learning rate of 0 would be refused.
+        let search = match kind.judged {
+            true => kind.search.replace("minval: 0,", "minval: 0.01,"),
+            false => kind.search,
+        };
+        let mode = if seed % 2 == 1 {
+            "maximize"
+        } else {
+            "minimize"
+        };
+        let text = format!(
+            "name: v{number}\nseed: {seed}\nobjectives: [{{metric: {metric}, mode: {mode}}}]\n\
+             retry_backoff: {{first: 0.5, cap: 4}}\n{body}{search}"
+        );
+        let document =
+            Document::parse(&text).map_err(|errors| format!("{errors}\nin the spec\n{text}"))?;
+        Ok(Self {
+            document,
+            ranks: kind.ranks,
+            exact: kind.exact,
+            metric,
+            epochs: kind.epochs,
+            saves: kind.saves,
+            coarse,
+            fates: Key::new(number as u64).named("fate"),
+            failing: kind.failing,
+            reference: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn job(&self) -> &JobSpec {
+        self.document.job()
+    }
+
+    pub(super) fn is_judged(&self) -> bool {
+        self.job().model.is_some()
+    }
+
+    /// What a trial's program does.
+    pub(super) fn fate(&self, trial: TrialId) -> Fate {
+        let key = self.fates.with(u64::from(trial.0));
+        let step = 1 + key.below(1, self.epochs);
+        match key.below(0, 16) {
+            _ if !self.failing => Fate::Completes,
+            0 => Fate::Nan { step },
+            1 => Fate::Infeasible,
+            2 | 3 => Fate::Fails { times: 2, step },
+            4 => Fate::Fails { times: 1, step },
+            5 => Fate::Mute,
+            // Only a program ends before it is told to.
+            6 if !self.is_judged() => Fate::Early { step },
+            _ => Fate::Completes,
+        }
+    }
+
+    /// The objective's value after a step.
+    pub(super) fn value(&self, params: &Params, step: u64) -> f64 {
+        let x = params.get("x").and_then(serde_json::Value::as_f64);
+        let x = x.unwrap_or(0.0);
+        if self.coarse {
+            // Equal values are common.
+            return ((x * 97.0 * step as f64).fract() * 8.0).floor() / 8.0;
+        }
+        // Falls towards the trial's parameter.
+        x + 1.0 / (1.0 + step as f64)
+    }
+
+    /// What becomes of it when nothing disturbs it.
+    pub(super) fn reference(&self, number: usize) -> Result<&JobResult, String> {
+        let found = self.reference.get_or_init(|| World::undisturbed(number));
+        found
+            .as_ref()
+            .map_err(|error| format!("v{number} alone: {error}"))
+    }
+}
+
+/// The jobs to draw from, the long ones last.
+pub(super) fn variants() -> &'static [Variant] {
+    static ALL: OnceLock<Vec<Variant>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let all = 0..VARIANTS + LONG;
+        let all = all.map(Variant::new).collect::<Result<_, _>>();
+        // The list is part of this program: a test parses it.
+        all.unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
+/// The number of the variant that a job was made from.
+pub(super) fn number_of(job: &JobId) -> Option<usize> {
+    let name = job.as_str().strip_prefix('v')?.split('-').next()?;
+    name.parse()
+        .ok()
+        .filter(|number| *number < variants().len())
+}
+
+/// The variant that a job was made from.
+pub(super) fn variant_of(job: &JobId) -> Option<&'static Variant> {
+    variants().get(number_of(job)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_job_is_valid_and_ends_alone() {
+        for (number, variant) in variants().iter().enumerate() {
+            variant.reference(number).unwrap();
+        }
+    }
+}
