@@ -5,16 +5,18 @@
     python3 benches/failover.py [--kills 100] [--trials 10000] [--profile release]
 
 Three etcd members, three coordinators with a lease of 3 s, and a worker run as processes on this machine. First a job
-of so many no-op trials is brought to its end, so that this much is stored. Then, so many times for each row:
+of so many no-op trials is brought to its end, so that this much is stored; another trains all the time. Then, so many
+times for each row:
 
 killed            SIGKILL of the leader
 killed with etcd  the same, with etcd's own leader at the same moment
 told to leave     SIGTERM of the leader
 
 Timed is what a client sees: from the signal until `coordinatorctl submit`, started at the same moment and knowing all
-three addresses, has had its job accepted. Needs etcd and etcdctl.
+three addresses, has had its job accepted. In the end it is checked that no trial was lost, repeated or restarted: of the
+stored job, of those that were submitted meanwhile, and of the one that trained. Needs etcd.
 """
-import argparse, json, os, signal, socket, statistics, subprocess, tempfile, time, urllib.request
+import argparse, base64, json, os, signal, socket, statistics, subprocess, tempfile, time, urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +25,20 @@ entrypoint: {{command: ["sh", "-c", 'echo "{{\\"metrics\\": {{\\"loss\\": 1}}}}"
 objectives: [{{metric: loss, mode: minimize}}]
 hyperparameters: {{x: {{type: double, minval: 0, maxval: 1}}}}
 searcher: {{name: random, max_trials: {trials}}}
+"""
+# Trials of some seconds; each writes down when it begins and ends.
+STEPS = """name: steps
+entrypoint:
+  command:
+    - sh
+    - -c
+    - |
+      echo "begin $TRAINYARD_TRIAL_ID" >> {ledger}
+      for step in 1 2 3 4 5 6 7 8 9 10; do sleep 2; echo "{{\"step\": $step, \"metrics\": {{\"loss\": $step}}}}"; done
+      echo "end $TRAINYARD_TRIAL_ID" >> {ledger}
+objectives: [{{metric: loss, mode: minimize}}]
+hyperparameters: {{x: {{type: double, minval: 0, maxval: 1}}}}
+searcher: {{name: random, max_trials: 100000, max_concurrent_trials: 2}}
 """
 
 
@@ -88,8 +104,16 @@ class Cluster:
         (folder / "quick.yaml").write_text(NOOP.format(trials=1))
         (folder / "many.yaml").write_text(NOOP.format(trials=trials))
         until("a leader", self.leader)
-        job = json.loads(self.ctl("submit", folder / "many.yaml"))["job_id"]
-        self.ctl("wait", job)
+        self.trials, self.submitted = trials, []
+        self.many = json.loads(self.ctl("submit", folder / "many.yaml"))["job_id"]
+        begin = time.monotonic()
+        self.ctl("wait", self.many)
+        print(f"{trials} trials stored within {time.monotonic() - begin:.0f} s", flush=True)
+        self.ledger = folder / "ledger"
+        (folder / "steps.yaml").write_text(STEPS.format(ledger=self.ledger))
+        self.steps = json.loads(self.ctl("submit", folder / "steps.yaml"))["job_id"]
+        for n in range(3):
+            self.warm(n)
 
     def ctl(self, *arguments):
         command = [self.binaries / "coordinatorctl", *map(str, arguments), "--output", "json"]
@@ -109,10 +133,23 @@ class Cluster:
 
     def leader(self):
         """Number of the coordinator that leads, if one does."""
-        answer = subprocess.run(["etcdctl", "--endpoints", ",".join(self.members), "get", "/trainyard/leader", "--print-value-only"],
-                                env=dict(os.environ, ETCDCTL_API="3"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        address = answer.stdout.decode().strip().rpartition(" ")[2]
-        return self.addresses.index(address) if address in self.addresses else None
+        key = json.dumps({"key": base64.b64encode(b"/trainyard/leader").decode()}).encode()
+        for member in self.members:
+            try:
+                with urllib.request.urlopen(f"{member}/v3/kv/range", key, timeout=2) as answer:
+                    found = json.load(answer).get("kvs", [])
+            except OSError:
+                continue
+            address = base64.b64decode(found[0]["value"]).decode().rpartition(" ")[2] if found else ""
+            return self.addresses.index(address) if address in self.addresses else None
+        return None
+
+    def warm(self, number):
+        """Waits until a coordinator that was started leads, or has read what is stored."""
+        log = self.folder / f"coordinator-{number}.log"
+        ready = ("a standby is warm", "this coordinator leads")
+        last_start = "coordinator starts as a standby"
+        until("a warm standby", lambda: any(word in log.read_text().rpartition(last_start)[2] for word in ready) or None)
 
     def take_over(self, how, with_etcd):
         """Seconds from the signal to the first accepted write."""
@@ -122,7 +159,7 @@ class Cluster:
         if member is not None:
             self.etcd.end(member, signal.SIGKILL)
         self.coordinators.end(leader, how)
-        self.ctl("submit", self.folder / "quick.yaml")
+        self.submitted.append(json.loads(self.ctl("submit", self.folder / "quick.yaml"))["job_id"])
         took = time.monotonic() - begin
         self.coordinators.gone(leader)
         if member is not None:
@@ -130,27 +167,41 @@ class Cluster:
             self.etcd.start(member)
             until("etcd", self.etcd_leader)
         self.coordinators.start(leader)
-        until("the standby", lambda: listening(self.addresses[leader]))
+        self.warm(leader)
         return took
+
+    def check(self):
+        """What was stored, submitted and trained, and whether each trial ran once."""
+        def trials(job):
+            return json.loads(self.ctl("trial", "list", job))["trials"]
+
+        for job in self.submitted:
+            self.ctl("wait", job)
+        jobs = [job["job_id"] for job in json.loads(self.ctl("list"))["jobs"]]
+        assert sorted(jobs) == sorted([self.many, self.steps, *self.submitted]), "a job is lost, or there twice"
+        stored = trials(self.many)
+        assert [trial["trial_id"] for trial in stored] == list(range(self.trials)), "trials are lost"
+        assert all(trial["state"] == "completed" and trial["restarts"] == 0 for trial in stored), "trials ran again"
+        trained = [trial for trial in trials(self.steps) if trial["state"] in ("running", "completed")]
+        assert all(trial["restarts"] == 0 for trial in trained), "a trial was restarted"
+        lines = self.ledger.read_text().splitlines()
+        assert len(lines) == len(set(lines)), "a trial began or ended twice"
+        ended = sum(line.startswith("end") for line in lines)
+        completed = sum(trial["state"] == "completed" for trial in trained)
+        assert 0 <= ended - completed <= 2, "a trial that ended is not completed"
+        print(f"checked: {len(stored)} stored trials, {len(self.submitted)} jobs submitted during take-overs, {completed} trials "
+              f"that trained meanwhile: none lost, repeated or restarted")
 
     def close(self):
         for group in (self.workers, self.coordinators, self.etcd):
             group.kill_all()
 
 
-def listening(address):
-    host, port = address.split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-        return True
-    except OSError:
-        return None
-
-
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--kills", type=int, default=100, help="take-overs for each row")
     options.add_argument("--trials", type=int, default=10_000, help="trials that are stored before")
+    options.add_argument("--kills-with-etcd", type=int, help="the same for the second row")
     options.add_argument("--profile", default="release", help="release or debug")
     options = options.parse_args()
     binaries = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / options.profile
@@ -160,9 +211,13 @@ def main():
             print("| leader was | take-overs | p50 s | p95 s | longest s |\n|---|---|---|---|---|")
             for row, how, with_etcd in (("killed", signal.SIGKILL, False), ("killed with etcd's leader", signal.SIGKILL, True),
                                         ("told to leave", signal.SIGTERM, False)):
-                times = sorted(cluster.take_over(how, with_etcd) for _ in range(options.kills))
+                kills = options.kills_with_etcd if with_etcd and options.kills_with_etcd is not None else options.kills
+                if not kills:
+                    continue
+                times = sorted(cluster.take_over(how, with_etcd) for _ in range(kills))
                 p95 = times[min(len(times) - 1, int(0.95 * len(times)))]
                 print(f"| {row} | {len(times)} | {statistics.median(times):.2f} | {p95:.2f} | {times[-1]:.2f} |", flush=True)
+            cluster.check()
         finally:
             cluster.close()
 

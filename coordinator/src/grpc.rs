@@ -9,6 +9,7 @@ mod jobs;
 mod logs;
 mod outgoing;
 mod pages;
+mod search_log;
 mod status;
 mod watch;
 mod workers;

@@ -23,6 +23,8 @@ use crate::store::{AnyStore, MemoryStore, RedbStore, Store, StoreError};
 
 #[cfg(feature = "etcd")]
 mod ha;
+#[cfg(feature = "etcd")]
+mod warm;
 
 /// Why a coordinator could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -233,20 +235,19 @@ async fn restore(
     term: Term,
     clock: Clock,
 ) -> Result<Machine, CoordinatorError> {
-    machine(config, term, clock, store.load().await?)
+    let stored = store.load().await?;
+    let records = stored.iter().map(|(key, value)| Record::decode(key, value));
+    let records: Vec<Record> = records.collect::<Result<_, _>>()?;
+    machine(config, term, clock, records)
 }
 
-/// The machine that stored records make.
+/// The machine that records make.
 fn machine(
     config: &CoordinatorConfig,
     term: Term,
     clock: Clock,
-    stored: Vec<(String, Vec<u8>)>,
+    records: Vec<Record>,
 ) -> Result<Machine, CoordinatorError> {
-    let mut records = Vec::with_capacity(stored.len());
-    for (key, value) in stored {
-        records.push(Record::decode(&key, &value)?);
-    }
     let machine_config = MachineConfig {
         lease_ms: u64::from(config.worker_lease_ms),
         heartbeat_ms: u64::from(config.heartbeat_ms),

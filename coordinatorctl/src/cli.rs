@@ -89,6 +89,7 @@ pub(crate) enum Verb {
     Extend(verbs::extend::Args),
     Pause(verbs::pause::Args),
     Resume(verbs::resume::Args),
+    Replay(verbs::replay::Args),
     /// Look at the trials of a job
     #[command(subcommand)]
     Trial(TrialVerb),

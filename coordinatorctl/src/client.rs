@@ -290,6 +290,26 @@ impl Client {
         Ok(answer.decisions)
     }
 
+    /// The whole log that a job's search follows from, in order, each entry as it is stored.
+    pub(crate) async fn search_log(&self, job_id: &str) -> Outcome<Vec<v1::SearchLogEntry>> {
+        let mut log: Vec<v1::SearchLogEntry> = Vec::new();
+        loop {
+            let question = v1::GetSearchLogRequest {
+                job_id: job_id.to_owned(),
+                from: log.last().map_or(0, |last| last.index + 1),
+            };
+            let page = self
+                .ask_of(job_id, question, async |mut service, question| {
+                    service.get_search_log(question).await
+                })
+                .await?;
+            if page.entries.is_empty() {
+                return Ok(log);
+            }
+            log.extend(page.entries);
+        }
+    }
+
     pub(crate) async fn checkpoints(
         &self,
         job_id: &str,

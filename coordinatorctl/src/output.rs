@@ -200,6 +200,24 @@ pub(crate) struct Explanation {
     pub(crate) decisions: Vec<Decision>,
 }
 
+/// `replay`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Replayed {
+    pub(crate) job_id: String,
+    /// Whether this version decides everything in the same way.
+    pub(crate) same: bool,
+    /// Where it does not.
+    pub(crate) difference: Option<String>,
+    pub(crate) suggestions: u32,
+    pub(crate) results: u32,
+    pub(crate) rungs: u32,
+    pub(crate) promotions: u32,
+    pub(crate) extensions: u32,
+    /// In order; only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<Vec<Value>>,
+}
+
 /// One decision about a trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Decision {

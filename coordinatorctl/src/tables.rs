@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::output::{
     Attempt, Best, Checkpoint, Checkpoints, Configuration, Explanation, Job, JobDetail, JobResult,
-    LogLine, Metrics, ModelSummary, Preview, Trial, TrialDetail, Worker, Workspace,
+    LogLine, Metrics, ModelSummary, Preview, Replayed, Trial, TrialDetail, Worker, Workspace,
 };
 use crate::text;
 
@@ -306,6 +306,34 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
         ]);
     }
     finish(&table)
+}
+
+pub(crate) fn replayed(replayed: &Replayed) -> String {
+    let mut told = String::new();
+    for (index, entry) in replayed.log.iter().flatten().enumerate() {
+        let _ = writeln!(told, "{index:>6}  {entry}");
+    }
+    let job = &replayed.job_id;
+    let _ = match &replayed.difference {
+        Some(difference) => write!(told, "{job} is decided otherwise: {difference}"),
+        None => {
+            let parts = [
+                (replayed.suggestions, "suggestions"),
+                (replayed.results, "results"),
+                (replayed.rungs, "results at rungs"),
+                (replayed.promotions, "promotions"),
+                (replayed.extensions, "extensions"),
+            ];
+            let parts = parts.iter().filter(|(count, _)| *count > 0);
+            let parts: Vec<_> = parts.map(|(count, of)| format!("{count} {of}")).collect();
+            write!(
+                told,
+                "{job} is decided in the same way: {}",
+                parts.join(", ")
+            )
+        }
+    };
+    told
 }
 
 fn curve(detail: &TrialDetail) -> String {

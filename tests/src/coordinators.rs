@@ -2,15 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use trainyard_common::testing::{EtcdCluster, report_skip};
 
 use crate::{Process, Sandbox, program, wait_for};
-
-/// Where Debian's `etcd-client` puts the program that tells here who leads.
-const ETCDCTL: &str = "/usr/bin/etcdctl";
 
 /// A leader's lease, the shortest that etcd keeps.
 pub const LEADER_LEASE_MS: u32 = 2_000;
@@ -55,11 +52,6 @@ impl Coordinators {
     /// # Errors
     /// Where something does not start.
     pub fn prepare(test: &str, etcd: usize, count: usize) -> Result<Option<Self>> {
-        if !Path::new(ETCDCTL).exists() {
-            let reason = format!("{ETCDCTL} is missing (Debian package etcd-client)");
-            report_skip(test, &reason);
-            return Ok(None);
-        }
         if !knows_etcd()? {
             report_skip(test, "the coordinator was built without its feature `etcd`");
             return Ok(None);
@@ -143,16 +135,12 @@ impl Coordinators {
     /// The coordinator that leads by etcd's word, if one does.
     ///
     /// # Errors
-    /// Where `etcdctl` cannot be started.
+    /// Where no member of etcd runs.
     pub fn leader(&self) -> Result<Option<usize>> {
-        let output = Command::new(ETCDCTL)
-            .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.etcd.endpoints().join(",")])
-            .args(["get", "/trainyard/leader", "--print-value-only"])
-            .stderr(Stdio::null())
-            .output()?;
-        let value = String::from_utf8_lossy(&output.stdout).into_owned();
-        let address = value.trim().rsplit(' ').next().unwrap_or_default();
+        // Among members that have just lost one of theirs, none may answer yet.
+        let value = self.etcd.value("/trainyard/leader").ok().flatten();
+        let value = value.unwrap_or_default();
+        let address = value.rsplit(' ').next().unwrap_or_default();
         Ok(self.members.iter().position(|m| m.address == address))
     }
 

@@ -2,6 +2,7 @@
 //! own process, all in one temporary folder. Everything is killed when the sandbox is dropped.
 
 pub mod coordinators;
+pub mod namespace;
 pub mod simulation;
 
 use std::fs::{self, File};
@@ -239,6 +240,24 @@ impl Sandbox {
         let mut command = Command::new(program("worker")?);
         command
             .args(["--coordinator", &self.url(), "--slots", &slots.to_string()])
+            .args(["--threads-per-slot", "1"]);
+        Process::spawn(name, command, self.path())
+    }
+
+    /// The same in a network namespace, where the coordinator has another address.
+    pub fn worker_within(
+        &self,
+        within: &[&str],
+        coordinator: &str,
+        name: &str,
+        slots: u32,
+    ) -> Result<Process> {
+        let (first, rest) = within.split_first().context("no command")?;
+        let mut command = Command::new(first);
+        command
+            .args(rest)
+            .arg(program("worker")?)
+            .args(["--coordinator", coordinator, "--slots", &slots.to_string()])
             .args(["--threads-per-slot", "1"]);
         Process::spawn(name, command, self.path())
     }

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use trainyard_common::testing::report_skip;
 use trainyard_tests::coordinators::{Coordinators, forward};
+use trainyard_tests::namespace::{Cut, Namespace};
 use trainyard_tests::{Process, Sandbox, example, wait_for};
 
 /// Trials of the job below, and steps of each.
@@ -291,74 +291,14 @@ fn a_leader_that_stood_still_changes_nothing_when_it_wakes_up() -> Result<()> {
     Ok(())
 }
 
-/// A network namespace with two ways out: one to etcd, one to everybody else. Removed when dropped.
-struct Namespace {
-    name: String,
-}
-
-/// The two links: what this side of it, and the namespace's, are called and numbered.
-const TO_ETCD: (&str, &str) = ("10.213.71.1", "10.213.71.2");
-const TO_ALL: (&str, &str) = ("10.213.72.1", "10.213.72.2");
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("ip").args(arguments).output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(
-        output.status.success(),
-        "ip {}: {said}",
-        arguments.join(" ")
-    );
-    Ok(())
-}
-
-impl Namespace {
-    /// Fails where this is not root or `ip` is missing.
-    fn create() -> Result<Self> {
-        let namespace = Self {
-            name: format!("ty{}", std::process::id()),
-        };
-        let name = namespace.name.as_str();
-        ip(&["netns", "add", name])?;
-        ip(&["-n", name, "link", "set", "lo", "up"])?;
-        for (kind, (here, there)) in [("e", TO_ETCD), ("a", TO_ALL)] {
-            let (near, far) = (format!("{name}{kind}"), format!("{name}{kind}f"));
-            ip(&["link", "add", &near, "type", "veth", "peer", "name", &far])?;
-            ip(&["link", "set", &far, "netns", name])?;
-            ip(&["addr", "add", &format!("{here}/30"), "dev", &near])?;
-            ip(&[
-                "-n",
-                name,
-                "addr",
-                "add",
-                &format!("{there}/30"),
-                "dev",
-                &far,
-            ])?;
-            ip(&["link", "set", &near, "up"])?;
-            ip(&["-n", name, "link", "set", &far, "up"])?;
-        }
-        Ok(namespace)
-    }
-
-    /// Cuts the way to etcd: what is sent on it is lost; connections stay open. Or mends it.
-    fn set_etcd(&self, state: &str) -> Result<()> {
-        ip(&["link", "set", &format!("{}e", self.name), state])
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        for kind in ["e", "a"] {
-            let _ = ip(&["link", "del", &format!("{}{kind}", self.name)]);
-        }
-        let _ = ip(&["netns", "del", &self.name]);
-    }
-}
+/// The wires of the test below.
+const TO_ETCD: usize = 0;
+const TO_ALL: usize = 1;
 
 #[test]
 fn a_leader_cut_off_from_etcd_is_replaced_and_comes_back_as_a_standby() -> Result<()> {
     let test = "a_leader_cut_off_from_etcd_is_replaced_and_comes_back_as_a_standby";
-    let namespace = match Namespace::create() {
+    let namespace = match Namespace::create(2) {
         Ok(namespace) => namespace,
         Err(error) => {
             report_skip(test, &format!("no network namespace can be made: {error}"));
@@ -371,11 +311,11 @@ fn a_leader_cut_off_from_etcd_is_replaced_and_comes_back_as_a_standby() -> Resul
     let mut etcd = Vec::new();
     for endpoint in all.etcd.endpoints() {
         let member: SocketAddr = endpoint.trim_start_matches("http://").parse()?;
-        let passed_on = forward(&format!("{}:0", TO_ETCD.0), member)?;
+        let passed_on = forward(&format!("{}:0", namespace.here(TO_ETCD)), member)?;
         etcd.push(format!("http://{passed_on}"));
     }
-    let within = ["ip", "netns", "exec", &namespace.name];
-    all.place(0, &within, &format!("{}:7070", TO_ALL.1), etcd);
+    let address = format!("{}:7070", namespace.there(TO_ALL));
+    all.place(0, &namespace.within(), &address, etcd);
     all.start_one(0)?;
     assert_eq!(all.next_leader(None)?, 0);
     all.start_one(1)?;
@@ -387,7 +327,7 @@ fn a_leader_cut_off_from_etcd_is_replaced_and_comes_back_as_a_standby() -> Resul
         .submit(&spec, &["--set", "searcher.max_trials=6"])?;
     running(&all.sandbox, &job, 4)?;
 
-    namespace.set_etcd("down")?;
+    namespace.cut(TO_ETCD, Cut::Both)?;
     let quick = all.sandbox.write("quick.yaml", QUICK)?;
     let written = all.sandbox.submit(&quick, &[])?;
     assert_eq!(all.leader()?, Some(1));
@@ -396,7 +336,7 @@ fn a_leader_cut_off_from_etcd_is_replaced_and_comes_back_as_a_standby() -> Resul
         let log = old.log();
         Ok(log.contains("this coordinator leads no more").then_some(()))
     })?;
-    namespace.set_etcd("up")?;
+    namespace.mend(TO_ETCD, Cut::Both)?;
     all.sandbox.completed(&job)?;
     all.sandbox.completed(&written)?;
     assert_never_restarted(&all.sandbox, &job, 6)?;

@@ -174,6 +174,27 @@ impl EtcdCluster {
         (0..self.members.len()).find(|number| leads(&self.members[*number]))
     }
 
+    /// What a key holds, by the word of the first member that answers; `None` where it holds nothing.
+    ///
+    /// # Errors
+    /// Where no member answers.
+    pub fn value(&self, key: &str) -> Result<Option<String>, String> {
+        let question = format!(r#"{{"key":"{}"}}"#, base64(key.as_bytes()));
+        let mut said = "no member runs".to_owned();
+        for member in self.members.iter().filter(|m| m.process.is_some()) {
+            match post(member.client, "/v3/kv/range", &question) {
+                Ok(answer) if answer.contains(" 200 ") => {
+                    let value = answer.split_once(r#""value":""#);
+                    let value = value.and_then(|(_, rest)| rest.split_once('"'));
+                    return Ok(value.map(|(value, _)| text_of(value)));
+                }
+                Ok(answer) => said = answer,
+                Err(error) => said = error.to_string(),
+            }
+        }
+        Err(said)
+    }
+
     /// Waits until every member that runs is healthy.
     pub fn wait_healthy(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START_DEADLINE;
@@ -219,10 +240,89 @@ fn free_ports(count: usize) -> Vec<SocketAddr> {
 
 /// The answer to a plain HTTP GET.
 fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    ask(
+        address,
+        &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"),
+    )
+}
+
+/// The answer to a POST of JSON.
+fn post(address: SocketAddr, path: &str, json: &str) -> std::io::Result<String> {
+    let length = json.len();
+    ask(
+        address,
+        &format!(
+            "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{json}"
+        ),
+    )
+}
+
+fn ask(address: SocketAddr, request: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// etcd's JSON has keys and values in base64.
+fn base64(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let mut group = [0; 3];
+        group[..chunk.len()].copy_from_slice(chunk);
+        let group = u32::from_be_bytes([0, group[0], group[1], group[2]]);
+        for place in 0..4 {
+            let digit = (group >> (18 - 6 * place)) as usize & 63;
+            let padding = place > chunk.len();
+            text.push(if padding {
+                '='
+            } else {
+                char::from(BASE64[digit])
+            });
+        }
+    }
+    text
+}
+
+fn text_of(base64: &str) -> String {
+    let mut bytes = Vec::new();
+    let (mut group, mut bits) = (0_u32, 0);
+    let digits = base64.bytes().filter_map(|byte| {
+        let digit = BASE64.iter().position(|digit| *digit == byte)?;
+        u32::try_from(digit).ok()
+    });
+    for digit in digits {
+        group = group << 6 | digit;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((group >> bits) as u8);
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of RFC 4648, section 10.
+    #[test]
+    fn base64_is_the_standard_s() {
+        for (text, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(text.as_bytes()), encoded);
+            assert_eq!(text_of(encoded), text);
+        }
+    }
 }

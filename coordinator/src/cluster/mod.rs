@@ -36,6 +36,7 @@ mod logical;
 mod pause;
 pub mod query;
 pub mod records;
+pub mod replay;
 mod reports;
 mod reserve;
 mod restore;

@@ -573,6 +573,13 @@ pub(crate) fn removal_key(job: &JobId) -> Key {
     Key(format!("removal/{job}"))
 }
 
+/// What the keys of a job's search log begin with, and the last key before entry `from` of it.
+pub(crate) fn search_prefix(job: &JobId, from: u32) -> (String, String) {
+    let before = from.checked_sub(1);
+    let before = before.map_or_else(String::new, |index| search_key(job, index).0);
+    (format!("search/{job}/"), before)
+}
+
 /// Key of a worker's record.
 pub(crate) fn worker_key(worker: &WorkerId) -> Key {
     Key(format!("worker/{worker}"))

@@ -15,12 +15,13 @@ use super::records::{
     AttemptRecord, JobRecord, JobState, Outcome, RankPlace, RemovalRecord, SearchEntry,
     SearchRecord, SpecRecord, TrialRecord,
 };
+use super::replay::replay;
 use super::state::{Job, Trial, TrialSlot, Turns, Worker};
 use super::types::{
     AttemptRef, Document, MachineConfig, RankRef, Record, RecordError, SessionId, WorkerInfo,
 };
 use crate::schedule::Scheduler;
-use crate::search::{Searcher, Suggestion};
+use crate::search::Searcher;
 
 /// Why stored records were not taken up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -252,7 +253,11 @@ impl Machine {
                 extensions(&mut fresh, log.values());
                 Ok(false)
             }
-            _ => replay(&mut fresh, &mut restored.scheduler, log.values(), trials).map(|()| true),
+            _ => {
+                let log = log.values().map(|record| &record.entry);
+                let params = |trial| trials.get(&trial).map(|trial| &trial.params);
+                replay(&mut fresh, &mut restored.scheduler, log, params).map(|_| true)
+            }
         };
         restored.expected = fresh.expected_trials();
         restored.searcher = match replayed {
@@ -358,60 +363,4 @@ fn extensions<'a>(searcher: &mut Searcher, log: impl IntoIterator<Item = &'a Sea
             searcher.extend(*trials);
         }
     }
-}
-
-/// Replays a search log into a fresh searcher and a fresh scheduler.
-///
-/// # Errors
-/// Where they decide otherwise than they did: an incompatible version.
-fn replay<'a>(
-    searcher: &mut Searcher,
-    scheduler: &mut Scheduler,
-    log: impl IntoIterator<Item = &'a SearchRecord>,
-    trials: &BTreeMap<TrialId, TrialRecord>,
-) -> Result<(), String> {
-    for record in log {
-        match &record.entry {
-            SearchEntry::Suggested { trial } => {
-                let known = trials.get(trial).map(|trial| &trial.params);
-                match searcher.suggest(*trial) {
-                    Suggestion::Params(params) if Some(&params) == known => scheduler.begun(*trial),
-                    other => {
-                        return Err(format!(
-                            "the search log does not replay: trial {trial} was given {known:?}, and \
-                             this version of the searcher proposes {other:?}"
-                        ));
-                    }
-                }
-            }
-            SearchEntry::Exhausted => {}
-            SearchEntry::Extended { trials } => searcher.extend(*trials),
-            SearchEntry::Observed(observation) => {
-                searcher.observe(observation);
-                scheduler.ended(observation.trial, observation.outcome.value());
-            }
-            SearchEntry::Rung { trial, rung, value } => {
-                let known = scheduler.reaches(*trial, u64::MAX);
-                if known != Some(*rung) {
-                    return Err(format!(
-                        "the search log does not replay: trial {trial} reached rung {rung}, and this \
-                         version of the scheduler has it on the way to {known:?}"
-                    ));
-                }
-                scheduler.reached(*trial, *value);
-            }
-            SearchEntry::Promoted { trial, rung } => {
-                let next = scheduler.promotable();
-                let next = next.map(|next| (next.trial, next.rung));
-                if next != Some((*trial, *rung)) {
-                    return Err(format!(
-                        "the search log does not replay: trial {trial} was promoted from rung {rung}, \
-                         and this version of the scheduler promotes {next:?}"
-                    ));
-                }
-                scheduler.promote(*trial);
-            }
-        }
-    }
-    Ok(())
 }

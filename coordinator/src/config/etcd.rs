@@ -15,6 +15,10 @@ pub(super) const DEFAULT_QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Leases of etcd have whole seconds, and at least two with its default election timeout.
 const LEASE_RANGE_MS: std::ops::RangeInclusive<u32> = 2_000..=60_000;
 
+/// How long a take-over may take beyond twice the leader's lease: one of them runs out, another is what
+/// etcd itself adds where its own leader dies at the same moment, with its election and a slow start.
+const TAKE_OVER_MARGIN_MS: u32 = 5_000;
+
 /// Longest time that reports may wait for others, milliseconds: workers' buffers hold more.
 const MAX_FLUSH_MS: u32 = 10_000;
 
@@ -64,6 +68,7 @@ impl CoordinatorConfig {
         }
         self.validate_advertise()?;
         self.validate_keys()?;
+        self.validate_worker_lease()?;
         self.validate_etcd_access()?;
         self.validate_segments()
     }
@@ -109,6 +114,23 @@ impl CoordinatorConfig {
                 "etcd_quota_bytes",
                 self.etcd_quota_bytes,
                 expected,
+            ));
+        }
+        Ok(())
+    }
+
+    /// No worker is lost by a take-over, during which nobody hears it.
+    fn validate_worker_lease(&self) -> Result<(), ConfigError> {
+        let shortest = 2 * self.leader_lease_ms + TAKE_OVER_MARGIN_MS;
+        if self.worker_lease_ms < shortest {
+            return Err(ConfigError::invalid(
+                "worker_lease_ms",
+                self.worker_lease_ms,
+                format!(
+                    "with etcd: at least {shortest}, what a take-over may take with a leader_lease_ms \
+                     of {}",
+                    self.leader_lease_ms
+                ),
             ));
         }
         Ok(())
@@ -213,7 +235,7 @@ mod tests {
         };
         shared.validate().unwrap();
         type Edit = fn(&mut CoordinatorConfig);
-        let cases: [(&str, Edit); 15] = [
+        let cases: [(&str, Edit); 17] = [
             ("etcd", |c| c.etcd.push("b:2379".to_owned())),
             ("etcd", |c| c.etcd.push("http://a:2379/x".to_owned())),
             ("etcd", |c| c.etcd.push(String::new())),
@@ -223,6 +245,8 @@ mod tests {
             ("advertise", |c| c.listen = "0.0.0.0:7070".to_owned()),
             ("advertise", |c| c.advertise = Some("http://a:1".to_owned())),
             ("leader_lease_ms", |c| c.leader_lease_ms = 1_000),
+            ("worker_lease_ms", |c| c.worker_lease_ms = 10_000),
+            ("worker_lease_ms", |c| c.leader_lease_ms = 30_000),
             ("etcd_quota_bytes", |c| c.etcd_quota_bytes = 2),
             ("etcd_password_file", |c| c.etcd_user = Some("u".to_owned())),
             ("etcd_key_file", |c| c.etcd_cert_file = Some("c.pem".into())),

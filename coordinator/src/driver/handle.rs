@@ -145,6 +145,15 @@ impl DriverHandle {
         &self.archives
     }
 
+    /// Stored records whose key begins with the first of `range` and is above the second, in order.
+    pub(crate) async fn records(
+        &self,
+        range: (String, String),
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, CallError> {
+        Ok(self.store.page(&range.0, &range.1, limit).await?)
+    }
+
     /// Whether messages of this term may still be sent.
     pub(crate) fn holds(&self) -> bool {
         self.store.holds(self.term)

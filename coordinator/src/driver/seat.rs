@@ -1,11 +1,16 @@
 //! Whether this coordinator leads: the services ask here for the loop to speak to. Of several
 //! coordinators one leads, and it changes while the services go on answering.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 use super::{CallError, DriverHandle};
 use crate::cluster::Machine;
 use crate::cluster::types::{Event, Reply};
+
+/// How long a call waits at a standby while nobody leads: the next leader, perhaps this one, is about to.
+const LEADERLESS: Duration = Duration::from_secs(1);
 
 /// What this coordinator is at the moment.
 #[derive(Debug)]
@@ -18,6 +23,17 @@ pub(crate) enum Standing {
         expect(dead_code, reason = "one alone always leads")
     )]
     Follows(Option<Leading>),
+}
+
+impl Standing {
+    fn handle(&self) -> Result<DriverHandle, CallError> {
+        match self {
+            Self::Leads(handle) => Ok(handle.clone()),
+            Self::Follows(leader) => Err(CallError::NotLeading {
+                leader: leader.as_ref().map(|leader| leader.address.clone()),
+            }),
+        }
+    }
 }
 
 /// Another coordinator that leads.
@@ -42,14 +58,15 @@ impl Seat {
         Self(standing.subscribe())
     }
 
-    /// The loop of this coordinator, if it leads.
-    pub(crate) fn handle(&self) -> Result<DriverHandle, CallError> {
-        match &*self.0.borrow() {
-            Standing::Leads(handle) => Ok(handle.clone()),
-            Standing::Follows(leader) => Err(CallError::NotLeading {
-                leader: leader.as_ref().map(|leader| leader.address.clone()),
-            }),
+    /// The loop of this coordinator, if it leads. Where nobody does it is waited for a moment.
+    pub(crate) async fn handle(&self) -> Result<DriverHandle, CallError> {
+        let mut standing = self.0.clone();
+        let known = standing.wait_for(|standing| !matches!(standing, Standing::Follows(None)));
+        // Where this coordinator ends meanwhile, it is not waited for either.
+        if let Ok(Ok(standing)) = tokio::time::timeout(LEADERLESS, known).await {
+            return standing.handle();
         }
+        self.0.borrow().handle()
     }
 
     pub(crate) fn leads(&self) -> bool {
@@ -73,7 +90,7 @@ impl Seat {
 
     /// As [`DriverHandle::ask`], of the loop that leads now.
     pub(crate) async fn ask(&self, event: Event) -> Result<Reply, CallError> {
-        self.handle()?.ask(event).await
+        self.handle().await?.ask(event).await
     }
 
     /// As [`DriverHandle::read`].
@@ -81,6 +98,15 @@ impl Seat {
         &self,
         look: impl FnOnce(&Machine) -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        self.handle()?.read(look).await
+        self.handle().await?.read(look).await
+    }
+
+    /// As [`DriverHandle::records`].
+    pub(crate) async fn records(
+        &self,
+        range: (String, String),
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, CallError> {
+        self.handle().await?.records(range, limit).await
     }
 }

@@ -13,7 +13,7 @@ use trainyard_proto::v1;
 use trainyard_proto::v1::job_service_server::JobService;
 
 use super::status::ApiError;
-use super::{convert, found, logs, pages, watch};
+use super::{convert, found, logs, pages, search_log, watch};
 use crate::cluster::types::{Event, Reply, WorkspaceChange};
 use crate::driver::{CallError, Seat};
 
@@ -113,7 +113,7 @@ impl Jobs {
 
     async fn get(&self, request: v1::GetJobRequest) -> Result<v1::GetJobResponse, ApiError> {
         let job = convert::job_id(&request.job_id)?;
-        let driver = self.driver.handle()?;
+        let driver = self.driver.handle().await?;
         Ok(v1::GetJobResponse {
             job: Some(convert::job(found::job(&driver, &job).await?)),
             spec_json: found::spec(&driver, &job).await?,
@@ -144,7 +144,7 @@ impl Jobs {
         let job = convert::job_id(&request.job_id)?;
         if request.checkpoints {
             // A repetition finds no job, and is answered as the first one was.
-            let found = found::job(&self.driver.handle()?, &job).await;
+            let found = found::job(&self.driver.handle().await?, &job).await;
             if let Ok(found) = found {
                 reachable(&found.checkpoint_url).await?;
             }
@@ -224,7 +224,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let driver = self.driver.handle().map_err(ApiError::from)?;
+        let driver = self.driver.handle().await.map_err(ApiError::from)?;
         Ok(Response::new(
             pages::jobs(&driver, request.into_inner()).await?,
         ))
@@ -273,7 +273,7 @@ impl JobService for Jobs {
         request: Request<v1::WatchJobRequest>,
     ) -> Result<Response<Self::WatchJobStream>, Status> {
         let job = convert::job_id(&request.get_ref().job_id)?;
-        let stream = watch::open(self.driver.handle().map_err(ApiError::from)?, job).await?;
+        let stream = watch::open(self.driver.handle().await.map_err(ApiError::from)?, job).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -281,7 +281,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ListTrialsRequest>,
     ) -> Result<Response<v1::ListTrialsResponse>, Status> {
-        let driver = self.driver.handle().map_err(ApiError::from)?;
+        let driver = self.driver.handle().await.map_err(ApiError::from)?;
         Ok(Response::new(
             pages::trials(&driver, request.into_inner()).await?,
         ))
@@ -291,7 +291,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::GetTrialRequest>,
     ) -> Result<Response<v1::GetTrialResponse>, Status> {
-        let driver = self.driver.handle().map_err(ApiError::from)?;
+        let driver = self.driver.handle().await.map_err(ApiError::from)?;
         Ok(Response::new(
             pages::trial(&driver, request.into_inner()).await?,
         ))
@@ -301,10 +301,20 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ExplainTrialRequest>,
     ) -> Result<Response<v1::ExplainTrialResponse>, Status> {
-        let driver = self.driver.handle().map_err(ApiError::from)?;
+        let driver = self.driver.handle().await.map_err(ApiError::from)?;
         Ok(Response::new(
             pages::explanation(&driver, request.into_inner()).await?,
         ))
+    }
+
+    async fn get_search_log(
+        &self,
+        request: Request<v1::GetSearchLogRequest>,
+    ) -> Result<Response<v1::GetSearchLogResponse>, Status> {
+        let request = request.into_inner();
+        let job = convert::job_id(&request.job_id)?;
+        let entries = search_log::page(&self.driver, &job, request.from).await?;
+        Ok(Response::new(v1::GetSearchLogResponse { entries }))
     }
 
     type StreamLogsStream = Events<v1::LogLine>;
@@ -321,7 +331,7 @@ impl JobService for Jobs {
             follow: request.follow,
             after: request.after_sequence,
         };
-        let stream = logs::open(self.driver.handle().map_err(ApiError::from)?, query).await?;
+        let stream = logs::open(self.driver.handle().await.map_err(ApiError::from)?, query).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -329,7 +339,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ListCheckpointsRequest>,
     ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
-        let driver = self.driver.handle().map_err(ApiError::from)?;
+        let driver = self.driver.handle().await.map_err(ApiError::from)?;
         Ok(Response::new(
             pages::checkpoints(&driver, request.into_inner()).await?,
         ))

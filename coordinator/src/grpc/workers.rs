@@ -77,7 +77,8 @@ impl WorkerService for Workers {
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let mut incoming = request.into_inner();
-        let driver = self.seat.handle().map_err(|error| call_status(&error))?;
+        let driver = self.seat.handle().await;
+        let driver = driver.map_err(|error| call_status(&error))?;
         let (worker, session, mut reader) = Self::open(&driver, &mut incoming).await?;
         let end = reader.session_end();
         let span = info_span!("session", worker_id = %worker, session = session.0);

@@ -5,8 +5,10 @@
 //! begins with the records that the last one left, and ends whole: nothing of it is used in the next.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,16 +18,14 @@ use trainyard_common::backoff::Backoff;
 use trainyard_common::ids::Term;
 use trainyard_common::rng::Key;
 
+use super::warm::{self, Warm};
 use super::{CoordinatorError, Task, machine, within, write_port_file};
 use crate::config::CoordinatorConfig;
 use crate::driver::clock::Clock;
 use crate::driver::{Driver, DriverError, Leading, Seat, Standing};
 use crate::grpc;
-use crate::store::etcd::{EtcdSettings, EtcdStore};
-use crate::store::{AnyStore, Store, StoreError};
-
-/// How often a standby asks who leads, so that it can name it.
-const LOOK: Duration = Duration::from_millis(500);
+use crate::store::etcd::{EtcdSettings, EtcdStore, Following};
+use crate::store::{AnyStore, StoreError};
 
 /// Waits between tries while etcd does not answer: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -108,6 +108,13 @@ struct Roles {
     shutdown: CancellationToken,
 }
 
+/// A leadership that begins: what is stored, and what was read of it before.
+struct Won {
+    term: Term,
+    stored: Vec<(String, Bytes)>,
+    warm: Warm,
+}
+
 /// A term as leader, and what ends it.
 struct Reign {
     term: Term,
@@ -127,10 +134,10 @@ impl Roles {
             return Ok(());
         };
         loop {
-            let Some(term) = Box::pin(self.stand_by(&store)).await? else {
+            let Some(won) = Box::pin(self.stand_by(&store)).await? else {
                 return Ok(());
             };
-            let Some(reign) = Box::pin(self.begin(&store, term)).await? else {
+            let Some(reign) = Box::pin(self.begin(&store, won)).await? else {
                 continue;
             };
             if let Ended::Shutdown = self.lead(&store, reign).await? {
@@ -155,39 +162,47 @@ impl Roles {
         }
     }
 
-    /// Waits until this coordinator leads, naming the one that does meanwhile; `None` at the shutdown.
-    async fn stand_by(&self, store: &EtcdStore) -> Result<Option<Term>, CoordinatorError> {
+    /// Waits until this coordinator leads, naming the one that does meanwhile, and takes over what is
+    /// stored; `None` at the shutdown.
+    async fn stand_by(&self, store: &EtcdStore) -> Result<Option<Won>, CoordinatorError> {
         let mut backoff = self.backoff();
+        let warm = Arc::new(Mutex::new(Warm::default()));
         loop {
+            let following = async {
+                let reading = warm::keep(store.follow(), Arc::clone(&warm));
+                tokio::join!(reading, self.name_the_leader(store.follow()));
+                // This one takes over.
+                std::future::pending::<()>().await;
+            };
             let won = tokio::select! {
-                won = store.acquire_term() => won,
+                won = store.lead() => won,
                 () = self.shutdown.cancelled() => return Ok(None),
-                () = self.name_the_leader(store) => continue,
+                () = following => continue,
             };
             match won {
-                Ok(term) => return Ok(Some(term)),
+                Ok((term, stored)) => {
+                    let warm = warm::taken(&warm);
+                    return Ok(Some(Won { term, stored, warm }));
+                }
                 Err(error) if passes(&error) => self.pause(&mut backoff, &error).await,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Keeps what clients are told up to date; never returns.
-    async fn name_the_leader(&self, store: &EtcdStore) {
+    /// Keeps what clients are told up to date while another leads.
+    async fn name_the_leader(&self, mut following: Following) {
         loop {
-            match store.leader().await {
-                Ok(leader) => {
-                    // Its own address would send clients in a circle.
-                    let leader = leader.filter(|leader| leader.identity != self.advertised);
-                    let leader = leader.map(|leader| Leading {
-                        address: leader.identity,
-                        term: leader.term.0,
-                    });
-                    self.follow(leader);
-                }
-                Err(error) => tracing::debug!(%error, "who leads is not known"),
+            // Its own address would send clients in a circle.
+            let leader = following.leader();
+            let leader = leader.filter(|leader| leader.identity != self.advertised);
+            self.follow(leader.map(|leader| Leading {
+                address: leader.identity,
+                term: leader.term.0,
+            }));
+            if !following.changed().await {
+                return;
             }
-            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -205,29 +220,15 @@ impl Roles {
     }
 
     /// Takes up what the last leader left; `None` where the lead was lost already.
-    async fn begin(
-        &self,
-        store: &EtcdStore,
-        term: Term,
-    ) -> Result<Option<Reign>, CoordinatorError> {
+    async fn begin(&self, store: &EtcdStore, won: Won) -> Result<Option<Reign>, CoordinatorError> {
         let begun = tokio::time::Instant::now();
+        let Won { term, stored, warm } = won;
         let Some(lost) = store.lost().await else {
             return Ok(None);
         };
         let clock = Clock::start();
-        let stored = match store.load().await {
-            Ok(stored) => stored,
-            Err(error) if passes(&error) => {
-                tracing::warn!(%error, "the records could not be read; the lead is given back");
-                store.resign().await;
-                return Ok(None);
-            }
-            Err(error) => {
-                store.resign().await;
-                return Err(error.into());
-            }
-        };
-        let machine = match machine(&self.config, term, clock, stored) {
+        let records = warm.take(stored).map_err(CoordinatorError::from);
+        let machine = match records.and_then(|r| machine(&self.config, term, clock, r)) {
             Ok(machine) => machine,
             Err(error) => {
                 store.resign().await;

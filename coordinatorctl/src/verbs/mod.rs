@@ -17,6 +17,7 @@ pub(crate) mod logs;
 pub(crate) mod model_summary;
 pub(crate) mod pause;
 pub(crate) mod preview;
+pub(crate) mod replay;
 pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod schema;
@@ -59,6 +60,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Extend(args) => Box::pin(extend::run(global, args)).await,
         Verb::Pause(args) => Box::pin(pause::run(global, args)).await,
         Verb::Resume(args) => Box::pin(resume::run(global, args)).await,
+        Verb::Replay(args) => Box::pin(replay::run(global, args)).await,
         Verb::Trial(TrialVerb::Pause(args)) => Box::pin(trial_pause::run(global, args)).await,
         Verb::Trial(TrialVerb::Resume(args)) => Box::pin(trial_resume::run(global, args)).await,
         Verb::Trial(TrialVerb::List(args)) => Box::pin(trial_list::run(global, args)).await,

@@ -39,10 +39,6 @@ impl<'a> Reader<'a> {
         self.left.len()
     }
 
-    pub(super) fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.left)
-    }
-
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (taken, left) = self
             .left

@@ -94,15 +94,9 @@ impl Connection {
         self.members.len()
     }
 
-    /// The client of the member that answered last, for streams (watches).
-    pub(super) async fn client(&self) -> Result<Client, Error> {
-        self.member(self.current.load(Ordering::Relaxed)).await
-    }
-
-    /// From now on the next member is asked first: `client` had no answer.
-    pub(super) fn rotate(&self) {
-        let at = self.current.load(Ordering::Relaxed);
-        self.rotate_from(at);
+    /// Number of the member that answered last, for streams (watches).
+    pub(super) fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
     }
 
     /// The client of one member, by its number.
@@ -126,7 +120,7 @@ impl Connection {
             if left.is_zero() {
                 return Err(Failure::Unanswered(last));
             }
-            let at = self.current.load(Ordering::Relaxed);
+            let at = self.current();
             let attempt = async { request(self.member(at).await?).await };
             match tokio::time::timeout(patience.min(left), attempt).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -144,7 +138,8 @@ impl Connection {
         }
     }
 
-    fn rotate_from(&self, at: usize) {
+    /// From now on the next member is asked first: `at` had no answer.
+    pub(super) fn rotate_from(&self, at: usize) {
         let next = (at + 1) % self.members.len();
         // Lost where another caller has moved on already.
         let _ = self

@@ -45,13 +45,39 @@ pub(super) struct Entry {
     /// Without the prefix.
     pub(super) key: String,
     pub(super) value: Vec<u8>,
+    pub(super) create_revision: i64,
+}
+
+/// Some keys at one moment.
+pub(super) struct Page {
+    pub(super) entries: Vec<Entry>,
+    pub(super) revision: i64,
+    /// Where the next page begins, if there is one.
+    pub(super) next: Option<Vec<u8>>,
 }
 
 /// Who leads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) term: Term,
     pub(super) value: Vec<u8>,
+}
+
+impl Holder {
+    /// By the leader key's create revision and value.
+    pub(super) fn new(create_revision: i64, value: &[u8]) -> Self {
+        Self {
+            term: Term(u64::try_from(create_revision).unwrap_or(0)),
+            value: value.to_vec(),
+        }
+    }
+
+    /// What the leader said of itself.
+    pub(super) fn identity(&self) -> String {
+        let value = String::from_utf8_lossy(&self.value);
+        let identity = value.split_once(' ').map_or("", |(_, identity)| identity);
+        identity.to_owned()
+    }
 }
 
 impl Etcd {
@@ -110,92 +136,70 @@ impl Etcd {
         Ok(found.map(|pair| holder_of(&pair)))
     }
 
-    /// Everything under `prefix` at one moment, in the order of keys.
-    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
-        Ok(self.list_at(prefix, 0, false).await?.0)
-    }
-
-    /// The keys alone.
-    pub(super) async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        let entries = self.list_at(prefix, 0, true).await?.0;
-        Ok(entries.into_iter().map(|entry| entry.key).collect())
-    }
-
-    /// As [`Etcd::list`] at `revision` (0 = now); tells the revision.
+    /// Everything under `prefix` at one moment, in the order of keys: at `revision` (0 = now); tells
+    /// the revision.
     pub(super) async fn list_at(
         &self,
         prefix: &str,
         revision: i64,
-        keys_only: bool,
     ) -> Result<(Vec<Entry>, i64), StoreError> {
-        let (start, end) = (self.key(prefix), after_prefix(self.key(prefix)));
-        let all = usize::MAX;
-        self.range(start.into_bytes(), end, revision, keys_only, all)
-            .await
-    }
-
-    /// Under `prefix` and above `after`, at most `limit`.
-    pub(super) async fn list_above(
-        &self,
-        prefix: &str,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
-        let mut start = self.key(after.max(prefix)).into_bytes();
-        if after >= prefix {
-            start.push(0);
-        }
-        let end = after_prefix(self.key(prefix));
-        if limit == 0 || start >= end {
-            return Ok(Vec::new());
-        }
-        Ok(self.range(start, end, 0, false, limit).await?.0)
-    }
-
-    async fn range(
-        &self,
-        mut next: Vec<u8>,
-        end: Vec<u8>,
-        mut revision: i64,
-        keys_only: bool,
-        limit: usize,
-    ) -> Result<(Vec<Entry>, i64), StoreError> {
-        let mut entries: Vec<Entry> = Vec::new();
+        let (mut next, end) = self.range(prefix);
+        let (mut entries, mut at) = (Vec::new(), revision);
         loop {
-            let left = i64::try_from(limit - entries.len()).unwrap_or(i64::MAX);
-            let mut options = GetOptions::new()
-                .with_range(end.clone())
-                .with_limit(PAGE.min(left))
-                .with_revision(revision);
-            if keys_only {
-                options = options.with_keys_only();
-            }
-            let mut answer = self
-                .ask(|client| {
-                    let (key, options) = (next.clone(), options.clone());
-                    let mut kv = client
-                        .kv_client()
-                        .max_decoding_message_size(MAX_ANSWER_BYTES);
-                    async move { kv.get(key, Some(options)).await }
-                })
-                .await?;
-            if revision == 0 {
-                revision = answer.header().map_or(0, |header| header.revision());
-            }
-            let more = answer.more();
-            for pair in answer.take_kvs() {
-                let (key, value) = pair.into_key_value();
-                next.clone_from(&key);
-                next.push(0);
-                entries.push(self.entry(&key, value)?);
-            }
-            if !more || entries.len() >= limit {
-                return Ok((entries, revision));
+            let page = self.page(next, end.clone(), PAGE, at).await?;
+            at = page.revision;
+            entries.extend(page.entries);
+            match page.next {
+                Some(further) => next = further,
+                None => return Ok((entries, at)),
             }
         }
     }
 
-    fn entry(&self, key: &[u8], value: Vec<u8>) -> Result<Entry, StoreError> {
+    /// One page of the keys from `start` to before `end`, at `revision` (0 = now).
+    pub(super) async fn page(
+        &self,
+        start: Vec<u8>,
+        end: Vec<u8>,
+        limit: i64,
+        revision: i64,
+    ) -> Result<Page, StoreError> {
+        let options = GetOptions::new()
+            .with_range(end)
+            .with_limit(limit.min(PAGE))
+            .with_revision(revision);
+        let mut answer = self
+            .ask(|client| {
+                let (key, options) = (start.clone(), options.clone());
+                let mut kv = client
+                    .kv_client()
+                    .max_decoding_message_size(MAX_ANSWER_BYTES);
+                async move { kv.get(key, Some(options)).await }
+            })
+            .await?;
+        let now = answer.header().map_or(0, |header| header.revision());
+        let more = answer.more();
+        let (mut entries, mut last) = (Vec::new(), Vec::new());
+        for pair in answer.take_kvs() {
+            let create_revision = pair.create_revision();
+            let (key, value) = pair.into_key_value();
+            entries.push(Entry {
+                key: self.name(&key)?,
+                value,
+                create_revision,
+            });
+            last = key;
+        }
+        last.push(0);
+        Ok(Page {
+            entries,
+            revision: if revision == 0 { now } else { revision },
+            next: more.then_some(last),
+        })
+    }
+
+    /// A key without the prefix.
+    pub(super) fn name(&self, key: &[u8]) -> Result<String, StoreError> {
         let name = std::str::from_utf8(key).ok();
         let name = name.and_then(|key| key.strip_prefix(&self.prefix));
         let name = name.ok_or_else(|| {
@@ -204,10 +208,13 @@ impl Etcd {
                 String::from_utf8_lossy(key)
             ))
         })?;
-        Ok(Entry {
-            key: name.to_owned(),
-            value,
-        })
+        Ok(name.to_owned())
+    }
+
+    /// Where the keys under `prefix` begin, and the first key after them.
+    pub(super) fn range(&self, prefix: &str) -> (Vec<u8>, Vec<u8>) {
+        let start = self.key(prefix);
+        (start.clone().into_bytes(), after_prefix(start))
     }
 
     pub(super) fn damaged(&self, reason: impl Into<String>) -> StoreError {
@@ -231,14 +238,11 @@ impl Etcd {
 }
 
 pub(super) fn holder_of(pair: &KeyValue) -> Holder {
-    Holder {
-        term: Term(u64::try_from(pair.create_revision()).unwrap_or(0)),
-        value: pair.value().to_vec(),
-    }
+    Holder::new(pair.create_revision(), pair.value())
 }
 
-/// The first key after all that begin with `prefix`: the last byte one higher. Every prefix of ours ends
-/// in a letter, a digit or `/`, which have successors.
+/// The first key after all that begin with `prefix`: the last byte one higher. No UTF-8 text ends in a
+/// byte that has no successor.
 fn after_prefix(prefix: String) -> Vec<u8> {
     let mut end = prefix.into_bytes();
     if let Some(last) = end.last_mut() {
@@ -259,24 +263,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// For the holder of `term`. Nobody else can write any more, so that the count stands.
-    pub(super) async fn open(
-        etcd: &Etcd,
-        term: Term,
-        lost: CancellationToken,
-    ) -> Result<Self, StoreError> {
-        let writes = match etcd.get(WRITES).await? {
-            Some(stored) => {
-                count_of(&stored).ok_or_else(|| etcd.damaged("`writes` does not hold a number"))?
-            }
-            None => 0,
-        };
-        Ok(Self {
+    /// For the holder of `term`, after so many writes. Nobody else can write any more, so that the
+    /// count stands.
+    pub(super) fn new(term: Term, writes: u64, lost: CancellationToken) -> Self {
+        Self {
             term,
             writes,
             unsettled: false,
             lost,
-        })
+        }
     }
 
     /// The number of the next write: never used before.

@@ -12,6 +12,8 @@
 //! | `b/ID/N` | a part of a staged batch |
 //! | `pending` | a staged batch that is decided but not wholly applied yet |
 
+use bytes::Bytes;
+
 use super::codec::{Malformed, Reader, put_bytes, put_varint};
 
 /// Version of this layout. A larger one is refused.
@@ -113,10 +115,11 @@ pub(super) fn chunk_owner(chunk: &str) -> Option<(&str, u64)> {
     Some((key, u64::from_str_radix(id, 16).ok()?))
 }
 
-/// A record's value as it is stored.
+/// How a record's value is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
-    Inline(Vec<u8>),
+    /// Here: see [`inline`].
+    Inline,
     Chunked(Chunked),
 }
 
@@ -127,7 +130,7 @@ impl Value {
     pub(super) fn decode(stored: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(stored);
         match reader.byte()? {
-            INLINE => Ok(Self::Inline(reader.rest().to_vec())),
+            INLINE => Ok(Self::Inline),
             IN_CHUNKS => Ok(Self::Chunked(Chunked {
                 id: reader.varint()?,
                 parts: reader.varint()?,
@@ -136,6 +139,11 @@ impl Value {
             _ => Err(Malformed("an unknown kind of value")),
         }
     }
+}
+
+/// The value of a record that is stored inline, without a copy.
+pub(super) fn inline(stored: &Bytes) -> Bytes {
+    stored.slice(stored.len().min(1)..)
 }
 
 /// A record's own operation, and those of its chunks, which go first.
@@ -299,7 +307,8 @@ mod tests {
         let Operation::Put { value, .. } = small.record else {
             panic!("a record is put");
         };
-        assert_eq!(Value::decode(&value).unwrap(), Value::Inline(Vec::new()));
+        assert_eq!(Value::decode(&value).unwrap(), Value::Inline);
+        assert!(inline(&value.into()).is_empty());
         let bytes: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
         let large = store("spec/a/b", &bytes, 7);
         let Operation::Put { key, value } = large.record else {

@@ -1,15 +1,14 @@
 //! What a leader does to the keys: takes over what the last one left, and applies batches whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::super::{Change, StoreError};
-use super::codec::Malformed;
-use super::fenced::{Entry, Etcd, Writer};
+use super::fenced::{Etcd, Writer};
 use super::layout::{
-    self, CHUNKS, CLUSTER, Chunked, FORMAT, FORMAT_VERSION, Operation, PENDING, Pending, RECORDS,
-    STAGED, Value, groups,
+    self, CLUSTER, Chunked, FORMAT, FORMAT_VERSION, Operation, PENDING, Pending, RECORDS, groups,
 };
 use super::lease::Leadership;
+use super::mirror::{Mirror, check_format};
 use super::segments::{Packed, SegmentId};
 
 /// A held leadership and what it needs to write.
@@ -39,88 +38,59 @@ impl Batched {
 }
 
 impl Leading {
-    /// Finishes a batch that was decided, discards what was not, and names the cluster.
+    /// Finishes a batch that was decided, discards what was not, and names the cluster. `mirror` is all
+    /// that there is since `leadership` began; it is kept so.
     pub(super) async fn take_over(
         etcd: &Etcd,
         leadership: Leadership,
+        mirror: &mut Mirror,
     ) -> Result<(Self, String), StoreError> {
-        let writer = Writer::open(etcd, leadership.term, leadership.lost.clone()).await?;
+        check_format(etcd, mirror.get(FORMAT).map(AsRef::as_ref))?;
+        let (term, lost) = (leadership.term, leadership.lost.clone());
         let mut leading = Self {
             leadership,
-            writer,
+            writer: Writer::new(term, mirror.writes(etcd)?, lost),
             chunked: BTreeMap::new(),
             next_segment: 1,
         };
-        check_format(etcd).await?;
-        let cluster = leading.name_cluster(etcd).await?;
-        if let Some(pending) = pending(etcd, 0).await? {
-            let parts = etcd.list(&pending.prefix()).await?;
-            let operations = decided(etcd, &pending, parts)?;
+        let cluster = match mirror.cluster(etcd)? {
+            Some(cluster) => cluster,
+            None => leading.name_cluster(etcd, mirror).await?,
+        };
+        if let Some((pending, operations)) = mirror.decided(etcd)? {
             tracing::info!(
                 operations = operations.len(),
                 "a batch of the last leader is finished"
             );
+            mirror.perform(operations.clone());
+            mirror.perform(clean(&pending));
             leading.finish(etcd, &pending, operations).await?;
         }
-        leading.discard(etcd).await?;
+        let (chunked, leftover) = mirror.chunks(etcd)?;
+        leading.chunked = chunked;
+        let deletions = leftover.into_iter();
+        let deletions = deletions.map(|prefix| Operation::DeletePrefix { prefix });
+        for group in groups(deletions.collect()) {
+            mirror.perform(group.clone());
+            leading.writer.write(etcd, group).await?;
+        }
         Ok((leading, cluster))
     }
 
-    async fn name_cluster(&mut self, etcd: &Etcd) -> Result<String, StoreError> {
-        if let Some(stored) = etcd.get(CLUSTER).await? {
-            return String::from_utf8(stored).map_err(|_| etcd.damaged("`cluster` is not a text"));
-        }
+    async fn name_cluster(
+        &mut self,
+        etcd: &Etcd,
+        mirror: &mut Mirror,
+    ) -> Result<String, StoreError> {
         let (_, name) = uuid::Uuid::new_v4().as_u64_pair();
         let name = format!("{name:016x}");
         let operations = vec![
             Operation::put(FORMAT, FORMAT_VERSION.to_string()),
             Operation::put(CLUSTER, name.clone()),
         ];
+        mirror.perform(operations.clone());
         self.writer.write(etcd, operations).await?;
         Ok(name)
-    }
-
-    /// Removes parts and chunks that nothing names, and learns where the named chunks lie.
-    async fn discard(&mut self, etcd: &Etcd) -> Result<(), StoreError> {
-        let mut leftover: BTreeSet<String> = BTreeSet::new();
-        for part in etcd.list_keys(STAGED).await? {
-            if let Some((batch, _)) = part.rsplit_once('/') {
-                leftover.insert(format!("{batch}/"));
-            }
-        }
-        let mut versions: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
-        for chunk in etcd.list_keys(CHUNKS).await? {
-            if let Some((key, id)) = layout::chunk_owner(&chunk) {
-                versions.entry(key.to_owned()).or_default().insert(id);
-            }
-        }
-        for (key, ids) in versions {
-            let named = match etcd.get(&format!("{RECORDS}{key}")).await? {
-                Some(stored) => {
-                    match Value::decode(&stored).map_err(|e| unreadable(etcd, &key, e))? {
-                        Value::Chunked(chunked) => Some(chunked),
-                        Value::Inline(_) => None,
-                    }
-                }
-                None => None,
-            };
-            let unnamed = ids
-                .into_iter()
-                .filter(|id| Some(*id) != named.as_ref().map(|n| n.id));
-            leftover.extend(unnamed.map(|id| {
-                let (parts, bytes) = (0, 0);
-                Chunked { id, parts, bytes }.prefix(&key)
-            }));
-            if let Some(named) = named {
-                self.chunked.insert(key, named);
-            }
-        }
-        let deletions = leftover.into_iter();
-        let deletions = deletions.map(|prefix| Operation::DeletePrefix { prefix });
-        for group in groups(deletions.collect()) {
-            self.writer.write(etcd, group).await?;
-        }
-        Ok(())
     }
 
     /// Gives new objects their names.
@@ -214,136 +184,18 @@ impl Leading {
         for group in groups(operations) {
             self.writer.write(etcd, group).await?;
         }
-        let clean = vec![
-            Operation::Delete {
-                key: PENDING.to_owned(),
-            },
-            Operation::DeletePrefix {
-                prefix: pending.prefix(),
-            },
-        ];
-        self.writer.write(etcd, clean).await
+        self.writer.write(etcd, clean(pending)).await
     }
 }
 
-/// Refuses what a newer program wrote.
-pub(super) async fn check_format(etcd: &Etcd) -> Result<(), StoreError> {
-    let Some(stored) = etcd.get(FORMAT).await? else {
-        return Ok(());
-    };
-    let found = std::str::from_utf8(&stored).ok();
-    let found: Option<u64> = found.and_then(|text| text.parse().ok());
-    let found = found.ok_or_else(|| etcd.damaged("`format` does not hold a number"))?;
-    if found > FORMAT_VERSION {
-        return Err(StoreError::NewerFormat {
-            path: etcd.connection.name(),
-            found,
-            known: FORMAT_VERSION,
-        });
-    }
-    Ok(())
-}
-
-/// The decided batch that is not finished, at `revision` (0 = now).
-async fn pending(etcd: &Etcd, revision: i64) -> Result<Option<Pending>, StoreError> {
-    let stored = etcd.get_at(PENDING, revision).await?;
-    let decoded = stored.map(|stored| Pending::decode(&stored)).transpose();
-    decoded.map_err(|error| unreadable(etcd, PENDING, error))
-}
-
-fn decided(
-    etcd: &Etcd,
-    pending: &Pending,
-    parts: Vec<Entry>,
-) -> Result<Vec<Operation>, StoreError> {
-    if parts.len() as u64 != pending.parts {
-        return Err(etcd.damaged("parts of a decided batch are missing"));
-    }
-    let bytes: Vec<u8> = parts.into_iter().flat_map(|part| part.value).collect();
-    layout::unstage(&bytes, pending).map_err(|error| unreadable(etcd, PENDING, error))
-}
-
-fn unreadable(etcd: &Etcd, key: &str, error: Malformed) -> StoreError {
-    etcd.damaged(format!("key {key} cannot be read: {error}"))
-}
-
-/// Every record at one moment, as a batch that was decided by then leaves them.
-pub(super) async fn load(etcd: &Etcd) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    let (entries, revision) = etcd.list_at(RECORDS, 0, false).await?;
-    let (chunks, _) = etcd.list_at(CHUNKS, revision, false).await?;
-    let entries = entries.into_iter().chain(chunks);
-    let mut all: BTreeMap<String, Vec<u8>> = entries.map(|e| (e.key, e.value)).collect();
-    if let Some(pending) = pending(etcd, revision).await? {
-        let (parts, _) = etcd.list_at(&pending.prefix(), revision, false).await?;
-        for operation in decided(etcd, &pending, parts)? {
-            match operation {
-                Operation::Put { key, value } => drop(all.insert(key, value)),
-                Operation::Delete { key } => drop(all.remove(&key)),
-                Operation::DeletePrefix { prefix } => {
-                    all.retain(|key, _| !key.starts_with(&prefix));
-                }
-            }
-        }
-    }
-    let mut records = Vec::new();
-    for (name, stored) in all.range(RECORDS.to_owned()..) {
-        let Some(key) = name.strip_prefix(RECORDS) else {
-            break;
-        };
-        let value = Value::decode(stored).map_err(|error| unreadable(etcd, name, error))?;
-        let value = match value {
-            Value::Inline(value) => value,
-            Value::Chunked(chunked) => joined(etcd, &all, key, &chunked)?,
-        };
-        records.push((key.to_owned(), value));
-    }
-    Ok(records)
-}
-
-/// Records whose keys begin with `prefix` and lie above `after`, at most `limit`.
-pub(super) async fn page(
-    etcd: &Etcd,
-    prefix: &str,
-    after: &str,
-    limit: usize,
-) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    let (prefix, after) = (format!("{RECORDS}{prefix}"), format!("{RECORDS}{after}"));
-    let mut records = Vec::new();
-    for entry in etcd.list_above(&prefix, &after, limit).await? {
-        let key = &entry.key[RECORDS.len()..];
-        let value = Value::decode(&entry.value).map_err(|error| unreadable(etcd, key, error))?;
-        let value = match value {
-            Value::Inline(value) => value,
-            Value::Chunked(chunked) => {
-                let parts = etcd.list(&chunked.prefix(key)).await?;
-                let parts = parts
-                    .into_iter()
-                    .map(|part| (part.key, part.value))
-                    .collect();
-                joined(etcd, &parts, key, &chunked)?
-            }
-        };
-        records.push((key.to_owned(), value));
-    }
-    Ok(records)
-}
-
-fn joined(
-    etcd: &Etcd,
-    all: &BTreeMap<String, Vec<u8>>,
-    key: &str,
-    chunked: &Chunked,
-) -> Result<Vec<u8>, StoreError> {
-    let prefix = chunked.prefix(key);
-    let parts = all.range(prefix.clone()..);
-    let parts = parts.take_while(|(name, _)| name.starts_with(&prefix));
-    let value: Vec<u8> = parts.flat_map(|(_, part)| part).copied().collect();
-    if value.len() as u64 != chunked.bytes {
-        return Err(etcd.damaged(format!(
-            "record {key} has {} bytes of {}: chunks are missing",
-            value.len(),
-            chunked.bytes
-        )));
-    }
-    Ok(value)
+/// What is left to do once a staged batch is carried out.
+fn clean(pending: &Pending) -> Vec<Operation> {
+    vec![
+        Operation::Delete {
+            key: PENDING.to_owned(),
+        },
+        Operation::DeletePrefix {
+            prefix: pending.prefix(),
+        },
+    ]
 }

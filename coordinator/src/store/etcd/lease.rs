@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use etcd_client::{
-    Client, Compare, CompareOp, Error, EventType, PutOptions, Txn, TxnOp, TxnOpResponse,
-    WatchOptions,
-};
+use etcd_client::{Client, Compare, CompareOp, Error, PutOptions, Txn, TxnOp, TxnOpResponse};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use trainyard_common::ids::Term;
 
 use super::super::StoreError;
 use super::fenced::{Etcd, Holder, holder_of, told};
+use super::follow::Known;
 use super::layout::LEADER;
 
 /// A lease is renewed so many times in its life.
@@ -34,7 +33,7 @@ const RESIGN_DEADLINE: Duration = Duration::from_secs(2);
 /// A leadership that is held. Dropped, its lease is no longer renewed.
 pub(super) struct Leadership {
     pub(super) term: Term,
-    lease: i64,
+    pub(super) lease: i64,
     /// Cancelled when the lease has run out, or is no longer known to stand.
     pub(super) lost: CancellationToken,
     pub(super) tenure: Arc<Tenure>,
@@ -77,17 +76,21 @@ impl Tenure {
 }
 
 impl Leadership {
-    /// Waits until nobody leads and takes the lead. `lease` is counted in whole seconds.
+    /// Waits until nobody leads, by what is followed, and takes the lead. `lease` is counted in whole
+    /// seconds.
     pub(super) async fn campaign(
         etcd: &Arc<Etcd>,
         lease: Duration,
         identity: &str,
+        mut followed: watch::Receiver<Known>,
     ) -> Result<Self, StoreError> {
         // Known by this, even where the answer to becoming leader was lost.
         let value = format!("{} {identity}", uuid::Uuid::new_v4().simple());
         loop {
             if let Some(holder) = etcd.holder().await? {
-                wait_for_end(etcd, &holder).await;
+                let over = followed.wait_for(|known| known.outlasted(holder.term));
+                // Where nothing is followed at the moment, it is a look now and then.
+                let _ = tokio::time::timeout(LOOK, over).await;
                 continue;
             }
             if let Some(leadership) = Self::try_once(etcd, lease, &value).await? {
@@ -184,38 +187,14 @@ async fn create_leader(etcd: &Etcd, lease: i64, value: &str) -> Result<Option<Ho
     }
 }
 
-async fn revoke(etcd: &Etcd, lease: i64) {
+/// Ends a lease, and a leadership that is under it.
+pub(super) async fn revoke(etcd: &Etcd, lease: i64) {
     let until = Instant::now() + RESIGN_DEADLINE;
     let revoked = etcd.connection.call(until, |mut client| async move {
         client.lease_revoke(lease).await
     });
     if let Err(failure) = revoked.await {
         tracing::debug!(?failure, "a lease was not revoked; it runs out by itself");
-    }
-}
-
-/// Returns when the leader key may have gone; whoever waits looks again.
-async fn wait_for_end(etcd: &Etcd, holder: &Holder) {
-    let watch = async {
-        let mut client = etcd.connection.client().await?;
-        let after = i64::try_from(holder.term.0).unwrap_or(0);
-        let options = WatchOptions::new().with_start_revision(after + 1);
-        let mut events = client.watch(etcd.key(LEADER), Some(options)).await?;
-        while let Some(answer) = events.message().await? {
-            let gone = |event: &etcd_client::Event| event.event_type() == EventType::Delete;
-            if answer.canceled() || answer.events().iter().any(gone) {
-                break;
-            }
-        }
-        Ok::<(), Error>(())
-    };
-    match tokio::time::timeout(LOOK, watch).await {
-        Ok(Ok(())) | Err(_) => {}
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "the leader key cannot be watched");
-            etcd.connection.rotate();
-            tokio::time::sleep(LOOK / 10).await;
-        }
     }
 }
 

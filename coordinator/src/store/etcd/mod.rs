@@ -11,7 +11,10 @@
 //! | `lease` | becoming leader, staying it, resigning |
 //! | `fenced` | reads, and writes under a term that know whether they were applied |
 //! | `layout`, `codec` | keys and values (pure) |
+//! | `mirror` | all keys at one moment, and what they mean |
+//! | `follow` | keeping that up to date while another leads |
 //! | `leading` | taking over, and batches larger than a transaction |
+//! | `listing` | some of the records, for who asks the leader |
 //! | `segments/` | series |
 //! | `upkeep` | what the leader does beside commits |
 
@@ -20,9 +23,12 @@ mod connection;
 #[cfg(test)]
 mod faults;
 mod fenced;
+mod follow;
 mod layout;
 mod leading;
 mod lease;
+mod listing;
+mod mirror;
 mod segments;
 mod settings;
 #[cfg(test)]
@@ -33,15 +39,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use trainyard_common::ids::{JobId, Term};
 
 use super::{Append, Batch, Item, Place, Series, Store, StoreError};
-use fenced::Etcd;
-use layout::{CLUSTER, Operation, SEGMENTS};
+use fenced::{Etcd, Holder};
+use follow::Follower;
+pub use follow::{Changed, Following};
+use layout::{CLUSTER, FORMAT, Operation, SEGMENTS};
 use leading::Leading;
 use lease::{Leadership, Tenure};
+use mirror::{Mirror, check_format};
 use segments::{Index, Meta, Objects, Packed, Packer, Piece, ReadError, SegmentId};
 pub use settings::{DEFAULT_PREFIX, DEFAULT_QUOTA_BYTES, EtcdSettings};
 
@@ -68,6 +78,8 @@ struct Shared {
     /// Beside `leading`, which is held while a write takes its time.
     tenure: RwLock<Option<Arc<Tenure>>>,
     view: RwLock<View>,
+    /// While another leads.
+    follower: Mutex<Option<Follower>>,
     /// What people should know of etcd's state.
     notes: Mutex<Vec<String>>,
 }
@@ -94,6 +106,15 @@ pub struct Leader {
     pub identity: String,
 }
 
+impl From<&Holder> for Leader {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            term: holder.term,
+            identity: holder.identity(),
+        }
+    }
+}
+
 impl std::fmt::Debug for EtcdStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EtcdStore")
@@ -107,7 +128,7 @@ impl EtcdStore {
     /// Reaches etcd and checks that what lies there can be read. Nobody leads by that.
     pub async fn connect(settings: EtcdSettings) -> Result<Self, StoreError> {
         let etcd = Arc::new(Etcd::new(&settings)?);
-        leading::check_format(&etcd).await?;
+        check_format(&etcd, etcd.get(FORMAT).await?.as_deref())?;
         let mut view = View::default();
         // The object store's URL is wrong now rather than at the first report.
         let cluster = etcd.get(CLUSTER).await?.unwrap_or_default();
@@ -123,6 +144,7 @@ impl EtcdStore {
                 leading: tokio::sync::Mutex::new(None),
                 tenure: RwLock::new(None),
                 view: RwLock::new(view),
+                follower: Mutex::default(),
                 notes: Mutex::default(),
             }),
         })
@@ -131,14 +153,45 @@ impl EtcdStore {
     /// Who leads now, if anybody does.
     pub async fn leader(&self) -> Result<Option<Leader>, StoreError> {
         let holder = self.shared.etcd.holder().await?;
-        Ok(holder.map(|holder| {
-            let value = String::from_utf8_lossy(&holder.value);
-            let identity = value.split_once(' ').map_or("", |(_, identity)| identity);
-            Leader {
-                term: holder.term,
-                identity: identity.to_owned(),
-            }
-        }))
+        Ok(holder.as_ref().map(Leader::from))
+    }
+
+    /// Follows what the leader stores, until this store leads.
+    pub fn follow(&self) -> Following {
+        Following::of(self.shared.followed())
+    }
+
+    /// Waits until no other coordinator leads, becomes the leader and takes over what there is: a term
+    /// larger than every earlier one, and every record in the order of its key.
+    pub async fn lead(&self) -> Result<(Term, Vec<(String, Bytes)>), StoreError> {
+        let shared = &self.shared;
+        let mut held = shared.leading.lock().await;
+        if let Some(before) = held.take() {
+            before.leading.leadership.resign(&shared.etcd).await;
+        }
+        let lease = Duration::from_millis(u64::from(shared.settings.lease_ms));
+        let followed = shared.followed().standing();
+        let identity = &shared.settings.identity;
+        let leadership = Leadership::campaign(&shared.etcd, lease, identity, followed).await?;
+        let (term, id) = (leadership.term, leadership.lease);
+        let tenure = Arc::clone(&leadership.tenure);
+        *shared
+            .tenure
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(tenure);
+        let taken = Box::pin(shared.take_over(leadership)).await;
+        if taken.is_err() {
+            // The next try, or another coordinator, need not wait for the lease to run out.
+            lease::revoke(&shared.etcd, id).await;
+        }
+        let (leading, records) = taken?;
+        let ending = CancellationToken::new();
+        tokio::spawn(upkeep::run(Arc::downgrade(shared), ending.clone()));
+        *held = Some(Led {
+            leading,
+            _upkeep: ending.drop_guard(),
+        });
+        Ok((term, records))
     }
 
     /// Whether this store surely leads under `term` still.
@@ -179,35 +232,15 @@ impl EtcdStore {
 }
 
 impl Store for EtcdStore {
-    /// Waits until no other coordinator leads.
     async fn acquire_term(&self) -> Result<Term, StoreError> {
-        let shared = &self.shared;
-        let mut held = shared.leading.lock().await;
-        if let Some(before) = held.take() {
-            before.leading.leadership.resign(&shared.etcd).await;
-        }
-        let lease = Duration::from_millis(u64::from(shared.settings.lease_ms));
-        let leadership = Leadership::campaign(&shared.etcd, lease, &shared.settings.identity);
-        let leadership = leadership.await?;
-        let term = leadership.term;
-        let tenure = Arc::clone(&leadership.tenure);
-        *shared
-            .tenure
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Some(tenure);
-        let (leading, cluster) = Leading::take_over(&shared.etcd, leadership).await?;
-        shared.load_index(&cluster).await?;
-        let ending = CancellationToken::new();
-        tokio::spawn(upkeep::run(Arc::downgrade(shared), ending.clone()));
-        *held = Some(Led {
-            leading,
-            _upkeep: ending.drop_guard(),
-        });
-        Ok(term)
+        Ok(self.lead().await?.0)
     }
 
     async fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        leading::load(&self.shared.etcd).await
+        let etcd = &self.shared.etcd;
+        let records = Mirror::read(etcd, 0).await?.records(etcd)?;
+        let owned = |(key, value): (String, Bytes)| (key, value.into());
+        Ok(records.into_iter().map(owned).collect())
     }
 
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
@@ -231,7 +264,7 @@ impl Store for EtcdStore {
         after: &str,
         limit: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        leading::page(&self.shared.etcd, prefix, after, limit).await
+        self.shared.page(prefix, after, limit).await
     }
 
     async fn drop_series(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
@@ -271,16 +304,23 @@ impl Shared {
         }
     }
 
+    /// Finishes what the last leader had decided, and tells every record.
+    async fn take_over(
+        &self,
+        leadership: Leadership,
+    ) -> Result<(Leading, Vec<(String, Bytes)>), StoreError> {
+        let mut mirror = self.since(leadership.term).await?;
+        let taken = Leading::take_over(&self.etcd, leadership, &mut mirror);
+        let (leading, cluster) = taken.await?;
+        self.open_series(&cluster, &mirror)?;
+        Ok((leading, mirror.records(&self.etcd)?))
+    }
+
     /// Learns which objects count.
-    async fn load_index(&self, cluster: &str) -> Result<(), StoreError> {
+    fn open_series(&self, cluster: &str, mirror: &Mirror) -> Result<(), StoreError> {
         let objects = Objects::open(&self.settings.segment_url, cluster)?;
         let mut index = Index::default();
-        for entry in self.etcd.list(SEGMENTS).await? {
-            let damaged =
-                |reason: String| self.etcd.damaged(format!("key {}: {reason}", entry.key));
-            let id = SegmentId::parse(&entry.key[SEGMENTS.len()..])
-                .ok_or_else(|| damaged("does not name a segment".to_owned()))?;
-            let meta = Meta::decode(&entry.value).map_err(|error| damaged(error.to_string()))?;
+        for (id, meta) in mirror.segments(&self.etcd)? {
             index.insert(id, Arc::new(meta));
         }
         let mut view = self.view_mut();

@@ -10,6 +10,8 @@ use super::super::{Change, SeriesKind, conformance};
 use super::faults::Fault;
 use super::*;
 
+mod follow;
+mod proxy;
 mod size;
 
 /// A cluster, a folder for objects, and a prefix for each store that is asked for.
@@ -61,14 +63,15 @@ async fn etcd_of_three_members_conforms() {
 /// Ends a leadership as if its lease had run out, without the wait.
 async fn depose(store: &EtcdStore) {
     let etcd = &store.shared.etcd;
-    let client = etcd.connection.client().await.unwrap();
+    let client = etcd.connection.member(0).await.unwrap();
     let key = etcd.key(layout::LEADER);
     client.kv_client().delete(key, None).await.unwrap();
 }
 
 /// Every key below the store's prefix, without it.
 async fn keys(store: &EtcdStore) -> Vec<String> {
-    store.shared.etcd.list_keys("").await.unwrap()
+    let entries = store.shared.etcd.list_at("", 0).await.unwrap().0;
+    entries.into_iter().map(|entry| entry.key).collect()
 }
 
 fn put(key: &str, value: Vec<u8>) -> Change {
@@ -559,7 +562,7 @@ async fn history_is_compacted_and_newer_layouts_are_refused() {
     expect(&store, true).await;
     store.shared.look_at_size().await.unwrap();
     assert_eq!(store.notes(), Vec::<String>::new());
-    let client = store.shared.etcd.connection.client().await.unwrap();
+    let client = store.shared.etcd.connection.member(0).await.unwrap();
     let key = store.shared.etcd.key("format");
     client.kv_client().put(key, "99", None).await.unwrap();
     let error = EtcdStore::connect(settings).await.unwrap_err();

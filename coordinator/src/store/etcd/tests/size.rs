@@ -95,7 +95,7 @@ async fn size(store: &EtcdStore) -> i64 {
     let etcd = &store.shared.etcd;
     let revision = store.shared.compact_history(0).await.unwrap();
     store.shared.compact_history(revision).await.unwrap();
-    let mut client = etcd.connection.client().await.unwrap();
+    let mut client = etcd.connection.member(0).await.unwrap();
     // Compaction goes on behind its answer, and may be cut short by the defragmentation: until the
     // size stands still.
     let mut before = i64::MAX;

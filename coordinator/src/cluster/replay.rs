@@ -1,0 +1,114 @@
+//! Replaying a search log: the same spec, seed and log lead to the same suggestions and decisions, or it
+//! is told where they do not. A restart relies on it; anybody may check it.
+
+use trainyard_common::ids::TrialId;
+use trainyard_common::spec::{JobSpec, Params};
+
+use super::records::SearchEntry;
+use crate::schedule::Scheduler;
+use crate::search::{Searcher, Suggestion};
+
+/// What a log that replays is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub suggestions: u32,
+    pub results: u32,
+    /// Results at rungs.
+    pub rungs: u32,
+    pub promotions: u32,
+    pub extensions: u32,
+}
+
+impl Tally {
+    fn count(&mut self, entry: &SearchEntry) {
+        match entry {
+            SearchEntry::Suggested { .. } => self.suggestions += 1,
+            SearchEntry::Observed(_) => self.results += 1,
+            SearchEntry::Rung { .. } => self.rungs += 1,
+            SearchEntry::Promoted { .. } => self.promotions += 1,
+            SearchEntry::Extended { .. } => self.extensions += 1,
+            SearchEntry::Exhausted => {}
+        }
+    }
+}
+
+/// Replays a job's whole log into a fresh searcher and a fresh scheduler. `params` are those that trials
+/// were given.
+///
+/// # Errors
+/// Which entry would be decided otherwise, and how.
+pub fn verify<'a>(
+    spec: &JobSpec,
+    log: impl IntoIterator<Item = &'a SearchEntry>,
+    params: impl Fn(TrialId) -> Option<&'a Params>,
+) -> Result<Tally, String> {
+    let searcher = Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed);
+    let mut searcher = searcher.map_err(|error| error.to_string())?;
+    replay(&mut searcher, &mut Scheduler::of(spec), log, params)
+}
+
+/// As [`verify`], into these, which decide what comes next afterwards.
+pub(super) fn replay<'a>(
+    searcher: &mut Searcher,
+    scheduler: &mut Scheduler,
+    log: impl IntoIterator<Item = &'a SearchEntry>,
+    params: impl Fn(TrialId) -> Option<&'a Params>,
+) -> Result<Tally, String> {
+    let mut tally = Tally::default();
+    for (index, entry) in log.into_iter().enumerate() {
+        step(searcher, scheduler, entry, &params)
+            .map_err(|reason| format!("the search log does not replay: entry {index}: {reason}"))?;
+        tally.count(entry);
+    }
+    Ok(tally)
+}
+
+fn step<'a>(
+    searcher: &mut Searcher,
+    scheduler: &mut Scheduler,
+    entry: &SearchEntry,
+    params: impl Fn(TrialId) -> Option<&'a Params>,
+) -> Result<(), String> {
+    match entry {
+        SearchEntry::Suggested { trial } => {
+            let known = params(*trial);
+            match searcher.suggest(*trial) {
+                Suggestion::Params(params) if Some(&params) == known => scheduler.begun(*trial),
+                other => {
+                    return Err(format!(
+                        "trial {trial} was given {known:?}, and this version of the searcher \
+                         proposes {other:?}"
+                    ));
+                }
+            }
+        }
+        SearchEntry::Exhausted => {}
+        SearchEntry::Extended { trials } => searcher.extend(*trials),
+        SearchEntry::Observed(observation) => {
+            searcher.observe(observation);
+            scheduler.ended(observation.trial, observation.outcome.value());
+        }
+        SearchEntry::Rung { trial, rung, value } => {
+            let known = scheduler.reaches(*trial, u64::MAX);
+            if known != Some(*rung) {
+                return Err(format!(
+                    "trial {trial} reached rung {rung}, and this version of the scheduler has it on \
+                     the way to {known:?}"
+                ));
+            }
+            scheduler.reached(*trial, *value);
+        }
+        SearchEntry::Promoted { trial, rung } => {
+            let next = scheduler.promotable();
+            let next = next.map(|next| (next.trial, next.rung));
+            if next != Some((*trial, *rung)) {
+                return Err(format!(
+                    "trial {trial} was promoted from rung {rung}, and this version of the scheduler \
+                     promotes {next:?}"
+                ));
+            }
+            scheduler.promote(*trial);
+        }
+    }
+    Ok(())
+}

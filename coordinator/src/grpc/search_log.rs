@@ -1,0 +1,39 @@
+//! A job's search log for people and their tools, as it is stored.
+
+use trainyard_common::ids::JobId;
+use trainyard_proto::v1;
+
+use super::status::ApiError;
+use crate::cluster::records::search_prefix;
+use crate::cluster::types::Record;
+use crate::driver::Seat;
+
+/// Entries of one answer: well below the size of a message.
+const PAGE: usize = 2_000;
+
+/// The entries from number `from` on, in order, at most [`PAGE`]; none where the log ends before.
+pub(super) async fn page(
+    seat: &Seat,
+    job: &JobId,
+    from: u32,
+) -> Result<Vec<v1::SearchLogEntry>, ApiError> {
+    let id = job.clone();
+    let known = seat.read(move |machine| machine.job(&id).is_some()).await?;
+    if !known {
+        return Err(ApiError::NoJob(job.clone()));
+    }
+    let stored = seat.records(search_prefix(job, from), PAGE).await?;
+    let entries = stored.into_iter().map(|(key, value)| {
+        let internal = |reason: String| ApiError::Internal(format!("record {key}: {reason}"));
+        let record = Record::decode(&key, &value).map_err(|e| internal(e.to_string()))?;
+        let Record::Search(record) = record else {
+            return Err(internal("is no entry of a search log".to_owned()));
+        };
+        let entry_json = serde_json::to_string(&record.entry);
+        Ok(v1::SearchLogEntry {
+            index: record.index,
+            entry_json: entry_json.map_err(|e| internal(e.to_string()))?,
+        })
+    });
+    entries.collect()
+}
