@@ -56,7 +56,7 @@ mod workspaces;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use trainyard_common::ids::{JobId, RequestId, Term, WorkerId};
+use trainyard_common::ids::{JobId, RequestId, Term, TrialId, WorkerId};
 
 pub use restore::RestoreError;
 
@@ -70,6 +70,9 @@ use types::{AttemptRef, Effect, Event, MachineConfig, Record, Rejection, Session
 
 use crate::placement::index::Index;
 use crate::placement::queue::{Ask, Queue};
+
+/// Ended trials that are packed with one event after a restart: some milliseconds' worth at most.
+const FROZEN_A_STEP: u32 = 32;
 
 /// All that the coordinator knows and decides by.
 pub struct Machine {
@@ -136,6 +139,8 @@ pub struct Machine {
     workspaces: BTreeMap<String, WorkspaceRecord>,
     /// Jobs that could not be restored, and why; they are failed at the next event.
     broken: Vec<(JobId, String)>,
+    /// Restored jobs, and the trial from which on ended ones are not packed yet.
+    thawed: BTreeMap<JobId, u32>,
     /// Number of the newest probe.
     probes: u64,
     /// Something may be placed that could not be before.
@@ -189,6 +194,7 @@ impl Machine {
             workers_changed: false,
             workspaces: BTreeMap::new(),
             broken: Vec::new(),
+            thawed: BTreeMap::new(),
             probes: 0,
             dirty: false,
             draft: Draft::default(),
@@ -273,7 +279,25 @@ impl Machine {
         }
         self.tend();
         self.dispatch();
+        self.freeze_some();
         Ok(self.finish_step())
+    }
+
+    /// Packs some of the trials that had ended before this machine was restored. Doing it for all of them
+    /// then would make a take-over longer.
+    fn freeze_some(&mut self) {
+        let Some((id, from)) = self.thawed.pop_first() else {
+            return;
+        };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let all = u32::try_from(job.trials.len()).unwrap_or(u32::MAX);
+        let to = from.saturating_add(FROZEN_A_STEP).min(all);
+        (from..to).for_each(|trial| job.freeze(TrialId(trial)));
+        if to < all {
+            self.thawed.insert(id, to);
+        }
     }
 
     /// When the machine wants a `Tick`, if nothing happens before. May be early, or have passed.

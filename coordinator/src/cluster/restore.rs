@@ -69,6 +69,7 @@ impl Machine {
         }
         for record in std::mem::take(&mut sorted.jobs) {
             let job = machine.restore_job(&mut sorted, record)?;
+            machine.thawed.insert(job.record.job.clone(), 0);
             machine.insert_job(job);
         }
         for removal in std::mem::take(&mut sorted.removals) {
@@ -218,7 +219,6 @@ impl Machine {
             trial.trim();
             job.trials.push(TrialSlot::Live(Box::new(trial)));
             job.enter(number, state);
-            job.freeze(number);
         }
         Ok(job)
     }

@@ -6,7 +6,7 @@
 //! each key's newest state.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -183,14 +183,17 @@ impl Followed {
 
 /// What a standby knows of the leader and of what it stores, as it changes.
 pub struct Following {
-    followed: Arc<Followed>,
+    /// Ends with the following.
+    followed: Weak<Followed>,
     standing: watch::Receiver<Known>,
 }
 
 impl Following {
-    pub(super) fn of(followed: Arc<Followed>) -> Self {
-        let standing = followed.standing();
-        Self { followed, standing }
+    pub(super) fn of(followed: &Arc<Followed>) -> Self {
+        Self {
+            followed: Arc::downgrade(followed),
+            standing: followed.standing(),
+        }
     }
 
     /// Who leads, as far as is known.
@@ -207,7 +210,8 @@ impl Following {
     /// The records that have changed since this was asked last (of the same store), with what they are
     /// now. At first all of them.
     pub fn records(&self) -> Vec<Changed> {
-        self.followed.changed()
+        let followed = self.followed.upgrade();
+        followed.map_or_else(Vec::new, |followed| followed.changed())
     }
 }
 

@@ -158,7 +158,7 @@ impl EtcdStore {
 
     /// Follows what the leader stores, until this store leads.
     pub fn follow(&self) -> Following {
-        Following::of(self.shared.followed())
+        Following::of(&self.shared.followed())
     }
 
     /// Waits until no other coordinator leads, becomes the leader and takes over what there is: a term
