@@ -24,7 +24,7 @@ fn entries<'a>(replayed: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a V
 
 /// Replays the job's search log with the command line's own searcher and scheduler.
 fn replay(sandbox: &Sandbox, job: &str) -> Result<Value> {
-    let replayed = sandbox.json(&["replay", job, "--log"])?;
+    let replayed = sandbox.json(&["replay", job, "--entries"])?;
     assert_eq!(replayed["same"], true, "{replayed:#}");
     Ok(replayed)
 }
@@ -109,9 +109,9 @@ fn etcd_members_that_die_or_stand_still_cost_a_search_nothing() -> Result<()> {
         "--set",
         "searcher.max_trials=6",
         "--set",
-        "training.epochs=40",
+        "training.epochs=20",
         "--limit",
-        "800",
+        "300",
     ];
     let _worker = all.sandbox.worker("worker-a", 2)?;
     let job = all.sandbox.submit(&example("digits.yaml"), &settings)?;

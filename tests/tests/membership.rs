@@ -12,14 +12,14 @@ use trainyard_tests::{Process, Sandbox, example, wait_for};
 /// Without a sign of life for so long a worker is lost.
 const LEASE_MS: u32 = 2_000;
 
-/// The digits, long enough to be hit in the middle.
+/// The digits, long enough to be hit in the middle. The second worker below has room for both trials.
 const JOB: [&str; 8] = [
     "--set",
-    "searcher.max_trials=4",
+    "searcher.max_trials=2",
     "--set",
-    "training.epochs=60",
+    "training.epochs=30",
     "--limit",
-    "800",
+    "300",
     "--set",
     "checkpoint_storage.every_epochs=2",
 ];
@@ -153,7 +153,7 @@ fn a_worker_that_stood_still_finds_its_trial_given_away() -> Result<()> {
     let id = only_worker(&sandbox)?;
     let job = sandbox.submit(&example("digits.yaml"), &JOB)?;
     let victim = trial_on(&sandbox, &job, &id)?;
-    let _other = sandbox.worker("worker-b", 1)?;
+    let _other = sandbox.worker("worker-b", 2)?;
     worker.signal(libc::SIGSTOP)?;
     re_placed(&sandbox, &job, &victim, &id)?;
     worker.signal(libc::SIGCONT)?;
@@ -178,7 +178,7 @@ fn cut_off(test: &str, cut: Cut) -> Result<()> {
     let id = only_worker(&sandbox)?;
     let job = sandbox.submit(&example("digits.yaml"), &JOB)?;
     let victim = trial_on(&sandbox, &job, &id)?;
-    let _other = sandbox.worker("worker-b", 1)?;
+    let _other = sandbox.worker("worker-b", 2)?;
     namespace.cut(0, cut)?;
     re_placed(&sandbox, &job, &victim, &id)?;
     namespace.mend(0, cut)?;

@@ -22,9 +22,9 @@ use crate::{print, session, tables};
 pub(crate) struct Args {
     #[arg(value_name = "JOB")]
     job: String,
-    /// Print the log, too: what was suggested, observed and promoted, in order
+    /// Print the log's entries, too: what was suggested, observed and promoted, in order
     #[arg(long)]
-    log: bool,
+    entries: bool,
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
@@ -96,7 +96,7 @@ fn replay(
         rungs: tally.rungs,
         promotions: tally.promotions,
         extensions: tally.extensions,
-        log: args.log.then(shown).transpose()?,
+        log: args.entries.then(shown).transpose()?,
     })
 }
 
@@ -116,7 +116,7 @@ searcher: {name: random, max_trials: 2}
     fn args() -> Args {
         Args {
             job: "s-1".to_owned(),
-            log: true,
+            entries: true,
         }
     }
 
