@@ -12,17 +12,37 @@ use trainyard_tests::{Process, Sandbox, example, wait_for};
 /// Without a sign of life for so long a worker is lost.
 const LEASE_MS: u32 = 2_000;
 
-/// The digits, long enough to be hit in the middle. The second worker below has room for both trials.
-const JOB: [&str; 8] = [
-    "--set",
-    "searcher.max_trials=2",
-    "--set",
-    "training.epochs=30",
-    "--limit",
-    "300",
-    "--set",
-    "checkpoint_storage.every_epochs=2",
-];
+/// Two small networks, long enough to be hit in the middle. The second worker below has room for both.
+const JOB: &str = r#"
+name: small
+seed: 13
+data:
+  train:
+    csv: {url: DIGITS, header: false, targets: [64]}
+  shape: [64]
+  classes: 10
+split: {validation: 0.15, test: 0.2, stratify: true}
+hyperparameters:
+  lr: {type: double, minval: 0.0001, maxval: 0.01, log: true}
+model:
+  layers:
+    - dense: {units: 32, activation: relu}
+    - dense: {units: 10, activation: softmax}
+training:
+  batch_size: 32
+  epochs: 400
+  optimizer: {adam: {learning_rate: "${lr}"}}
+objectives:
+  - {metric: validation_loss, mode: minimize}
+searcher: {name: random, max_trials: 2}
+checkpoint_storage: {every_epochs: 10}
+"#;
+
+/// The job's file.
+fn job_in(sandbox: &Sandbox) -> Result<String> {
+    let digits = example("data/digits.csv.gz");
+    sandbox.write("small.yaml", &JOB.replace("DIGITS", &digits))
+}
 
 /// Parameters and metrics of every trial.
 fn results(trials: &[Value]) -> Vec<(Value, Value)> {
@@ -33,7 +53,7 @@ fn results(trials: &[Value]) -> Vec<(Value, Value)> {
 /// What the job ends in where nothing happens to it.
 fn undisturbed() -> Result<Vec<(Value, Value)>> {
     let sandbox = Sandbox::new()?;
-    let run = sandbox.json(&[&["run", &example("digits.yaml")][..], &JOB].concat())?;
+    let run = sandbox.json(&["run", &job_in(&sandbox)?])?;
     Ok(results(run["trials"].as_array().context("no trials")?))
 }
 
@@ -151,7 +171,7 @@ fn a_worker_that_stood_still_finds_its_trial_given_away() -> Result<()> {
     let _coordinator = sandbox.coordinator(LEASE_MS)?;
     let worker = sandbox.worker("worker-a", 1)?;
     let id = only_worker(&sandbox)?;
-    let job = sandbox.submit(&example("digits.yaml"), &JOB)?;
+    let job = sandbox.submit(&job_in(&sandbox)?, &[])?;
     let victim = trial_on(&sandbox, &job, &id)?;
     let _other = sandbox.worker("worker-b", 2)?;
     worker.signal(libc::SIGSTOP)?;
@@ -176,7 +196,7 @@ fn cut_off(test: &str, cut: Cut) -> Result<()> {
     let within = namespace.within();
     let worker = sandbox.worker_within(&within, &sandbox.address, "worker-a", 1)?;
     let id = only_worker(&sandbox)?;
-    let job = sandbox.submit(&example("digits.yaml"), &JOB)?;
+    let job = sandbox.submit(&job_in(&sandbox)?, &[])?;
     let victim = trial_on(&sandbox, &job, &id)?;
     let _other = sandbox.worker("worker-b", 2)?;
     namespace.cut(0, cut)?;
