@@ -165,7 +165,8 @@ class Cluster:
         if member is not None:
             self.etcd.gone(member)
             self.etcd.start(member)
-            until("etcd", self.etcd_leader)
+            # All three, so that the next one to be killed is the only one that is missing.
+            until("etcd", lambda: all(map(healthy, self.members)) or None)
         self.coordinators.start(leader)
         self.warm(leader)
         return took
@@ -195,6 +196,14 @@ class Cluster:
     def close(self):
         for group in (self.workers, self.coordinators, self.etcd):
             group.kill_all()
+
+
+def healthy(member):
+    try:
+        with urllib.request.urlopen(f"{member}/health", timeout=2) as answer:
+            return b'"health":"true"' in answer.read()
+    except OSError:
+        return False
 
 
 def main():
