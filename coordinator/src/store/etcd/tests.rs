@@ -485,7 +485,7 @@ async fn no_value_is_above_64_kib() {
         .drop_series(term, &JobId(format!("{name}-7")))
         .await
         .unwrap();
-    let client = store.shared.etcd.connection.client().await.unwrap();
+    let client = store.shared.etcd.connection.member(0).await.unwrap();
     let options = etcd_client::WatchOptions::new()
         .with_prefix()
         .with_start_revision(1);
