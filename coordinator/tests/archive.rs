@@ -276,7 +276,8 @@ mod killed {
             .kvs()
             .iter()
             .map(|pair| pair.key_str().unwrap().to_owned());
-        keys.filter(|key| key.contains(job_id)).collect()
+        keys.filter(|key| key.contains(job_id) && !key.contains("/r/request/"))
+            .collect()
     }
 
     /// A client of a coordinator that leads.

@@ -249,16 +249,15 @@ objectives: [{metric: loss, mode: minimize}]
 searcher: {name: random, max_trials: 1}
 "#;
 
-    fn trial(number: u32, padding: usize) -> Record {
+    fn template(padding: usize) -> TrialRecord {
         let record = serde_json::json!({
-            "job": "many-1", "trial": number, "state": "cancelled",
+            "job": "many-1", "trial": 0, "state": "cancelled",
             "params": {"x": "y".repeat(padding)}, "epochs_total": 0, "steps_total": 0,
             "parameters": 0, "best": null, "newest_point": null, "restarts": 0, "losses": 0,
             "retry_at_ms": 0, "error": "", "reason": "", "created_ms": 1, "started_ms": 0,
             "ended_ms": 1, "checkpoints": [], "next_attempt": 0
         });
-        let record: TrialRecord = serde_json::from_value(record).unwrap();
-        Record::Trial(Box::new(record))
+        serde_json::from_value(record).unwrap()
     }
 
     /// A loop around a cancelled job with so many trials.
@@ -276,7 +275,14 @@ searcher: {name: random, max_trials: 1}
         };
         let mut records = machine.apply(1, submit).unwrap().records;
         records.extend(machine.apply(1, cancel).unwrap().records);
-        records.extend((0..count).map(|number| trial(number, padding)));
+        let template = template(padding);
+        records.extend((0..count).map(TrialId).map(|trial| {
+            let record = TrialRecord {
+                trial,
+                ..template.clone()
+            };
+            Record::Trial(Box::new(record))
+        }));
         // Of two versions of a record the later one counts.
         let records = records.into_iter().map(|record| (record.key(), record));
         let records: BTreeMap<_, _> = records.collect();
