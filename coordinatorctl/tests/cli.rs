@@ -91,7 +91,7 @@ Commands:
   wait        Wait until a job has ended; the exit code says how
   best        Show a job's best trial: configuration, metrics and where its checkpoint lies
   cancel      Cancel a job: its running trials stop, no new ones begin
-  archive     Move an ended job out of the coordinator's records, into an archive in the object store
+  archive     Move an ended job from the coordinator's records into an archive in the store
   delete      Remove an ended job for good: its records, learning curves, logs and archive
   extend      Add trials or time to a search that goes on or has completed
   pause       Pause a job: its running trials make a checkpoint and stop, no new ones begin

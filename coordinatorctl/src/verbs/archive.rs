@@ -5,7 +5,7 @@ use crate::exit::Outcome;
 use crate::output::Archived;
 use crate::{print, session};
 
-/// Move an ended job out of the coordinator's records, into an archive in the object store
+/// Move an ended job from the coordinator's records into an archive in the store
 ///
 /// `list --archived` shows it; `describe`, `trial`, `best` and `logs` still answer. Its search can no longer
 /// be extended.
