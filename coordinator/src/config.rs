@@ -70,7 +70,7 @@ pub struct CoordinatorConfig {
     /// Store of metric series and logs when records are in etcd: shared by all coordinators. Unset:
     /// `trainyard-series` below `checkpoint_url`.
     pub segment_url: Option<String>,
-    /// With etcd: how long reports wait for others to share one segment object, milliseconds.
+    /// With etcd: how long after one another segment objects with reports are made, milliseconds.
     pub segment_flush_ms: u32,
     /// Ended jobs whose spec does not say how long stay in the records for so many seconds, then move to an
     /// archive.

@@ -1,28 +1,32 @@
 //! The only loop: events in, the machine's decisions persisted, then effects and answers out.
 //!
 //! Owns the order "apply, commit, then act": nothing is answered, acknowledged or sent before what
-//! it rests on is durable. Decides nothing itself, and knows neither gRPC nor a store's kind.
+//! it rests on is durable. While one commit is under way what comes in is decided for the next, so that
+//! processor and disk work side by side; commits, and what is done after them, keep their order. Decides
+//! nothing itself, and knows neither gRPC nor a store's kind.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
+use trainyard_common::ids::Term;
 
 use crate::archive::Archives;
 use crate::cluster::Machine;
-use crate::cluster::types::{Effect, Event, Rejection, Reply, SessionId, Step};
+use crate::cluster::types::{Effect, Event, Rejection, SessionId};
 use crate::store::{AnyStore, Store, StoreError};
 
 pub(crate) mod clock;
+mod decided;
 mod handle;
 mod hub;
+mod input;
 pub(crate) mod keeper;
 mod knock;
 mod outbox;
@@ -32,9 +36,12 @@ pub(crate) mod series;
 mod writes;
 
 use clock::Clock;
+use decided::{After, Decided};
 pub(crate) use handle::DriverHandle;
 use hub::Hub;
 pub(crate) use hub::Watcher;
+pub(crate) use input::Input;
+use input::{LINES_WAIT, Patience};
 use keeper::Keeper;
 use knock::{Knock, Knocker};
 use outbox::Outbox;
@@ -43,21 +50,20 @@ use probe::{Probe, Prober};
 pub(crate) use seat::Seat;
 #[cfg(feature = "etcd")]
 pub(crate) use seat::{Leading, Standing};
-use writes::Writes;
 
 /// Inputs that wait for the loop; who sends more waits, too.
 const QUEUE: usize = 1024;
 
-/// Inputs that share one transaction: many, since each transaction costs a sync of the disk.
-const MAX_BATCH: usize = 256;
+/// Inputs that are taken in at one time: what was committed meanwhile is not to wait for many.
+const MAX_TAKEN: usize = 32;
 
-/// No more inputs are gathered once there are so many.
+/// Inputs that share one transaction at most.
 const MAX_GATHERED: usize = 1024;
 
 /// The loop comes round for the machine's deadlines at most this often.
 const MIN_TICK: Duration = Duration::from_millis(1);
 
-/// A loop that comes round later than it meant to by this much tells the machine.
+/// A loop that took in nothing for longer than it meant to by this much tells the machine.
 const STALL: Duration = Duration::from_millis(500);
 
 /// Why the loop had to stop. Memory is ahead of the store then, so only a restart helps.
@@ -102,83 +108,26 @@ fn not_leading(leader: Option<&str>) -> String {
     }
 }
 
-/// One thing for the loop.
-pub(crate) enum Input {
-    /// News; of a session, or of the driver itself.
-    Tell {
-        session: Option<SessionId>,
-        event: Event,
-    },
-    /// A request that is answered.
-    Ask {
-        event: Event,
-        reply: oneshot::Sender<Result<Option<Reply>, Rejection>>,
-    },
-    /// A worker that registers.
-    Join {
-        event: Event,
-        session: SessionId,
-        outbox: Outbox,
-        reply: oneshot::Sender<Result<(), Rejection>>,
-    },
-    /// A worker's answer to a probe.
-    Probed {
-        worker: WorkerId,
-        path: String,
-        error: String,
-    },
-    /// A look at the machine.
-    Read(Box<dyn FnOnce(&Machine) + Send>),
+/// A commit under way.
+struct Committing {
+    written: Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>,
+    after: Vec<After>,
+    /// Nothing may be decided until it has ended.
+    looked_at: bool,
 }
 
-impl Input {
-    fn own(event: Event) -> Self {
-        Self::Tell {
-            session: None,
-            event,
-        }
-    }
-
-    /// Whether nobody minds if this waits for others to share its commit.
-    fn may_wait(&self) -> bool {
-        let Self::Tell { event, .. } = self else {
-            return false;
-        };
-        matches!(
-            event,
-            Event::Reports { .. } | Event::Logs { .. } | Event::Heartbeat { .. }
-        )
-    }
-}
-
-impl fmt::Debug for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tell { .. } => "Tell",
-            Self::Ask { .. } => "Ask",
-            Self::Join { .. } => "Join",
-            Self::Probed { .. } => "Probed",
-            Self::Read(_) => "Read",
-        })
-    }
-}
-
-/// What waits for the commit.
-enum After {
-    Effects(Vec<Effect>),
-    Logged(Vec<(JobId, TrialId)>),
-    Answer(
-        oneshot::Sender<Result<Option<Reply>, Rejection>>,
-        Result<Option<Reply>, Rejection>,
-    ),
-    Open(SessionId, Outbox),
-    Joined(
-        oneshot::Sender<Result<(), Rejection>>,
-        Result<(), Rejection>,
-    ),
-    End(SessionId, CallError),
-    Forget(SessionId),
-    Read(Box<dyn FnOnce(&Machine) + Send>),
+/// What the loop has waited for.
+enum Next {
+    /// It is to stop.
+    Stop,
+    /// The commit under way has ended like this.
+    Committed(Result<(), StoreError>),
+    /// Inputs were taken in, or the machine's deadline has come.
+    Decide,
+    /// There will be no more inputs.
+    Drained,
+    /// What was decided has waited long enough.
+    Due,
 }
 
 /// The loop's state.
@@ -195,10 +144,15 @@ pub(crate) struct Driver {
     prober: Prober,
     knocker: Knocker,
     keeper: Keeper,
-    /// How long reports wait for others to share a commit.
+    /// Commits with series come this long after one another where nobody waits for them.
     gather: Duration,
-    /// How long the last turn took.
-    spent: Duration,
+    /// When the last such commit was begun.
+    flushed: Option<Instant>,
+    decided: Decided,
+    committing: Option<Committing>,
+    /// When the loop listened last, and for how long it did not since the last inputs.
+    listened: Instant,
+    deaf: Duration,
     /// When the loop meant to come round at the latest.
     due: Option<Instant>,
 }
@@ -239,7 +193,11 @@ impl Driver {
             prober: Prober::new(tasks),
             keeper,
             gather: store.gather(),
-            spent: Duration::ZERO,
+            flushed: None,
+            decided: Decided::default(),
+            committing: None,
+            listened: Instant::now(),
+            deaf: Duration::ZERO,
             due: None,
         };
         let handle = DriverHandle {
@@ -255,14 +213,32 @@ impl Driver {
         Ok((driver, handle))
     }
 
-    /// Runs until `stop`, then takes in what is queued and ends; or until a commit fails.
+    /// Runs until `stop`, then takes in what is queued, commits it and ends; or until a commit fails.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
-        let mut batch = Vec::with_capacity(MAX_BATCH);
-        while self.wait(&mut batch, &stop).await {
-            self.gather(&mut batch, &stop).await;
-            let begun = Instant::now();
-            self.turn(&mut batch).await?;
-            self.spent = begun.elapsed();
+        let mut taken = Vec::with_capacity(MAX_TAKEN);
+        let mut drained = false;
+        self.listened = Instant::now();
+        loop {
+            if self.committing.is_none() {
+                let due = self.decided.until.map(|until| until <= Instant::now());
+                if due.is_some_and(|due| due || drained || !self.decided.has_room()) {
+                    self.commit()?;
+                    continue;
+                }
+                if drained {
+                    break;
+                }
+            }
+            match self.next(&mut taken, drained, &stop).await {
+                Next::Stop => self.inputs.close(),
+                Next::Committed(written) => {
+                    written?;
+                    self.act_after()?;
+                }
+                Next::Decide => self.decide(&mut taken),
+                Next::Drained => drained = true,
+                Next::Due => {}
+            }
         }
         for outbox in self.sessions.values() {
             outbox.end(CallError::Stopped);
@@ -270,94 +246,125 @@ impl Driver {
         Ok(())
     }
 
-    /// Waits for inputs or for the machine's deadline. False: there will be nothing more.
-    async fn wait(&mut self, batch: &mut Vec<Input>, stop: &CancellationToken) -> bool {
-        let deadline = self.machine.next_deadline();
+    /// Waits for whatever comes first. Inputs are let wait while there is no room for what they lead to.
+    async fn next(
+        &mut self,
+        taken: &mut Vec<Input>,
+        drained: bool,
+        stop: &CancellationToken,
+    ) -> Next {
+        let looked_at = self.committing.as_ref().is_some_and(|c| c.looked_at);
+        let listens = !drained && !looked_at && self.decided.has_room();
+        let deadline = self.machine.next_deadline().filter(|_| listens);
         let wake = deadline.map_or_else(Instant::now, |at| {
             self.clock.instant(at).max(Instant::now() + MIN_TICK)
         });
         self.due = deadline.map(|_| wake);
-        tokio::select! {
+        let due = self.decided.until.filter(|_| self.committing.is_none());
+        if listens {
+            self.deaf += self.listened.elapsed();
+        }
+        let next = tokio::select! {
             biased;
-            () = stop.cancelled(), if !self.inputs.is_closed() => {
-                self.inputs.close();
-                true
-            }
-            taken = self.inputs.recv_many(batch, MAX_BATCH) => taken > 0,
-            () = tokio::time::sleep_until(wake), if deadline.is_some() => true,
+            () = stop.cancelled(), if !self.inputs.is_closed() => Next::Stop,
+            written = written(&mut self.committing), if self.committing.is_some() => Next::Committed(written),
+            count = self.inputs.recv_many(taken, MAX_TAKEN), if listens => match count {
+                0 => Next::Drained,
+                _ => Next::Decide,
+            },
+            () = tokio::time::sleep_until(wake), if deadline.is_some() => Next::Decide,
+            () = tokio::time::sleep_until(due.unwrap_or(wake)), if due.is_some() => Next::Due,
+        };
+        if listens {
+            self.listened = Instant::now();
         }
+        next
     }
 
-    /// Lets reports and log lines wait for more of them, where each commit of such costs an object.
-    /// Whatever somebody waits for ends it.
-    async fn gather(&mut self, batch: &mut Vec<Input>, stop: &CancellationToken) {
-        if self.gather.is_zero() {
-            return;
-        }
-        let until = Instant::now() + self.gather;
-        let until = self.due.map_or(until, |due| until.min(due));
-        let mut looked_at = 0;
-        while looked_at < batch.len()
-            && batch.len() < MAX_GATHERED
-            && batch[looked_at..].iter().all(Input::may_wait)
-        {
-            looked_at = batch.len();
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(until) => return,
-                // None come any more: `looked_at` ends it.
-                _ = self.inputs.recv_many(batch, MAX_BATCH) => {}
-            }
-        }
-    }
-
-    /// Applies a batch, commits it whole, and only then acts on it.
-    async fn turn(&mut self, batch: &mut Vec<Input>) -> Result<(), DriverError> {
+    /// Applies what was taken in.
+    fn decide(&mut self, taken: &mut Vec<Input>) {
         let now = self.clock.now_ms();
-        let mut writes = Writes::default();
-        let mut after = Vec::with_capacity(batch.len() + 1);
-        // Before anything can expire: what workers sent meanwhile waits behind this turn.
+        // Before anything can expire: what workers sent meanwhile waits behind this.
         let late = self.due.map_or(Duration::ZERO, |due| due.elapsed());
-        let stalled = self.spent + late;
+        let stalled = std::mem::take(&mut self.deaf) + late;
         if stalled >= STALL {
             let ms = u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(
                 stalled_ms = ms,
                 "the coordinator stood still; leases are longer by it"
             );
-            self.tell(now, None, Event::Stalled { ms }, &mut writes, &mut after);
+            self.tell(now, None, Event::Stalled { ms });
+            self.decided.waits(Instant::now());
         }
         if self.machine.next_deadline().is_some_and(|at| at <= now) {
-            self.tell(now, None, Event::Tick, &mut writes, &mut after);
+            self.tell(now, None, Event::Tick);
+            self.decided.waits(Instant::now());
         }
-        for input in batch.drain(..) {
-            self.take(now, input, &mut writes, &mut after);
+        for input in taken.drain(..) {
+            self.decided.waits(self.latest(input.patience()));
+            self.take(now, input);
         }
-        let written = writes.into_batch()?;
-        if !written.is_empty() {
-            self.store.commit(self.term, written).await?;
+    }
+
+    /// When something that comes now is to be committed.
+    fn latest(&self, patience: Patience) -> Instant {
+        let now = Instant::now();
+        let flush = self.flushed.map_or(now, |last| now.max(last + self.gather));
+        match patience {
+            Patience::None => now,
+            Patience::Flush => flush,
+            Patience::Lines => flush.max(now + LINES_WAIT),
         }
+    }
+
+    /// Begins to commit what was decided.
+    fn commit(&mut self) -> Result<(), DriverError> {
+        let Decided {
+            writes,
+            after,
+            looked_at,
+            ..
+        } = std::mem::take(&mut self.decided);
+        let batch = writes.into_batch()?;
+        if !batch.appends.is_empty() {
+            self.flushed = Some(Instant::now());
+        }
+        let (store, term) = (self.store.clone(), self.term);
+        let written = async move {
+            match batch.is_empty() {
+                true => Ok(()),
+                false => store.commit(term, batch).await,
+            }
+        };
+        self.committing = Some(Committing {
+            written: Box::pin(written),
+            after,
+            looked_at,
+        });
+        Ok(())
+    }
+
+    /// Does what waited for the commit that has ended.
+    fn act_after(&mut self) -> Result<(), DriverError> {
         // A leader that stood still may have been replaced meanwhile: what it would do now is not its
         // to do any more, even where nothing was written.
         if !self.store.holds(self.term) {
             return Err(StoreError::LeaseLost { held: self.term }.into());
         }
-        for action in after {
+        let done = self.committing.take();
+        for action in done.into_iter().flat_map(|done| done.after) {
             self.act(action);
         }
         Ok(())
     }
 
-    fn take(&mut self, now: u64, input: Input, writes: &mut Writes, after: &mut Vec<After>) {
+    fn take(&mut self, now: u64, input: Input) {
         match input {
-            Input::Tell { session, event } => self.tell(now, session, event, writes, after),
+            Input::Tell { session, event } => self.tell(now, session, event),
             Input::Ask { event, reply } => {
-                let answer = self
-                    .machine
-                    .apply(now, event)
-                    .map(|step| gather(step, writes, after));
-                after.push(After::Answer(reply, answer));
+                let step = self.machine.apply(now, event);
+                let answer = step.map(|step| self.decided.take(step));
+                self.decided.after.push(After::Answer(reply, answer));
             }
             Input::Join {
                 event,
@@ -366,37 +373,32 @@ impl Driver {
                 reply,
             } => {
                 let answer = self.machine.apply(now, event).map(|step| {
-                    after.push(After::Open(session, outbox));
-                    gather(step, writes, after);
+                    self.decided.after.push(After::Open(session, outbox));
+                    self.decided.take(step);
                 });
-                after.push(After::Joined(reply, answer));
+                self.decided.after.push(After::Joined(reply, answer));
             }
             Input::Probed {
                 worker,
                 path,
                 error,
             } => self.prober.answered(worker, path, error),
-            Input::Read(look) => after.push(After::Read(look)),
+            Input::Read(look) => self.decided.look(look),
         }
     }
 
-    fn tell(
-        &mut self,
-        now: u64,
-        session: Option<SessionId>,
-        event: Event,
-        writes: &mut Writes,
-        after: &mut Vec<After>,
-    ) {
+    fn tell(&mut self, now: u64, session: Option<SessionId>, event: Event) {
         if let Event::WorkerLost { session } = &event {
-            after.push(After::Forget(*session));
+            self.decided.after.push(After::Forget(*session));
         }
         match (self.machine.apply(now, event), session) {
             (Ok(step), _) => {
-                gather(step, writes, after);
+                self.decided.take(step);
             }
             (Err(rejection), Some(session)) => {
-                after.push(After::End(session, rejection.into()));
+                self.decided
+                    .after
+                    .push(After::End(session, rejection.into()));
             }
             (Err(rejection), None) => tracing::error!(%rejection, "the machine refused its driver"),
         }
@@ -490,21 +492,12 @@ impl Driver {
     }
 }
 
-/// Puts a step's writes before the commit and the rest behind it; hands back its reply.
-fn gather(mut step: Step, writes: &mut Writes, after: &mut Vec<After>) -> Option<Reply> {
-    let logged: Vec<_> = step
-        .logs
-        .iter()
-        .map(|log| (log.job.clone(), log.trial))
-        .collect();
-    writes.take(&mut step);
-    if !logged.is_empty() {
-        after.push(After::Logged(logged));
+/// Waits for the end of the commit under way.
+async fn written(committing: &mut Option<Committing>) -> Result<(), StoreError> {
+    match committing {
+        Some(committing) => committing.written.as_mut().await,
+        None => std::future::pending().await,
     }
-    if !step.effects.is_empty() {
-        after.push(After::Effects(step.effects));
-    }
-    step.reply
 }
 
 #[cfg(test)]

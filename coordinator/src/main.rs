@@ -109,7 +109,8 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     segment_url: Option<String>,
 
-    /// With --etcd, how long reports wait for others to share one object. [default: 100]
+    /// With --etcd, how long after one another objects with reports are made; those that come
+    /// meanwhile share one. [default: 100]
     #[arg(long, env = "TRAINYARD_SEGMENT_FLUSH_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     segment_flush_ms: Option<u32>,

@@ -246,8 +246,8 @@ impl AnyStore {
         }
     }
 
-    /// How long items for series should wait for others to share a commit: as long as each commit of
-    /// such costs an object.
+    /// How long after one another commits with items for series should come, where nobody waits for them:
+    /// as long as each of them costs an object.
     pub fn gather(&self) -> Duration {
         match self {
             Self::Memory(_) | Self::Redb(_) => Duration::ZERO,

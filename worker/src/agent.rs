@@ -153,6 +153,7 @@ impl Agent {
             single_process: config.single_process,
             absence: Absence::default(),
             rendezvous,
+            watchdog: Arc::default(),
         });
         let outbox = Arc::new(Outbox::new(config.report_buffer));
         let attempts = Attempts::new(host.clone(), outbox.clone());

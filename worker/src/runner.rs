@@ -5,6 +5,7 @@
 
 mod activity;
 mod exec;
+mod group;
 mod keeper;
 mod memory;
 mod native;
@@ -15,6 +16,8 @@ mod teller;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thread;
+
+use std::sync::Arc;
 
 use trainyard_common::ids::{AttemptId, Generation, JobId, TrialId};
 use trainyard_common::spec::TrialSpec;
@@ -29,6 +32,7 @@ use crate::collective::Rendezvous;
 use crate::devices::Devices;
 
 pub(crate) use activity::Activity;
+pub(crate) use group::Watchdog;
 pub(crate) use stop::{Stop, StopSignal};
 
 /// Which attempt, in which membership, and which rank of it.
@@ -192,6 +196,8 @@ pub(crate) struct Host {
     pub(crate) absence: Absence,
     /// Where peers of this worker's attempts come in.
     pub(crate) rendezvous: Rendezvous,
+    /// Of the programs that run here.
+    pub(crate) watchdog: Arc<Watchdog>,
 }
 
 #[cfg(test)]
@@ -205,6 +211,7 @@ impl Host {
             absence: Absence::default(),
             rendezvous: Rendezvous::start(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
                 .unwrap(),
+            watchdog: Arc::default(),
         }
     }
 }
@@ -245,11 +252,7 @@ impl Task {
 }
 
 /// Runs an assignment to its end, whatever that is.
-pub(crate) async fn execute(
-    assignment: Assignment,
-    reporter: Reporter,
-    host: std::sync::Arc<Host>,
-) -> End {
+pub(crate) async fn execute(assignment: Assignment, reporter: Reporter, host: Arc<Host>) -> End {
     let task = match Task::read(assignment, &host) {
         Ok(task) => task,
         Err(error) => return End::error(error, 0),
@@ -259,7 +262,7 @@ pub(crate) async fn execute(
     let speaker = reporter.clone();
     let mut running = Box::pin(async move {
         if task.spec.job.entrypoint.is_some() {
-            exec::run(&task, &speaker, &host.devices).await
+            exec::run(&task, &speaker, &host).await
         } else {
             native::run(task, &speaker, host).await
         }

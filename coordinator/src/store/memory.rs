@@ -25,6 +25,9 @@ struct State {
     series: BTreeMap<Series, Items>,
     /// Set by tests: the next commits fail as a full disk does.
     full: bool,
+    /// Set by tests: a commit waits until it gets one of these.
+    #[cfg(test)]
+    permits: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 /// The kept tail of a series; the first of `kept` has the number `dropped + 1`.
@@ -53,6 +56,20 @@ impl MemoryStore {
         self.lock().full = full;
     }
 
+    /// From now on every commit waits for a permit of these.
+    #[cfg(test)]
+    pub(crate) fn let_pass(&self, permits: &Arc<tokio::sync::Semaphore>) {
+        self.lock().permits = Some(Arc::clone(permits));
+    }
+
+    #[cfg(test)]
+    async fn pass(&self) {
+        let permits = self.lock().permits.clone();
+        if let Some(permits) = permits {
+            permits.acquire().await.unwrap().forget();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code below can panic halfway through a change, so a poisoned lock holds a whole state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -76,6 +93,8 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
+        #[cfg(test)]
+        self.pass().await;
         let mut state = self.lock();
         if state.term != term.0 {
             return Err(StoreError::Deposed {

@@ -101,6 +101,11 @@ impl ReportBuffer {
             || (!self.waiting.is_empty() && self.numbered.len() < WINDOW)
     }
 
+    /// Reports that were not handed out on this connection.
+    pub(crate) fn unsent(&self) -> usize {
+        self.len() - self.handed_out
+    }
+
     /// The next reports to send on this connection, at most `limit`, in order of their sequences. They
     /// end before that of the end of an attempt which is `held`.
     pub(crate) fn next_batch(

@@ -2,15 +2,20 @@
 //! the session empties, and the handle of one attempt. Knows nothing of connections.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use trainyard_proto::MAX_REPORTS_PER_BATCH;
 use trainyard_proto::v1::{LogBatch, Report, report::Body};
 
 use super::buffer::{Pushed, ReportBuffer};
 use super::logs::{Level, LogBuffer};
 use crate::runner::{Activity, AttemptKey, Stop, StopSignal};
+
+/// So long reports that nothing waits for, and log lines, wait for more of them: those of a short
+/// trial then share a message, and at the coordinator a commit, with its end.
+const LINGER: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -25,6 +30,49 @@ pub(crate) struct Outbox {
 struct Buffers {
     reports: ReportBuffer,
     logs: LogBuffer,
+    /// Since when something waits to be sent.
+    since: Option<Instant>,
+    /// Some of it is not to wait for more.
+    urgent: bool,
+}
+
+impl Buffers {
+    fn came(&mut self, urgent: bool) {
+        self.since.get_or_insert_with(Instant::now);
+        self.urgent |= urgent;
+    }
+
+    fn any(&self) -> bool {
+        self.reports.has_next() || self.logs.has_next()
+    }
+
+    /// When what waits is to be sent, if anything does.
+    fn due(&self) -> Option<Instant> {
+        if !self.any() {
+            return None;
+        }
+        // What had no room in the window has waited before.
+        let since = self.since.unwrap_or_else(Instant::now);
+        let full = self.reports.unsent() >= MAX_REPORTS_PER_BATCH;
+        Some(if self.urgent || full {
+            since
+        } else {
+            since + LINGER
+        })
+    }
+
+    /// Something was handed out for sending.
+    fn left(&mut self) {
+        if !self.any() {
+            self.since = None;
+            self.urgent = false;
+        }
+    }
+}
+
+/// Whether something waits for this to be known: a slot, a rung, or what may be deleted.
+fn is_urgent(body: Option<&Body>) -> bool {
+    !matches!(body, Some(Body::Started(_) | Body::Progress(_)))
 }
 
 impl Outbox {
@@ -33,6 +81,8 @@ impl Outbox {
             buffers: Mutex::new(Buffers {
                 reports: ReportBuffer::new(report_capacity),
                 logs: LogBuffer::default(),
+                since: None,
+                urgent: false,
             }),
             work: Notify::new(),
             settled: watch::Sender::new((0, 0)),
@@ -53,40 +103,50 @@ impl Outbox {
     }
 
     fn push(&self, report: Report) -> Pushed {
-        let pushed = self.lock().reports.push(report);
+        let mut buffers = self.lock();
+        buffers.came(is_urgent(report.body.as_ref()));
+        let pushed = buffers.reports.push(report);
+        drop(buffers);
         self.work.notify_one();
         pushed
     }
 
-    /// Resolves when something may have come since the last call.
+    /// Resolves when something may have come since the last call, or is due.
     pub(crate) async fn work(&self) {
-        self.work.notified().await;
+        let due = self.lock().due();
+        tokio::select! {
+            () = self.work.notified() => {}
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+        }
     }
 
-    pub(crate) fn has_reports(&self) -> bool {
-        self.lock().reports.has_next()
-    }
-
-    pub(crate) fn has_logs(&self) -> bool {
-        self.lock().logs.has_next()
+    /// Whether something is to be sent now.
+    pub(crate) fn is_due(&self) -> bool {
+        self.lock().due().is_some_and(|due| due <= Instant::now())
     }
 
     /// The next reports to send. An attempt's end comes after the log lines that it has waiting, since
     /// whoever follows its log goes with it; none is handed out then, if it is the next, but log lines are.
     pub(crate) fn next_reports(&self) -> Vec<Report> {
         let mut buffers = self.lock();
-        let Buffers { reports, logs } = &mut *buffers;
-        reports.next_batch(MAX_REPORTS_PER_BATCH, |key| logs.has(key))
+        let Buffers { reports, logs, .. } = &mut *buffers;
+        let batch = reports.next_batch(MAX_REPORTS_PER_BATCH, |key| logs.has(key));
+        buffers.left();
+        batch
     }
 
     pub(crate) fn next_logs(&self) -> Option<LogBatch> {
-        self.lock().logs.next_batch()
+        let mut buffers = self.lock();
+        let batch = buffers.logs.next_batch();
+        buffers.left();
+        batch
     }
 
     pub(crate) fn reconnected(&self) {
         let mut buffers = self.lock();
         buffers.reports.reconnected();
         buffers.logs.reconnected();
+        buffers.urgent = true;
     }
 
     /// Reports up to `sequence` and log lines up to the number `lines` are durable.
@@ -195,6 +255,7 @@ impl Reporter {
         if !self.stop.is_abandoned() {
             let mut buffers = self.outbox.lock();
             buffers.logs.push(&self.key, now_ms(), level, text);
+            buffers.came(false);
             drop(buffers);
             self.outbox.work.notify_one();
         }
@@ -210,18 +271,19 @@ fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use trainyard_proto::v1::{Ended, Started};
+    use trainyard_proto::v1::{CheckpointSaved, Ended, Progress, Started};
 
     use super::*;
+
+    fn reporter(outbox: &Arc<Outbox>, trial: u32) -> Reporter {
+        let key = AttemptKey::new("job-1", trial, 0, 1, 0);
+        Reporter::new(key, Arc::default(), outbox.clone())
+    }
 
     #[tokio::test]
     async fn an_end_comes_after_the_log_lines_before_it() {
         let outbox = Arc::new(Outbox::new(100));
-        let reporter = |trial| {
-            let key = AttemptKey::new("job-1", trial, 0, 1, 0);
-            Reporter::new(key, Arc::default(), outbox.clone())
-        };
-        let (first, second) = (reporter(1), reporter(2));
+        let (first, second) = (reporter(&outbox, 1), reporter(&outbox, 2));
         // More than one batch.
         (0..1000).for_each(|line| first.info(&line.to_string()));
         first.report(Body::Started(Started::default())).await;
@@ -233,13 +295,65 @@ mod tests {
         };
         assert_eq!(sent(outbox.next_reports()), [(1, 1)]);
         let mut lines = 0;
-        while outbox.has_logs() {
+        while lines < 1000 {
             assert_eq!(sent(outbox.next_reports()), []);
             lines += outbox.next_logs().unwrap().lines.len();
         }
         assert_eq!(lines, 1000);
         // Lines of another attempt hold up nothing.
-        reporter(3).info("another");
+        reporter(&outbox, 3).info("another");
         assert_eq!(sent(outbox.next_reports()), [(2, 1), (3, 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_and_log_lines_wait_for_more_but_not_for_long() {
+        let outbox = Arc::new(Outbox::new(100));
+        let one = reporter(&outbox, 1);
+        one.report(Body::Started(Started::default())).await;
+        one.info("a line");
+        // The notice of what came; from then on only time passes.
+        outbox.work().await;
+        assert!(!outbox.is_due());
+        let begun = Instant::now();
+        while !outbox.is_due() {
+            outbox.work().await;
+        }
+        assert_eq!(begun.elapsed(), LINGER);
+        assert!(outbox.next_logs().is_some());
+        assert!(outbox.is_due(), "the report has waited as long");
+        assert_eq!(outbox.next_reports().len(), 1);
+        assert!(!outbox.is_due());
+        // What comes next waits by itself again.
+        one.info("another");
+        assert!(!outbox.is_due());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_something_waits_for_goes_at_once_with_all_that_came_before() {
+        for body in [
+            Body::Ended(Ended::default()),
+            Body::Checkpoint(CheckpointSaved::default()),
+        ] {
+            let outbox = Arc::new(Outbox::new(100));
+            let one = reporter(&outbox, 1);
+            one.report(Body::Started(Started::default())).await;
+            one.report(Body::Progress(Progress::default())).await;
+            assert!(!outbox.is_due());
+            one.report(body).await;
+            assert!(outbox.is_due());
+            assert_eq!(outbox.next_reports().len(), 3);
+        }
+        // So does a whole message of reports, and what a new connection has to tell again.
+        let outbox = Arc::new(Outbox::new(1000));
+        let one = reporter(&outbox, 1);
+        for _ in 0..MAX_REPORTS_PER_BATCH {
+            assert!(!outbox.is_due());
+            one.report(Body::Started(Started::default())).await;
+        }
+        assert!(outbox.is_due());
+        assert_eq!(outbox.next_reports().len(), MAX_REPORTS_PER_BATCH);
+        assert!(!outbox.is_due());
+        outbox.reconnected();
+        assert!(outbox.is_due());
     }
 }

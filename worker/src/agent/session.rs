@@ -155,17 +155,14 @@ struct Pending {
     heartbeat: bool,
     leaving: bool,
     probed: VecDeque<StoreProbed>,
-    /// Whether log lines come before reports the next time, so that neither holds the other up.
-    logs_first: bool,
+    /// Whether log lines were sent last: reports are next, so that neither holds the other up. After a
+    /// pause the lines go first, since the end of an attempt comes after its lines.
+    logs_last: bool,
 }
 
 impl Pending {
     fn any(&self, agent: &Agent) -> bool {
-        self.heartbeat
-            || self.leaving
-            || !self.probed.is_empty()
-            || agent.outbox.has_reports()
-            || agent.outbox.has_logs()
+        self.heartbeat || self.leaving || !self.probed.is_empty() || agent.outbox.is_due()
     }
 
     fn next(&mut self, agent: &Agent) -> Option<Say> {
@@ -180,13 +177,13 @@ impl Pending {
         if let Some(probed) = self.probed.pop_front() {
             return Some(Say::StoreProbed(probed));
         }
-        self.logs_first = !self.logs_first;
-        if !self.logs_first
-            && let Some(reports) = reports(agent)
-        {
-            return Some(reports);
+        if self.logs_last {
+            self.logs_last = false;
+            let reports = reports(agent);
+            return reports.or_else(|| agent.outbox.next_logs().map(Say::Logs));
         }
         let logs = agent.outbox.next_logs().map(Say::Logs);
+        self.logs_last = logs.is_some();
         logs.or_else(|| reports(agent))
     }
 }
@@ -207,6 +204,7 @@ impl Session {
         let mut told_leaving = false;
         loop {
             let any = pending.any(agent);
+            pending.logs_last &= any;
             tokio::select! {
                 message = self.incoming.message() => {
                     let heard = match message {

@@ -16,9 +16,10 @@ use tokio::task::JoinHandle;
 use trainyard_common::spec::EntrypointSpec;
 use trainyard_proto::v1::{Progress, Started, report::Body};
 
+use super::group::Group;
 use super::memory::OomKills;
 use super::output::{Meter, Parsed, Reading};
-use super::{End, Stop, StopSignal, Task, memory};
+use super::{End, Host, Stop, StopSignal, Task, memory};
 use crate::agent::logs::Level;
 use crate::agent::outbox::Reporter;
 use crate::devices::{Devices, VISIBLE};
@@ -38,7 +39,7 @@ const EXIT_INFEASIBLE: i32 = 78;
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Runs the program to its end.
-pub(super) async fn run(task: &Task, reporter: &Reporter, devices: &Devices) -> End {
+pub(super) async fn run(task: &Task, reporter: &Reporter, host: &Host) -> End {
     let Some(entrypoint) = &task.spec.job.entrypoint else {
         return End::error("the spec has no `entrypoint`", 0);
     };
@@ -49,11 +50,15 @@ pub(super) async fn run(task: &Task, reporter: &Reporter, devices: &Devices) -> 
         );
     };
     let oom_kills = OomKills::now();
-    let mut child = match command(task, devices, entrypoint, program).spawn() {
+    let mut command = command(task, &host.devices, entrypoint, program);
+    if !host.watchdog.is_there() {
+        die_with_the_worker(&mut command);
+    }
+    let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
     };
-    let group = Group::of(&child);
+    let mut group = Group::of(&child, &host.watchdog);
     reporter.info(&format!("started `{}`", entrypoint.command.join(" ")));
     if reporter.key.rank == 0 {
         reporter.report(Body::Started(Started::default())).await;
@@ -67,9 +72,7 @@ pub(super) async fn run(task: &Task, reporter: &Reporter, devices: &Devices) -> 
         .stderr
         .take()
         .map(|pipe| tokio::spawn(follow_errors(pipe, reporter.clone())));
-    let (status, stopped) = wait(&mut child, &group, reporter, &until).await;
-    // Whatever the program left behind in its group must not outlive the attempt.
-    drop(group);
+    let (status, stopped) = wait(&mut child, &mut group, reporter, &until).await;
     let Followed { step, infeasible } = rest(output).await.unwrap_or_default();
     let last_error = rest(errors).await.unwrap_or_default();
     match (status, stopped) {
@@ -111,12 +114,12 @@ fn command(task: &Task, devices: &Devices, entrypoint: &EntrypointSpec, program:
     if let Some(directory) = &entrypoint.working_directory {
         command.current_dir(directory);
     }
-    #[cfg(target_os = "linux")]
-    die_with_the_worker(&mut command);
     command
 }
 
-/// A killed worker's programs would train on beside their successors on other workers.
+/// A killed worker's programs would train on beside their successors on other workers: where there is no
+/// watchdog, the kernel kills at least the program itself. Not otherwise, since a worker that is to do
+/// something between fork and exec has to be copied for that, page table and all.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn die_with_the_worker(command: &mut Command) {
@@ -134,6 +137,9 @@ fn die_with_the_worker(command: &mut Command) {
         command.pre_exec(die);
     }
 }
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_the_worker(_: &mut Command) {}
 
 fn environment(task: &Task, devices: &Devices) -> Vec<(&'static str, String)> {
     let assignment = &task.assignment;
@@ -203,13 +209,13 @@ impl Until {
 /// Waits for the program's end, or for being told to stop and then for its end.
 async fn wait(
     child: &mut Child,
-    group: &Group,
+    group: &mut Group,
     reporter: &Reporter,
     until: &Until,
 ) -> (std::io::Result<ExitStatus>, Option<Stop>) {
     tokio::select! {
         biased;
-        status = child.wait() => return (status, None),
+        status = group.wait(child) => return (status, None),
         () = reporter.stop.requested() => {}
         () = until.overdue() => {}
     }
@@ -225,81 +231,26 @@ async fn wait(
         reporter.stop.reached(Stop::Abandoned).await;
         tokio::time::sleep(ABANDON_GRACE).await;
     };
-    let status = tokio::select! {
-        status = child.wait() => status,
-        () = tokio::time::sleep(STOP_GRACE) => kill(child, group, reporter).await,
-        () = abandoned => kill(child, group, reporter).await,
+    let ended = tokio::select! {
+        status = group.wait(child) => Some(status),
+        () = tokio::time::sleep(STOP_GRACE) => None,
+        () = abandoned => None,
+    };
+    let status = match ended {
+        Some(status) => status,
+        None => kill(child, group, reporter).await,
     };
     (status, reporter.stop.get())
 }
 
 async fn kill(
     child: &mut Child,
-    group: &Group,
+    group: &mut Group,
     reporter: &Reporter,
 ) -> std::io::Result<ExitStatus> {
     reporter.warn("the program did not end: SIGKILL");
     group.signal(libc::SIGKILL);
-    child.wait().await
-}
-
-/// A program's process group; killed with its attempt, however that ends, and with the worker.
-///
-/// A worker that is killed itself kills nothing. The parent-death signal then reaches the program, but
-/// not what the program has started: that is the watchdog's, which needs a `sh`. Only what has left the
-/// group (`setsid`) lives on.
-struct Group {
-    leader: Option<libc::pid_t>,
-    /// A member that kills the group once its standard input, a pipe whose other end only this worker
-    /// has, is closed.
-    watchdog: Option<Child>,
-}
-
-/// A stop's SIGTERM is for the program; pid 0 is the group of whoever asks.
-const WATCHDOG: &str = "trap '' HUP INT QUIT TERM; read -r _; kill -9 0";
-
-fn watchdog(leader: libc::pid_t) -> std::io::Result<Child> {
-    Command::new("sh")
-        .args(["-c", WATCHDOG])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(leader)
-        .kill_on_drop(true)
-        .spawn()
-}
-
-impl Group {
-    /// The group of a program that was started as its leader and has not been waited for.
-    fn of(child: &Child) -> Self {
-        let leader = child.id().and_then(|id| libc::pid_t::try_from(id).ok());
-        let watchdog = leader.map(watchdog).transpose();
-        let watchdog = watchdog.unwrap_or_else(|error| {
-            tracing::warn!(%error, "no watchdog: what the program starts outlives a worker that is killed");
-            None
-        });
-        Self { leader, watchdog }
-    }
-
-    #[allow(unsafe_code)]
-    fn signal(&self, signal: libc::c_int) {
-        let Some(leader) = self.leader else {
-            return;
-        };
-        // SAFETY: a plain system call without pointers. The group was made for this program alone;
-        // if it has no members left the call fails, which is what is wanted then.
-        unsafe {
-            libc::kill(-leader, signal);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(libc::SIGKILL);
-        // Until now, not waited for, it has kept the group's number from being used again.
-        drop(self.watchdog.take());
-    }
+    group.wait(child).await
 }
 
 fn describe(status: ExitStatus, last_error: &str) -> String {
@@ -590,31 +541,6 @@ mod tests {
             .await;
             assert_eq!(ran.end.outcome, outcome);
             assert!(ran.log().contains("bye"), "{}", ran.log());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_group_goes_with_its_attempt_and_with_its_worker() {
-        for worker_is_killed in [false, true] {
-            let mut child = Command::new("sh")
-                .args(["-c", "sleep 1000 & echo started; wait"])
-                .stdout(Stdio::piped())
-                .process_group(0)
-                .spawn()
-                .unwrap();
-            let mut group = Group::of(&child);
-            let mut lines = Lines::new(child.stdout.take().unwrap());
-            assert_eq!(lines.next().await.as_deref(), Some("started"));
-            if worker_is_killed {
-                // What the kernel does then.
-                drop(group.watchdog.as_mut().unwrap().stdin.take());
-            } else {
-                drop(group);
-            }
-            // The pipe closes when nobody has it any more, the shell's child neither.
-            let closed = tokio::time::timeout(Duration::from_secs(60), lines.next()).await;
-            assert_eq!(closed, Ok(None), "{worker_is_killed}");
-            child.wait().await.unwrap();
         }
     }
 

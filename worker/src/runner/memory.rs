@@ -4,6 +4,7 @@
 //! together with a kill that the kernel has counted meanwhile is it evidence.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Where the kernel's file systems are.
 const ROOT: &str = "/";
@@ -39,17 +40,9 @@ pub(super) struct OomKills(Option<u64>);
 impl OomKills {
     /// Looks now.
     pub(super) fn now() -> Self {
-        Self::below(Path::new(ROOT))
-    }
-
-    /// The counter of this process's own group, in which its children are, else the machine's.
-    fn below(root: &Path) -> Self {
-        let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-        let own = groups
-            .lines()
-            .filter_map(|line| counter_of(root, line))
-            .find_map(|path| count(&path));
-        Self(own.or_else(|| count(&root.join("proc/vmstat"))))
+        /// Looked for once: every attempt begins with a look.
+        static COUNTER: LazyLock<PathBuf> = LazyLock::new(|| counter_below(Path::new(ROOT)));
+        Self(count(&COUNTER))
     }
 
     /// Whether a program that ended with this exit code or by this signal was killed for its memory.
@@ -61,6 +54,14 @@ impl OomKills {
     fn grown(self, now: Self) -> bool {
         matches!((self.0, now.0), (Some(before), Some(now)) if now > before)
     }
+}
+
+/// The file with the counter of this process's own group, in which its children are, else the machine's.
+fn counter_below(root: &Path) -> PathBuf {
+    let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let mut own = groups.lines().filter_map(|line| counter_of(root, line));
+    let counts = own.find(|path| count(path).is_some());
+    counts.unwrap_or_else(|| root.join("proc/vmstat"))
 }
 
 /// The file with the counter of one line of `/proc/self/cgroup`: `hierarchy:controllers:path`.
@@ -130,10 +131,10 @@ mod tests {
             write(root, "proc/self/cgroup", groups);
             write(root, "proc/vmstat", "pgfault 7\noom_kill 1\n");
             write(root, counter, "oom 9\noom_kill 3\noom_group_kill 0\n");
-            assert_eq!(OomKills::below(root), OomKills(Some(3)), "{groups}");
+            assert_eq!(count(&counter_below(root)), Some(3), "{groups}");
         }
         let nothing = tempfile::tempdir().unwrap();
-        assert_eq!(OomKills::below(nothing.path()), OomKills(None));
+        assert_eq!(count(&counter_below(nothing.path())), None);
     }
 
     #[test]

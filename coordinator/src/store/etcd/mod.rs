@@ -219,7 +219,7 @@ impl EtcdStore {
         Ok(self.shared.objects()?.archives())
     }
 
-    /// How long items for series should wait for others to share an object.
+    /// How long after one another objects with items for series should come.
     pub fn gather(&self) -> Duration {
         Duration::from_millis(u64::from(self.shared.settings.flush_ms))
     }

@@ -23,7 +23,7 @@ pub struct EtcdSettings {
     pub segment_url: String,
     /// How long a leader that says nothing stays leader. etcd counts whole seconds, two at least.
     pub lease_ms: u32,
-    /// How long items for series wait for others to share an object.
+    /// How long after one another objects with items for series come, where nobody waits for them.
     pub flush_ms: u32,
     /// What the leader key tells: who leads, and where it is reached.
     pub identity: String,

@@ -1,0 +1,77 @@
+//! What was decided since the last commit was begun: what it is to write, and what is done after it.
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use trainyard_common::ids::{JobId, TrialId};
+
+use super::outbox::Outbox;
+use super::writes::Writes;
+use super::{CallError, MAX_GATHERED};
+use crate::cluster::Machine;
+use crate::cluster::types::{Effect, Rejection, Reply, SessionId, Step};
+
+/// What waits for the commit.
+pub(super) enum After {
+    Effects(Vec<Effect>),
+    Logged(Vec<(JobId, TrialId)>),
+    Answer(
+        oneshot::Sender<Result<Option<Reply>, Rejection>>,
+        Result<Option<Reply>, Rejection>,
+    ),
+    Open(SessionId, Outbox),
+    Joined(
+        oneshot::Sender<Result<(), Rejection>>,
+        Result<(), Rejection>,
+    ),
+    End(SessionId, CallError),
+    Forget(SessionId),
+    Read(Box<dyn FnOnce(&Machine) + Send>),
+}
+
+/// Decisions for one transaction: many, since each transaction costs a sync of the disk.
+#[derive(Default)]
+pub(super) struct Decided {
+    pub(super) writes: Writes,
+    pub(super) after: Vec<After>,
+    /// Inputs that led to it.
+    pub(super) inputs: usize,
+    /// When it is to be committed at the latest, if it is to be.
+    pub(super) until: Option<Instant>,
+    /// Somebody looks at the machine after the commit: nothing more may be decided meanwhile.
+    pub(super) looked_at: bool,
+}
+
+impl Decided {
+    /// Counts something that may wait until then for others.
+    pub(super) fn waits(&mut self, latest: Instant) {
+        self.inputs += 1;
+        self.until = Some(self.until.map_or(latest, |until| until.min(latest)));
+    }
+
+    pub(super) fn look(&mut self, look: Box<dyn FnOnce(&Machine) + Send>) {
+        self.looked_at = true;
+        self.after.push(After::Read(look));
+    }
+
+    /// Whether more may be added.
+    pub(super) fn has_room(&self) -> bool {
+        self.inputs < MAX_GATHERED
+    }
+
+    /// Takes a step apart; hands back its reply.
+    pub(super) fn take(&mut self, mut step: Step) -> Option<Reply> {
+        let logged: Vec<_> = step
+            .logs
+            .iter()
+            .map(|log| (log.job.clone(), log.trial))
+            .collect();
+        self.writes.take(&mut step);
+        if !logged.is_empty() {
+            self.after.push(After::Logged(logged));
+        }
+        if !step.effects.is_empty() {
+            self.after.push(After::Effects(step.effects));
+        }
+        step.reply
+    }
+}
