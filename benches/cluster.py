@@ -30,10 +30,11 @@ def ctl(folder, address, *arguments):
 
 class Cluster:
     """A coordinator and workers in their own processes, until the end of the block. `store`: the coordinator's
-    arguments that say where it keeps what it must not lose, instead of a folder of its own."""
+    arguments that say where it keeps what it must not lose, instead of a folder of its own. `prefetch`: trials that each
+    worker takes ahead."""
 
-    def __init__(self, slots, store=None, environment=None):
-        self.slots, self.store, self.processes = slots, store, []
+    def __init__(self, slots, store=None, environment=None, prefetch=0):
+        self.slots, self.store, self.prefetch, self.processes = slots, store, prefetch, []
         self.environment = dict(os.environ, **environment or {})
 
     def __enter__(self):
@@ -45,7 +46,7 @@ class Cluster:
             time.sleep(0.01)
         self.address = "http://" + (path / "port").read_text().strip()
         for slots in self.slots:
-            self.start("worker", "--coordinator", self.address, "--slots", slots, "--threads-per-slot", 1)
+            self.start("worker", "--coordinator", self.address, "--slots", slots, "--threads-per-slot", 1, "--prefetch", self.prefetch)
         while len(self.ctl("worker", "list")["workers"]) < len(self.slots):
             time.sleep(0.05)
         return self

@@ -6,10 +6,11 @@
     python3 benches/ray_tune.py [trials] [results] [--slots 2 16] [--sizes 1000 10000] [--fresh 40] [--profile release]
 
 trials   no-op trials: submitted, placed, started on a worker process, report once and complete; so many at a time
-         on both sides (`--slots`; the sizes above the first are run at the first of them alone). Then 1,000 trials of
+         on both sides (`--slots`; the sizes above the first are run at the first of them alone). And 1,000 trials of
          ten results each. Ray Tune runs a Python function and, being faster so, keeps its processes from one trial to
          the next (reuse_actors=True); `--fresh` trials are run as it does by default, each in a new process. Trainyard
-         starts a new process (a shell that prints) for every trial.
+         starts a new process (a shell that prints) for every trial; with `--prefetch` the worker has the next trials
+         waiting beside it, as Ray Tune has.
          Wall time is from handing the search over to having its result, processor time that of all processes of
          either system meanwhile; starting them is left out.
          Memory is what the process that keeps the search (Ray's driver, Trainyard's coordinator) has grown by from
@@ -28,7 +29,8 @@ from pathlib import Path
 import cluster, services
 
 RAY = "ray[tune]==2.60.0"
-WINDOWS = [1, 8, 64]
+# Messages under way; four are a worker's own bound.
+WINDOWS = [1, 4, 8, 64]
 # Longest run of Ray Tune, seconds.
 PATIENCE = 20 * 60
 
@@ -103,8 +105,8 @@ def ray_tune(trials, slots, results=1, reuse=True):
               *said.read().splitlines()[-10:], sep="\n  ", file=sys.stderr)
 
 
-def trainyard(trials, slots, results=1):
-    with cluster.Cluster([slots]) as running:
+def trainyard(trials, slots, results=1, prefetch=0):
+    with cluster.Cluster([slots], prefetch=prefetch) as running:
         lines = " ".join(str(n) for n in range(1, results + 1))
         # No program but the shell itself: echo is part of it.
         script = f"""for n in {lines}; do echo '{{"metrics": {{"loss": 1}}}}'; done"""
@@ -124,34 +126,42 @@ def trainyard(trials, slots, results=1):
         return {"seconds": seconds, "cpu": spent, "rss_kib": rss_kib(running.processes[0].pid)}
 
 
-def compare(what, trials, ray, ours):
-    cells = [what]
-    for measure in ("seconds", "cpu"):
-        theirs, ratio = (f"{ray[measure] * 1000 / trials:.1f}", f"{ray[measure] / ours[measure]:.1f}") if ray else ("died", "")
-        cells += [theirs, f"{ours[measure] * 1000 / trials:.2f}", ratio]
+def compare(what, trials, ray, ours, ahead):
+    def wall(side):
+        return f"{side['seconds'] * 1000 / trials:.2f}"
+
+    def ratio(side, measure="seconds"):
+        return f"{ray[measure] / side[measure]:.1f}" if ray else ""
+
+    cells = [what, wall(ray) if ray else "did not finish", wall(ours), ratio(ours), wall(ahead), ratio(ahead)]
+    cells += [f"{ray['cpu'] * 1000 / trials:.1f}" if ray else "", f"{ours['cpu'] * 1000 / trials:.2f}", ratio(ours, "cpu")]
     print("|", " | ".join(cells), "|", flush=True)
 
 
 def measure_trials(sizes, slots, fresh):
     print(f"\nload before: {os.getloadavg()[0]:.1f}")
-    print("\n| ms a trial | Ray Tune, wall | Trainyard, wall | ratio | Ray Tune, processor | Trainyard, processor | ratio |\n"
-          "|---|---|---|---|---|---|---|")
+    print("\n| ms a trial | Ray Tune, wall | Trainyard, wall | ratio | with --prefetch, wall | ratio "
+          "| Ray Tune, processor | Trainyard, processor | ratio |\n|---|---|---|---|---|---|---|---|---|")
     pairs = []
+
+    def side_by_side(what, trials, many, results=1, reuse=True):
+        ray, ours = ray_tune(trials, many, results, reuse), trainyard(trials, many, results)
+        ahead = trainyard(trials, many, results, prefetch=max(8, many))
+        compare(f"{what}, {many} at a time", trials, ray, ours, ahead)
+        return ray, ours
+
     for many in slots:
         for size in sizes if many == slots[0] else sizes[:1]:
-            pair = ray_tune(size, many), trainyard(size, many)
+            pair = side_by_side(f"{size:,} no-op trials", size, many)
             pairs += [pair] if many == slots[0] else []
-            compare(f"{size:,} no-op trials, {many} at a time", size, *pair)
-    for many in slots:
-        compare(f"1,000 trials of 10 results, {many} at a time", 1000, ray_tune(1000, many, 10), trainyard(1000, many, 10))
+        side_by_side("1,000 trials of 10 results", 1000, many, 10)
     if fresh:
-        compare(f"{fresh} no-op trials, {slots[0]} at a time, Ray with a new process for each", fresh,
-                ray_tune(fresh, slots[0], reuse=False), trainyard(fresh, slots[0]))
+        side_by_side(f"{fresh} no-op trials, Ray with a new process for each", fresh, slots[0], reuse=False)
     if len(sizes) > 1:
         (ray, ours), (ray_more, ours_more) = pairs[0], pairs[-1]
 
         def grown(less, more):
-            return f"{(more['rss_kib'] - less['rss_kib']) / (sizes[-1] - sizes[0]):.1f}" if less and more else "died"
+            return f"{(more['rss_kib'] - less['rss_kib']) / (sizes[-1] - sizes[0]):.1f}" if less and more else "unknown"
 
         print("\n| memory a finished trial, KiB | Ray Tune's driver | Trainyard's coordinator |\n|---|---|---|\n"
               f"| from {sizes[0]:,} to {sizes[-1]:,} trials | {grown(ray, ray_more)} | {grown(ours, ours_more)} |", flush=True)
@@ -163,21 +173,23 @@ def redb():
 
 
 @contextlib.contextmanager
-def etcd(members, s3):
+def etcd(members, s3, *more):
     """The coordinator's arguments, and the variables that it and a worker need."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         folder = Path(folder)
         url, variables = stack.enter_context(services.s3(folder)) if s3 else (f"file://{folder}/store", {})
         endpoints = stack.enter_context(services.etcd(folder, members))
-        yield ["--etcd", ",".join(endpoints), "--checkpoint-url", url], variables
+        yield ["--etcd", ",".join(endpoints), "--checkpoint-url", url, *more], variables
 
 
+# The most results, and those for each message under way.
 STORES = [
-    ("redb", redb, 500_000),
-    ("etcd, one member, a folder", lambda: etcd(1, False), 100_000),
-    ("etcd, three members, a folder", lambda: etcd(3, False), 100_000),
-    ("etcd, one member, S3", lambda: etcd(1, True), 100_000),
-    ("etcd, three members, S3", lambda: etcd(3, True), 100_000),
+    ("redb", redb, 500_000, 200_000),
+    ("etcd, one member, a folder", lambda: etcd(1, False), 200_000, 20_000),
+    ("etcd, three members, a folder", lambda: etcd(3, False), 200_000, 20_000),
+    ("etcd, one member, S3", lambda: etcd(1, True), 200_000, 20_000),
+    ("etcd, three members, S3", lambda: etcd(3, True), 200_000, 20_000),
+    ("etcd, three members, S3, `--segment-flush-ms 20`", lambda: etcd(3, True, "--segment-flush-ms", "20"), 200_000, 20_000),
 ]
 
 
@@ -185,8 +197,9 @@ def measure_results():
     print(f"\nload before: {os.getloadavg()[0]:.1f}")
     print("\n| durable results, 256 a message, 16 trials | messages under way | results/s | acknowledged after, p50 ms | p99 ms |\n"
           "|---|---|---|---|---|")
-    for what, store, results in STORES:
+    for what, store, most, each in STORES:
         for window in WINDOWS:
+            results = min(most, each * window)
             with store() as (arguments, variables), cluster.Cluster([], arguments, variables) as running:
                 command = [cluster.BIN / "examples/report_speed", "--coordinator", running.address,
                            "--window", str(window), "--results", str(results)]

@@ -25,6 +25,8 @@ pub struct WorkerConfig {
     pub slots: usize,
     /// Which GPUs are slots.
     pub gpus: GpuChoice,
+    /// Trials without a GPU that are taken ahead and wait here for a slot.
+    pub prefetch: usize,
     /// Threads of each slot. Unset: the machine's, divided by all slots, at least 1.
     pub threads_per_slot: Option<usize>,
     /// What the worker is called; made unique by eight random digits. Unset: the host's name.
@@ -55,6 +57,7 @@ impl Default for WorkerConfig {
             coordinators: vec![DEFAULT_ADDRESS.to_owned()],
             slots: 1,
             gpus: GpuChoice::All,
+            prefetch: 0,
             threads_per_slot: None,
             name: None,
             collective_bind: None,
@@ -108,6 +111,18 @@ impl WorkerConfig {
                 "slots",
                 self.slots,
                 format!("{fewest} to {MAX_SLOTS}"),
+            ));
+        }
+        let most = if self.slots == 0 {
+            0
+        } else {
+            MAX_SLOTS - self.slots
+        };
+        if self.prefetch > most {
+            return Err(ConfigError::invalid(
+                "prefetch",
+                self.prefetch,
+                format!("0 to {most} beside {} slots without a GPU", self.slots),
             ));
         }
         if let Some(threads) = self.threads_per_slot
@@ -193,6 +208,12 @@ pub struct WorkerFlags {
     #[arg(long, env = "TRAINYARD_GPUS", value_name = "WHICH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<GpuChoice>,
+    /// Trials without a GPU that are taken ahead and wait here for a slot, so that none is idle while the
+    /// coordinator stores a result: for searches of many trials of milliseconds. Searchers propose that much
+    /// earlier, and a trial may wait behind a long one [default: 0].
+    #[arg(long, env = "TRAINYARD_PREFETCH", value_name = "TRIALS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefetch: Option<usize>,
     /// Threads of each slot [default: the machine's, divided by the slots, GPUs included].
     #[arg(long, env = "TRAINYARD_THREADS_PER_SLOT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -295,6 +316,8 @@ mod tests {
                 c.coordinators = vec!["not an address".into()]
             }),
             ("slots", |c| (c.slots, c.gpus) = (0, GpuChoice::None)),
+            ("prefetch", |c| c.prefetch = MAX_SLOTS),
+            ("prefetch", |c| (c.slots, c.prefetch) = (0, 1)),
             ("threads_per_slot", |c| c.threads_per_slot = Some(0)),
             ("report_buffer", |c| c.report_buffer = 1),
             ("name", |c| c.name = Some("a b".into())),

@@ -81,11 +81,13 @@ pub struct Gpu {
     pub model: String,
 }
 
-/// The slots of a worker, in order: shares of the processor first, then GPUs.
+/// The slots of a worker, in order: shares of the processor first, then GPUs. Behind them come places for
+/// trials that are taken ahead and wait for a share: the coordinator gives them away as it does slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Devices {
     shares: usize,
     gpus: Vec<Gpu>,
+    ahead: usize,
 }
 
 impl Devices {
@@ -99,10 +101,11 @@ impl Devices {
         let devices = Self {
             shares: config.slots,
             gpus,
+            ahead: config.prefetch,
         };
-        if !(1..=MAX_SLOTS).contains(&devices.len()) {
+        if devices.len() < 1 || devices.len() + devices.ahead > MAX_SLOTS {
             let found = format!("{}, with {} GPUs", config.slots, devices.gpus.len());
-            let accepted = format!("1 to {MAX_SLOTS} slots, GPUs included");
+            let accepted = format!("1 to {MAX_SLOTS} slots, GPUs and `prefetch` included");
             return Err(ConfigError::invalid("slots", found, accepted));
         }
         for (number, gpu) in devices.gpus.iter().enumerate() {
@@ -118,8 +121,22 @@ impl Devices {
     /// One a slot, as the coordinator is told: `cpu`, `cuda:0`.
     pub(crate) fn names(&self) -> Vec<String> {
         let gpus = (0..self.gpus.len()).map(|number| format!("cuda:{number}"));
-        let shares = std::iter::repeat_n("cpu".to_owned(), self.shares);
-        shares.chain(gpus).collect()
+        let cpus = |count| std::iter::repeat_n("cpu".to_owned(), count);
+        cpus(self.shares)
+            .chain(gpus)
+            .chain(cpus(self.ahead))
+            .collect()
+    }
+
+    /// The slot on which an attempt runs that was given this one: itself, or the one for which it waits
+    /// there. A rank of several waits for none, since the others wait for it. `None`: there is no such slot.
+    pub(crate) fn runs_on(&self, slot: u32, alone: bool) -> Option<Option<usize>> {
+        let slot = slot as usize;
+        match slot.checked_sub(self.len()) {
+            None => Some(Some(slot)),
+            Some(place) if place < self.ahead => Some(alone.then_some(place % self.shares.max(1))),
+            Some(_) => None,
+        }
     }
 
     /// What a program on these slots is to see; `None` where no GPU is among them, and nothing is said.
@@ -143,7 +160,15 @@ impl Devices {
             model: "test".to_owned(),
         };
         let gpus = (0..gpus).map(gpu).collect();
-        Self { shares, gpus }
+        Self {
+            shares,
+            gpus,
+            ahead: 0,
+        }
+    }
+
+    pub(crate) fn ahead(self, ahead: usize) -> Self {
+        Self { ahead, ..self }
     }
 }
 
@@ -319,6 +344,21 @@ mod tests {
         assert_eq!(devices.visible(&[3]).as_deref(), Some("GPU-1"));
         assert_eq!(devices.visible(&[2, 3]).as_deref(), Some("GPU-0,GPU-1"));
         assert_eq!(devices.visible(&[9]), None);
+    }
+
+    #[test]
+    fn places_ahead_wait_for_the_shares_in_turn() {
+        let devices = Devices::for_test(2, 1).ahead(3);
+        assert_eq!(devices.len(), 3);
+        assert_eq!(
+            devices.names(),
+            ["cpu", "cpu", "cuda:0", "cpu", "cpu", "cpu"]
+        );
+        let alone: Vec<_> = (0..7).map(|slot| devices.runs_on(slot, true)).collect();
+        let on = |slot| Some(Some(slot));
+        assert_eq!(alone, [on(0), on(1), on(2), on(0), on(1), on(0), None]);
+        assert_eq!(devices.runs_on(1, false), on(1));
+        assert_eq!(devices.runs_on(4, false), Some(None));
     }
 
     #[test]

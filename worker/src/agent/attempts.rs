@@ -101,11 +101,14 @@ impl Attempts {
     async fn run(self: Arc<Self>, assignment: Assignment, reporter: Reporter) {
         let rank = assignment.ranks.get(assignment.rank as usize);
         let wanted = rank.map_or(Vec::new(), |rank| rank.slots.clone());
+        let alone = assignment.ranks.len() <= 1;
+        reporter.activity.waits(true);
         let held = tokio::select! {
             biased;
             () = reporter.stop.requested() => None,
-            held = self.take(wanted) => Some(held),
+            held = self.take(&wanted, alone) => Some(held),
         };
+        reporter.activity.waits(false);
         let end = match &held {
             Some(Ok(_)) => {
                 // On a task of its own, so that a panic anywhere ends the attempt alone.
@@ -126,19 +129,23 @@ impl Attempts {
         self.count.send_replace(table.running.len());
     }
 
-    /// Waits for these slots.
-    async fn take(&self, mut slots: Vec<u32>) -> Result<Vec<OwnedSemaphorePermit>, String> {
-        // In order, so that no two attempts wait for each other.
-        slots.sort_unstable();
-        slots.dedup();
-        let mut held = Vec::with_capacity(slots.len());
+    /// Waits for these slots, or those for which one waits there.
+    async fn take(&self, slots: &[u32], alone: bool) -> Result<Vec<OwnedSemaphorePermit>, String> {
+        let mut on = Vec::with_capacity(slots.len());
         for slot in slots {
-            let Some(free) = self.slots.get(slot as usize) else {
-                let count = self.slots.len();
+            let Some(slot) = self.host.devices.runs_on(*slot, alone) else {
+                let count = self.host.devices.names().len();
                 return Err(format!(
                     "slot {slot} was assigned, but this worker has {count}"
                 ));
             };
+            on.extend(slot);
+        }
+        // In order, so that no two attempts wait for each other.
+        on.sort_unstable();
+        on.dedup();
+        let mut held = Vec::with_capacity(on.len());
+        for free in on.into_iter().filter_map(|slot| self.slots.get(slot)) {
             // Never closed.
             held.extend(free.clone().acquire_owned().await);
         }
@@ -266,7 +273,7 @@ mod tests {
     fn each_slot_is_held_by_one_attempt() {
         let outbox = Arc::new(Outbox::new(64));
         let attempts = Attempts::new(Arc::new(Host::for_test()), outbox);
-        let take = |slots: &[u32]| attempts.take(slots.to_vec()).now_or_never();
+        let take = |slots: &[u32]| attempts.take(slots, true).now_or_never();
         let first = take(&[1]).unwrap().unwrap();
         assert!(take(&[1]).is_none(), "held");
         assert!(take(&[2, 1]).is_none(), "a part of it is held");
@@ -278,5 +285,26 @@ mod tests {
             take(&[3]).unwrap().unwrap_err(),
             "slot 3 was assigned, but this worker has 3"
         );
+    }
+
+    #[test]
+    fn what_was_taken_ahead_waits_for_a_slot_but_no_rank_of_several_does() {
+        let mut host = Host::for_test();
+        host.devices = host.devices.ahead(2);
+        let attempts = Attempts::new(Arc::new(host), Arc::new(Outbox::new(64)));
+        let first = attempts.take(&[0], true).now_or_never().unwrap().unwrap();
+        let waits = attempts.take(&[3], true);
+        let mut waits = std::pin::pin!(waits);
+        assert!(waits.as_mut().now_or_never().is_none());
+        let rank = attempts.take(&[3], false).now_or_never().unwrap().unwrap();
+        assert!(rank.is_empty());
+        drop(first);
+        assert_eq!(waits.now_or_never().unwrap().unwrap().len(), 1);
+        let error = attempts
+            .take(&[5], true)
+            .now_or_never()
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(error, "slot 5 was assigned, but this worker has 5");
     }
 }

@@ -24,7 +24,7 @@ while read -r sign group; do
     -) case $groups in *" $group "*) groups="${groups%% $group *} ${groups#* $group }" ;; esac ;;
   esac
 done
-for group in $groups; do kill -9 -- "-$group"; done"#;
+for group in $groups; do kill -s KILL -- "-$group"; done"#;
 
 /// Kills what the programs of a killed worker leave behind. Started with the first program.
 #[derive(Debug, Default)]
@@ -301,7 +301,7 @@ mod tests {
         group.wait(&mut child).await.unwrap();
         // Whoever has the number by now is not this worker's: the script tells whom it would kill.
         let told = format!("+ {number}\n+ 7\n+ 77\n- {number}\n+ 777\n- 7\n");
-        let script = SCRIPT.replace("kill -9 -- \"-$group\"", "echo $group");
+        let script = SCRIPT.replace("kill -s KILL -- \"-$group\"", "echo $group");
         let mut sh = Command::new("sh")
             .args(["-c", &script])
             .stdin(Stdio::piped())
