@@ -7,13 +7,13 @@ use trainyard_tests::{Sandbox, example, wait_for};
 
 const JOB: [&str; 8] = [
     "--set",
-    "searcher.max_trials=2",
+    "searcher.max_trials=1",
     "--set",
-    "training.epochs=40",
+    "training.epochs=12",
     "--limit",
-    "800",
+    "400",
     "--set",
-    "checkpoint_storage.every_epochs=2",
+    "checkpoint_storage.every_epochs=1",
 ];
 
 fn results(trials: &[Value]) -> Vec<(Value, Value)> {
@@ -58,9 +58,9 @@ fn a_preempted_trial_goes_on_and_ends_as_undisturbed() -> Result<()> {
             "--set",
             "searcher.max_trials=1",
             "--set",
-            "training.epochs=2",
+            "training.epochs=1",
             "--limit",
-            "400",
+            "200",
         ],
     )?;
     let high_ended = sandbox.completed(&high)?;
