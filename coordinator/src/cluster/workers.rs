@@ -78,11 +78,7 @@ impl Machine {
             self.wake_at(*until);
         }
         self.sessions.insert(session, id.clone());
-        let holds = worker.holders();
-        self.workers.insert(id.clone(), worker);
-        holds.iter().for_each(|job| self.charge(job, 1));
-        held.iter().for_each(|job| self.charge(job, -1));
-        self.reindex(&id);
+        self.take_over(&id, worker, &held);
         let registered = ToWorker::Registered {
             heartbeat_ms: self.config.heartbeat_ms,
             lease_ms: self.config.lease_ms,
@@ -97,6 +93,15 @@ impl Machine {
         }
         self.dirty = true;
         Ok(())
+    }
+
+    /// Puts a worker in the place of what it was; `held`: the jobs of the slots that were held there.
+    fn take_over(&mut self, id: &WorkerId, worker: Worker, held: &[JobId]) {
+        let holds = worker.holders();
+        self.workers.insert(id.clone(), worker);
+        holds.iter().for_each(|job| self.charge(job, 1));
+        held.iter().for_each(|job| self.charge(job, -1));
+        self.reindex(id);
     }
 
     fn check_worker(&self, info: &WorkerInfo, term: Term) -> Result<(), Rejection> {
