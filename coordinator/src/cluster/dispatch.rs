@@ -48,7 +48,13 @@ impl Machine {
             self.ask_proofs(&job, &ask);
             match self.find(&job, &ask) {
                 Ok(places) => self.use_places(&job, &ask, &places),
-                Err(why) => drop(full.insert(ask, why)),
+                Err(why) => {
+                    if matches!(why, Unplaced::TooLarge { .. }) {
+                        // It would keep others of its workspace from what it cannot use.
+                        self.queue.end_hold(&job);
+                    }
+                    full.insert(ask, why);
+                }
             }
         }
         self.preempt(&full);

@@ -269,7 +269,7 @@ impl Queue {
     }
 
     /// Keeps what the workspace's quota leaves for this job: nobody of the workspace who comes after it
-    /// takes any, until it is taken out of the queue.
+    /// takes any, until it is taken out of the queue or the hold is ended.
     pub fn hold(&mut self, job: &JobId) {
         let Some(queued) = self.jobs.get(job) else {
             return;
@@ -284,7 +284,8 @@ impl Queue {
         }
     }
 
-    fn end_hold(&mut self, job: &JobId) {
+    /// What the quota leaves is anybody's again.
+    pub fn end_hold(&mut self, job: &JobId) {
         let Some(queued) = self.jobs.get(job) else {
             return;
         };
@@ -312,7 +313,9 @@ impl Queue {
         let share = self.share(workspace);
         let may = self.may_take(workspace, ask);
         let known = self.workspaces.get(workspace);
-        let held = known.and_then(|known| known.held[ask.device]);
+        // Without a quota there is nothing to keep.
+        let limited = known.filter(|known| known.terms.most[ask.device].is_some());
+        let held = limited.and_then(|known| known.held[ask.device]);
         let lines = self.levels.get_mut(&level);
         let Some(line) = lines.and_then(|lines| lines.get_mut(ask)) else {
             return;
