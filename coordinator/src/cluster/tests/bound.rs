@@ -204,7 +204,7 @@ impl World {
                 reports: vec![report],
             });
         }
-        if now % (8 * TURN_MS) == 0 {
+        if now.is_multiple_of(8 * TURN_MS) {
             slots::check(&self.bench.machine);
         }
         self.check();
