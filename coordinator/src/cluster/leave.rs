@@ -17,7 +17,7 @@ use super::records::{
 };
 use super::state::{Job, TrialSlot};
 use super::submit::fnv1a;
-use super::types::{Effect, Key, Rejection, Reply};
+use super::types::{Effect, Event, Key, Rejection, Reply};
 
 /// Records that one turn removes: they fit one transaction of etcd, beside what else the turn writes.
 const PIECE: usize = 100;
@@ -118,8 +118,26 @@ impl Keeping {
 }
 
 impl Machine {
+    /// What is asked and told of jobs that leave.
+    pub(super) fn leaving_event(&mut self, event: Event) -> Result<(), Rejection> {
+        match event {
+            Event::Delete {
+                request,
+                job,
+                force,
+                checkpoints,
+            } => self.delete(&request, &job, force, checkpoints)?,
+            Event::Archive { request, job } => self.archive(&request, &job)?,
+            Event::Archived { job, archive } => self.archive_written(&job, archive),
+            Event::Removed { job, error } => self.remainder_removed(&job, error),
+            // Every other is the caller's.
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Removes an ended job for good. Each request id acts once.
-    pub(super) fn delete(
+    fn delete(
         &mut self,
         request: &RequestId,
         job: &JobId,
@@ -173,7 +191,7 @@ impl Machine {
     }
 
     /// Moves an ended job into an archive. Each request id acts once.
-    pub(super) fn archive(&mut self, request: &RequestId, job: &JobId) -> Result<(), Rejection> {
+    fn archive(&mut self, request: &RequestId, job: &JobId) -> Result<(), Rejection> {
         let digest = fnv1a(["archive", job.as_str()]);
         let known = self.known_request(request, digest)?.is_some();
         if let Some(found) = self.jobs.get(job) {
@@ -389,7 +407,7 @@ impl Machine {
     }
 
     /// The archive exists once the record that names it does: the job's own go in the same step.
-    pub(super) fn archive_written(&mut self, job: &JobId, archive: Result<ArchiveRef, String>) {
+    fn archive_written(&mut self, job: &JobId, archive: Result<ArchiveRef, String>) {
         if !matches!(self.keeping.take(job), Some(Task::Archive)) {
             return;
         }
@@ -433,7 +451,7 @@ impl Machine {
     }
 
     /// All but records is gone of a job, or why it is not.
-    pub(super) fn remainder_removed(&mut self, job: &JobId, error: Option<String>) {
+    fn remainder_removed(&mut self, job: &JobId, error: Option<String>) {
         let Some(Task::Remove(asked)) = self.keeping.take(job) else {
             return;
         };

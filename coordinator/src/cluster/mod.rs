@@ -239,15 +239,6 @@ impl Machine {
                 trials,
                 seconds,
             } => self.extend(&request, &job, trials, seconds)?,
-            Event::Delete {
-                request,
-                job,
-                force,
-                checkpoints,
-            } => self.delete(&request, &job, force, checkpoints)?,
-            Event::Archive { request, job } => self.archive(&request, &job)?,
-            Event::Archived { job, archive } => self.archive_written(&job, archive),
-            Event::Removed { job, error } => self.remainder_removed(&job, error),
             Event::Drain { worker, undo } => self.drain(&worker, undo)?,
             Event::SetWorkspace { workspace, change } => self.set_workspace(&workspace, change)?,
             Event::RemoveWorkspace { workspace } => self.remove_workspace(&workspace),
@@ -270,6 +261,10 @@ impl Machine {
             } => self.store_probed(&worker, &path, error),
             Event::Stalled { ms } => self.stalled(ms),
             Event::Tick => {}
+            leaving @ (Event::Delete { .. }
+            | Event::Archive { .. }
+            | Event::Archived { .. }
+            | Event::Removed { .. }) => self.leaving_event(leaving)?,
         }
         for (job, error) in std::mem::take(&mut self.broken) {
             self.stop_job(&job, JobState::Failed, error);
