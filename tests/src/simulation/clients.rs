@@ -1,10 +1,10 @@
 //! People and their programs: each request is asked until it is answered, under one request id.
 
 use trainyard_common::ids::{JobId, RequestId, TrialId};
-use trainyard_coordinator::cluster::types::{Event, Rejection, Reply};
+use trainyard_coordinator::cluster::types::{Event, Rejection, Reply, WorkspaceChange};
 
 use super::coordinator::{Input, Node};
-use super::jobs::variant_of;
+use super::jobs::{WORKSPACES, variant_of};
 use super::stats::Hit;
 use super::world::{Due, World};
 
@@ -32,6 +32,9 @@ fn holds(event: &Event) -> Option<&str> {
     match event {
         Event::Pause { job, .. } | Event::Resume { job, .. } => Some(job.as_str()),
         Event::Drain { worker, .. } => Some(worker.as_str()),
+        Event::SetWorkspace { workspace, .. } | Event::RemoveWorkspace { workspace } => {
+            Some(workspace.as_str())
+        }
         _ => None,
     }
 }
@@ -108,6 +111,7 @@ impl World {
                 Event::Extend { .. } => self.stats.hit(Hit::Extended),
                 Event::Cancel { .. } => self.stats.hit(Hit::JobCancelled),
                 Event::Drain { undo: false, .. } => self.stats.hit(Hit::Drained),
+                Event::SetWorkspace { .. } => self.stats.hit(Hit::SharesSet),
                 _ => {}
             }
         }
@@ -122,8 +126,11 @@ impl World {
     /// Somebody repeats a request that may have been answered.
     pub(super) fn user_repeats(&mut self) {
         let client = self.below(self.clients.len() as u64) as usize;
-        // A drain has no request id: repeated later, it is another one.
-        let late = matches!(self.clients[client].event, Event::Drain { .. });
+        // These have no request id: repeated later, they are others.
+        let late = matches!(
+            self.clients[client].event,
+            Event::Drain { .. } | Event::SetWorkspace { .. } | Event::RemoveWorkspace { .. }
+        );
         if let Some(n) = self.nodes.iter().position(|node| node.leader.is_some())
             && (self.clients[client].answered() || holds(&self.clients[client].event).is_none())
             && !late
@@ -196,6 +203,27 @@ impl World {
         });
     }
 
+    /// Somebody gives a workspace another weight, a quota that may be too small for its gangs, or none.
+    pub(super) fn user_sets_shares(&mut self) {
+        let which = self.below(WORKSPACES.len() as u64) as usize;
+        let workspace = WORKSPACES[which].to_owned();
+        let change = match self.below(3) {
+            0 => WorkspaceChange {
+                weight: Some(0.5 + self.below(4) as f64),
+                ..WorkspaceChange::default()
+            },
+            1 => WorkspaceChange {
+                no_quota: true,
+                ..WorkspaceChange::default()
+            },
+            _ => WorkspaceChange {
+                max_cpu_slots: Some(self.below(5) as u32),
+                ..WorkspaceChange::default()
+            },
+        };
+        self.request(|_| Event::SetWorkspace { workspace, change });
+    }
+
     /// Somebody wants a worker drained, or takes that back.
     pub(super) fn user_drains(&mut self, w: usize, undo: bool) {
         let worker = self.workers[w].id.clone();
@@ -214,6 +242,12 @@ impl World {
         for worker in drained.collect::<Vec<_>>() {
             let undo = true;
             self.request(|_| Event::Drain { worker, undo });
+        }
+        let set = |event: &Event| matches!(event, Event::SetWorkspace { .. });
+        let set = self.clients.iter().any(|client| set(&client.event));
+        for workspace in WORKSPACES.into_iter().filter(|_| set) {
+            let workspace = workspace.to_owned();
+            self.request(|_| Event::RemoveWorkspace { workspace });
         }
         let held: Vec<(JobId, Option<TrialId>)> = self
             .clients

@@ -572,6 +572,9 @@ impl World {
             return false;
         }
         self.stats.records += batch.len() as u64;
+        for _ in 0..batch.preempted {
+            self.stats.hit(Hit::Preempted);
+        }
         if self.logs() {
             let decisions = batch.told().to_vec();
             for told in decisions {

@@ -57,6 +57,7 @@ impl World {
             Fault::UserPauses => self.user_holds(true),
             Fault::UserResumes => self.user_holds(false),
             Fault::UserExtends => self.user_extends(),
+            Fault::UserSetsShares => self.user_sets_shares(),
             Fault::UserDrains => {
                 if let Some(w) = self.some_worker() {
                     let undo = self.below(4) == 0;
@@ -281,6 +282,7 @@ impl World {
     /// From now on nothing goes wrong any more.
     pub(super) fn calm_down(&mut self) {
         self.calm = true;
+        self.calm_since = self.now;
         self.say(|| "CALM".to_owned(), || "no further faults".to_owned());
         self.cuts.clear();
         self.store_fault = None;

@@ -118,6 +118,9 @@ impl Kind {
     }
 }
 
+/// Workspaces of the jobs.
+pub(super) const WORKSPACES: [&str; 2] = ["ada", "grace"];
+
 const SPACE: &str = "hyperparameters: {x: {type: double, minval: 0, maxval: 1}}\n";
 const FEW: &str = "hyperparameters: {x: {type: categorical, vals: [0.5, 0.25, 0.125]}}\n";
 const GRID: &str = "hyperparameters: {x: {type: double, minval: 0.1, maxval: 0.4, count: 4}}\n\
@@ -232,13 +235,22 @@ impl Variant {
             true => kind.search.replace("minval: 0,", "minval: 0.01,"),
             false => kind.search,
         };
+        let workspace = WORKSPACES[number % 2];
+        // Who leaves for whom, and who never does.
+        let terms = match (number / 2) % 5 {
+            _ if search.contains("priority") => String::new(),
+            0 => "priority: 2\n".to_owned(),
+            1 => "preemptible: false\n".to_owned(),
+            2 => "priority: -1\n".to_owned(),
+            _ => String::new(),
+        };
         let mode = if seed % 2 == 1 {
             "maximize"
         } else {
             "minimize"
         };
         let text = format!(
-            "name: v{number}\nseed: {seed}\nobjectives: [{{metric: {metric}, mode: {mode}}}]\n\
+            "name: v{number}\nseed: {seed}\nworkspace: {workspace}\n{terms}objectives: [{{metric: {metric}, mode: {mode}}}]\n\
              retry_backoff: {{first: 0.5, cap: 4}}\n{body}{search}"
         );
         let document =

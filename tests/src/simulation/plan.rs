@@ -43,9 +43,10 @@ pub(super) enum Fault {
     UserResumes,
     UserDrains,
     UserExtends,
+    UserSetsShares,
 }
 
-const FAULTS: [Fault; 27] = [
+const FAULTS: [Fault; 28] = [
     Fault::LinkBroken,
     Fault::LinkSlow,
     Fault::LinkLeftBehind,
@@ -73,6 +74,7 @@ const FAULTS: [Fault; 27] = [
     Fault::UserResumes,
     Fault::UserDrains,
     Fault::UserExtends,
+    Fault::UserSetsShares,
 ];
 
 /// What one seed's world is made of.

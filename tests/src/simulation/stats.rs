@@ -63,10 +63,16 @@ pub enum Hit {
     Resumed,
     Drained,
     Extended,
+    /// A workspace got a weight or a quota.
+    SharesSet,
+    /// An attempt was asked to leave for a higher priority, or for a gang that had waited for long.
+    Preempted,
+    /// Free slots were kept for a named job.
+    SlotsKept,
 }
 
 /// Every kind, in the order of its number.
-pub const HITS: [Hit; 43] = [
+pub const HITS: [Hit; 46] = [
     Hit::MessageLost,
     Hit::MessageDelayed,
     Hit::MessageTwice,
@@ -110,6 +116,9 @@ pub const HITS: [Hit; 43] = [
     Hit::Resumed,
     Hit::Drained,
     Hit::Extended,
+    Hit::SharesSet,
+    Hit::Preempted,
+    Hit::SlotsKept,
 ];
 
 /// How much happened.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 use trainyard_coordinator::cluster::records::{
-    AttemptKind, AttemptRecord, JobRecord, JobState, Key, Outcome, Record, SearchEntry,
+    AttemptKind, AttemptRecord, Decision, JobRecord, JobState, Key, Outcome, Record, SearchEntry,
     SearchRecord, TrialRecord, TrialState,
 };
 use trainyard_coordinator::cluster::types::{AttemptRef, RankRef, SeriesPoint, Step};
@@ -24,6 +24,8 @@ const MAX_RECORD_BYTES: usize = 64 * 1024;
 pub(super) struct Batch {
     records: BTreeMap<Key, Option<Record>>,
     points: Vec<SeriesPoint>,
+    /// Attempts that were asked to leave for others.
+    pub(super) preempted: u64,
     /// Trials about which a decision with its reason is appended.
     explained: BTreeSet<(JobId, TrialId)>,
     /// The decisions in words.
@@ -57,6 +59,7 @@ impl Batch {
                 let (what, reason) = (decision.what, &decision.reason);
                 self.told.push(format!("{job}/{trial} {what:?}: {reason}"));
             }
+            self.preempted += u64::from(decision.what == Decision::Preempted);
             self.explained.insert((decision.job, decision.trial));
         }
         Ok(())
@@ -238,7 +241,7 @@ impl ModelStore {
     fn remove(&mut self, key: &Key) -> Result<(), String> {
         match self.records.remove(key) {
             // Written and removed within one turn, it was never here.
-            None | Some(Record::Request(_) | Record::Worker(_)) => Ok(()),
+            None | Some(Record::Request(_) | Record::Worker(_) | Record::Workspace(_)) => Ok(()),
             other => Err(format!("{} was removed: {other:?}", key.0)),
         }
     }
@@ -259,7 +262,8 @@ impl ModelStore {
                 job_revised(old, new, extended.contains(&new.job))
             }
             // Taken back and asked again within one turn.
-            (Some(Record::Worker(_)), Record::Worker(_)) => false,
+            (Some(Record::Worker(_)), Record::Worker(_))
+            | (Some(Record::Workspace(_)), Record::Workspace(_)) => false,
             (Some(Record::Trial(old)), Record::Trial(new)) => trial_revised(old, new),
             (Some(Record::Attempt(old)), Record::Attempt(new)) => attempt_revised(old, new),
             (Some(old), new) => old != new,

@@ -5,15 +5,19 @@ use std::collections::BTreeMap;
 
 use trainyard_common::ids::Term;
 use trainyard_coordinator::cluster::Machine;
-use trainyard_coordinator::cluster::query::WorkerState;
+use trainyard_coordinator::cluster::query::{WorkerState, WorkspaceSummary};
 use trainyard_coordinator::cluster::records::JobState;
 
 use super::jobs::variant_of;
+use super::stats::Hit;
 use super::store::JobView;
 use super::world::{World, config};
 
 /// One of so many turns compares the machine with a restored one.
 const RESTORE_ONE_IN: u64 = 60;
+
+/// Once faults have ended, within this everybody is back and nothing is drained any more.
+const HEALED_MS: u64 = 30_000;
 
 impl World {
     /// Looks at a machine all of whose decisions are committed.
@@ -32,6 +36,9 @@ impl World {
             return;
         };
         let cluster = leader.machine.cluster();
+        if self.calm {
+            self.check_waits(n);
+        }
         if cluster.slots_used < cluster.slots_total && cluster.jobs_active > 0 {
             self.stats.looked += 1;
             self.check_idle(n);
@@ -46,24 +53,43 @@ impl World {
         let Some(clock) = self.decided_at(n) else {
             return;
         };
-        let waits = |job: &JobView| waiting(job, clock);
         // The cheap question first: mostly nothing waits.
-        let wanted = self.store.jobs.values().filter_map(waits).min();
-        let Some(least) = wanted else { return };
+        let jobs = self.store.jobs.values();
+        let wanted: Vec<(&JobView, u32)> = jobs
+            .filter_map(|job| Some((job, waiting(job, clock)?)))
+            .collect();
+        if wanted.is_empty() {
+            return;
+        }
         let Some(leader) = &self.nodes[n].leader else {
             return;
         };
+        let shares = leader.machine.workspaces();
+        let least = wanted
+            .iter()
+            .filter(|want| !withheld(want, &wanted, &shares));
+        let Some(least) = least.map(|(_, slots)| *slots).min() else {
+            return;
+        };
         let mut free: BTreeMap<String, u32> = BTreeMap::new();
+        let mut kept = 0;
         for worker in leader.machine.workers() {
+            kept += worker.slots_kept;
             if worker.state == WorkerState::Ready && leader.proven.contains(&worker.worker) {
                 let slots = worker.devices.len() as u32 - worker.slots_used - worker.slots_kept;
                 *free.entry(worker.cpu_kind).or_default() += slots;
             }
         }
         let most = free.values().max().copied().unwrap_or(0);
+        if kept > 0 {
+            self.stats.hit(Hit::SlotsKept);
+        }
         if most < least {
             return;
         }
+        let Some(leader) = &self.nodes[n].leader else {
+            return;
+        };
         let jobs = leader.machine.jobs();
         let message = format!(
             "{most} slots are free at {clock} while work for {least} waits: {:?}; {jobs:?}; {:?}",
@@ -75,6 +101,32 @@ impl World {
             leader.machine.workers()
         );
         self.violated(message);
+    }
+
+    /// Nobody who fits waits for longer than is promised, once nothing goes wrong any more.
+    fn check_waits(&mut self, n: usize) {
+        let (Some(clock), config) = (self.decided_at(n), config()) else {
+            return;
+        };
+        let peace = self.calm_since + self.nodes[n].offset_ms + HEALED_MS;
+        let since = |job: &JobView| job.record.waiting_since_ms;
+        for job in self.store.jobs.values() {
+            let Some(began) = since(job).filter(|_| !job.record.state.ended()) else {
+                continue;
+            };
+            let before = self.store.jobs.values().filter_map(since);
+            let before = before.filter(|other| *other < began).count() as u64;
+            let each = config.reserve_ms + config.vacate_ms + config.lease_ms;
+            let bound = config.gang_wait_ms + (before + 1) * each;
+            let waited = clock.saturating_sub(began.max(peace));
+            if waited > bound {
+                let job = &job.record.job;
+                let message = format!(
+                    "{job} has waited for {waited} ms behind {before} others, and {bound} are promised"
+                );
+                return self.violated(message);
+            }
+        }
     }
 
     /// A machine that is restored now answers every query alike.
@@ -131,6 +183,24 @@ fn waiting(job: &JobView, clock: u64) -> Option<u32> {
     let room = most.is_none_or(|most| under_way < most.max(1));
     let goes_on = || job.record.search_closed.is_none() || promotable(job);
     (resumes || (room && goes_on())).then_some(variant.ranks)
+}
+
+/// Whether a quota keeps the job from its slots; what is left of one may be meant for a gang that came
+/// before.
+fn withheld(
+    (job, slots): &(&JobView, u32),
+    wanted: &[(&JobView, u32)],
+    shares: &[WorkspaceSummary],
+) -> bool {
+    let workspace = &job.record.workspace;
+    let mut shares = shares.iter();
+    let share = shares.find(|share| share.workspace == *workspace);
+    let Some((most, used)) = share.and_then(|s| Some((s.max_cpu_slots?, s.cpu_slots_used))) else {
+        return false;
+    };
+    let mut others = wanted.iter();
+    used + slots > most
+        || others.any(|(other, more)| other.record.workspace == *workspace && used + more > most)
 }
 
 /// Whether a trial is to go on from its rung that nobody holds.

@@ -39,6 +39,7 @@ pub(super) fn config() -> MachineConfig {
         probe_timeout_ms: 15_000,
         vacate_ms: 8_000,
         gang_wait_ms: 10_000,
+        reserve_ms: 15_000,
         ..MachineConfig::default()
     }
 }
@@ -98,6 +99,8 @@ pub(super) struct World {
     queued: u64,
     /// No further faults.
     pub(super) calm: bool,
+    /// Since when; by the world's clock.
+    pub(super) calm_since: u64,
     pub(super) stats: Stats,
     violation: Option<String>,
     log: Option<Box<dyn FnMut(String)>>,
@@ -141,6 +144,7 @@ impl World {
             queue: BinaryHeap::new(),
             queued: 0,
             calm: plan.disturbed_ms == 0,
+            calm_since: BEGIN_MS,
             stats: Stats::default(),
             violation: None,
             log,
