@@ -274,8 +274,10 @@ impl Machine {
         }
         self.tend();
         self.dispatch();
+        let step = self.finish_step();
+        // Only what has its record may be packed.
         self.freeze_some();
-        Ok(self.finish_step())
+        Ok(step)
     }
 
     /// Packs some of the trials that had ended before this machine was restored. Doing it for all of them

@@ -112,7 +112,7 @@ impl Follower {
     /// is not within `patience`. The leader key is followed with all others and in the order of changes:
     /// when it is seen, so is everything that was stored before, and whoever led before can store
     /// nothing any more.
-    pub(super) async fn as_of(self, term: Term, patience: Duration) -> Option<Mirror> {
+    pub(super) async fn until_led(self, term: Term, patience: Duration) -> Option<Mirror> {
         let mut standing = self.followed.standing.subscribe();
         let reached = |known: &Known| known.holder.as_ref().is_some_and(|h| h.term == term);
         if standing.borrow().revision == 0 {
@@ -235,7 +235,7 @@ impl Shared {
                 .take()
         };
         if let Some(follower) = follower {
-            if let Some(mirror) = follower.as_of(term, CATCH_UP).await {
+            if let Some(mirror) = follower.until_led(term, CATCH_UP).await {
                 return Ok(mirror);
             }
             tracing::info!(%term, "what was followed is behind; everything is read");

@@ -149,7 +149,7 @@ async fn what_is_followed_is_what_is_stored() {
             .await
             .unwrap();
         let follower = standby.shared.follower.lock().unwrap().take().unwrap();
-        let mirror = follower.as_of(won.term, PATIENCE).await;
+        let mirror = follower.until_led(won.term, PATIENCE).await;
         let mirror = mirror.expect("it catches up");
         let revision = i64::try_from(won.term.0).unwrap();
         let stored = Mirror::read(etcd, revision).await.unwrap();
