@@ -103,7 +103,7 @@ mod tests {
         let followed = vec![(key.clone(), Some(old.clone()))];
         let stored = |bytes: &Bytes| vec![(key.clone(), bytes.clone())];
         let same = warm(followed.clone()).take(stored(&old));
-        assert_eq!(same.unwrap(), [first.clone()]);
+        assert_eq!(same.unwrap(), std::slice::from_ref(&first));
         // It missed a change.
         let behind = warm(followed.clone()).take(stored(&new));
         assert_eq!(behind.unwrap(), [second]);

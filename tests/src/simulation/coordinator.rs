@@ -295,23 +295,7 @@ impl World {
                 self.input(n, Input::Tell(Some(session), Event::Leaving { session }));
             }
             (Up::Reports(reports), Some(session)) => {
-                let event = Event::Reports { session, reports };
-                // A harsher network than the real one: a message may come twice, the second time after
-                // later ones.
-                if self.unlucky(24) {
-                    self.stats.hit(Hit::MessageTwice);
-                    let again = Input::Tell(Some(session), event.clone());
-                    let wait = self.below(2) * self.below(ECHO_MS);
-                    if wait == 0 {
-                        self.input(n, again);
-                    } else {
-                        let number = self.echoes.len();
-                        self.echoes.push(Some(again));
-                        let epoch = self.nodes[n].epoch;
-                        self.after(wait, Due::Echo(n, epoch, number));
-                    }
-                }
-                self.input(n, Input::Tell(Some(session), event));
+                self.reported(n, session, Event::Reports { session, reports });
             }
             (Up::Logs(log, rank), Some(session)) => {
                 let lines = log.lines;
@@ -325,6 +309,25 @@ impl World {
             }
             (Up::Probed { path, error }, Some(_)) => self.probed(n, worker, path, error),
         }
+    }
+
+    /// Reports arrive. A harsher network than the real one: a message may come twice, the second time
+    /// after later ones.
+    fn reported(&mut self, n: usize, session: SessionId, event: Event) {
+        if self.unlucky(24) {
+            self.stats.hit(Hit::MessageTwice);
+            let again = Input::Tell(Some(session), event.clone());
+            let wait = self.below(2) * self.below(ECHO_MS);
+            if wait == 0 {
+                self.input(n, again);
+            } else {
+                let number = self.echoes.len();
+                self.echoes.push(Some(again));
+                let epoch = self.nodes[n].epoch;
+                self.after(wait, Due::Echo(n, epoch, number));
+            }
+        }
+        self.input(n, Input::Tell(Some(session), event));
     }
 
     /// A message comes for the second time.

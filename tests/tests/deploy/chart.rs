@@ -23,6 +23,7 @@ fn value_sets() -> Vec<(&'static str, Value)> {
         "nodeSelector": {"nvidia.com/gpu.present": "true"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     }}});
+    let gpus_alone = json!({"pools": {"gpu": {"gpus": 1, "slots": 0}}});
     let two_pools = json!({"pools": {"gpu": {"gpus": 1}, "cpu": {"slots": 4, "resources":
         {"requests": {"cpu": "8", "memory": "16Gi"}, "limits": {"memory": "16Gi"}}}}});
     let minio = json!({"storage": {
@@ -55,6 +56,7 @@ fn value_sets() -> Vec<(&'static str, Value)> {
         ("one coordinator without etcd", embedded()),
         ("an etcd that wants to see something", etcd),
         ("gpu", gpu),
+        ("gpus alone", gpus_alone),
         ("two pools", two_pools),
         ("an S3 server of one's own", minio),
         ("an identity of the cloud", no_secret),
