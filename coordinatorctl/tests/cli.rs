@@ -96,6 +96,7 @@ Commands:
   extend      Add trials or time to a search that goes on or has completed
   pause       Pause a job: its running trials make a checkpoint and stop, no new ones begin
   resume      Let a paused job go on, each trial from its checkpoint
+  replay      Replay a job's search from its log, and say whether it decides the same
   trial       Look at the trials of a job
   checkpoint  Look at, fetch and check the checkpoints of a job
   worker      Look at the workers of a cluster, and empty them

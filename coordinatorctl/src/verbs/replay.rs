@@ -17,7 +17,7 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::output::Replayed;
 use crate::{print, session, tables};
 
-/// Decide a job's search once more from its spec, seed and log, and say whether everything is the same
+/// Replay a job's search from its log, and say whether it decides the same
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(value_name = "JOB")]
