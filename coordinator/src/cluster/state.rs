@@ -41,6 +41,16 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Its place among the jobs that want slots: by priority, then in the order of submission.
+    pub(super) fn turn(&self) -> (std::cmp::Reverse<i32>, u64, JobId) {
+        let record = &self.record;
+        (
+            std::cmp::Reverse(record.priority),
+            record.number,
+            record.job.clone(),
+        )
+    }
+
     pub(super) fn objective(&self) -> Option<&ObjectiveSpec> {
         self.document.job().objectives.first()
     }

@@ -1,6 +1,5 @@
 //! What people ask for: submit and cancel. Each request id acts once.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use trainyard_common::ids::{JobId, RequestId, TrialId};
@@ -121,11 +120,7 @@ impl Machine {
             return;
         };
         let url = found.record.store_url.clone();
-        let key = (
-            Reverse(found.record.priority),
-            found.record.number,
-            job.clone(),
-        );
+        let key = found.turn();
         if self.active.insert(key) {
             self.use_store(&url);
         }
@@ -138,11 +133,7 @@ impl Machine {
             return;
         };
         let url = found.record.store_url.clone();
-        let key = (
-            Reverse(found.record.priority),
-            found.record.number,
-            job.clone(),
-        );
+        let key = found.turn();
         self.leave_queue(job);
         if self.active.remove(&key) {
             self.leave_store(&url);
