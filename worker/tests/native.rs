@@ -313,7 +313,7 @@ async fn ranks_on_one_worker_and_on_two_end_in_the_same_bytes() {
             .enumerate()
             .map(|(rank, &owner)| Rank {
                 rank: rank as u32,
-                slots: vec![0],
+                slots: vec![owners[..rank].iter().filter(|o| **o == owner).count() as u32],
                 collective_address: clusters[owner].collective.clone(),
                 ..Rank::default()
             })

@@ -24,6 +24,17 @@ impl Job {
         };
         !under_way && self.stints.is_empty() && self.scheduler.promotable().is_none() && !held()
     }
+
+    /// Whether the trial has a checkpoint of the rung that it is at. The built-in trainer always makes
+    /// one there; if it was lost with its worker, the trial trains that stretch once more: it may turn
+    /// out to be the best, and its weights are what the search is for. A program has none.
+    pub(super) fn kept_its_rung(&self, trial: TrialId) -> bool {
+        let newest = self
+            .live(trial)
+            .and_then(|known| known.record.checkpoints.last());
+        let kept = newest.map(|checkpoint| checkpoint.epoch);
+        self.document.job().model.is_none() || kept >= self.scheduler.until(trial)
+    }
 }
 
 impl Machine {

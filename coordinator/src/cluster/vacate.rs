@@ -72,10 +72,13 @@ impl Machine {
         }
     }
 
-    /// Whether its scheduler makes the trial wait.
+    /// Whether its scheduler makes the trial wait, and it has all that it needs to.
     pub(super) fn waits(&self, job: &JobId, trial: TrialId) -> bool {
         let found = self.jobs.get(job);
-        found.is_some_and(|found| found.scheduler.waits(trial).is_some() || found.held_back(trial))
+        found.is_some_and(|found| {
+            let at_rung = found.scheduler.waits(trial).is_some() || found.held_back(trial);
+            at_rung && found.kept_its_rung(trial)
+        })
     }
 
     /// The state of a trial whose newest attempt has ended before its work was done.

@@ -21,6 +21,7 @@ struct World {
     most_slots: u32,
     session: u64,
     slots: usize,
+    metric: &'static str,
 }
 
 /// What a trial comes to after an epoch; falls, so that later rungs have better values.
@@ -30,6 +31,10 @@ fn value(trial: u32, epoch: u64) -> f64 {
 
 impl World {
     fn new(trials: u32, slots: usize) -> Self {
+        Self::with(program("a", trials, ASHA), slots, "loss")
+    }
+
+    fn with(document: Document, slots: usize, metric: &'static str) -> Self {
         let mut world = Self {
             bench: Bench::new(),
             stored: BTreeMap::new(),
@@ -38,8 +43,9 @@ impl World {
             most_slots: 0,
             session: 1,
             slots,
+            metric,
         };
-        world.apply(submit("r", program("a", trials, ASHA)));
+        world.apply(submit("r", document));
         world.apply(joined("w", slots, 1, vec![]));
         world
     }
@@ -80,9 +86,9 @@ impl World {
         let until = assignment.until_epoch.unwrap();
         let from = assignment.resume_from.as_ref().map_or(0, |from| from.epoch);
         for done in from + 1..=until {
-            self.report(&rank, epoch(done, "loss", value(number, done)));
+            self.report(&rank, epoch(done, self.metric, value(number, done)));
         }
-        let saved = checkpoint(&rank, until, "loss", value(number, until));
+        let saved = checkpoint(&rank, until, self.metric, value(number, until));
         self.report(&rank, ReportBody::Checkpoint(saved));
         self.report(&rank, ended(Outcome::Paused, ""));
         number
@@ -265,6 +271,49 @@ fn a_result_stands_even_if_its_attempt_is_lost() {
     world.train(0);
     assert_eq!(job(&world.bench, "a-1").state, JobState::Completed);
     assert_eq!(trial(&world.bench, "a-1", 0).epoch, 3);
+}
+
+#[test]
+fn a_network_that_was_lost_at_its_rung_trains_again_for_its_weights() {
+    let asha = "scheduler: {name: asha, max_resource: 3, eta: 3}";
+    let mut world = World::with(network_with("a", 1, asha), 1, "validation_loss");
+    let lost = world.running.remove(0);
+    world.report(
+        &World::rank(&lost),
+        epoch(1, "validation_loss", value(0, 1)),
+    );
+    world.apply(Event::WorkerLost {
+        session: SessionId(1),
+    });
+    let step = world.bench.later(config().lease_ms);
+    world.take(step);
+    assert_eq!(trial(&world.bench, "a-1", 0).state, TrialState::Pending);
+    world.session = 2;
+    world.apply(joined("v", 1, 2, vec![]));
+    let again = &world.running[0];
+    assert_eq!((again.at.trial.0, again.until_epoch), (0, Some(1)));
+    assert_eq!(world.train(0), 0);
+    assert_eq!(trial(&world.bench, "a-1", 0).state, TrialState::Paused);
+    let counted = |world: &World| {
+        let rungs = world.log().into_iter();
+        rungs
+            .filter(|entry| {
+                matches!(
+                    entry,
+                    SearchEntry::Rung {
+                        trial: TrialId(0),
+                        ..
+                    }
+                )
+            })
+            .count()
+    };
+    assert_eq!(counted(&world), 1);
+    while !world.running.is_empty() {
+        world.train(0);
+    }
+    assert_eq!(counted(&world), 2, "at both rungs, once");
+    assert_eq!(job(&world.bench, "a-1").state, JobState::Evaluating);
 }
 
 #[test]

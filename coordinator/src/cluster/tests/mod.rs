@@ -55,6 +55,11 @@ fn program(name: &str, trials: u32, more: &str) -> Document {
 
 /// A job of the built-in trainer with a test part.
 fn network(name: &str, seed: u64) -> Document {
+    network_with(name, seed, "")
+}
+
+/// [`network`] with further lines of YAML.
+fn network_with(name: &str, seed: u64, more: &str) -> Document {
     let text = format!(
         "name: {name}\nseed: {seed}\n\
          data: {{train: {{csv: {{url: 'file:///d.csv', targets: [4]}}}}, shape: [4], classes: 2}}\n\
@@ -62,7 +67,7 @@ fn network(name: &str, seed: u64) -> Document {
          model: {{layers: [{{dense: {{units: 2, activation: softmax}}}}]}}\n\
          training: {{epochs: 3, optimizer: {{sgd: {{learning_rate: '${{x}}'}}}}}}\n\
          hyperparameters: {{x: {{type: double, minval: 0.1, maxval: 0.4, count: 4}}}}\n\
-         objectives: [{{metric: validation_loss, mode: minimize}}]\nsearcher: {{name: grid}}\n"
+         objectives: [{{metric: validation_loss, mode: minimize}}]\nsearcher: {{name: grid}}\n{more}\n"
     );
     Document::parse(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
