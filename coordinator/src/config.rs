@@ -20,6 +20,8 @@ const HEARTBEATS_PER_LEASE: u32 = 2;
 
 /// Longest lease, milliseconds: after an hour nobody waits for a lost worker any more.
 const MAX_LEASE_MS: u32 = 3_600_000;
+/// Longest of the waits of placement: a day.
+const MAX_WAIT_MS: u32 = 86_400_000;
 
 /// How long ended jobs stay where nothing is said, seconds: 30 days, in which somebody may want to extend
 /// a search.
@@ -42,6 +44,13 @@ pub struct CoordinatorConfig {
     /// by another coordinator may last: its workers are not to be lost meanwhile.
     #[serde(alias = "lease_ms")]
     pub worker_lease_ms: u32,
+    /// How long an attempt that is asked for its slots may take to make a checkpoint, milliseconds.
+    pub vacate_ms: u32,
+    /// A job that has waited this long for several slots at once is kept slots, milliseconds.
+    pub gang_wait_ms: u32,
+    /// Slots that are kept and have not come free for this long are taken back from attempts of no
+    /// higher priority, milliseconds.
+    pub reserve_ms: u32,
     /// How long open calls may take to end at shutdown before they are cut, milliseconds.
     pub drain_ms: u32,
     /// Store of checkpoints of jobs that name none. Unset: `checkpoints` below the data directory.
@@ -91,6 +100,9 @@ impl Default for CoordinatorConfig {
             port_file: None,
             heartbeat_ms: 1_000,
             worker_lease_ms: 60_000,
+            vacate_ms: 120_000,
+            gang_wait_ms: 60_000,
+            reserve_ms: 300_000,
             drain_ms: 5_000,
             checkpoint_url: None,
             etcd: Vec::new(),
@@ -171,6 +183,17 @@ impl CoordinatorConfig {
                 ),
             ));
         }
+        let waits = [
+            ("vacate_ms", self.vacate_ms, 1_000),
+            ("gang_wait_ms", self.gang_wait_ms, 0),
+            ("reserve_ms", self.reserve_ms, 0),
+        ];
+        for (field, given, least) in waits {
+            if !(least..=MAX_WAIT_MS).contains(&given) {
+                let accepted = format!("{least} to {MAX_WAIT_MS} (a day)");
+                return Err(ConfigError::invalid(field, given, accepted));
+            }
+        }
         if let Some(url) = &self.checkpoint_url {
             store_url::open(url)
                 .map_err(|error| ConfigError::invalid("checkpoint_url", url, error.to_string()))?;
@@ -190,11 +213,14 @@ mod tests {
     fn the_default_is_valid_and_bad_fields_are_named() {
         CoordinatorConfig::default().validate().unwrap();
         type Edit = fn(&mut CoordinatorConfig);
-        let cases: [(&str, Edit); 5] = [
+        let cases: [(&str, Edit); 8] = [
             ("listen", |c| c.listen = "here".to_owned()),
             ("listen", |c| c.listen = "localhost:99999".to_owned()),
             ("heartbeat_ms", |c| c.heartbeat_ms = 0),
             ("worker_lease_ms", |c| c.worker_lease_ms = 1_500),
+            ("vacate_ms", |c| c.vacate_ms = 999),
+            ("gang_wait_ms", |c| c.gang_wait_ms = 86_400_001),
+            ("reserve_ms", |c| c.reserve_ms = u32::MAX),
             ("log", |c| c.log = "info,=x=y".to_owned()),
         ];
         for (field, edit) in cases {

@@ -141,6 +141,24 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     worker_lease_ms: Option<u32>,
 
+    /// How long a trial that is asked for its slots may take to make a checkpoint; then it is stopped
+    /// without one. [default: 120000]
+    #[arg(long, env = "TRAINYARD_VACATE_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vacate_ms: Option<u32>,
+
+    /// A job that has waited this long for several slots at once is kept slots as they come free.
+    /// [default: 60000]
+    #[arg(long, env = "TRAINYARD_GANG_WAIT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gang_wait_ms: Option<u32>,
+
+    /// Kept slots that have not come free for this long are taken back, after a checkpoint, from trials
+    /// of no higher priority. [default: 300000]
+    #[arg(long, env = "TRAINYARD_RESERVE_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reserve_ms: Option<u32>,
+
     /// How long open calls may take to end at shutdown. [default: 5000]
     #[arg(long, env = "TRAINYARD_DRAIN_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]

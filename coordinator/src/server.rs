@@ -257,6 +257,9 @@ fn machine(
         // The first field of a random UUID is 32 random bits.
         cluster: uuid::Uuid::new_v4().as_fields().0.max(1),
         retain_ms: config.retain.saturating_mul(1_000),
+        vacate_ms: u64::from(config.vacate_ms),
+        gang_wait_ms: u64::from(config.gang_wait_ms),
+        reserve_ms: u64::from(config.reserve_ms),
         // One person waits in front of it.
         probe_retry_ms: if config.single_process { 2_000 } else { 15_000 },
         ..MachineConfig::default()

@@ -34,10 +34,12 @@ impl Machine {
             self.reopen(job, trials, seconds);
             self.remember(request, digest, job);
         }
-        let Some(found) = self.jobs.get(job) else {
-            return Err(Rejection::UnknownJob(job.clone()));
+        // Asked once more it may be archived by now.
+        let (state, trials_expected) = match (self.jobs.get(job), self.archived.get(job)) {
+            (Some(found), _) => (found.record.state, found.expected),
+            (None, Some(archived)) => (archived.summary.state, archived.summary.trials_expected),
+            (None, None) => return Err(Rejection::UnknownJob(job.clone())),
         };
-        let (state, trials_expected) = (found.record.state, found.expected);
         self.reply(Reply::Extended {
             job: job.clone(),
             state,

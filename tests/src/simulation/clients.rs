@@ -90,7 +90,7 @@ impl World {
         }
         let answer = match answer {
             Ok(Some(reply)) => Ok(reply),
-            Err(rejection) if may_be(&self.clients[client].event, &rejection) => Err(rejection),
+            Err(rejection) if self.may_be(client, &rejection) => Err(rejection),
             other => return self.violated(format!("client {client} was told {other:?}")),
         };
         if let Ok(
@@ -100,6 +100,13 @@ impl World {
             | Reply::Extended { job, .. },
         ) = &answer
             && !self.store.jobs.contains_key(job)
+            && !self.store.gone.contains(job)
+        {
+            return self.violated(format!("{answer:?} was answered before it was durable"));
+        }
+        if let Ok(Reply::Deleted { job } | Reply::Archiving { job, .. }) = &answer
+            && let Some(known) = self.store.jobs.get(job)
+            && known.record.leaving.is_none()
         {
             return self.violated(format!("{answer:?} was answered before it was durable"));
         }
@@ -140,8 +147,13 @@ impl World {
         }
     }
 
+    fn may_be(&self, client: usize, rejection: &Rejection) -> bool {
+        let event = &self.clients[client].event;
+        may_be(event, rejection) || self.may_have_left(event, rejection)
+    }
+
     /// A job whose submission was answered.
-    fn some_job(&mut self) -> Option<JobId> {
+    pub(super) fn some_job(&mut self) -> Option<JobId> {
         let client = self.below(self.plan.jobs.len() as u64) as usize;
         match &self.clients[client].answer {
             Some(Ok(Reply::Submitted { job, .. })) => Some(job.clone()),
@@ -149,7 +161,7 @@ impl World {
         }
     }
 
-    fn request(&mut self, event: impl FnOnce(RequestId) -> Event) {
+    pub(super) fn request(&mut self, event: impl FnOnce(RequestId) -> Event) {
         let number = self.clients.len();
         let event = event(RequestId(format!("c{number}")));
         self.clients.push(Client::new(event));

@@ -9,6 +9,7 @@ use trainyard_coordinator::cluster::types::{
     Effect, Event, Rejection, Reply, SessionId, Step, ToWorker,
 };
 
+use super::leaving::Task;
 use super::network::{Down, LinkId, Up, Way};
 use super::stats::Hit;
 use super::store::Batch;
@@ -81,7 +82,9 @@ pub(super) struct Leader {
     due: Option<u64>,
     /// When the next turn is queued.
     turn_at: u64,
-    /// Stores that workers have proven to this machine.
+    /// The newest proof of their store that workers were asked for, by its path.
+    asked: BTreeMap<WorkerId, String>,
+    /// Workers that have given it.
     pub(super) proven: std::collections::BTreeSet<WorkerId>,
 }
 
@@ -185,6 +188,7 @@ impl World {
             spent: 0,
             due: None,
             turn_at: u64::MAX,
+            asked: BTreeMap::new(),
             proven: std::collections::BTreeSet::new(),
         });
         self.check_restored(n);
@@ -441,9 +445,11 @@ impl World {
                 }
                 if let Event::StoreProbed {
                     worker,
+                    path,
                     error: None,
-                    ..
                 } = &event
+                    // An answer to an older question proves nothing.
+                    && leader.asked.get(worker) == Some(path)
                 {
                     leader.proven.insert(worker.clone());
                 }
@@ -587,6 +593,7 @@ impl World {
         if let Err(message) = self.store.write(batch) {
             self.violated(message);
         }
+        self.check_left();
         if fate == Fate::Torn {
             self.say(
                 || "store".to_owned(),
@@ -704,6 +711,7 @@ impl World {
             } => {
                 if let Some(leader) = &mut self.nodes[n].leader {
                     leader.proven.remove(&worker);
+                    leader.asked.insert(worker.clone(), path.clone());
                 }
                 match link(self, session) {
                     Some(link) => self.say_down(link, Down::Probe { term, path }),
@@ -732,9 +740,16 @@ impl World {
                     self.after(wait, Due::Knock(n, epoch, w, session));
                 }
             }
-            // No world has jobs that are archived or deleted, so far.
-            Effect::Archive { .. } | Effect::Remove { .. } => {
-                self.violated("a job leaves that nobody asked to".to_owned());
+            Effect::Archive { job, trials } => {
+                self.keep(n, term, job, Task::Archive { trials });
+            }
+            Effect::Remove {
+                job,
+                keep,
+                checkpoint_url,
+            } => {
+                let checkpoints = checkpoint_url.is_some();
+                self.keep(n, term, job, Task::Remove { keep, checkpoints });
             }
             Effect::Changed { .. } => {}
         }

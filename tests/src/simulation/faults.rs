@@ -58,6 +58,12 @@ impl World {
             Fault::UserResumes => self.user_holds(false),
             Fault::UserExtends => self.user_extends(),
             Fault::UserSetsShares => self.user_sets_shares(),
+            Fault::UserArchives => self.user_archives(),
+            Fault::UserDeletes => {
+                if self.below(4) == 0 {
+                    self.user_deletes();
+                }
+            }
             Fault::UserDrains => {
                 if let Some(w) = self.some_worker() {
                     let undo = self.below(4) == 0;

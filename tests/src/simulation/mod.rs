@@ -28,6 +28,7 @@ mod decisions;
 mod faults;
 pub mod heap;
 mod jobs;
+mod leaving;
 mod network;
 mod objects;
 mod outbox;

@@ -55,6 +55,12 @@ impl Objects {
         self.set(job, manifest, Object::Deleted);
     }
 
+    pub(super) fn delete_all(&mut self, job: &JobId) {
+        let known = self.manifests.get_mut(job);
+        let known = known.into_iter().flat_map(BTreeMap::values_mut);
+        known.for_each(|object| *object = Object::Deleted);
+    }
+
     /// One of the job's checkpoints can no longer be read; which of them, a draw below their number
     /// says. False: it has none.
     pub(super) fn corrupt(&mut self, job: &JobId, draw: impl FnOnce(u64) -> u64) -> bool {

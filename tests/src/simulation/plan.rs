@@ -44,9 +44,11 @@ pub(super) enum Fault {
     UserDrains,
     UserExtends,
     UserSetsShares,
+    UserArchives,
+    UserDeletes,
 }
 
-const FAULTS: [Fault; 28] = [
+const FAULTS: [Fault; 30] = [
     Fault::LinkBroken,
     Fault::LinkSlow,
     Fault::LinkLeftBehind,
@@ -75,6 +77,8 @@ const FAULTS: [Fault; 28] = [
     Fault::UserDrains,
     Fault::UserExtends,
     Fault::UserSetsShares,
+    Fault::UserArchives,
+    Fault::UserDeletes,
 ];
 
 /// What one seed's world is made of.

@@ -69,10 +69,15 @@ pub enum Hit {
     Preempted,
     /// Free slots were kept for a named job.
     SlotsKept,
+    /// A job moved from the records into an archive.
+    JobArchived,
+    JobDeleted,
+    /// An archive could not be written, or what a job had left not be removed.
+    KeeperFailed,
 }
 
 /// Every kind, in the order of its number.
-pub const HITS: [Hit; 46] = [
+pub const HITS: [Hit; 49] = [
     Hit::MessageLost,
     Hit::MessageDelayed,
     Hit::MessageTwice,
@@ -119,6 +124,9 @@ pub const HITS: [Hit; 46] = [
     Hit::SharesSet,
     Hit::Preempted,
     Hit::SlotsKept,
+    Hit::JobArchived,
+    Hit::JobDeleted,
+    Hit::KeeperFailed,
 ];
 
 /// How much happened.

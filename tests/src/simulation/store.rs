@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 use trainyard_coordinator::cluster::records::{
-    AttemptKind, AttemptRecord, Decision, JobRecord, JobState, Key, Outcome, Record, SearchEntry,
-    SearchRecord, TrialRecord, TrialState,
+    AttemptKind, AttemptRecord, Decision, JobRecord, JobState, Key, Leaving, Outcome, Record,
+    SearchEntry, SearchRecord, TrialRecord, TrialState,
 };
 use trainyard_coordinator::cluster::types::{AttemptRef, RankRef, SeriesPoint, Step};
 
 use super::decisions::Decisions;
 use super::jobs::variant_of;
+use super::leaving::let_go;
 
 /// No record may be larger: etcd holds them.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
@@ -22,7 +23,9 @@ const MAX_RECORD_BYTES: usize = 64 * 1024;
 /// What one turn of a driver wants written; of several versions of a record the last one counts.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    records: BTreeMap<Key, Option<Record>>,
+    records: BTreeMap<Key, Record>,
+    /// What goes, after what it was written as last.
+    removed: BTreeSet<Key>,
     points: Vec<SeriesPoint>,
     /// Attempts that were asked to leave for others.
     pub(super) preempted: u64,
@@ -44,11 +47,10 @@ impl Batch {
             if !keys.insert(key.clone()) {
                 return Err(format!("{} is written twice in one step", key.0));
             }
-            self.records.insert(key, Some(record));
+            self.removed.remove(&key);
+            self.records.insert(key, record);
         }
-        for key in step.removed.drain(..) {
-            self.records.insert(key, None);
-        }
+        self.removed.extend(step.removed.drain(..));
         self.points.append(&mut step.points);
         for decision in step.decisions.drain(..) {
             if decision.reason.is_empty() {
@@ -70,11 +72,11 @@ impl Batch {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.points.is_empty()
+        self.records.is_empty() && self.removed.is_empty() && self.points.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.records.len() + self.points.len()
+        self.records.len() + self.removed.len() + self.points.len()
     }
 }
 
@@ -107,6 +109,44 @@ pub(super) struct ModelStore {
     slots: BTreeMap<(WorkerId, u32), RankRef>,
     /// Attempts of each trial that completed.
     completed: BTreeSet<(JobId, TrialId)>,
+    /// Jobs that were once here.
+    pub(super) gone: BTreeSet<JobId>,
+    /// What was here of jobs that have just gone, and the archive that is named for each.
+    pub(super) left: Vec<(JobId, Option<String>, Kept)>,
+}
+
+/// All that is stored of one job.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    job: Option<JobRecord>,
+    records: BTreeMap<Key, Record>,
+    points: BTreeMap<TrialId, Vec<(u64, bool)>>,
+}
+
+impl Kept {
+    /// Whether the job had ended.
+    pub(super) fn ended(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.state.ended())
+    }
+
+    /// Whether the job itself is among it, and so many trials.
+    pub(super) fn is_whole(&self, trials: u32) -> bool {
+        let counted = self.records.values();
+        let counted = counted.filter(|record| matches!(record, Record::Trial(_)));
+        self.job.is_some() && counted.count() == trials as usize
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.job.is_none() && self.records.is_empty() && self.points.is_empty()
+    }
+
+    /// But for notes about the job.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let told = |job: &JobRecord| (job.state, job.best, job.test_metrics.clone());
+        self.job.as_ref().map(told) == other.job.as_ref().map(told)
+            && self.records == other.records
+            && self.points == other.points
+    }
 }
 
 impl ModelStore {
@@ -122,41 +162,45 @@ impl ModelStore {
     /// It changes what may not change.
     pub(super) fn write(&mut self, batch: Batch) -> Result<(), String> {
         let mut placed = Vec::new();
-        for record in batch.records.values().flatten() {
+        for record in batch.records.values() {
             self.check_explained(record, &batch.explained)?;
         }
-        let extended: BTreeSet<JobId> = batch.records.values().flatten().filter_map(more).collect();
+        let extended: BTreeSet<JobId> = batch.records.values().filter_map(more).collect();
         let mut entries = Vec::new();
         let mut touched = BTreeSet::new();
         // Jobs first: the others belong to them.
-        let is_job = |record: &Option<Record>| matches!(record, Some(Record::Job(_)));
+        let is_job = |record: &Record| matches!(record, Record::Job(_));
         let (jobs, others): (Vec<_>, Vec<_>) = batch
             .records
             .into_iter()
             .partition(|(_, record)| is_job(record));
         for (key, record) in jobs.into_iter().chain(others) {
-            match record {
-                None => self.remove(&key)?,
-                Some(record) => {
-                    match &record {
-                        Record::Search(entry) => entries.push(entry.clone()),
-                        Record::Trial(trial) => {
-                            touched.insert((trial.job.clone(), trial.trial));
-                        }
-                        Record::Attempt(attempt) if attempt.outcome.is_some() => {
-                            touched.insert((attempt.job.clone(), attempt.trial));
-                        }
-                        _ => {}
-                    }
-                    self.put(key, record, &extended, &mut placed)?;
+            match &record {
+                Record::Search(entry) => entries.push(entry.clone()),
+                Record::Trial(trial) => {
+                    touched.insert((trial.job.clone(), trial.trial));
                 }
+                Record::Attempt(attempt) if attempt.outcome.is_some() => {
+                    touched.insert((attempt.job.clone(), attempt.trial));
+                }
+                _ => {}
             }
+            self.put(key, record, &extended, &mut placed)?;
         }
         for entry in entries {
             self.decided(entry)?;
         }
         for (job, trial) in touched {
             self.check_living(&job, trial)?;
+        }
+        // Deleted by force a job may go in one step, whose records are not written before they are
+        // removed; who trains it then is not connected.
+        for key in &batch.removed {
+            if let Some(Record::Job(job)) = self.records.get(key)
+                && job.leaving.is_none()
+            {
+                self.slots.retain(|_, rank| rank.at.job != job.job);
+            }
         }
         for (slot, rank) in placed {
             if let Some(other) = self.slots.insert(slot.clone(), rank.clone()) {
@@ -172,6 +216,7 @@ impl ModelStore {
             }
             series.push(position);
         }
+        self.remove_all(batch.removed)?;
         let unlogged = |job: &&JobView| job.decisions.suggested != job.trials;
         match self.jobs.values().find(unlogged) {
             Some(job) => Err(format!(
@@ -238,12 +283,98 @@ impl ModelStore {
         ))
     }
 
-    fn remove(&mut self, key: &Key) -> Result<(), String> {
-        match self.records.remove(key) {
-            // Written and removed within one turn, it was never here.
-            None | Some(Record::Request(_) | Record::Worker(_) | Record::Workspace(_)) => Ok(()),
-            other => Err(format!("{} was removed: {other:?}", key.0)),
+    /// Records go, the jobs' own first: the others may once these have.
+    fn remove_all(&mut self, removed: BTreeSet<Key>) -> Result<(), String> {
+        for key in &removed {
+            if let Some(Record::Job(job)) = self.records.get(key).cloned() {
+                self.job_goes(&job)?;
+            }
         }
+        for key in removed {
+            let old = self.records.remove(&key);
+            let right = match &old {
+                // Written and removed within one turn, it was never here.
+                None | Some(Record::Request(_) | Record::Worker(_) | Record::Workspace(_)) => true,
+                Some(Record::Job(job)) => self.gone.contains(&job.job),
+                Some(Record::Spec(spec)) => self.gone.contains(&spec.job),
+                Some(Record::Trial(trial)) => self.is_removed(&trial.job),
+                Some(Record::Attempt(attempt)) => self.is_removed(&attempt.job),
+                Some(Record::Search(entry)) => self.is_removed(&entry.job),
+                Some(Record::Archived(archived)) => self.is_removed(&archived.summary.job),
+                // The last to go.
+                Some(Record::Removal(removal)) => {
+                    let job = &removal.job;
+                    self.gone.contains(job) && self.kept_of(job).is_empty()
+                }
+                Some(_) => false,
+            };
+            if !right {
+                return Err(format!("{} was removed: {old:?}", key.0));
+            }
+        }
+        Ok(())
+    }
+
+    /// A job's own record goes, and names what stays.
+    fn job_goes(&mut self, job: &JobRecord) -> Result<(), String> {
+        let JobRecord {
+            job,
+            state,
+            leaving,
+            ..
+        } = job;
+        let holds = self.slots.values().find(|rank| rank.at.job == *job);
+        if (leaving.is_some() && !state.ended()) || holds.is_some() {
+            return Err(format!("{job} goes, is {state:?} and has slots: {holds:?}"));
+        }
+        let name = let_go(*leaving, job, self.records.values())?;
+        let kept = self.kept_of(job);
+        self.left.push((job.clone(), name, kept));
+        self.jobs.remove(job);
+        self.gone.insert(job.clone());
+        Ok(())
+    }
+
+    /// Whether what is left of a job is on its way out.
+    fn is_removed(&self, job: &JobId) -> bool {
+        let key = Key(format!("removal/{job}"));
+        self.gone.contains(job) && self.records.contains_key(&key)
+    }
+
+    /// Whether nothing is on its way out.
+    pub(super) fn nobody_leaves(&self) -> bool {
+        let leaves = |record: &Record| match record {
+            Record::Removal(_) => true,
+            Record::Job(job) => job.leaving.is_some(),
+            _ => false,
+        };
+        !self.records.values().any(leaves)
+    }
+
+    /// All that is here of a job, but what names it as gone.
+    pub(super) fn kept_of(&self, job: &JobId) -> Kept {
+        let mut kept = Kept::default();
+        for (key, record) in &self.records {
+            let of = match record {
+                Record::Job(record) if record.job == *job => {
+                    kept.job = Some(JobRecord::clone(record));
+                    continue;
+                }
+                Record::Spec(spec) => &spec.job,
+                Record::Trial(trial) => &trial.job,
+                Record::Attempt(attempt) => &attempt.job,
+                Record::Search(entry) => &entry.job,
+                _ => continue,
+            };
+            if of == job {
+                kept.records.insert(key.clone(), record.clone());
+            }
+        }
+        let points = self.points.iter().filter(|((of, _), _)| of == job);
+        kept.points = points
+            .map(|((_, trial), points)| (*trial, points.clone()))
+            .collect();
+        kept
     }
 
     fn put(
@@ -265,6 +396,8 @@ impl ModelStore {
             (Some(Record::Worker(_)), Record::Worker(_))
             | (Some(Record::Workspace(_)), Record::Workspace(_)) => false,
             (Some(Record::Trial(old)), Record::Trial(new)) => trial_revised(old, new),
+            // Archived, it was to be deleted.
+            (Some(Record::Removal(old)), Record::Removal(new)) => old != new && new.keep.is_some(),
             (Some(Record::Attempt(old)), Record::Attempt(new)) => attempt_revised(old, new),
             (Some(old), new) => old != new,
             (None, _) => false,
@@ -472,7 +605,18 @@ fn job_revised(old: &JobRecord, new: &JobRecord, extended: bool) -> bool {
         || old.next_generation > new.next_generation
         || (old.search_closed.is_some() && old.search_closed != new.search_closed && !extended)
         || old.checkpoint_url != new.checkpoint_url
+        || !may_become(old.leaving, new.leaving)
         || old.submitted_ms != new.submitted_ms
+}
+
+/// Who is archived may be deleted instead; nobody who leaves stays.
+fn may_become(old: Option<Leaving>, new: Option<Leaving>) -> bool {
+    let rank = |leaving| match leaving {
+        None => 0,
+        Some(Leaving::Archive) => 1,
+        Some(Leaving::Delete { checkpoints }) => 2 + u8::from(checkpoints),
+    };
+    rank(old) <= rank(new)
 }
 
 fn trial_revised(old: &TrialRecord, new: &TrialRecord) -> bool {

@@ -143,6 +143,10 @@ impl World {
         self.stats.restored += 1;
         let jobs = leader.machine.jobs();
         let other = restored.jobs();
+        let archived = |machine: &Machine| machine.jobs_before(u64::MAX, "", true, usize::MAX);
+        if archived(&restored) != archived(&leader.machine) {
+            return self.violated("restored archived jobs differ".to_owned());
+        }
         let differs = other.iter().zip(&jobs).find(|(a, b)| a != b);
         if differs.is_some() || other.len() != jobs.len() {
             return self.violated(format!("restored jobs differ: {differs:#?}"));

@@ -366,7 +366,10 @@ impl World {
     /// What was acknowledged is in the store, or was stale.
     fn check_durable(&mut self, w: usize, report: &Report) {
         let rank = &report.rank;
-        let Some(attempt) = self.store.attempt(&rank.at) else {
+        // What is left of a job that is gone goes piece by piece.
+        let attempt = self.store.attempt(&rank.at);
+        let attempt = attempt.filter(|_| !self.store.gone.contains(&rank.at.job));
+        let Some(attempt) = attempt else {
             return;
         };
         let Some(known) = attempt.ranks.get(rank.rank as usize) else {

@@ -13,6 +13,7 @@ use super::clients::Client;
 use super::compare::JobResult;
 use super::coordinator::{Commit, Input, Node};
 use super::jobs::variants;
+use super::leaving::Leavers;
 use super::network::{Cuts, Link, LinkId, Way};
 use super::objects::Objects;
 use super::plan::{Fault, Plan};
@@ -67,6 +68,7 @@ pub(super) enum Due {
     Start(usize),
     Client(usize),
     Ask(usize, usize),
+    Kept(usize, u64, usize),
     Fault,
     Heal(usize, usize),
     Calm,
@@ -127,6 +129,8 @@ pub(super) struct World {
     pub(super) cancelled: BTreeSet<JobId>,
     /// Searches that somebody wants more trials of.
     pub(super) extended: BTreeSet<JobId>,
+    /// Jobs that somebody archives or deletes.
+    pub(super) leavers: Leavers,
 }
 
 impl World {
@@ -165,6 +169,7 @@ impl World {
             errors: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             extended: BTreeSet::new(),
+            leavers: Leavers::default(),
             plan,
         };
         world.begin();
@@ -254,6 +259,7 @@ impl World {
             Due::Start(n) => self.restart_node(n),
             Due::Client(client) => self.client(client),
             Due::Ask(client, n) => self.ask(client, n),
+            Due::Kept(n, epoch, number) => self.kept(n, epoch, number),
             Due::Fault => self.fault(),
             Due::Heal(w, n) => self.heal(w, n),
             Due::Calm => self.calm_down(),
@@ -314,7 +320,7 @@ impl World {
     /// Whether nothing is left to be done. Looks at the cheapest first.
     fn quiet(&self) -> bool {
         let ended = |job: &super::store::JobView| job.record.state.ended();
-        self.store.jobs.len() == self.plan.jobs.len()
+        self.store.jobs.len() + self.store.gone.len() == self.plan.jobs.len()
             && self.store.jobs.values().all(ended)
             && self.clients.iter().all(Client::answered)
             && self.flying.is_empty()
@@ -325,6 +331,7 @@ impl World {
             && self
                 .leader()
                 .is_some_and(|leader| leader.machine.cluster().slots_used == 0)
+            && self.store.nobody_leaves()
     }
 
     pub(super) fn leader(&self) -> Option<&super::coordinator::Leader> {
@@ -353,6 +360,7 @@ impl World {
                 return Err(format!("the end of trial {trial} of {job} never counted"));
             }
         }
+        self.check_leavers()?;
         let newest = self.nodes.iter().position(|node| {
             let leader = node.leader.as_ref();
             leader.is_some_and(|leader| leader.term == self.store.term)

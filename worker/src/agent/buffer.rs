@@ -95,10 +95,14 @@ impl ReportBuffer {
         });
     }
 
-    /// Whether [`Self::next_batch`] has something to hand out, if nothing is held.
-    pub(crate) fn has_next(&self) -> bool {
-        self.handed_out < self.numbered.len()
-            || (!self.waiting.is_empty() && self.numbered.len() < WINDOW)
+    /// Whether [`Self::next_batch`] has something to hand out.
+    pub(crate) fn has_next(&self, held: impl Fn(&AttemptKey) -> bool) -> bool {
+        let room = self.numbered.len() < WINDOW;
+        let next = match self.numbered.get(self.handed_out) {
+            Some(again) => Some(again),
+            None => self.waiting.front().filter(|_| room),
+        };
+        next.is_some_and(|entry| !is_held(&entry.report, held))
     }
 
     /// Reports that were not handed out on this connection.
@@ -126,9 +130,7 @@ impl ReportBuffer {
             .iter()
             .skip(self.handed_out)
             .take(limit)
-            .take_while(|entry| {
-                !is_end(&entry.report) || !held(&AttemptKey::of_report(&entry.report))
-            })
+            .take_while(|entry| !is_held(&entry.report, &held))
             .map(|entry| entry.report.clone())
             .collect();
         self.handed_out += batch.len();
@@ -171,6 +173,11 @@ impl ReportBuffer {
 
 fn is_end(report: &Report) -> bool {
     matches!(report.body, Some(Body::Ended(_)))
+}
+
+/// The end of an attempt that is not to be handed out yet.
+fn is_held(report: &Report, held: impl Fn(&AttemptKey) -> bool) -> bool {
+    is_end(report) && held(&AttemptKey::of_report(report))
 }
 
 fn is_intermediate(report: &Report) -> bool {
@@ -228,7 +235,7 @@ mod tests {
         });
         assert_eq!(sequences(&buffer.next_batch(3, NONE)), [1, 2, 3]);
         assert_eq!(sequences(&buffer.next_batch(3, NONE)), [4, 5]);
-        assert!(!buffer.has_next());
+        assert!(!buffer.has_next(NONE));
         buffer.acknowledge(2);
         assert_eq!(buffer.acknowledged_ticket(), 2);
         buffer.reconnected();
@@ -291,7 +298,7 @@ mod tests {
             buffer.push(progress(step, true));
         });
         let mut out = 0;
-        while buffer.has_next() {
+        while buffer.has_next(NONE) {
             out += buffer.next_batch(100, NONE).len();
         }
         assert_eq!(out, WINDOW);

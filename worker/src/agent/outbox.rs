@@ -42,8 +42,9 @@ impl Buffers {
         self.urgent |= urgent;
     }
 
+    /// Whether something could be handed out now.
     fn any(&self) -> bool {
-        self.reports.has_next() || self.logs.has_next()
+        self.logs.has_next() || self.reports.has_next(|key| self.logs.has(key))
     }
 
     /// When what waits is to be sent, if anything does.
@@ -51,8 +52,10 @@ impl Buffers {
         if !self.any() {
             return None;
         }
-        // What had no room in the window has waited before.
-        let since = self.since.unwrap_or_else(Instant::now);
+        let Some(since) = self.since else {
+            // What had no room in the window has waited before.
+            return Some(Instant::now());
+        };
         let full = self.reports.unsent() >= MAX_REPORTS_PER_BATCH;
         Some(if self.urgent || full {
             since
@@ -303,6 +306,31 @@ mod tests {
         // Lines of another attempt hold up nothing.
         reporter(&outbox, 3).info("another");
         assert_eq!(sent(outbox.next_reports()), [(2, 1), (3, 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_window_is_waited_for_and_then_used_at_once() {
+        let outbox = Arc::new(Outbox::new(100));
+        let one = reporter(&outbox, 1);
+        (0..5000).for_each(|line| one.info(&line.to_string()));
+        one.report(Body::Ended(Ended::default())).await;
+        let send = || {
+            let lines = std::iter::from_fn(|| outbox.next_logs());
+            lines.map(|batch| batch.lines.len() as u64).sum::<u64>()
+        };
+        let mut sent = send();
+        assert!(sent < 5000);
+        // The end comes after its lines, and these wait for the coordinator.
+        assert!(outbox.next_reports().is_empty());
+        assert!(!outbox.is_due());
+        while sent < 5000 {
+            outbox.acknowledge(0, sent);
+            assert!(outbox.is_due());
+            sent += send();
+        }
+        assert!(outbox.is_due());
+        assert_eq!(outbox.next_reports().len(), 1);
+        assert!(!outbox.is_due());
     }
 
     #[tokio::test(start_paused = true)]

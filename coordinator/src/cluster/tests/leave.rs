@@ -307,6 +307,30 @@ fn an_archived_job_stays_in_its_records_until_the_archive_exists() {
 }
 
 #[test]
+fn an_extension_that_was_made_is_answered_again_once_the_job_is_archived() {
+    let mut kept = Kept::completed("");
+    let extend = Event::Extend {
+        request: "x".into(),
+        job: "a-1".into(),
+        trials: 1,
+        seconds: 0.0,
+    };
+    let step = kept.apply(extend.clone());
+    kept.run_out(step);
+    kept.apply(archived("z"));
+    kept.answer();
+    kept.finish();
+    assert_eq!(kept.left(), ["archived/a-1"]);
+    let step = kept.apply(extend);
+    let reply = Reply::Extended {
+        job: "a-1".into(),
+        state: JobState::Completed,
+        trials_expected: Some(3),
+    };
+    assert_eq!(step.reply, Some(reply));
+}
+
+#[test]
 fn a_restart_anywhere_loses_nothing_and_leaves_nothing() {
     for deleted in [false, true] {
         for cut in 0..20 {
