@@ -2,7 +2,7 @@
 """Times take-overs among coordinators over a real etcd of three members, and prints a table.
 
     cargo build --release --workspace --bins --features trainyard-coordinator/etcd
-    python3 benches/failover.py [--kills 100] [--trials 10000] [--profile release]
+    python3 benches/failover.py [--kills 100] [--trials 10000] [--pause 1] [--profile release]
 
 Three etcd members, three coordinators with a lease of 3 s, and a worker run as processes on this machine. First a job
 of so many no-op trials is brought to its end, so that this much is stored; another trains all the time. Then, so many
@@ -13,11 +13,14 @@ killed with etcd  the same, with etcd's own leader at the same moment
 told to leave     SIGTERM of the leader
 
 Timed is what a client sees: from the signal until `coordinatorctl submit`, started at the same moment and knowing all
-three addresses, has had its job accepted. In the end it is checked that no trial was lost, repeated or restarted: of the
+three addresses, has had its job accepted. The coordinator that went is started again and is warm before the next
+take-over, which comes so many seconds later (`--pause`). In the end it is checked that no trial was lost, repeated or restarted: of the
 stored job, of those that were submitted meanwhile, and of the one that trained. Needs etcd.
 """
-import argparse, base64, json, os, signal, socket, statistics, subprocess, tempfile, time, urllib.request
+import argparse, base64, json, os, signal, statistics, subprocess, tempfile, time, urllib.request
 from pathlib import Path
+
+from services import etcd_members, free_ports, healthy, until
 
 ROOT = Path(__file__).resolve().parent.parent
 NOOP = """name: noop
@@ -40,23 +43,6 @@ objectives: [{{metric: loss, mode: minimize}}]
 hyperparameters: {{x: {{type: double, minval: 0, maxval: 1}}}}
 searcher: {{name: random, max_trials: 100000, max_concurrent_trials: 2}}
 """
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def until(what, condition, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if (value := condition()) is not None:
-            return value
-        time.sleep(0.02)
-    raise SystemExit(f"waited {seconds} s in vain for {what}")
 
 
 class Group:
@@ -83,19 +69,13 @@ class Group:
 
 
 class Cluster:
-    def __init__(self, folder, binaries, trials):
-        self.folder, self.binaries = folder, binaries
+    def __init__(self, folder, binaries, trials, pause):
+        self.folder, self.binaries, self.pause = folder, binaries, pause
         self.etcd, self.coordinators, self.workers = (Group(folder, name) for name in ("etcd", "coordinator", "worker"))
-        ports = free_ports(9)
-        self.members = [f"http://127.0.0.1:{port}" for port in ports[:3]]
-        peers = [f"http://127.0.0.1:{port}" for port in ports[3:6]]
-        self.addresses = [f"127.0.0.1:{port}" for port in ports[6:]]
-        everyone = ",".join(f"m{n}={peer}" for n, peer in enumerate(peers))
-        for n in range(3):
-            self.etcd.start(n, ["etcd", "--name", f"m{n}", "--data-dir", folder / f"etcd-{n}",
-                                "--listen-client-urls", self.members[n], "--advertise-client-urls", self.members[n],
-                                "--listen-peer-urls", peers[n], "--initial-advertise-peer-urls", peers[n],
-                                "--initial-cluster", everyone])
+        self.addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
+        self.members, commands = etcd_members(folder, 3)
+        for n, command in enumerate(commands):
+            self.etcd.start(n, command)
         until("etcd", self.etcd_leader)
         for n in range(3):
             self.coordinators.start(n, [binaries / "coordinator", "--listen", self.addresses[n], "--etcd", ",".join(self.members),
@@ -149,7 +129,7 @@ class Cluster:
         log = self.folder / f"coordinator-{number}.log"
         ready = ("a standby is warm", "this coordinator leads")
         last_start = "coordinator starts as a standby"
-        until("a warm standby", lambda: any(word in log.read_text().rpartition(last_start)[2] for word in ready) or None)
+        until("a warm standby", lambda: any(word in log.read_text().rpartition(last_start)[2] for word in ready))
 
     def take_over(self, how, with_etcd):
         """Seconds from the signal to the first accepted write."""
@@ -166,9 +146,10 @@ class Cluster:
             self.etcd.gone(member)
             self.etcd.start(member)
             # All three, so that the next one to be killed is the only one that is missing.
-            until("etcd", lambda: all(map(healthy, self.members)) or None)
+            until("etcd", lambda: all(map(healthy, self.members)))
         self.coordinators.start(leader)
         self.warm(leader)
+        time.sleep(self.pause)
         return took
 
     def check(self):
@@ -198,24 +179,17 @@ class Cluster:
             group.kill_all()
 
 
-def healthy(member):
-    try:
-        with urllib.request.urlopen(f"{member}/health", timeout=2) as answer:
-            return b'"health":"true"' in answer.read()
-    except OSError:
-        return False
-
-
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--kills", type=int, default=100, help="take-overs for each row")
     options.add_argument("--trials", type=int, default=10_000, help="trials that are stored before")
     options.add_argument("--kills-with-etcd", type=int, help="the same for the second row")
+    options.add_argument("--pause", type=float, default=1, help="seconds between take-overs")
     options.add_argument("--profile", default="release", help="release or debug")
     options = options.parse_args()
     binaries = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / options.profile
     with tempfile.TemporaryDirectory() as folder:
-        cluster = Cluster(Path(folder), binaries, options.trials)
+        cluster = Cluster(Path(folder), binaries, options.trials, options.pause)
         try:
             print("| leader was | take-overs | p50 s | p95 s | longest s |\n|---|---|---|---|---|")
             for row, how, with_etcd in (("killed", signal.SIGKILL, False), ("killed with etcd's leader", signal.SIGKILL, True),

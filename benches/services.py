@@ -31,12 +31,14 @@ def free_ports(count):
     return ports
 
 
-def until(what, condition, seconds=60):
+def until(what, condition, seconds=120):
+    """The condition's value, once that is neither None nor False."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if value := condition():
+        value = condition()
+        if value is not None and value is not False:
             return value
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise SystemExit(f"waited {seconds} s in vain for {what}")
 
 
@@ -63,15 +65,20 @@ def healthy(url):
         return False
 
 
-@contextmanager
-def etcd(folder, members):
-    """Gives the endpoints of so many new members of one etcd, which keep their data in `folder`."""
+def etcd_members(folder, members):
+    """The endpoints of so many new members of one etcd, which keep their data in `folder`, and the command of each."""
     clients, peers = ([f"http://127.0.0.1:{port}" for port in free_ports(members)] for _ in range(2))
     everyone = ",".join(f"m{n}={peer}" for n, peer in enumerate(peers))
-    commands = [["etcd", "--name", f"m{n}", "--data-dir", folder / f"etcd-{n}",
-                 "--listen-client-urls", clients[n], "--advertise-client-urls", clients[n],
-                 "--listen-peer-urls", peers[n], "--initial-advertise-peer-urls", peers[n], "--initial-cluster", everyone]
-                for n in range(members)]
+    return clients, [["etcd", "--name", f"m{n}", "--data-dir", folder / f"etcd-{n}",
+                      "--listen-client-urls", clients[n], "--advertise-client-urls", clients[n],
+                      "--listen-peer-urls", peers[n], "--initial-advertise-peer-urls", peers[n], "--initial-cluster", everyone]
+                     for n in range(members)]
+
+
+@contextmanager
+def etcd(folder, members):
+    """Runs so many new members of one etcd and gives their endpoints."""
+    clients, commands = etcd_members(folder, members)
     with processes(folder, commands):
         until("etcd", lambda: all(map(healthy, clients)))
         yield clients

@@ -11,7 +11,7 @@
 //! | `vitality`, `drain` | hung, silent and slow told apart; workers that are to become empty |
 //! | `dispatch`, `assign` | giving free slots to trials; making their attempts |
 //! | `slots` | the index of free slots and the workspaces' accounts, kept up to date |
-//! | `waiting`, `reserve` | why jobs wait; slots kept for a named job, and who leaves for it |
+//! | `waiting`, `reserve`, `preempt` | why jobs wait; slots kept for a named job; who leaves for it |
 //! | `workspaces` | weights and quotas |
 //! | `reports` | counting what workers tell |
 //! | `attempts`, `finish` | how attempts, trials, searches and jobs end |
@@ -34,6 +34,7 @@ mod finish;
 mod leave;
 mod logical;
 mod pause;
+mod preempt;
 pub mod query;
 pub mod records;
 pub mod replay;

@@ -12,23 +12,14 @@ use trainyard_common::spec::Device;
 
 use super::Machine;
 use super::dispatch::Want;
-use super::records::{Decision, JobState, Vacate};
-use super::types::{AttemptKind, AttemptRef, RankPlace};
+use super::records::{Decision, Vacate};
+use super::types::{AttemptRef, RankPlace};
 use crate::placement::choose::{Holder, Seat, choose};
-use crate::placement::queue::{Ask, device_name};
+use crate::placement::queue::Ask;
 use crate::placement::{DEVICES, Place, Unplaced};
 
 /// Jobs at one time for which slots are kept because they have waited for long.
 pub(super) const MAX_RESERVED: usize = 4;
-
-/// Jobs at one time for which others have been asked to leave.
-const MAX_PREEMPTING: usize = 64;
-
-/// Gangs of one job for which others are asked to leave at one time.
-const MAX_GANGS: usize = 16;
-
-/// A trial that was preempted so often is not preempted for a higher priority any more.
-pub(super) const MAX_PREEMPTIONS: u32 = 5;
 
 /// Who could not get others to leave is not tried again before this.
 pub(super) const TRY_AGAIN_MS: u64 = 1_000;
@@ -80,10 +71,10 @@ impl Kept {
 }
 
 /// Slots that a gang could have, and who holds them.
-struct Field {
-    seats: Vec<Seat>,
-    holders: Vec<Holder>,
-    attempts: Vec<AttemptRef>,
+pub(super) struct Field {
+    pub(super) seats: Vec<Seat>,
+    pub(super) holders: Vec<Holder>,
+    pub(super) attempts: Vec<AttemptRef>,
 }
 
 impl Machine {
@@ -162,83 +153,6 @@ impl Machine {
         });
         let useless: Vec<JobId> = useless.map(|(job, _)| job.clone()).collect();
         useless.iter().for_each(|job| self.let_go(job));
-    }
-
-    /// Asks attempts of lower priority to leave for jobs that do not fit beside them.
-    pub(super) fn preempt(&mut self, full: &BTreeMap<Ask, Unplaced>) {
-        let now = self.now;
-        self.tried.retain(|_, again| *again > now);
-        let lowest = self.held_by.keys().next().copied();
-        for priority in self.queue.priorities() {
-            if lowest.is_none_or(|lowest| lowest >= priority) || self.returning() {
-                return;
-            }
-            let mut tried: BTreeSet<Ask> = BTreeSet::new();
-            let mut others = true;
-            while others && self.kept.len() < MAX_RESERVED + MAX_PREEMPTING {
-                let left_out = |ask: &Ask| {
-                    let busy = full.get(ask) == Some(&Unplaced::Busy);
-                    ask.kept.is_some() || !busy || tried.contains(ask)
-                };
-                let next = self.queue.next_at(priority, left_out);
-                others = next.is_some();
-                if let Some((job, ask)) = next
-                    && !self.preempt_for(&job, &ask, priority)
-                {
-                    tried.insert(ask);
-                }
-            }
-        }
-    }
-
-    /// False: nobody left who could be asked.
-    fn preempt_for(&mut self, job: &JobId, ask: &Ask, priority: i32) -> bool {
-        let gate = (priority, ask.clone());
-        if let Some(again) = self.tried.get(&gate).copied() {
-            self.wake_at(again);
-            return false;
-        }
-        let mut field = self.field(ask, false, |machine, at| {
-            let started_ms = machine.started(at);
-            machine.may_preempt(at, priority).then(|| Holder {
-                importance: machine.importance(at),
-                started_ms,
-            })
-        });
-        let why = "others of lower priority were asked to leave";
-        let mut gangs = 0;
-        while gangs < self.gangs_wanted(job, ask)
-            && let Some(choice) = choose(ask.ranks as usize, &field.seats, &field.holders)
-        {
-            gangs += 1;
-            self.keep(job, ask, &choice.places, Cause::Preempts, why);
-            for holder in &choice.holders {
-                let at = field.attempts[*holder].clone();
-                self.preempt_attempt(&at, job, ask, priority);
-            }
-            field
-                .seats
-                .retain(|seat| !choice.places.contains(&seat.place));
-            for seat in &mut field.seats {
-                seat.held = seat.held.filter(|held| !choice.holders.contains(held));
-            }
-        }
-        if gangs == 0 {
-            let again = self.now + TRY_AGAIN_MS;
-            self.tried.insert(gate, again);
-            self.wake_at(again);
-        }
-        gangs > 0
-    }
-
-    fn preempt_attempt(&mut self, at: &AttemptRef, job: &JobId, ask: &Ask, priority: i32) {
-        let (ranks, device) = (ask.ranks, device_name(ask.device));
-        let theirs = self.importance(at);
-        let reason = format!(
-            "preempted for {job}, of priority {priority} over {theirs}, which needs {ranks} {device} slots"
-        );
-        self.vacate(at, Vacate::Preempt, &reason);
-        self.change_trial(at, |trial| trial.preempted += 1);
     }
 
     /// Keeps slots for jobs that have waited for long, in the order in which they began to wait.
@@ -357,7 +271,14 @@ impl Machine {
     }
 
     /// Keeps places for one more gang of the job.
-    fn keep(&mut self, job: &JobId, ask: &Ask, places: &[Place], cause: Cause, why: &str) {
+    pub(super) fn keep(
+        &mut self,
+        job: &JobId,
+        ask: &Ask,
+        places: &[Place],
+        cause: Cause,
+        why: &str,
+    ) {
         for place in places {
             self.index.keep(place, job);
         }
@@ -438,7 +359,7 @@ impl Machine {
 
     /// Slots on usable workers that have proven the store, of those that are kept for others only if asked.
     /// `holder`: what is known of who holds one; `None`: it cannot be had.
-    fn field(
+    pub(super) fn field(
         &self,
         ask: &Ask,
         kept_too: bool,
@@ -486,45 +407,10 @@ impl Machine {
         field
     }
 
-    fn started(&self, at: &AttemptRef) -> u64 {
-        self.attempt(at).map_or(0, |attempt| attempt.started_ms)
-    }
-
     /// Whether an attempt gives its slots back without being asked.
-    fn leaves(&self, at: &AttemptRef) -> bool {
+    pub(super) fn leaves(&self, at: &AttemptRef) -> bool {
         self.attempt(at)
             .is_none_or(|attempt| attempt.outcome.is_some() || attempt.vacate.is_some())
-    }
-
-    fn priority(&self, job: &JobId) -> i32 {
-        self.jobs.get(job).map_or(0, |found| found.record.priority)
-    }
-
-    fn importance(&self, at: &AttemptRef) -> i64 {
-        i64::from(self.priority(&at.job))
-    }
-
-    fn preemptible(&self, at: &AttemptRef) -> bool {
-        let found = self.jobs.get(&at.job);
-        !self.leaves(at) && found.is_some_and(|found| found.document.job().preemptible)
-    }
-
-    fn may_preempt(&self, at: &AttemptRef, priority: i32) -> bool {
-        let trial = self
-            .jobs
-            .get(&at.job)
-            .and_then(|found| found.live(at.trial));
-        let trains = self
-            .attempt(at)
-            .is_some_and(|a| a.kind == AttemptKind::Train);
-        let often = trial.is_none_or(|trial| trial.record.preempted >= MAX_PREEMPTIONS);
-        self.preemptible(at) && self.priority(&at.job) < priority && trains && !often
-    }
-
-    /// Whether one who has waited for long may ask this attempt to leave.
-    fn may_ask(&self, at: &AttemptRef, priority: i32, pushes: bool) -> bool {
-        let theirs = self.priority(&at.job);
-        self.preemptible(at) && (theirs < priority || (pushes && theirs == priority))
     }
 
     /// Whether what the job wants is a trial that exists and waits, or the only one that would run. A
@@ -558,32 +444,8 @@ impl Machine {
         self.kept.values().filter(like).count()
     }
 
-    /// Gangs that the job would start at once, within its workspace's quota.
-    fn gangs_wanted(&self, job: &JobId, ask: &Ask) -> usize {
-        let Some(found) = self.jobs.get(job) else {
-            return 0;
-        };
-        if found.record.state == JobState::Evaluating {
-            return 1;
-        }
-        let open = found.record.search_closed.is_none() && !found.is_logical();
-        let suggestions = match found.expected {
-            Some(all) => (all as usize).saturating_sub(found.trials.len()),
-            None => 1,
-        };
-        let promotions = usize::from(found.scheduler.promotable().is_some());
-        let more = suggestions.max(promotions);
-        let wanted = found.pending.len() + if open { more } else { promotions };
-        let most = found.document.job().searcher.max_concurrent_trials;
-        let most = most.map_or(usize::MAX, |most| most.max(1) as usize);
-        let quota = self.queue.room(&found.record.workspace, ask.device);
-        let quota = quota.map_or(usize::MAX, |room| (room / ask.ranks.max(1)) as usize);
-        let wanted = wanted.min(most.saturating_sub(found.running.len()));
-        wanted.min(quota).min(MAX_GANGS)
-    }
-
     /// Workers still come back to a new leader: nobody is asked to leave for what may be free soon.
-    fn returning(&mut self) -> bool {
+    pub(super) fn returning(&mut self) -> bool {
         let returning = self.now < self.returned_ms;
         if returning {
             self.wake_at(self.returned_ms);

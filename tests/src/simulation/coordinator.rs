@@ -9,10 +9,10 @@ use trainyard_coordinator::cluster::types::{
     Effect, Event, Rejection, Reply, SessionId, Step, ToWorker,
 };
 
+use super::batch::Batch;
 use super::leaving::Task;
 use super::network::{Down, LinkId, Up, Way};
 use super::stats::Hit;
-use super::store::Batch;
 use super::world::{Due, World, config};
 
 /// Inputs of one turn, as in the driver.

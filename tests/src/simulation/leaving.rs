@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use trainyard_common::ids::{JobId, Term};
-use trainyard_coordinator::cluster::records::{ArchiveRef, Leaving, Record};
+use trainyard_common::ids::{JobId, Term, TrialId};
+use trainyard_coordinator::cluster::records::{ArchiveRef, JobRecord, Key, Leaving, Record};
 use trainyard_coordinator::cluster::types::{Event, Rejection};
 
 use super::coordinator::Input;
 use super::stats::Hit;
-use super::store::Kept;
 use super::world::{Due, World};
 
 /// Longest time that the keeper takes for one job.
@@ -244,6 +243,40 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// All that is stored of one job.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    pub(super) job: Option<JobRecord>,
+    pub(super) records: BTreeMap<Key, Record>,
+    pub(super) points: BTreeMap<TrialId, Vec<(u64, bool)>>,
+}
+
+impl Kept {
+    /// Whether the job had ended.
+    pub(super) fn ended(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.state.ended())
+    }
+
+    /// Whether the job itself is among it, and so many trials.
+    pub(super) fn is_whole(&self, trials: u32) -> bool {
+        let counted = self.records.values();
+        let counted = counted.filter(|record| matches!(record, Record::Trial(_)));
+        self.job.is_some() && counted.count() == trials as usize
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.job.is_none() && self.records.is_empty() && self.points.is_empty()
+    }
+
+    /// But for notes about the job.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let told = |job: &JobRecord| (job.state, job.best, job.test_metrics.clone());
+        self.job.as_ref().map(told) == other.job.as_ref().map(told)
+            && self.records == other.records
+            && self.points == other.points
     }
 }
 

@@ -21,6 +21,7 @@
 //! It knows the machine only by its public interface, as the driver does.
 
 mod archive;
+mod batch;
 mod clients;
 mod compare;
 mod coordinator;
@@ -34,6 +35,7 @@ mod objects;
 mod outbox;
 mod plan;
 mod rank;
+mod revised;
 pub mod scale;
 mod stats;
 mod store;

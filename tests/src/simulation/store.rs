@@ -8,77 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 use trainyard_coordinator::cluster::records::{
-    AttemptKind, AttemptRecord, Decision, JobRecord, JobState, Key, Leaving, Outcome, Record,
-    SearchEntry, SearchRecord, TrialRecord, TrialState,
+    AttemptKind, AttemptRecord, JobRecord, Key, Outcome, Record, SearchRecord, TrialRecord,
+    TrialState,
 };
-use trainyard_coordinator::cluster::types::{AttemptRef, RankRef, SeriesPoint, Step};
+use trainyard_coordinator::cluster::types::{AttemptRef, RankRef};
 
+use super::batch::Batch;
 use super::decisions::Decisions;
 use super::jobs::variant_of;
-use super::leaving::let_go;
+use super::leaving::{Kept, let_go};
+use super::revised::{attempt_revised, job_revised, more, trial_revised};
 
 /// No record may be larger: etcd holds them.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
-
-/// What one turn of a driver wants written; of several versions of a record the last one counts.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    records: BTreeMap<Key, Record>,
-    /// What goes, after what it was written as last.
-    removed: BTreeSet<Key>,
-    points: Vec<SeriesPoint>,
-    /// Attempts that were asked to leave for others.
-    pub(super) preempted: u64,
-    /// Trials about which a decision with its reason is appended.
-    explained: BTreeSet<(JobId, TrialId)>,
-    /// The decisions in words.
-    told: Vec<String>,
-}
-
-impl Batch {
-    /// Takes what `step` wants written out of it; `in_words`: somebody reads along.
-    ///
-    /// # Errors
-    /// A key twice in one step.
-    pub(super) fn take(&mut self, step: &mut Step, in_words: bool) -> Result<(), String> {
-        let mut keys = BTreeSet::new();
-        for record in step.records.drain(..) {
-            let key = record.key();
-            if !keys.insert(key.clone()) {
-                return Err(format!("{} is written twice in one step", key.0));
-            }
-            self.removed.remove(&key);
-            self.records.insert(key, record);
-        }
-        self.removed.extend(step.removed.drain(..));
-        self.points.append(&mut step.points);
-        for decision in step.decisions.drain(..) {
-            if decision.reason.is_empty() {
-                return Err(format!("a decision without a reason: {decision:?}"));
-            }
-            if in_words {
-                let (job, trial) = (&decision.job, decision.trial);
-                let (what, reason) = (decision.what, &decision.reason);
-                self.told.push(format!("{job}/{trial} {what:?}: {reason}"));
-            }
-            self.preempted += u64::from(decision.what == Decision::Preempted);
-            self.explained.insert((decision.job, decision.trial));
-        }
-        Ok(())
-    }
-
-    pub(super) fn told(&self) -> &[String] {
-        &self.told
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.removed.is_empty() && self.points.is_empty()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.records.len() + self.removed.len() + self.points.len()
-    }
-}
 
 /// A job as its committed records tell it.
 pub(super) struct JobView {
@@ -113,40 +55,6 @@ pub(super) struct ModelStore {
     pub(super) gone: BTreeSet<JobId>,
     /// What was here of jobs that have just gone, and the archive that is named for each.
     pub(super) left: Vec<(JobId, Option<String>, Kept)>,
-}
-
-/// All that is stored of one job.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Kept {
-    job: Option<JobRecord>,
-    records: BTreeMap<Key, Record>,
-    points: BTreeMap<TrialId, Vec<(u64, bool)>>,
-}
-
-impl Kept {
-    /// Whether the job had ended.
-    pub(super) fn ended(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| job.state.ended())
-    }
-
-    /// Whether the job itself is among it, and so many trials.
-    pub(super) fn is_whole(&self, trials: u32) -> bool {
-        let counted = self.records.values();
-        let counted = counted.filter(|record| matches!(record, Record::Trial(_)));
-        self.job.is_some() && counted.count() == trials as usize
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.job.is_none() && self.records.is_empty() && self.points.is_empty()
-    }
-
-    /// But for notes about the job.
-    pub(super) fn same(&self, other: &Self) -> bool {
-        let told = |job: &JobRecord| (job.state, job.best, job.test_metrics.clone());
-        self.job.as_ref().map(told) == other.job.as_ref().map(told)
-            && self.records == other.records
-            && self.points == other.points
-    }
 }
 
 impl ModelStore {
@@ -582,64 +490,4 @@ pub(super) fn reference(attempt: &AttemptRecord) -> AttemptRef {
         attempt: attempt.attempt,
         generation: attempt.generation,
     }
-}
-
-/// The job whose search is extended by a record.
-fn more(record: &Record) -> Option<JobId> {
-    match record {
-        Record::Search(entry) => match entry.entry {
-            SearchEntry::Extended { .. } => Some(entry.job.clone()),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// `extended`: more trials were asked for, which opens a completed job and its search again.
-fn job_revised(old: &JobRecord, new: &JobRecord, extended: bool) -> bool {
-    let reopened = extended && matches!(old.state, JobState::Completed | JobState::Evaluating);
-    let searched = |state| matches!(state, JobState::Pending | JobState::Running);
-    (old.state.ended() && old.state != new.state && !reopened)
-        || (old.state == JobState::Evaluating && searched(new.state) && !reopened)
-        || old.number != new.number
-        || old.next_generation > new.next_generation
-        || (old.search_closed.is_some() && old.search_closed != new.search_closed && !extended)
-        || old.checkpoint_url != new.checkpoint_url
-        || !may_become(old.leaving, new.leaving)
-        || old.submitted_ms != new.submitted_ms
-}
-
-/// Who is archived may be deleted instead; nobody who leaves stays.
-fn may_become(old: Option<Leaving>, new: Option<Leaving>) -> bool {
-    let rank = |leaving| match leaving {
-        None => 0,
-        Some(Leaving::Archive) => 1,
-        Some(Leaving::Delete { checkpoints }) => 2 + u8::from(checkpoints),
-    };
-    rank(old) <= rank(new)
-}
-
-fn trial_revised(old: &TrialRecord, new: &TrialRecord) -> bool {
-    let told = |trial: &TrialRecord| (trial.state, trial.best, trial.newest_point);
-    (old.state.ended() && told(old) != told(new))
-        || old.params != new.params
-        || old.created_ms != new.created_ms
-        || old.next_attempt > new.next_attempt
-        || old.restarts > new.restarts
-        || old.newest_point > new.newest_point
-        || (old.best.is_some() && new.best.is_none())
-}
-
-fn attempt_revised(old: &AttemptRecord, new: &AttemptRecord) -> bool {
-    let ranks = old.ranks.iter().zip(&new.ranks);
-    let revised = ranks.into_iter().any(|(old, new)| {
-        old.place != new.place
-            || old.applied > new.applied
-            || (old.ended.is_some() && old.ended != new.ended)
-    });
-    revised
-        || old.ranks.len() != new.ranks.len()
-        || old.generation != new.generation
-        || old.kind != new.kind
-        || (old.outcome.is_some() && old.outcome != new.outcome)
 }

@@ -1,0 +1,66 @@
+//! What a record may not become: nothing that was decided is revised.
+
+use trainyard_common::ids::JobId;
+use trainyard_coordinator::cluster::records::{
+    AttemptRecord, JobRecord, JobState, Leaving, Record, SearchEntry, TrialRecord,
+};
+
+/// The job whose search is extended by a record.
+pub(super) fn more(record: &Record) -> Option<JobId> {
+    match record {
+        Record::Search(entry) => match entry.entry {
+            SearchEntry::Extended { .. } => Some(entry.job.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `extended`: more trials were asked for, which opens a completed job and its search again.
+pub(super) fn job_revised(old: &JobRecord, new: &JobRecord, extended: bool) -> bool {
+    let reopened = extended && matches!(old.state, JobState::Completed | JobState::Evaluating);
+    let searched = |state| matches!(state, JobState::Pending | JobState::Running);
+    (old.state.ended() && old.state != new.state && !reopened)
+        || (old.state == JobState::Evaluating && searched(new.state) && !reopened)
+        || old.number != new.number
+        || old.next_generation > new.next_generation
+        || (old.search_closed.is_some() && old.search_closed != new.search_closed && !extended)
+        || old.checkpoint_url != new.checkpoint_url
+        || !may_become(old.leaving, new.leaving)
+        || old.submitted_ms != new.submitted_ms
+}
+
+/// Who is archived may be deleted instead; nobody who leaves stays.
+fn may_become(old: Option<Leaving>, new: Option<Leaving>) -> bool {
+    let rank = |leaving| match leaving {
+        None => 0,
+        Some(Leaving::Archive) => 1,
+        Some(Leaving::Delete { checkpoints }) => 2 + u8::from(checkpoints),
+    };
+    rank(old) <= rank(new)
+}
+
+pub(super) fn trial_revised(old: &TrialRecord, new: &TrialRecord) -> bool {
+    let told = |trial: &TrialRecord| (trial.state, trial.best, trial.newest_point);
+    (old.state.ended() && told(old) != told(new))
+        || old.params != new.params
+        || old.created_ms != new.created_ms
+        || old.next_attempt > new.next_attempt
+        || old.restarts > new.restarts
+        || old.newest_point > new.newest_point
+        || (old.best.is_some() && new.best.is_none())
+}
+
+pub(super) fn attempt_revised(old: &AttemptRecord, new: &AttemptRecord) -> bool {
+    let ranks = old.ranks.iter().zip(&new.ranks);
+    let revised = ranks.into_iter().any(|(old, new)| {
+        old.place != new.place
+            || old.applied > new.applied
+            || (old.ended.is_some() && old.ended != new.ended)
+    });
+    revised
+        || old.ranks.len() != new.ranks.len()
+        || old.generation != new.generation
+        || old.kind != new.kind
+        || (old.outcome.is_some() && old.outcome != new.outcome)
+}
