@@ -98,7 +98,8 @@ impl World {
         let number = self.leavers.work.len();
         let term = term.0;
         self.leavers.work.push(Some(Work { term, job, task }));
-        let (epoch, wait) = (self.nodes[n].epoch, self.below(KEEPER_MS));
+        // At times before the loop's next turn.
+        let (epoch, wait) = (self.nodes[n].epoch, self.below(2) * self.below(KEEPER_MS));
         self.after(wait, Due::Kept(n, epoch, number));
     }
 
@@ -298,7 +299,8 @@ pub(super) fn let_go<'a>(
     }
     match (leaving, keeps) {
         (Some(Leaving::Archive), Some(keep)) if keep.is_some() && keep == archive => Ok(keep),
-        (None | Some(Leaving::Delete { .. }), Some(None)) if archive.is_none() => Ok(None),
+        // Whoever was archived may be deleted and go in one step.
+        (_, Some(None)) if archive.is_none() => Ok(None),
         (leaving, keeps) => Err(format!(
             "{job} was let go as {leaving:?}, with the archive {archive:?}; kept is {keeps:?}"
         )),

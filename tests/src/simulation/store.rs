@@ -103,13 +103,16 @@ impl ModelStore {
         }
         // Deleted by force a job may go in one step, whose records are not written before they are
         // removed; who trains it then is not connected.
-        for key in &batch.removed {
-            if let Some(Record::Job(job)) = self.records.get(key)
-                && job.leaving.is_none()
-            {
-                self.slots.retain(|_, rank| rank.at.job != job.job);
-            }
-        }
+        let at_once = batch
+            .removed
+            .iter()
+            .filter_map(|key| match self.records.get(key)? {
+                Record::Job(job) => job.leaving.is_none().then(|| job.job.clone()),
+                _ => None,
+            });
+        let at_once: BTreeSet<JobId> = at_once.collect();
+        self.slots.retain(|_, rank| !at_once.contains(&rank.at.job));
+        placed.retain(|(_, rank)| !at_once.contains(&rank.at.job));
         for (slot, rank) in placed {
             if let Some(other) = self.slots.insert(slot.clone(), rank.clone()) {
                 return Err(format!("{slot:?} has two holders: {other:?} and {rank:?}"));
@@ -191,14 +194,16 @@ impl ModelStore {
         ))
     }
 
-    /// Records go, the jobs' own first: the others may once these have.
+    /// Records go, the jobs' own first: the others may once these have. Last what names them as leaving.
     fn remove_all(&mut self, removed: BTreeSet<Key>) -> Result<(), String> {
         for key in &removed {
             if let Some(Record::Job(job)) = self.records.get(key).cloned() {
                 self.job_goes(&job)?;
             }
         }
-        for key in removed {
+        let names = |key: &Key| key.0.starts_with("removal/");
+        let (last, first): (Vec<Key>, Vec<Key>) = removed.into_iter().partition(names);
+        for key in first.into_iter().chain(last) {
             let old = self.records.remove(&key);
             let right = match &old {
                 // Written and removed within one turn, it was never here.
