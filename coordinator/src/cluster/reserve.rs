@@ -14,7 +14,7 @@ use super::Machine;
 use super::dispatch::Want;
 use super::records::{Decision, Vacate};
 use super::types::{AttemptRef, RankPlace};
-use crate::placement::choose::{Holder, Seat, choose};
+use crate::placement::choose::{Choice, Holder, Seat, choose};
 use crate::placement::queue::Ask;
 use crate::placement::{DEVICES, Place, Unplaced};
 
@@ -23,6 +23,9 @@ pub(super) const MAX_RESERVED: usize = 4;
 
 /// Who could not get others to leave is not tried again before this.
 pub(super) const TRY_AGAIN_MS: u64 = 1_000;
+
+/// Slots are chosen at most this often for those who wait: it takes a look at every slot.
+const PACE_MS: u64 = 1_000;
 
 /// Slots that are named in a note.
 const MAX_NAMED: usize = 8;
@@ -160,11 +163,13 @@ impl Machine {
         if self.waiting.is_empty() || self.returning() {
             return;
         }
-        if self.now < self.reserve_again_ms {
-            self.wake_at(self.reserve_again_ms);
+        let again = self.reserve_again_ms.max(self.reserve_paced_ms);
+        if self.now < again {
+            self.wake_at(again);
             return;
         }
         let mut hopeless = BTreeSet::new();
+        let mut seen = None;
         for (since, job) in self.overdue() {
             let Some(queued) = self.queue.get(&job).cloned() else {
                 continue;
@@ -181,7 +186,8 @@ impl Machine {
             if self.kept_at_once(like.2) >= MAX_RESERVED {
                 break;
             }
-            if !self.reserve_for(&job, &queued.ask, since, like.2) {
+            self.reserve_paced_ms = self.now + PACE_MS;
+            if !self.reserve_for(&job, &queued.ask, since, like.2, &mut seen) {
                 self.reserve_again_ms = self.now + TRY_AGAIN_MS;
                 self.wake_at(self.reserve_again_ms);
                 if self.could_have(&job, &queued.ask, like.2) {
@@ -210,20 +216,39 @@ impl Machine {
         late
     }
 
-    /// False: the slots that it could have are held by others for now.
-    fn reserve_for(&mut self, job: &JobId, ask: &Ask, since: u64, pushes: bool) -> bool {
-        let mut choice = self.choose_for(job, ask, pushes, false);
+    /// False: the slots that it could have are held by others for now. `seen`: the slots that the last one
+    /// could have had, and what is alike to it; those that are kept are taken out.
+    fn reserve_for(
+        &mut self,
+        job: &JobId,
+        ask: &Ask,
+        since: u64,
+        pushes: bool,
+        seen: &mut Option<((i32, Ask, bool), Field)>,
+    ) -> bool {
+        let like = (self.priority(job), ask.clone(), pushes);
+        let mut field = match seen.take() {
+            Some((known, field)) if known == like => field,
+            _ => self.field_for(job, ask, pushes, false),
+        };
+        let ranks = ask.ranks as usize;
+        let mut choice = choose(ranks, &field.seats, &field.holders);
         if choice.is_none() && pushes {
             // Who only hopes gives way.
             let hopes = self.kept.iter();
             let hopes = hopes.filter(|(_, kept)| matches!(kept.cause, Cause::Hopes { .. }));
             let hopes: Vec<JobId> = hopes.map(|(job, _)| job.clone()).collect();
-            hopes.iter().for_each(|job| self.let_go(job));
-            choice = self.choose_for(job, ask, pushes, false);
+            if !hopes.is_empty() {
+                hopes.iter().for_each(|job| self.let_go(job));
+                field = self.field_for(job, ask, pushes, false);
+                choice = choose(ranks, &field.seats, &field.holders);
+            }
         }
-        let Some(places) = choice else {
+        let Some(Choice { places, .. }) = choice else {
             return false;
         };
+        field.seats.retain(|seat| !places.contains(&seat.place));
+        *seen = Some((like, field));
         let at = self.now.saturating_add(self.config.reserve_ms);
         let cause = match pushes {
             // Slots that are kept elsewhere instead are not kept anew.
@@ -246,28 +271,22 @@ impl Machine {
 
     /// Slots for one who has waited for long: of those who may be asked the ones that have run longest, as
     /// they are likely to end first, and so that everybody has a turn.
-    fn choose_for(
-        &self,
-        job: &JobId,
-        ask: &Ask,
-        pushes: bool,
-        kept_too: bool,
-    ) -> Option<Vec<Place>> {
+    fn field_for(&self, job: &JobId, ask: &Ask, pushes: bool, kept_too: bool) -> Field {
         let priority = self.priority(job);
-        let field = self.field(ask, kept_too, |machine, at| {
+        self.field(ask, kept_too, |machine, at| {
             let stays = !machine.may_ask(at, priority, pushes);
             // Nobody knows when who stays will end: only who hopes waits for that.
             (!stays || !pushes).then(|| Holder {
                 importance: machine.importance(at) + if stays { STAYS } else { 0 },
                 started_ms: u64::MAX - machine.started(at),
             })
-        });
-        choose(ask.ranks as usize, &field.seats, &field.holders).map(|choice| choice.places)
+        })
     }
 
     /// Whether there would be slots if none were kept for others.
     fn could_have(&self, job: &JobId, ask: &Ask, pushes: bool) -> bool {
-        self.choose_for(job, ask, pushes, true).is_some()
+        let field = self.field_for(job, ask, pushes, true);
+        choose(ask.ranks as usize, &field.seats, &field.holders).is_some()
     }
 
     /// Keeps places for one more gang of the job.
@@ -493,7 +512,11 @@ impl Machine {
             Cause::Preempts | Cause::Asked => None,
         });
         let again = self.tried.values().copied();
-        let times = [self.returned_ms, self.reserve_again_ms];
+        let times = [
+            self.returned_ms,
+            self.reserve_again_ms,
+            self.reserve_paced_ms,
+        ];
         waiting.chain(asks).chain(again).chain(times)
     }
 }

@@ -380,6 +380,8 @@ impl Cluster {
         let results = (self.results - last.results).max(1) as f64;
         let beats = (self.spent.beats - before.beats).max(1) as f64;
         let us = |now: u64, before: u64, by: f64| (now - before) as f64 / 1_000.0 / by;
+        // First: after the restored machine is dropped, whoever allocates pays for giving its memory back.
+        let page_us = self.page()?;
         let restored = self.archive.restore(&config(), self.now)?;
         if restored.trials_ended != u64::from(self.ended) {
             return Err(format!("{} trials ended, {restored:?}", self.ended));
@@ -398,7 +400,7 @@ impl Cluster {
             records: restored.records,
             stored_mib: restored.bytes as f64 / MIB,
             restore_ms: restored.ms,
-            page_us: self.page()?,
+            page_us,
         };
         Ok((row, heap))
     }
