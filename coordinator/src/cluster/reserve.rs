@@ -155,6 +155,9 @@ impl Machine {
             !may || (workers_changed && !kept.places.iter().all(serves))
         });
         let useless: Vec<JobId> = useless.map(|(job, _)| job.clone()).collect();
+        if !useless.is_empty() {
+            self.reserve_paced_ms = 0;
+        }
         useless.iter().for_each(|job| self.let_go(job));
     }
 
