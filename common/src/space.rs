@@ -97,12 +97,18 @@ impl SearchSpace {
     /// Draws a configuration. Each hyperparameter has its own key, so that adding one does not change
     /// what the others draw.
     pub fn sample(&self, key: Key) -> Params {
-        self.build(|parameter| parameter.domain.sample(key.named(&parameter.name)))
+        self.build(|_, parameter| parameter.domain.sample(key.named(&parameter.name)))
+    }
+
+    /// The configuration at a point of the unit cube, which has one axis for each hyperparameter in the
+    /// order of the spec. `share` gives the place on an axis, in [0, 1).
+    pub fn at(&self, share: impl Fn(usize) -> f64) -> Params {
+        self.build(|position, parameter| parameter.domain.at(share(position)))
     }
 
     /// The configuration of first values: the smallest number, the first choice.
     pub fn first(&self) -> Params {
-        self.build(|parameter| parameter.domain.first())
+        self.build(|_, parameter| parameter.domain.first())
     }
 
     /// Configurations in which each hyperparameter takes each of its corners (ends of a range, every
@@ -110,7 +116,7 @@ impl SearchSpace {
     /// At most `limit`; no two are equal.
     pub fn corners(&self, limit: usize) -> Vec<Params> {
         let mut found = vec![self.first()];
-        let last = self.build(|parameter| parameter.domain.last());
+        let last = self.build(|_, parameter| parameter.domain.last());
         let singles = (0..self.parameters.len()).flat_map(|position| {
             self.parameters[position]
                 .domain
@@ -235,12 +241,12 @@ impl SearchSpace {
     }
 
     /// A configuration of what `choose` gives to active hyperparameters.
-    fn build(&self, choose: impl Fn(&Parameter) -> Value) -> Params {
+    fn build(&self, choose: impl Fn(usize, &Parameter) -> Value) -> Params {
         let mut params = Params::new();
         for &position in &self.order {
             if self.is_active(position, &params) {
                 let parameter = &self.parameters[position];
-                params.insert(parameter.name.clone(), choose(parameter));
+                params.insert(parameter.name.clone(), choose(position, parameter));
             }
         }
         self.in_spec_order(params)
@@ -267,14 +273,9 @@ impl SearchSpace {
                 }
             }
         }
-        let params = self.build(|parameter| {
-            let position = self
-                .parameters
-                .iter()
-                .position(|known| known.name == parameter.name);
-            position
-                .and_then(|position| forced[position].clone())
-                .unwrap_or_else(|| parameter.domain.first())
+        let params = self.build(|position, parameter| {
+            let forced = forced[position].clone();
+            forced.unwrap_or_else(|| parameter.domain.first())
         });
         params
             .contains_key(&self.parameters[position].name)

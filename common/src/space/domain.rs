@@ -143,8 +143,31 @@ impl Domain {
                 let position = key.below(0, steps(*min, *max, *step) + 1);
                 number(tidy(min + position as f64 * step))
             }
+            Self::Double { .. } | Self::Int { log: true, .. } => self.at(key.unit(0)),
+            Self::Int { .. } | Self::Categorical(_) => {
+                self.grid_at(key.below(0, self.grid_len().unwrap_or(1)))
+            }
+            Self::Const(value) => value.clone(),
+        }
+    }
+
+    /// The value at a share in [0, 1) of the domain: where `share` is uniform, the value is distributed as
+    /// [`Self::sample`] draws it.
+    pub fn at(&self, share: f64) -> Value {
+        // Evenly among so many.
+        let among = |count: u64| ((share * count as f64) as u64).min(count.saturating_sub(1));
+        match self {
+            Self::Double {
+                min,
+                max,
+                step: Some(step),
+                ..
+            } => {
+                let position = among(steps(*min, *max, *step) + 1);
+                number(tidy(min + position as f64 * step))
+            }
             Self::Double { min, max, log, .. } => {
-                number(between(*min, *max, *log, key.unit(0)).clamp(*min, *max))
+                number(between(*min, *max, *log, share).clamp(*min, *max))
             }
             Self::Int {
                 min,
@@ -154,11 +177,11 @@ impl Domain {
             } => {
                 // Every whole number has the share of the logarithm between its two halves.
                 let (low, high) = (*min as f64 - 0.5, *max as f64 + 0.5);
-                let drawn = libm::round(between(low, high, true, key.unit(0)));
+                let drawn = libm::round(between(low, high, true, share));
                 (drawn as i64).clamp(*min, *max).into()
             }
             Self::Int { .. } | Self::Categorical(_) => {
-                self.grid_at(key.below(0, self.grid_len().unwrap_or(1)))
+                self.grid_at(among(self.grid_len().unwrap_or(1)))
             }
             Self::Const(value) => value.clone(),
         }

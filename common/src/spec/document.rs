@@ -400,8 +400,8 @@ fn warnings(
         }
     }
     let distinct = space.cardinality().filter(|&count| count > 1);
-    if let (SearcherName::Random, Some(wanted), Some(distinct)) =
-        (job.searcher.name, job.searcher.max_trials, distinct)
+    if let (Some(wanted), Some(distinct)) = (job.searcher.max_trials, distinct)
+        && job.searcher.name != SearcherName::Grid
         && u128::from(wanted) > distinct
     {
         warnings.push(format!(

@@ -103,8 +103,14 @@ impl Default for SearcherSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SearcherName {
+    /// Every configuration once, in the order of the spec.
     Grid,
+    /// Independent draws.
     Random,
+    /// Points of a scrambled Sobol sequence: they fill the space more evenly than independent draws.
+    Sobol,
+    /// Points of a scrambled Halton sequence.
+    Halton,
 }
 
 /// Who decides which trials go on.

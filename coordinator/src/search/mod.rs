@@ -2,6 +2,7 @@
 //! order of calls, so that replaying the log gives the same next suggestion after any restart.
 
 mod random;
+mod sequence;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;
@@ -10,6 +11,7 @@ use trainyard_common::spec::search::SearcherName;
 use trainyard_common::spec::{FailureKind, Params, SearcherSpec, Space};
 
 use random::RandomSearch;
+use sequence::Sequence;
 
 /// The answer to "what next?".
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +85,7 @@ pub struct Observation {
 pub enum SearchError {
     #[error("{0}")]
     Space(String),
-    #[error("searcher.max_trials: needed with `random`")]
+    #[error("searcher.max_trials: needed with every searcher but `grid`")]
     NeedsMaxTrials,
 }
 
@@ -92,7 +94,7 @@ pub enum SearchError {
 pub enum Searcher {
     /// Every configuration once, in the order of the spec, the last hyperparameter fastest.
     Grid(GridSearch),
-    /// Independent draws; in a finite space without repetition.
+    /// Draws, independent or points of a quasi-random sequence; in a finite space without repetition.
     Random(RandomSearch),
 }
 
@@ -132,9 +134,11 @@ impl Searcher {
                     whole,
                 }))
             }
-            SearcherName::Random => {
-                let max_trials = spec.max_trials.ok_or(SearchError::NeedsMaxTrials)?;
-                Ok(Self::Random(RandomSearch::new(space, seed, max_trials)))
+            SearcherName::Random => drawn(spec, space, seed, None),
+            SearcherName::Sobol => drawn(spec, space, seed, Some(Sequence::sobol(seed))),
+            SearcherName::Halton => {
+                let halton = Sequence::halton(seed, space.parameters().len());
+                drawn(spec, space, seed, Some(halton))
             }
         }
     }
@@ -148,7 +152,7 @@ impl Searcher {
         next.map_or(Suggestion::Exhausted, Suggestion::Params)
     }
 
-    /// Learns how a trial ended. Grid and random search do not.
+    /// Learns how a trial ended. Grid and draws do not.
     pub fn observe(&mut self, _observation: &Observation) {
         match self {
             Self::Grid(_) | Self::Random(_) => {}
@@ -180,6 +184,17 @@ impl Searcher {
             Self::Random(random) => Some(random.expected()),
         }
     }
+}
+
+fn drawn(
+    spec: &SearcherSpec,
+    space: SearchSpace,
+    seed: u64,
+    sequence: Option<Sequence>,
+) -> Result<Searcher, SearchError> {
+    let max_trials = spec.max_trials.ok_or(SearchError::NeedsMaxTrials)?;
+    let search = RandomSearch::new(space, seed, max_trials, sequence);
+    Ok(Searcher::Random(search))
 }
 
 fn all(errors: Vec<trainyard_common::spec::SpecError>) -> SearchError {

@@ -1,7 +1,7 @@
-//! Random search.
+//! Random and quasi-random search.
 //!
-//! Trial t's configuration is drawn with the key (seed, t, try). In a finite space a configuration is
-//! not proposed twice, and the search ends when all have been proposed. Where there is nothing to
+//! Trial t's configuration is drawn with the key (seed, t, try), or is the next point of a sequence. In a
+//! finite space a configuration is not proposed twice, and the search ends when all have been proposed. Where there is nothing to
 //! choose, trials differ by their own seeds alone and there are as many as asked for.
 
 use std::collections::BTreeSet;
@@ -10,6 +10,8 @@ use trainyard_common::ids::TrialId;
 use trainyard_common::rng::Key;
 use trainyard_common::space::SearchSpace;
 use trainyard_common::spec::Params;
+
+use super::sequence::Sequence;
 
 /// Draws before the untried configurations are listed instead.
 const MAX_TRIES: u64 = 64;
@@ -24,6 +26,9 @@ pub struct RandomSearch {
     key: Key,
     max_trials: u32,
     suggested: u32,
+    /// Where the points come from, unless they are drawn, and how many of it were used.
+    sequence: Option<Sequence>,
+    used: u64,
     /// Size of the space; `None` where there is nothing to repeat or to run out of.
     finite: Option<u128>,
     /// Fingerprints of what was proposed, in a finite space.
@@ -31,13 +36,20 @@ pub struct RandomSearch {
 }
 
 impl RandomSearch {
-    pub(super) fn new(space: SearchSpace, seed: u64, max_trials: u32) -> Self {
+    pub(super) fn new(
+        space: SearchSpace,
+        seed: u64,
+        max_trials: u32,
+        sequence: Option<Sequence>,
+    ) -> Self {
         Self {
             finite: space.cardinality().filter(|&size| size > 1),
             key: Key::new(seed).named("search"),
             space,
             max_trials,
             suggested: 0,
+            sequence,
+            used: 0,
             tried: BTreeSet::new(),
         }
     }
@@ -67,11 +79,21 @@ impl RandomSearch {
         }
         let key = self.key.with(u64::from(trial.0));
         let params = match self.finite {
-            None => self.space.sample(key.with(0)),
+            None => self.draw(key, 0),
             Some(size) => self.untried(key, size)?,
         };
         self.suggested += 1;
         Some(params)
+    }
+
+    /// Another point with each try.
+    fn draw(&mut self, key: Key, attempt: u64) -> Params {
+        let Some(sequence) = &self.sequence else {
+            return self.space.sample(key.with(attempt));
+        };
+        let index = self.used;
+        self.used += 1;
+        self.space.at(|axis| sequence.at(index, axis))
     }
 
     fn untried(&mut self, key: Key, size: u128) -> Option<Params> {
@@ -80,13 +102,13 @@ impl RandomSearch {
             return None;
         }
         for attempt in 0..MAX_TRIES {
-            let params = self.space.sample(key.with(attempt));
+            let params = self.draw(key, attempt);
             if self.tried.insert(self.space.fingerprint(&params)) {
                 return Some(params);
             }
         }
         if size > MAX_LISTED {
-            return Some(self.space.sample(key.with(MAX_TRIES)));
+            return Some(self.draw(key, MAX_TRIES));
         }
         // A finite space has the same configurations as its grid.
         let skip = key.with(MAX_TRIES).below(0, left as u64) as usize;

@@ -51,7 +51,7 @@ fn a_grid_has_each_configuration_once() {
 
 #[test]
 fn max_trials_ends_a_search() {
-    for name in ["grid", "random"] {
+    for name in ["grid", "random", "sobol", "halton"] {
         let mut search = searcher(json!({"name": name, "max_trials": 7}), &mixed(), 1);
         assert_eq!(search.expected_trials(), Some(7));
         assert_eq!(all(&mut search, 100).len(), 7);
@@ -59,20 +59,56 @@ fn max_trials_ends_a_search() {
 }
 
 #[test]
-fn random_search_uses_up_a_finite_space_without_repetition() {
+fn draws_use_up_a_finite_space_without_repetition() {
     let space = json!({
         // Very uneven: most draws are small, so that the last ones must be listed.
         "n": {"type": "int", "minval": 1, "maxval": 40, "log": true},
         "flag": {"type": "categorical", "vals": [true, false]},
     });
-    let mut random = searcher(json!({"name": "random", "max_trials": 1000}), &space, 3);
-    assert_eq!(random.expected_trials(), Some(80));
-    let found = all(&mut random, 1_000);
-    let different: BTreeSet<String> = found
-        .iter()
-        .map(|params| Value::Object(params.clone()).to_string())
-        .collect();
-    assert_eq!((found.len(), different.len()), (80, 80));
+    for name in ["random", "sobol", "halton"] {
+        let mut drawn = searcher(json!({"name": name, "max_trials": 1000}), &space, 3);
+        assert_eq!(drawn.expected_trials(), Some(80));
+        let found = all(&mut drawn, 1_000);
+        let different: BTreeSet<String> = found
+            .iter()
+            .map(|params| Value::Object(params.clone()).to_string())
+            .collect();
+        assert_eq!((found.len(), different.len()), (80, 80));
+    }
+}
+
+#[test]
+fn a_sequence_fills_every_hyperparameter_evenly() {
+    let space = json!({
+        "lr": {"type": "double", "minval": 1e-4, "maxval": 1.0, "log": true},
+        "units": {"type": "int", "minval": 1, "maxval": 8},
+        "flag": {"type": "categorical", "vals": ["a", "b", "c", "d"]},
+        "fixed": {"type": "const", "val": 3},
+        "x": {"type": "double", "minval": -1, "maxval": 1},
+    });
+    let mut sobol = searcher(json!({"name": "sobol", "max_trials": 16}), &space, 9);
+    let found = all(&mut sobol, 100);
+    assert_eq!(found.len(), 16);
+    let counts = |of: &dyn Fn(&Params) -> String| {
+        let mut counts = std::collections::BTreeMap::new();
+        for params in &found {
+            *counts.entry(of(params)).or_insert(0) += 1;
+        }
+        counts
+    };
+    let decade = |params: &Params| params["lr"].as_f64().unwrap().log10().floor().to_string();
+    let sixteenth = |params: &Params| (params["x"].as_f64().unwrap() * 8.0).floor().to_string();
+    for (each, cells, of) in [
+        (4, 4, &decade as &dyn Fn(&Params) -> String),
+        (2, 8, &|params| params["units"].to_string()),
+        (4, 4, &|params| params["flag"].to_string()),
+        (1, 16, &sixteenth),
+    ] {
+        let counts = counts(of);
+        assert_eq!(counts.len(), cells, "{counts:?}");
+        assert!(counts.values().all(|count| *count == each), "{counts:?}");
+    }
+    assert!(found.iter().all(|params| params["fixed"] == 3));
 }
 
 #[test]
@@ -112,9 +148,10 @@ proptest! {
 
     #[test]
     fn replaying_the_calls_gives_the_same_next_suggestion(
-        seed: u64, before in 0..60u32, grid: bool,
+        seed: u64, before in 0..60u32, name in 0..4usize,
     ) {
-        let spec = json!({"name": if grid { "grid" } else { "random" }, "max_trials": 70});
+        let name = ["grid", "random", "sobol", "halton"][name];
+        let spec = json!({"name": name, "max_trials": 70});
         let space: Space = serde_json::from_value(mixed()).unwrap();
         let checked = SearchSpace::new(&space).unwrap();
         let mut live = searcher(spec.clone(), &mixed(), seed);
@@ -135,8 +172,9 @@ proptest! {
     }
 
     #[test]
-    fn seeds_differ(seed in 0..u64::MAX) {
-        let spec = json!({"name": "random", "max_trials": 3});
+    fn seeds_differ(seed in 0..u64::MAX, name in 0..3usize) {
+        let name = ["random", "sobol", "halton"][name];
+        let spec = json!({"name": name, "max_trials": 3});
         let space = json!({"x": {"type": "double", "minval": 0, "maxval": 1}});
         let a = all(&mut searcher(spec.clone(), &space, seed), 3);
         let b = all(&mut searcher(spec, &space, seed + 1), 3);

@@ -97,7 +97,7 @@ impl Kind {
         let logical = more.contains("logical_time");
         let search = format!(
             "{more}scheduler: {{name: asha, eta: {eta}, max_resource: {epochs}}}\n{SPACE}{}",
-            random(trials, "")
+            drawn(trials, "")
         );
         Self {
             // Without logical time the order in which results come decides.
@@ -126,8 +126,10 @@ const FEW: &str = "hyperparameters: {x: {type: categorical, vals: [0.5, 0.25, 0.
 const GRID: &str = "hyperparameters: {x: {type: double, minval: 0.1, maxval: 0.4, count: 4}}\n\
                     searcher: {name: grid}\n";
 
-fn random(trials: usize, more: &str) -> String {
-    format!("searcher: {{name: random, max_trials: {trials}{more}}}\n")
+/// Searchers that draw take turns.
+fn drawn(trials: usize, more: &str) -> String {
+    let name = ["random", "sobol", "halton"][trials % 3];
+    format!("searcher: {{name: {name}, max_trials: {trials}{more}}}\n")
 }
 
 fn logical(workers: u32) -> String {
@@ -137,7 +139,7 @@ fn logical(workers: u32) -> String {
 fn kind(number: usize, seed: usize) -> Kind {
     let trials = 2 + seed % 3;
     let plain =
-        |more: &str, trials: usize| Kind::new(format!("{more}{SPACE}{}", random(trials, "")));
+        |more: &str, trials: usize| Kind::new(format!("{more}{SPACE}{}", drawn(trials, "")));
     let failing = |kind: Kind| Kind {
         failing: true,
         ..kind
@@ -155,9 +157,9 @@ fn kind(number: usize, seed: usize) -> Kind {
         5 => plain("hang_timeout: 8\n", 2).gang(3),
         6 => Kind::new(format!(
             "checkpoint_storage: {{keep_last: 2, keep_best: 1}}\n{SPACE}{}",
-            random(4, ", max_concurrent_trials: 2")
+            drawn(4, ", max_concurrent_trials: 2")
         )),
-        7 => Kind::new(format!("{FEW}{}", random(5, ""))),
+        7 => Kind::new(format!("{FEW}{}", drawn(5, ""))),
         8 => Kind {
             exact: false,
             ..failing(plain("max_failed_trials: 1\nmax_restarts: 1\n", 4))

@@ -73,9 +73,9 @@ fn check_entrypoint(entrypoint: &EntrypointSpec, found: &mut Findings) {
 fn check_searcher(spec: &JobSpec, found: &mut Findings) {
     let searcher = &spec.searcher;
     match (searcher.name, searcher.max_trials) {
-        (SearcherName::Random, None) => found.add(
+        (SearcherName::Random | SearcherName::Sobol | SearcherName::Halton, None) => found.add(
             "searcher.max_trials",
-            "missing; a random search needs to know its number of trials",
+            "missing; only a grid knows its number of trials by itself",
         ),
         (_, Some(0)) => found.add(
             "searcher.max_trials",
