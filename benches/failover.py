@@ -159,7 +159,7 @@ class Cluster:
 
         for job in self.submitted:
             self.ctl("wait", job)
-        jobs = [job["job_id"] for job in json.loads(self.ctl("list"))["jobs"]]
+        jobs = [job["job_id"] for job in json.loads(self.ctl("list", "--limit", 1_000_000))["jobs"]]
         assert sorted(jobs) == sorted([self.many, self.steps, *self.submitted]), "a job is lost, or there twice"
         stored = trials(self.many)
         assert [trial["trial_id"] for trial in stored] == list(range(self.trials)), "trials are lost"

@@ -260,6 +260,11 @@ impl Shared {
         };
         let hello: Hello = match wire::receive_handshake(&stream, &patience) {
             Ok(hello) => hello,
+            // The coordinator asks so whether this host still accepts connections, as probes do.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                tracing::debug!(%from, "a connection to the collective port said nothing");
+                return;
+            }
             Err(error) => {
                 tracing::warn!(%from, %error, "dropped a stranger on the collective port");
                 return;
