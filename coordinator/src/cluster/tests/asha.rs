@@ -94,6 +94,17 @@ impl World {
         number
     }
 
+    /// The only worker is lost after it has told its first epoch's value.
+    fn loses_its_worker(&mut self, value: f64) {
+        let lost = self.running.remove(0);
+        self.report(&Self::rank(&lost), epoch(1, self.metric, value));
+        self.apply(Event::WorkerLost {
+            session: SessionId(self.session),
+        });
+        let step = self.bench.later(config().lease_ms);
+        self.take(step);
+    }
+
     fn restored(&self) -> Machine {
         let records = self.stored.values().cloned();
         Machine::restore(Term(1), config(), self.bench.now, records).unwrap()
@@ -251,14 +262,7 @@ fn failures_and_missing_values_count_as_the_worst_of_the_rung() {
 #[test]
 fn a_result_stands_even_if_its_attempt_is_lost() {
     let mut world = World::new(3, 1);
-    let lost = world.running.remove(0);
-    let rank = World::rank(&lost);
-    world.report(&rank, epoch(1, "loss", 0.0));
-    world.apply(Event::WorkerLost {
-        session: SessionId(1),
-    });
-    let step = world.bench.later(config().lease_ms);
-    world.take(step);
+    world.loses_its_worker(0.0);
     // It waits at its rung all the same, without a slot.
     assert_eq!(trial(&world.bench, "a-1", 0).state, TrialState::Paused);
     world.session = 2;
@@ -277,16 +281,7 @@ fn a_result_stands_even_if_its_attempt_is_lost() {
 fn a_network_that_was_lost_at_its_rung_trains_again_for_its_weights() {
     let asha = "scheduler: {name: asha, max_resource: 3, eta: 3}";
     let mut world = World::with(network_with("a", 1, asha), 1, "validation_loss");
-    let lost = world.running.remove(0);
-    world.report(
-        &World::rank(&lost),
-        epoch(1, "validation_loss", value(0, 1)),
-    );
-    world.apply(Event::WorkerLost {
-        session: SessionId(1),
-    });
-    let step = world.bench.later(config().lease_ms);
-    world.take(step);
+    world.loses_its_worker(value(0, 1));
     assert_eq!(trial(&world.bench, "a-1", 0).state, TrialState::Pending);
     world.session = 2;
     world.apply(joined("v", 1, 2, vec![]));
