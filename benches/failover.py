@@ -14,8 +14,8 @@ told to leave     SIGTERM of the leader
 
 Timed is what a client sees: from the signal until `coordinatorctl submit`, started at the same moment and knowing all
 three addresses, has had its job accepted. The coordinator that went is started again and is warm before the next
-take-over, which comes so many seconds later (`--pause`). In the end it is checked that no trial was lost, repeated or restarted: of the
-stored job, of those that were submitted meanwhile, and of the one that trained. Needs etcd.
+take-over, which comes so many seconds later (`--pause`). In the end it is checked that no trial was lost, repeated or
+restarted: of the stored job, of those that were submitted meanwhile, and of the one that trained. Needs etcd.
 """
 import argparse, base64, json, os, signal, statistics, subprocess, tempfile, time, urllib.request
 from pathlib import Path

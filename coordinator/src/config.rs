@@ -20,6 +20,7 @@ const HEARTBEATS_PER_LEASE: u32 = 2;
 
 /// Longest lease, milliseconds: after an hour nobody waits for a lost worker any more.
 const MAX_LEASE_MS: u32 = 3_600_000;
+
 /// Longest of the waits of placement: a day.
 const MAX_WAIT_MS: u32 = 86_400_000;
 

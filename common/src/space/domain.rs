@@ -134,17 +134,8 @@ impl Domain {
 
     pub fn sample(&self, key: Key) -> Value {
         match self {
-            Self::Double {
-                min,
-                max,
-                step: Some(step),
-                ..
-            } => {
-                let position = key.below(0, steps(*min, *max, *step) + 1);
-                number(tidy(min + position as f64 * step))
-            }
-            Self::Double { .. } | Self::Int { log: true, .. } => self.at(key.unit(0)),
-            Self::Int { .. } | Self::Categorical(_) => {
+            Self::Double { step: None, .. } | Self::Int { log: true, .. } => self.at(key.unit(0)),
+            Self::Double { .. } | Self::Int { .. } | Self::Categorical(_) => {
                 self.grid_at(key.below(0, self.grid_len().unwrap_or(1)))
             }
             Self::Const(value) => value.clone(),
@@ -154,21 +145,14 @@ impl Domain {
     /// The value at a share in [0, 1) of the domain: where `share` is uniform, the value is distributed as
     /// [`Self::sample`] draws it.
     pub fn at(&self, share: f64) -> Value {
-        // Evenly among so many.
-        let among = |count: u64| ((share * count as f64) as u64).min(count.saturating_sub(1));
         match self {
             Self::Double {
                 min,
                 max,
-                step: Some(step),
+                log,
+                step: None,
                 ..
-            } => {
-                let position = among(steps(*min, *max, *step) + 1);
-                number(tidy(min + position as f64 * step))
-            }
-            Self::Double { min, max, log, .. } => {
-                number(between(*min, *max, *log, share).clamp(*min, *max))
-            }
+            } => number(between(*min, *max, *log, share).clamp(*min, *max)),
             Self::Int {
                 min,
                 max,
@@ -180,8 +164,9 @@ impl Domain {
                 let drawn = libm::round(between(low, high, true, share));
                 (drawn as i64).clamp(*min, *max).into()
             }
-            Self::Int { .. } | Self::Categorical(_) => {
-                self.grid_at(among(self.grid_len().unwrap_or(1)))
+            Self::Double { .. } | Self::Int { .. } | Self::Categorical(_) => {
+                let count = self.grid_len().unwrap_or(1);
+                self.grid_at(((share * count as f64) as u64).min(count - 1))
             }
             Self::Const(value) => value.clone(),
         }

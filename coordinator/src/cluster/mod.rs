@@ -128,9 +128,8 @@ pub struct Machine {
     promised: BTreeMap<JobId, u64>,
     /// Who could not get others to leave, and when that is tried again.
     tried: BTreeMap<(i32, Ask), u64>,
+    /// Slots are not chosen for those who wait before this.
     reserve_again_ms: u64,
-    /// Slots are not chosen again before this.
-    reserve_paced_ms: u64,
     /// Workers may come back to this leader until then.
     returned_ms: u64,
     /// Jobs of which something has changed since the last turn of placement.
@@ -191,7 +190,6 @@ impl Machine {
             promised: BTreeMap::new(),
             tried: BTreeMap::new(),
             reserve_again_ms: 0,
-            reserve_paced_ms: 0,
             returned_ms: 0,
             touched: BTreeSet::new(),
             untold: BTreeSet::new(),

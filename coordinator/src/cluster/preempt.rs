@@ -7,7 +7,7 @@ use trainyard_common::ids::JobId;
 
 use super::Machine;
 use super::records::{JobState, Vacate};
-use super::reserve::{Cause, MAX_RESERVED, TRY_AGAIN_MS};
+use super::reserve::{Cause, MAX_RESERVED};
 use super::types::{AttemptKind, AttemptRef};
 use crate::placement::Unplaced;
 use crate::placement::choose::{Holder, choose};
@@ -21,6 +21,9 @@ const MAX_GANGS: usize = 16;
 
 /// A trial that was preempted so often is not preempted for a higher priority any more.
 pub(super) const MAX_PREEMPTIONS: u32 = 5;
+
+/// Who could not get others to leave is not tried again before this.
+const TRY_AGAIN_MS: u64 = 1_000;
 
 impl Machine {
     /// Asks attempts of lower priority to leave for jobs that do not fit beside them.

@@ -21,11 +21,8 @@ use crate::placement::{DEVICES, Place, Unplaced};
 /// Jobs at one time for which slots are kept because they have waited for long.
 pub(super) const MAX_RESERVED: usize = 4;
 
-/// Who could not get others to leave is not tried again before this.
-pub(super) const TRY_AGAIN_MS: u64 = 1_000;
-
 /// Slots are chosen at most this often for those who wait: it takes a look at every slot.
-const PACE_MS: u64 = 1_000;
+pub(super) const PACE_MS: u64 = 1_000;
 
 /// Slots that are named in a note.
 const MAX_NAMED: usize = 8;
@@ -120,7 +117,6 @@ impl Machine {
             kept.places.remove(place);
             self.index.let_go(place);
         }
-        self.reserve_again_ms = 0;
         if kept.places.is_empty() {
             self.kept.remove(job);
         }
@@ -139,15 +135,11 @@ impl Machine {
             self.queue.put(job, queued);
             self.untold.insert(job.clone());
         }
-        self.reserve_again_ms = 0;
         self.dirty = true;
     }
 
     /// Lets go what is of no use: on workers that are gone, or that its workspace's quota does not allow.
     pub(super) fn check_kept(&mut self, workers_changed: bool) {
-        if workers_changed {
-            self.reserve_again_ms = 0;
-        }
         let useless = self.kept.iter().filter(|(job, kept)| {
             let serves = |place: &Place| self.index.serves(&place.worker, &kept.store);
             let queued = self.queue.get(job);
@@ -156,7 +148,8 @@ impl Machine {
         });
         let useless: Vec<JobId> = useless.map(|(job, _)| job.clone()).collect();
         if !useless.is_empty() {
-            self.reserve_paced_ms = 0;
+            // Others are kept instead at once.
+            self.reserve_again_ms = 0;
         }
         useless.iter().for_each(|job| self.let_go(job));
     }
@@ -166,9 +159,8 @@ impl Machine {
         if self.waiting.is_empty() || self.returning() {
             return;
         }
-        let again = self.reserve_again_ms.max(self.reserve_paced_ms);
-        if self.now < again {
-            self.wake_at(again);
+        if self.now < self.reserve_again_ms {
+            self.wake_at(self.reserve_again_ms);
             return;
         }
         let mut hopeless = BTreeSet::new();
@@ -189,9 +181,8 @@ impl Machine {
             if self.kept_at_once(like.2) >= MAX_RESERVED {
                 break;
             }
-            self.reserve_paced_ms = self.now + PACE_MS;
+            self.reserve_again_ms = self.now + PACE_MS;
             if !self.reserve_for(&job, &queued.ask, since, like.2, &mut seen) {
-                self.reserve_again_ms = self.now + TRY_AGAIN_MS;
                 self.wake_at(self.reserve_again_ms);
                 if self.could_have(&job, &queued.ask, like.2) {
                     // Others have what it needs for now; who came first gets slots first.
@@ -515,11 +506,7 @@ impl Machine {
             Cause::Preempts | Cause::Asked => None,
         });
         let again = self.tried.values().copied();
-        let times = [
-            self.returned_ms,
-            self.reserve_again_ms,
-            self.reserve_paced_ms,
-        ];
+        let times = [self.returned_ms, self.reserve_again_ms];
         waiting.chain(asks).chain(again).chain(times)
     }
 }

@@ -1,8 +1,9 @@
 //! Random and quasi-random search.
 //!
 //! Trial t's configuration is drawn with the key (seed, t, try), or is the next point of a sequence. In a
-//! finite space a configuration is not proposed twice, and the search ends when all have been proposed. Where there is nothing to
-//! choose, trials differ by their own seeds alone and there are as many as asked for.
+//! finite space a configuration is not proposed twice, and the search ends when all have been proposed.
+//! Where there is nothing to choose, trials differ by their own seeds alone and there are as many as asked
+//! for.
 
 use std::collections::BTreeSet;
 

@@ -238,7 +238,7 @@ impl World {
                 term,
             });
             self.pushing.insert(job.clone(), pushing);
-            let late = END_MS + 3 * TURN_MS + super::super::reserve::TRY_AGAIN_MS;
+            let late = END_MS + 3 * TURN_MS + super::super::reserve::PACE_MS;
             // Each coordinator waits for workers to come back, and keeps slots anew.
             let anew = self.config.lease_ms + self.config.reserve_ms + late;
             let bound = self.bench.machine.wait_bound_ms(pushing.ahead, late)
