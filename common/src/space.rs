@@ -4,11 +4,13 @@
 //! Pure. A configuration holds its active hyperparameters in the order of the spec. Transcendental
 //! functions are `libm`'s, so that a draw is the same on every machine.
 
+mod constraint;
 mod domain;
 mod grid;
 
 use serde_json::Value;
 
+pub use constraint::Constraint;
 pub use domain::{Domain, same_value};
 pub use grid::Grid;
 
@@ -18,6 +20,12 @@ use crate::spec::{ParameterSpec, Params, Space};
 
 /// Longest name of a hyperparameter, in characters.
 const MAX_NAME: usize = 63;
+
+/// Configurations that are looked at one by one to count those that meet the constraints.
+const MAX_ENUMERATED: u32 = 1_000_000;
+
+/// Most constraints of one job.
+const MAX_CONSTRAINTS: usize = 100;
 
 /// Most hyperparameters of one job.
 const MAX_PARAMETERS: usize = 1_000;
@@ -45,6 +53,7 @@ pub struct SearchSpace {
     parameters: Vec<Parameter>,
     /// Positions of parameters, parents before children, otherwise in the order of the spec.
     order: Vec<usize>,
+    constraints: Vec<Constraint>,
 }
 
 impl SearchSpace {
@@ -87,11 +96,69 @@ impl SearchSpace {
             return Err(errors);
         }
         let order = parents_first(&parameters).map_err(|cycle| vec![cycle])?;
-        Ok(Self { parameters, order })
+        Ok(Self {
+            parameters,
+            order,
+            constraints: Vec::new(),
+        })
+    }
+
+    /// The same space with constraints.
+    ///
+    /// # Errors
+    /// All that is wrong with them, with paths such as `constraints[0]`.
+    pub fn constrained(mut self, constraints: &[String]) -> Result<Self, Vec<SpecError>> {
+        if constraints.len() > MAX_CONSTRAINTS {
+            let given = constraints.len();
+            let message = format!("{given} given; accepted are at most {MAX_CONSTRAINTS}");
+            return Err(vec![SpecError::new("constraints", message)]);
+        }
+        let known: Vec<(&str, &Domain)> = self
+            .parameters
+            .iter()
+            .map(|parameter| (parameter.name.as_str(), &parameter.domain))
+            .collect();
+        let mut errors = Vec::new();
+        let mut parsed = Vec::new();
+        for (index, text) in constraints.iter().enumerate() {
+            match Constraint::new(text, &known) {
+                Ok(constraint) => parsed.push(constraint),
+                Err(reason) => errors.push(SpecError::new(
+                    format!("constraints[{index}]"),
+                    format!("`{text}`: {reason}"),
+                )),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.constraints = parsed;
+        Ok(self)
+    }
+
+    pub fn is_constrained(&self) -> bool {
+        !self.constraints.is_empty()
+    }
+
+    /// Whether a configuration of the space meets every constraint.
+    pub fn allows(&self, params: &Params) -> bool {
+        self.broken(params).is_none()
+    }
+
+    /// The first constraint that a configuration does not meet.
+    fn broken(&self, params: &Params) -> Option<&Constraint> {
+        let name = |position: usize| self.parameters[position].name.as_str();
+        let mut constraints = self.constraints.iter();
+        constraints.find(|constraint| !constraint.holds(params, name))
     }
 
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// Positions of the hyperparameters, parents before children.
+    pub fn parents_first(&self) -> &[usize] {
+        &self.order
     }
 
     /// Draws a configuration. Each hyperparameter has its own key, so that adding one does not change
@@ -172,13 +239,38 @@ impl SearchSpace {
                 _ => {}
             }
         }
-        Ok(())
+        match self.broken(params) {
+            Some(constraint) => Err(SpecError::new(
+                "constraints",
+                format!("`{}` is not met", constraint.text()),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Number of different configurations; `None` where a `double` without `step` makes them
     /// uncountable or conditions make them too many to count.
     pub fn cardinality(&self) -> Option<u128> {
-        grid::count(self, |domain| domain.cardinality())
+        let count = grid::count(self, |domain| domain.cardinality())?;
+        self.allowed(count, |space| space.finite())
+    }
+
+    /// Of so many configurations those that meet the constraints; `None` where they are too many to look at.
+    fn allowed(&self, count: u128, all: impl Fn(&Self) -> Option<Grid>) -> Option<u128> {
+        if self.constraints.is_empty() {
+            return Some(count);
+        }
+        let few = count <= u128::from(MAX_ENUMERATED);
+        few.then(|| Some(all(self)?.count() as u128)).flatten()
+    }
+
+    /// All configurations of a space of finitely many.
+    pub fn finite(&self) -> Option<Grid> {
+        let finite = |parameter: &Parameter| parameter.domain.cardinality().is_some();
+        self.parameters
+            .iter()
+            .all(finite)
+            .then(|| Grid::new(self.clone()))
     }
 
     /// All configurations of a grid, in the order of the spec, the last hyperparameter fastest.
@@ -207,7 +299,8 @@ impl SearchSpace {
     /// Number of configurations of the grid; `None` where one has no `count`, or where conditions
     /// make them too many to count.
     pub fn grid_len(&self) -> Option<u128> {
-        grid::count(self, |domain| domain.grid_len().map(u128::from))
+        let count = grid::count(self, |domain| domain.grid_len().map(u128::from))?;
+        self.allowed(count, |space| space.grid().ok())
     }
 
     /// A text that is equal for equal configurations of this space and for no others: 1 and 1.0 are

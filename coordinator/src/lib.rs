@@ -9,11 +9,10 @@ pub mod config;
 mod driver;
 mod grpc;
 pub mod placement;
-pub mod schedule;
-pub mod search;
 mod server;
 pub mod store;
 
 pub use config::CoordinatorConfig;
 pub use driver::DriverError;
 pub use server::{CoordinatorError, run, run_with};
+pub use trainyard_search::{schedule, search};

@@ -41,6 +41,8 @@ pub enum Domain {
         step: i64,
     },
     Categorical(Vec<Value>),
+    /// Choices from the least to the most.
+    Ordinal(Vec<Value>),
     Const(Value),
 }
 
@@ -55,7 +57,9 @@ impl Domain {
         let domain = match spec.kind {
             ParameterKind::Double => double(path, spec, errors),
             ParameterKind::Int => int(path, spec, errors),
-            ParameterKind::Categorical => categorical(path, spec, errors),
+            ParameterKind::Categorical => choices(path, spec, errors).map(Domain::Categorical),
+            ParameterKind::Ordinal => choices(path, spec, errors).map(Domain::Ordinal),
+            ParameterKind::Boolean => Some(Domain::Categorical(vec![false.into(), true.into()])),
             ParameterKind::Const => constant(path, spec, errors),
         };
         refuse_foreign(path, spec, errors);
@@ -78,7 +82,7 @@ impl Domain {
                 ..
             } => Some(u128::from(steps(*min, *max, *step)) + 1),
             Self::Int { .. } => self.grid_len().map(u128::from),
-            Self::Categorical(values) => Some(values.len() as u128),
+            Self::Categorical(values) | Self::Ordinal(values) => Some(values.len() as u128),
             Self::Const(_) => Some(1),
         }
     }
@@ -98,7 +102,7 @@ impl Domain {
             } => Some(steps(*min, *max, *step) + 1),
             Self::Double { .. } => None,
             Self::Int { min, max, step, .. } => Some(max.abs_diff(*min) / step.unsigned_abs() + 1),
-            Self::Categorical(values) => Some(values.len() as u64),
+            Self::Categorical(values) | Self::Ordinal(values) => Some(values.len() as u64),
             Self::Const(_) => Some(1),
         }
     }
@@ -127,7 +131,7 @@ impl Domain {
             } => number(tidy(min + position as f64 * step)),
             Self::Double { min, .. } => number(*min),
             Self::Int { min, step, .. } => (min + position as i64 * step).into(),
-            Self::Categorical(values) => values[position as usize].clone(),
+            Self::Categorical(values) | Self::Ordinal(values) => values[position as usize].clone(),
             Self::Const(value) => value.clone(),
         }
     }
@@ -135,7 +139,7 @@ impl Domain {
     pub fn sample(&self, key: Key) -> Value {
         match self {
             Self::Double { step: None, .. } | Self::Int { log: true, .. } => self.at(key.unit(0)),
-            Self::Double { .. } | Self::Int { .. } | Self::Categorical(_) => {
+            Self::Double { .. } | Self::Int { .. } | Self::Categorical(_) | Self::Ordinal(_) => {
                 self.grid_at(key.below(0, self.grid_len().unwrap_or(1)))
             }
             Self::Const(value) => value.clone(),
@@ -164,11 +168,50 @@ impl Domain {
                 let drawn = libm::round(between(low, high, true, share));
                 (drawn as i64).clamp(*min, *max).into()
             }
-            Self::Double { .. } | Self::Int { .. } | Self::Categorical(_) => {
+            Self::Double { .. } | Self::Int { .. } | Self::Categorical(_) | Self::Ordinal(_) => {
                 let count = self.grid_len().unwrap_or(1);
                 self.grid_at(((share * count as f64) as u64).min(count - 1))
             }
             Self::Const(value) => value.clone(),
+        }
+    }
+
+    /// The share in [0, 1] at which a value of the domain lies, the middle of its cell where there are
+    /// finitely many: [`Self::at`] gives the value again. `None` for what is no value of the domain.
+    pub fn share(&self, value: &Value) -> Option<f64> {
+        if !self.contains(value) {
+            return None;
+        }
+        let middle = |position: f64| (position + 0.5) / self.cardinality().unwrap_or(1) as f64;
+        match self {
+            Self::Double {
+                min,
+                max,
+                log,
+                step: None,
+                ..
+            } => Some(share(*min, *max, *log, value.as_f64()?)),
+            Self::Int {
+                min,
+                max,
+                log: true,
+                ..
+            } => {
+                let (low, high) = (*min as f64 - 0.5, *max as f64 + 0.5);
+                Some(share(low, high, true, whole(value)? as f64))
+            }
+            Self::Double {
+                min,
+                step: Some(step),
+                ..
+            } => Some(middle(libm::round((value.as_f64()? - min) / step))),
+            Self::Int { min, step, .. } => Some(middle(((whole(value)? - min) / step) as f64)),
+            Self::Categorical(values) | Self::Ordinal(values) => {
+                let mut known = values.iter();
+                let position = known.position(|known| same_value(known, value))?;
+                Some(middle(position as f64))
+            }
+            Self::Const(_) => Some(0.5),
         }
     }
 
@@ -222,7 +265,9 @@ impl Domain {
             Self::Int { min, max, step, .. } => {
                 whole(value).is_some_and(|x| (*min..=*max).contains(&x) && (x - min) % step == 0)
             }
-            Self::Categorical(values) => values.iter().any(|known| same_value(known, value)),
+            Self::Categorical(values) | Self::Ordinal(values) => {
+                values.iter().any(|known| same_value(known, value))
+            }
             Self::Const(known) => same_value(known, value),
         }
     }
@@ -266,7 +311,9 @@ impl fmt::Display for Domain {
                 min, max, step: 1, ..
             } => write!(f, "{min} to {max}, whole"),
             Self::Int { min, max, step, .. } => write!(f, "{min} to {max} in steps of {step}"),
-            Self::Categorical(values) => write!(f, "{}", Value::Array(values.clone())),
+            Self::Categorical(values) | Self::Ordinal(values) => {
+                write!(f, "{}", Value::Array(values.clone()))
+            }
             Self::Const(value) => write!(f, "[{value}]"),
         }
     }
@@ -306,6 +353,23 @@ fn between(min: f64, max: f64, log: bool, share: f64) -> f64 {
     } else {
         // Not min + share * (max - min), which overflows for the widest ranges.
         min * (1.0 - share) + max * share
+    }
+}
+
+/// Where in a range a number lies: the inverse of [`between`].
+fn share(min: f64, max: f64, log: bool, x: f64) -> f64 {
+    let found = if log {
+        let (low, high) = (libm::log(min), libm::log(max));
+        (libm::log(x) - low) / (high - low)
+    } else {
+        // Halves, so that the widest ranges do not overflow.
+        (x / 2.0 - min / 2.0) / (max / 2.0 - min / 2.0)
+    };
+    // A range of one number has no length.
+    if found.is_finite() {
+        found.clamp(0.0, 1.0)
+    } else {
+        0.5
     }
 }
 
@@ -448,14 +512,15 @@ fn bounds(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Opti
     (min.is_finite() && max.is_finite()).then_some((min, max))
 }
 
-fn categorical(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<Domain> {
+/// The values of a categorical or ordinal hyperparameter.
+fn choices(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<Vec<Value>> {
     let values = spec.vals.as_deref().unwrap_or_default();
     let path = format!("{path}.vals");
     if values.is_empty() || values.len() as u64 > MAX_CHOICES {
         errors.push(SpecError::new(
             &path,
             format!(
-                "{} values; a categorical needs a list of 1 to {MAX_CHOICES} values",
+                "{} values; needed is a list of 1 to {MAX_CHOICES} values",
                 values.len()
             ),
         ));
@@ -478,7 +543,7 @@ fn categorical(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) ->
             ));
         }
     }
-    Some(Domain::Categorical(values.to_vec()))
+    Some(values.to_vec())
 }
 
 fn constant(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<Domain> {
@@ -508,6 +573,8 @@ fn refuse_foreign(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>)
         ParameterKind::Double => ("a double", "minval, maxval, log, step, count, when"),
         ParameterKind::Int => ("an int", "minval, maxval, log, step, when"),
         ParameterKind::Categorical => ("a categorical", "vals, when"),
+        ParameterKind::Ordinal => ("an ordinal", "vals, when"),
+        ParameterKind::Boolean => ("a boolean", "when"),
         ParameterKind::Const => ("a const", "val, when"),
     };
     for (field, given, fits) in [
@@ -519,7 +586,10 @@ fn refuse_foreign(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>)
         (
             "vals",
             spec.vals.is_some(),
-            spec.kind == ParameterKind::Categorical,
+            matches!(
+                spec.kind,
+                ParameterKind::Categorical | ParameterKind::Ordinal
+            ),
         ),
         ("val", spec.val.is_some(), spec.kind == ParameterKind::Const),
     ] {

@@ -9,7 +9,8 @@ use crate::spec::Params;
 const COUNT_BUDGET: u32 = 1_000_000;
 
 /// All configurations of a grid, one after another, each once: an odometer whose wheels are the
-/// hyperparameters with parents first, the last wheel fastest. Inactive wheels stand still.
+/// hyperparameters with parents first, the last wheel fastest. Inactive wheels stand still, and what a
+/// constraint forbids is passed over.
 #[derive(Debug, Clone)]
 pub struct Grid {
     space: SearchSpace,
@@ -70,10 +71,14 @@ impl Iterator for Grid {
     type Item = Params;
 
     fn next(&mut self) -> Option<Params> {
-        let wheels = self.wheels.take()?;
-        let params = self.space.in_spec_order(self.params(&wheels));
-        self.wheels = self.turn(wheels);
-        Some(params)
+        loop {
+            let wheels = self.wheels.take()?;
+            let params = self.space.in_spec_order(self.params(&wheels));
+            self.wheels = self.turn(wheels);
+            if self.space.allows(&params) {
+                return Some(params);
+            }
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub struct ParameterSpec {
     /// Points that a grid takes of a `double` without `step` (evenly spread, ends included).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
-    /// The choices (`categorical`): numbers, words, true or false.
+    /// The choices (`categorical`, `ordinal`): numbers, words, true or false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vals: Option<Vec<Value>>,
     /// The value (`const`).
@@ -46,6 +46,10 @@ pub enum ParameterKind {
     Double,
     Int,
     Categorical,
+    /// Choices whose order means something: `vals` from the least to the most.
+    Ordinal,
+    /// `false` or `true`.
+    Boolean,
     Const,
 }
 

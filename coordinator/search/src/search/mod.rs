@@ -1,6 +1,7 @@
 //! Searchers: who proposes configurations. Pure: a suggestion follows from the spec, the seed and the
 //! order of calls, so that replaying the log gives the same next suggestion after any restart.
 
+pub mod axes;
 mod random;
 mod sequence;
 

@@ -1,0 +1,246 @@
+//! The search space as models see it: points of the unit cube, one axis for each hyperparameter.
+//!
+//! A coordinate lies in [0, 1]. Where a hyperparameter has finitely many values, each has a cell of the
+//! axis and its coordinate is the cell's middle. NaN is the coordinate of an inactive hyperparameter.
+
+use trainyard_common::rng::Key;
+use trainyard_common::space::{Domain, SearchSpace};
+use trainyard_common::spec::Params;
+
+/// What kind of values an axis has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One value: nothing to choose.
+    Fixed,
+    /// A range of numbers.
+    Continuous,
+    /// So many values whose order means something.
+    Ordered { cells: u64 },
+    /// So many values without an order; cell k is the k-th.
+    Unordered { cells: u64 },
+}
+
+/// Active only while the parent's coordinate is one of these.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Needs {
+    pub parent: usize,
+    /// Coordinates of the parent, each the middle of a cell.
+    pub any_of: Vec<f64>,
+}
+
+/// One hyperparameter.
+#[derive(Debug, Clone)]
+pub struct Axis {
+    pub kind: Kind,
+    /// All must hold.
+    pub needs: Vec<Needs>,
+    domain: Domain,
+}
+
+impl Axis {
+    /// The coordinate of the value that lies at this place of the axis.
+    pub fn snap(&self, place: f64) -> f64 {
+        match self.kind {
+            Kind::Fixed => 0.5,
+            Kind::Continuous => place.clamp(0.0, 1.0),
+            Kind::Ordered { .. } | Kind::Unordered { .. } => {
+                let value = self.domain.at(place.clamp(0.0, 1.0 - f64::EPSILON));
+                self.domain.share(&value).unwrap_or(0.5)
+            }
+        }
+    }
+
+    /// The coordinate of a cell, of those that [`Kind`] counts.
+    pub fn middle(&self, cell: u64) -> f64 {
+        match self.kind {
+            Kind::Fixed | Kind::Continuous => 0.5,
+            Kind::Unordered { cells } => (cell as f64 + 0.5) / cells as f64,
+            Kind::Ordered { .. } => self.domain.share(&self.domain.grid_at(cell)).unwrap_or(0.5),
+        }
+    }
+
+    /// The number of an unordered axis' value at a coordinate.
+    pub fn cell(&self, coordinate: f64) -> u64 {
+        match self.kind {
+            Kind::Fixed | Kind::Continuous => 0,
+            Kind::Ordered { cells } | Kind::Unordered { cells } => {
+                ((coordinate * cells as f64) as u64).min(cells - 1)
+            }
+        }
+    }
+}
+
+/// All axes, and what points of the cube mean.
+#[derive(Debug, Clone)]
+pub struct Axes {
+    space: SearchSpace,
+    axes: Vec<Axis>,
+}
+
+impl Axes {
+    pub fn new(space: SearchSpace) -> Self {
+        let parameters = space.parameters();
+        let axis = |position: usize| {
+            let parameter = &parameters[position];
+            let needs = parameter.conditions.iter().map(|condition| {
+                let parent = &parameters[condition.parent].domain;
+                let places = condition.values.iter();
+                Needs {
+                    parent: condition.parent,
+                    any_of: places.filter_map(|value| parent.share(value)).collect(),
+                }
+            });
+            Axis {
+                kind: kind(&parameter.domain),
+                needs: needs.collect(),
+                domain: parameter.domain.clone(),
+            }
+        };
+        let axes = (0..parameters.len()).map(axis).collect();
+        Self { space, axes }
+    }
+
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    pub fn axes(&self) -> &[Axis] {
+        &self.axes
+    }
+
+    /// The configuration at a point. Coordinates of inactive hyperparameters do not matter.
+    pub fn decode(&self, point: &[f64]) -> Params {
+        let place = |axis: usize| point.get(axis).copied().unwrap_or(0.5);
+        self.space
+            .at(|axis| place(axis).clamp(0.0, 1.0 - f64::EPSILON))
+    }
+
+    /// The point of a configuration; `None` where it is not one of the space.
+    pub fn encode(&self, params: &Params) -> Option<Vec<f64>> {
+        let parameters = self.space.parameters().iter();
+        let coordinate = |parameter: &trainyard_common::space::Parameter| {
+            let given = params.get(&parameter.name);
+            given.map_or(Some(f64::NAN), |value| parameter.domain.share(value))
+        };
+        let point: Option<Vec<f64>> = parameters.map(coordinate).collect();
+        point.filter(|_| self.space.contains(params).is_ok())
+    }
+
+    /// Moves a point to the nearest that a configuration has: coordinates to their cells' middles, inactive
+    /// ones to NaN. An active one that is NaN goes to the middle of its axis.
+    pub fn settle(&self, point: &mut [f64]) {
+        for &position in self.space.parents_first() {
+            let axis = &self.axes[position];
+            point[position] = match point[position] {
+                _ if !self.is_active(position, point) => f64::NAN,
+                place if place.is_nan() => axis.snap(0.5),
+                place => axis.snap(place),
+            };
+        }
+    }
+
+    /// Whether an axis is active, given its parents' coordinates.
+    pub fn is_active(&self, position: usize, point: &[f64]) -> bool {
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
+        self.axes[position].needs.iter().all(|needs| {
+            let parent = point[needs.parent];
+            needs.any_of.iter().any(|wanted| close(*wanted, parent))
+        })
+    }
+
+    /// A settled point drawn evenly; each axis has its own key.
+    pub fn draw(&self, key: Key) -> Vec<f64> {
+        let mut point: Vec<f64> = (0..self.axes.len() as u64)
+            .map(|axis| key.unit(axis))
+            .collect();
+        self.settle(&mut point);
+        point
+    }
+
+    /// Whether the configuration at a settled point meets the constraints.
+    pub fn allows(&self, point: &[f64]) -> bool {
+        !self.space.is_constrained() || self.space.allows(&self.decode(point))
+    }
+}
+
+fn kind(domain: &Domain) -> Kind {
+    let cells = domain
+        .cardinality()
+        .map(|cells| u64::try_from(cells).unwrap_or(u64::MAX));
+    match (domain, cells) {
+        (_, Some(0 | 1)) => Kind::Fixed,
+        (Domain::Categorical(_), Some(cells)) => Kind::Unordered { cells },
+        (_, Some(cells)) => Kind::Ordered { cells },
+        (_, None) => Kind::Continuous,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use trainyard_common::spec::Space;
+
+    fn axes() -> Axes {
+        let space: Space = serde_json::from_value(json!({
+            "lr": {"type": "double", "minval": 1e-5, "maxval": 1.0, "log": true},
+            "units": {"type": "int", "minval": 1, "maxval": 500, "log": true},
+            "layers": {"type": "int", "minval": 2, "maxval": 10, "step": 2},
+            "optimizer": {"type": "categorical", "vals": ["sgd", "adam", "rmsprop"]},
+            "momentum": {"type": "double", "minval": 0, "maxval": 0.9, "step": 0.1, "when": {"optimizer": ["sgd", "rmsprop"]}},
+            "nesterov": {"type": "categorical", "vals": [true, false], "when": {"layers": 10, "optimizer": "sgd"}},
+            "fixed": {"type": "const", "val": 3},
+        }))
+        .unwrap();
+        Axes::new(SearchSpace::new(&space).unwrap())
+    }
+
+    #[test]
+    fn points_and_configurations_are_the_same() {
+        let axes = axes();
+        for seed in 0..2_000 {
+            let point = axes.draw(Key::new(seed));
+            let params = axes.decode(&point);
+            axes.space().contains(&params).unwrap();
+            let again = axes.encode(&params).unwrap();
+            for (axis, (a, b)) in point.iter().zip(&again).enumerate() {
+                assert!(
+                    (a - b).abs() < 1e-12 || (a.is_nan() && b.is_nan()),
+                    "axis {axis}: {a} {b}"
+                );
+            }
+            assert_eq!(axes.decode(&again), params);
+            assert_eq!(
+                params.contains_key("nesterov"),
+                params["layers"] == 10 && params["optimizer"] == "sgd"
+            );
+        }
+    }
+
+    #[test]
+    fn cells_are_counted() {
+        let axes = axes();
+        let kinds: Vec<Kind> = axes.axes().iter().map(|axis| axis.kind).collect();
+        assert_eq!(
+            kinds,
+            [
+                Kind::Continuous,
+                Kind::Ordered { cells: 500 },
+                Kind::Ordered { cells: 5 },
+                Kind::Unordered { cells: 3 },
+                Kind::Ordered { cells: 10 },
+                Kind::Unordered { cells: 2 },
+                Kind::Fixed,
+            ]
+        );
+        let optimizer = &axes.axes()[3];
+        assert_eq!(
+            (0..3)
+                .map(|k| optimizer.cell(optimizer.middle(k)))
+                .collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
+        let layers = &axes.axes()[2];
+        assert_eq!(layers.snap(0.55), layers.middle(2));
+    }
+}
