@@ -24,6 +24,10 @@ const MAX_NAME: usize = 63;
 /// Configurations that are looked at one by one to count those that meet the constraints.
 const MAX_ENUMERATED: u32 = 1_000_000;
 
+/// Draws, and corners before them, in which a configuration that meets the constraints is looked for.
+const MAX_DRAWS: u64 = 10_000;
+const MAX_CORNERS: usize = 128;
+
 /// Most constraints of one job.
 const MAX_CONSTRAINTS: usize = 100;
 
@@ -173,6 +177,45 @@ impl SearchSpace {
         self.build(|position, parameter| parameter.domain.at(share(position)))
     }
 
+    /// A configuration that a person began: what it leaves out is at the middle of its range, or the first
+    /// choice.
+    ///
+    /// # Errors
+    /// As [`Self::contains`].
+    pub fn completed(&self, given: &Params) -> Result<Params, SpecError> {
+        let mut params = self.build(|_, parameter| match given.get(&parameter.name) {
+            Some(value) => value.clone(),
+            None => parameter.domain.middle(),
+        });
+        for (name, value) in given {
+            params.entry(name).or_insert_with(|| value.clone());
+        }
+        self.contains(&params).map(|()| params)
+    }
+
+    /// The first configuration that meets the constraints, of the corners, of draws, then of all where they
+    /// are few. `None`: none was found.
+    pub fn first_allowed(&self) -> Option<Params> {
+        let first = self.first();
+        if self.allows(&first) {
+            return Some(first);
+        }
+        let key = Key::new(0).named("allowed");
+        let draws = (0..MAX_DRAWS).map(|draw| self.sample(key.with(draw)));
+        let corners = self.corners(MAX_CORNERS).into_iter();
+        let mut looked = corners.chain(draws);
+        looked
+            .find(|params| self.allows(params))
+            .or_else(|| self.finite_few()?.next())
+    }
+
+    /// All configurations, where they are few enough to look at each.
+    fn finite_few(&self) -> Option<Grid> {
+        let count = grid::count(self, |domain| domain.cardinality())?;
+        let few = count <= u128::from(MAX_ENUMERATED);
+        few.then(|| self.finite()).flatten()
+    }
+
     /// The configuration of first values: the smallest number, the first choice.
     pub fn first(&self) -> Params {
         self.build(|_, parameter| parameter.domain.first())
@@ -301,6 +344,23 @@ impl SearchSpace {
     pub fn grid_len(&self) -> Option<u128> {
         let count = grid::count(self, |domain| domain.grid_len().map(u128::from))?;
         self.allowed(count, |space| space.grid().ok())
+    }
+
+    /// Whether a configuration of the space is one of its grid.
+    pub fn in_grid(&self, params: &Params) -> bool {
+        let on_grid = |parameter: &Parameter, value: &Value| {
+            let domain = &parameter.domain;
+            let points = 0..domain.grid_len().unwrap_or(0);
+            // All values but those of a continuous range are points of the grid.
+            domain.cardinality().is_some()
+                || points
+                    .into_iter()
+                    .any(|at| same_value(&domain.grid_at(at), value))
+        };
+        self.parameters.iter().all(|parameter| {
+            let value = params.get(&parameter.name);
+            value.is_none_or(|value| on_grid(parameter, value))
+        })
     }
 
     /// A text that is equal for equal configurations of this space and for no others: 1 and 1.0 are

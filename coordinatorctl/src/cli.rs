@@ -56,7 +56,7 @@ pub(crate) struct Global {
         default_value = "warn",
         value_name = "FILTER"
     )]
-    pub(crate) log: String,
+    pub(crate) log_level: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,6 +73,7 @@ pub(crate) enum Verb {
     Submit(verbs::submit::Args),
     Validate(verbs::validate::Args),
     Preview(verbs::preview::Args),
+    AskTell(verbs::ask_tell::Args),
     Schema(verbs::schema::Args),
     /// Look at the network of a job
     #[command(subcommand)]

@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    if let Err(failure) = log_to_stderr(&cli.global.log) {
+    if let Err(failure) = log_to_stderr(&cli.global.log_level) {
         return exit::report(Err(failure));
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -53,5 +53,5 @@ fn main() -> ExitCode {
 fn log_to_stderr(filter: &str) -> exit::Outcome {
     let colour = std::io::stderr().is_terminal();
     telemetry::init_with_writer(filter, LogFormat::Human, colour, live::LogWriter::new)
-        .map_err(|error| exit::Failure::usage(format!("--log: {error}")))
+        .map_err(|error| exit::Failure::usage(format!("--log-level: {error}")))
 }

@@ -52,37 +52,16 @@ impl SpecArgs {
         Ok(Document::parse_with(&text, options))
     }
 
-    /// Several errors below one another, each as `path: message`.
     pub(crate) fn refusal(&self, errors: &SpecErrors) -> Failure {
-        let mut message = format!("{} is not a valid job spec", self.job.display());
-        for error in errors.iter() {
-            message.push_str("\n  ");
-            message.push_str(&error.to_string());
-        }
-        Failure::usage(message)
+        refusal(&self.job, "job spec", errors)
     }
 
     fn text(&self) -> Outcome<String> {
-        let unreadable = |error: std::io::Error| {
-            Failure::usage(format!("cannot read {}: {error}", self.job.display()))
-        };
-        let source: Box<dyn Read> = if self.job == Path::new("-") {
-            Box::new(std::io::stdin())
+        if self.job == Path::new("-") {
+            text(Box::new(std::io::stdin()), &self.job)
         } else {
-            Box::new(std::fs::File::open(&self.job).map_err(unreadable)?)
-        };
-        let mut text = String::new();
-        source
-            .take(MAX_SPEC_BYTES + 1)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        if text.len() as u64 > MAX_SPEC_BYTES {
-            return Err(Failure::usage(format!(
-                "{} is larger than {MAX_SPEC_BYTES} bytes: that is no job spec",
-                self.job.display()
-            )));
+            file(&self.job)
         }
-        Ok(text)
     }
 
     /// The folder that the spec's relative paths mean.
@@ -94,6 +73,61 @@ impl SpecArgs {
         std::path::absolute(parent)
             .map_err(|error| Failure::usage(format!("cannot find {}: {error}", parent.display())))
     }
+}
+
+/// Arguments of every verb that takes a search without a trainer.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SearchArgs {
+    /// The search, YAML or JSON: hyperparameters, constraints, objectives, searcher, scheduler, seed
+    #[arg(value_name = "SEARCH.yaml")]
+    search: PathBuf,
+    /// Replaces a value of the file, such as `searcher.max_trials=100`; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+impl SearchArgs {
+    /// The checked search, with one more `PATH=VALUE`; its remarks are said on standard error.
+    pub(crate) fn load(&self, more: Option<String>) -> Outcome<Document> {
+        let set: Vec<String> = self.set.iter().cloned().chain(more).collect();
+        let document = Document::parse_search(&file(&self.search)?, &set)
+            .map_err(|errors| refusal(&self.search, "search", &errors))?;
+        for warning in document.warnings() {
+            print::remark(&format!("warning: {warning}"));
+        }
+        Ok(document)
+    }
+}
+
+fn file(path: &Path) -> Outcome<String> {
+    let file = std::fs::File::open(path)
+        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+    text(Box::new(file), path)
+}
+
+fn text(source: Box<dyn Read>, path: &Path) -> Outcome<String> {
+    let mut text = String::new();
+    source
+        .take(MAX_SPEC_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+    if text.len() as u64 > MAX_SPEC_BYTES {
+        return Err(Failure::usage(format!(
+            "{} is larger than {MAX_SPEC_BYTES} bytes: that is no job spec",
+            path.display()
+        )));
+    }
+    Ok(text)
+}
+
+/// Several errors below one another, each as `path: message`.
+fn refusal(path: &Path, what: &str, errors: &SpecErrors) -> Failure {
+    let mut message = format!("{} is not a valid {what}", path.display());
+    for error in errors.iter() {
+        message.push_str("\n  ");
+        message.push_str(&error.to_string());
+    }
+    Failure::usage(message)
 }
 
 pub(crate) fn problems(errors: &SpecErrors) -> Vec<SpecProblem> {

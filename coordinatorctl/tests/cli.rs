@@ -110,7 +110,7 @@ Commands:
         "--output",
         "--coordinator",
         "--data-dir",
-        "--log",
+        "--log-level",
         "Exit codes:",
         "130",
     ] {

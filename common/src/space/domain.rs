@@ -222,6 +222,14 @@ impl Domain {
         }
     }
 
+    /// The middle of a range, of its logarithm where it is logarithmic; the first choice.
+    pub fn middle(&self) -> Value {
+        match self {
+            Self::Categorical(_) | Self::Const(_) => self.first(),
+            Self::Double { .. } | Self::Int { .. } | Self::Ordinal(_) => self.at(0.5),
+        }
+    }
+
     pub fn last(&self) -> Value {
         match self {
             Self::Double {

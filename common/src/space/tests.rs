@@ -57,7 +57,7 @@ fn errors_name_the_field_and_what_is_accepted() {
         ),
         (
             json!({"c": {"type": "categorical", "vals": []}}),
-            "hyperparameters.c.vals: 0 values; a categorical needs a list of 1 to 1000000 values",
+            "hyperparameters.c.vals: 0 values; needed is a list of 1 to 1000000 values",
         ),
         (
             json!({"c": {"type": "categorical", "vals": [1, 2, 1.0]}}),
@@ -305,6 +305,207 @@ proptest! {
         }
         for params in space.corners(50) {
             prop_assert!(space.contains(&params).is_ok(), "{:?}", space.contains(&params));
+        }
+    }
+}
+
+fn with_constraints(space: Value, constraints: &[&str]) -> Result<SearchSpace, Vec<SpecError>> {
+    let space: Space = serde_json::from_value(space).unwrap();
+    let texts: Vec<String> = constraints.iter().map(|text| (*text).to_owned()).collect();
+    SearchSpace::new(&space).unwrap().constrained(&texts)
+}
+
+fn network() -> Value {
+    json!({
+        "layers": {"type": "int", "minval": 1, "maxval": 4},
+        "units": {"type": "int", "minval": 8, "maxval": 32, "step": 8},
+        "rate": {"type": "double", "minval": 0.0, "maxval": 0.9},
+        "optimizer": {"type": "categorical", "vals": ["sgd", "adam"]},
+        "momentum": {"type": "double", "minval": 0.0, "maxval": 1.0, "when": {"optimizer": "sgd"}},
+        "size": {"type": "ordinal", "vals": ["small", "large"]},
+        "fast": {"type": "boolean"},
+        "batch-size": {"type": "int", "minval": 1, "maxval": 512, "log": true},
+    })
+}
+
+#[test]
+fn constraints_are_what_they_say() {
+    let params = json!({
+        "layers": 3, "units": 16, "rate": 0.5, "optimizer": "adam", "size": "small", "fast": true,
+        "batch-size": 64,
+    });
+    let params = params.as_object().unwrap();
+    for (text, holds) in [
+        ("layers * units <= 48", true),
+        ("layers * units < 48", false),
+        ("layers + 2 * units == 35", true),
+        ("(layers + 2) * units = 80", true),
+        ("units / layers > 5.3 and units / layers < 5.4", true),
+        ("-layers ** 2 == -9", true),
+        ("2 ^ -1 == rate", true),
+        ("2 ** layers ** 2 == 512", true),
+        ("-7 % layers == 2", true),
+        ("1 < layers <= 3", true),
+        ("1 < layers <= 2", false),
+        ("1 <= 2 <= 3 and layers > 0", true),
+        ("optimizer == 'adam'", true),
+        ("optimizer != \"adam\" or fast", true),
+        ("not fast", false),
+        ("!(optimizer = 'sgd') && fast == true", true),
+        ("size in ['small', 'medium'] and layers in [1, 3]", true),
+        ("layers not in [1, 3]", false),
+        ("max(layers, units) == 16 and min(layers, units) == 3", true),
+        (
+            "log2(`batch-size`) == 6 and sqrt(units) == 4 and abs(-layers) == 3",
+            true,
+        ),
+        (
+            "floor(rate) == 0 and ceil(rate) == 1 and round(2.4) == 2",
+            true,
+        ),
+        // Its `momentum` is inactive.
+        ("momentum > 2", true),
+        ("log(-layers) <= 0", false),
+    ] {
+        let space =
+            with_constraints(network(), &[text]).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+        assert_eq!(space.allows(params), holds, "{text}");
+    }
+}
+
+#[test]
+fn a_wrong_constraint_is_explained() {
+    for (text, reason) in [
+        ("layers", "the whole is a number"),
+        ("layers <", "ends where a value is expected"),
+        (
+            "layer <= 2",
+            "there is no hyperparameter `layer`; did you mean `layers`?",
+        ),
+        (
+            "optimizer == adam",
+            "there is no hyperparameter `adam`; text stands in quotes",
+        ),
+        (
+            "optimizer < 3",
+            "`<` needs what is a number, and was given what is text",
+        ),
+        (
+            "optimizer == 3",
+            "`==` compares what is text with what is a number",
+        ),
+        (
+            "layers in ['a']",
+            "never among the values of what is a number",
+        ),
+        ("layers and fast", "`and` needs what is true or false"),
+        ("size + 1 > 2", "`+` needs what is a number"),
+        ("(layers > 2", "`)` expected at the end"),
+        ("layers > 2 fast", "`fast` is not expected there"),
+        ("layers > 1.2.3", "`1.2.3` is no number"),
+        ("optimizer == 'adam", "' is opened and not closed"),
+        (
+            "ln(layers) > 1",
+            "there is no function `ln`; accepted are abs",
+        ),
+        ("max(layers) > 1", "`max` takes 2 argument(s), 1 given"),
+        ("1 < 2", "names no hyperparameter"),
+        ("layers ; 2", "`;` is not expected there"),
+        (
+            &format!("{}layers > 1{}", "(".repeat(99), ")".repeat(99)),
+            "nested deeper than 32",
+        ),
+        (
+            &format!("{}fast", "not ".repeat(300)),
+            "characters; accepted are at most 1000",
+        ),
+    ] {
+        let errors = with_constraints(network(), &["layers > 0", text]).unwrap_err();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].path, "constraints[1]");
+        assert!(
+            errors[0].message.contains(reason),
+            "{text}: {}",
+            errors[0].message
+        );
+    }
+}
+
+#[test]
+fn a_grid_passes_over_what_constraints_forbid() {
+    let space = json!({
+        "a": {"type": "int", "minval": 1, "maxval": 4},
+        "b": {"type": "int", "minval": 1, "maxval": 4},
+    });
+    let space = with_constraints(space, &["a < b"]).unwrap();
+    assert_eq!((space.grid_len(), space.cardinality()), (Some(6), Some(6)));
+    let grid: Vec<Params> = space.grid().unwrap().collect();
+    assert_eq!(grid.len(), 6);
+    assert!(grid.iter().all(|params| space.contains(params).is_ok()));
+    let broken = json!({"a": 3, "b": 2});
+    let error = space.contains(broken.as_object().unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "constraints: `a < b` is not met");
+    assert!(space.allows(&space.first_allowed().unwrap()));
+}
+
+#[test]
+fn what_cannot_be_met_is_found_out() {
+    let space = with_constraints(network(), &["layers > 3", "layers < 3"]).unwrap();
+    assert_eq!(space.first_allowed(), None);
+    // One configuration of a million: draws miss it, the list does not.
+    let wide = json!({
+        "a": {"type": "int", "minval": 1, "maxval": 1000}, "b": {"type": "int", "minval": 1, "maxval": 1000},
+    });
+    let space = with_constraints(wide, &["a == 517", "b == 3"]).unwrap();
+    assert_eq!(space.first_allowed().unwrap()["a"], 517);
+}
+
+#[test]
+fn a_point_is_completed_from_the_middle() {
+    let space = with_constraints(network(), &[]).unwrap();
+    let given = json!({"layers": 4, "optimizer": "sgd"});
+    let completed = space.completed(given.as_object().unwrap()).unwrap();
+    let wanted = json!({
+        "layers": 4, "units": 24, "rate": 0.45, "optimizer": "sgd", "momentum": 0.5, "size": "large",
+        "fast": false, "batch-size": 16,
+    });
+    assert_eq!(Value::Object(completed), wanted);
+    for (given, error) in [
+        (
+            json!({"layers": 9}),
+            "hyperparameters.layers: 9 is outside 1 to 4, whole",
+        ),
+        (
+            json!({"depth": 9}),
+            "hyperparameters.depth: there is no such hyperparameter",
+        ),
+        (
+            json!({"optimizer": "adam", "momentum": 0.1}),
+            "hyperparameters.momentum: inactive",
+        ),
+    ] {
+        let found = space.completed(given.as_object().unwrap()).unwrap_err();
+        assert!(found.to_string().starts_with(error), "{found}");
+    }
+}
+
+#[test]
+fn a_value_s_share_gives_it_again() {
+    let space = with_constraints(network(), &[]).unwrap();
+    for seed in 0..500 {
+        let params = space.sample(Key::new(seed));
+        for parameter in space.parameters() {
+            let Some(value) = params.get(&parameter.name) else {
+                continue;
+            };
+            let share = parameter.domain.share(value).unwrap();
+            let again = parameter.domain.at(share);
+            let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * a.abs().max(1.0);
+            let same = match (value.as_f64(), again.as_f64()) {
+                (Some(a), Some(b)) => close(a, b),
+                _ => *value == again,
+            };
+            assert!(same, "{}: {value} {again}", parameter.name);
         }
     }
 }

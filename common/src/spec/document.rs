@@ -27,6 +27,18 @@ const MAX_ERRORS: usize = 50;
 /// Most trials of a grid without `max_trials`.
 const MAX_GRID: u128 = 1_000_000;
 
+/// The fields of a search without a trainer.
+const SEARCH_FIELDS: [&str; 8] = [
+    "name",
+    "description",
+    "seed",
+    "hyperparameters",
+    "constraints",
+    "objectives",
+    "searcher",
+    "scheduler",
+];
+
 /// How a document is read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ParseOptions<'a> {
@@ -91,6 +103,63 @@ impl Document {
         Self::checked(root, errors)
     }
 
+    /// Reads a search alone: `hyperparameters`, `constraints`, `objectives`, `searcher`, `scheduler` and `seed`.
+    /// Whoever asks does the training, as many trials as they like unless `searcher.max_trials` says how
+    /// many.
+    ///
+    /// # Errors
+    /// As [`Document::parse`]; fields of a trainer are refused.
+    pub fn parse_search(text: &str, set: &[String]) -> Result<Self, SpecErrors> {
+        let mut root = read::tree(text)?;
+        let mut errors: Vec<SpecError> = set
+            .iter()
+            .filter_map(|assignment| read::set(&mut root, assignment).err())
+            .collect();
+        let Some(fields) = root.as_object_mut() else {
+            return Err(SpecErrors::one(
+                "",
+                format!(
+                    "the document is no mapping; accepted fields: {}",
+                    SEARCH_FIELDS.join(", ")
+                ),
+            ));
+        };
+        for name in fields
+            .keys()
+            .filter(|name| !SEARCH_FIELDS.contains(&name.as_str()))
+        {
+            errors.push(SpecError::new(
+                name,
+                format!(
+                    "not a field of a search alone; accepted are {}",
+                    SEARCH_FIELDS.join(", ")
+                ),
+            ));
+        }
+        if !errors.is_empty() {
+            return Err(bounded(errors));
+        }
+        fields.entry("name").or_insert_with(|| "search".into());
+        fields.insert(
+            "entrypoint".to_owned(),
+            serde_json::json!({"command": ["none"]}),
+        );
+        fields
+            .entry("objectives")
+            .or_insert_with(|| serde_json::json!([{"metric": "value", "mode": "minimize"}]));
+        let searcher = fields
+            .entry("searcher")
+            .or_insert_with(|| serde_json::json!({}));
+        let is_grid = searcher["name"] == "grid";
+        if let (Some(searcher), false) = (searcher.as_object_mut(), is_grid) {
+            searcher
+                .entry("max_trials")
+                .or_insert_with(|| u32::MAX.into());
+        }
+        read::write_out(&mut root);
+        Self::checked(root, Vec::new())
+    }
+
     /// Reads what [`Document::to_json`] wrote of a document that was accepted. Only decodes: what was
     /// valid then is not refused by a later version's checks.
     ///
@@ -102,7 +171,7 @@ impl Document {
         let Some(space) = read_space(&stored, &mut errors) else {
             return Err(bounded(errors));
         };
-        let job = replaced(&stored, &space.first())
+        let job = replaced(&stored, &first_configuration(&space)?)
             .and_then(|replaced| decoded(&replaced))
             .map_err(SpecErrors)?;
         Ok(Self {
@@ -180,6 +249,7 @@ impl Document {
         };
         let job = check_configurations(&root, &space)?;
         check_grid(&job, &space)?;
+        check_given(&job, &space)?;
         let warnings = warnings(&root, &job, &space, &used);
         let stored = stored(&root, &job)?;
         // What is written out must hold for every configuration, or the job could not be read again.
@@ -205,7 +275,12 @@ fn read_space(root: &Value, errors: &mut Vec<SpecError>) -> Option<SearchSpace> 
             .map_err(|error| errors.push(error))
             .ok()?,
     };
-    match SearchSpace::new(&space) {
+    let constraints: Vec<String> = match root.get("constraints") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(value) => decode(value, "constraints").ok()?,
+    };
+    let space = SearchSpace::new(&space).and_then(|space| space.constrained(&constraints));
+    match space {
         Ok(space) => Some(space),
         Err(found) => {
             errors.extend(found);
@@ -214,12 +289,25 @@ fn read_space(root: &Value, errors: &mut Vec<SpecError>) -> Option<SearchSpace> 
     }
 }
 
+/// The first configuration that there is: what a job's own fields are read with.
+fn first_configuration(space: &SearchSpace) -> Result<Params, SpecErrors> {
+    space.first_allowed().ok_or_else(|| {
+        SpecErrors::one(
+            "constraints",
+            "no configuration was found that meets all of them",
+        )
+    })
+}
+
 /// Checks the first, corner and some drawn configurations; returns the first one's spec.
 fn check_configurations(root: &Value, space: &SearchSpace) -> Result<JobSpec, SpecErrors> {
     let key = Key::new(0).named("check");
-    let mut configurations = space.corners(MAX_CORNERS);
-    if configurations.len() > 1 {
-        configurations.extend((0..SAMPLES).map(|i| space.sample(key.with(i))));
+    let mut configurations = vec![first_configuration(space)?];
+    let corners = space.corners(MAX_CORNERS);
+    if corners.len() > 1 {
+        let draws = (0..SAMPLES).map(|i| space.sample(key.with(i)));
+        let others = corners.into_iter().chain(draws);
+        configurations.extend(others.filter(|params| space.allows(params)));
     }
     let mut first = None;
     let mut errors: Vec<SpecError> = Vec::new();
@@ -329,6 +417,7 @@ fn fill_defaults(job: &mut JobSpec) {
         job.objectives.push(ObjectiveSpec {
             metric: metric.to_owned(),
             mode,
+            goal: None,
         });
     }
 }
@@ -374,6 +463,31 @@ fn check_grid(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
     Ok(())
 }
 
+/// Configurations that the spec itself gives.
+fn check_given(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
+    let searcher = &job.searcher;
+    let mut errors = Vec::new();
+    let mut refuse = |path: String, error: SpecError| {
+        let of = error.path.trim_start_matches("hyperparameters.");
+        errors.push(SpecError::new(path, format!("{of}: {}", error.message)));
+    };
+    for (index, point) in searcher.points_to_evaluate.iter().enumerate() {
+        if let Err(error) = space.completed(point) {
+            refuse(format!("searcher.points_to_evaluate[{index}]"), error);
+        }
+    }
+    for (index, prior) in searcher.prior_results.iter().enumerate() {
+        if let Err(error) = space.contains(&prior.params) {
+            refuse(format!("searcher.prior_results[{index}].params"), error);
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(bounded(errors))
+    }
+}
+
 fn warnings(
     root: &Value,
     job: &JobSpec,
@@ -402,6 +516,7 @@ fn warnings(
     let distinct = space.cardinality().filter(|&count| count > 1);
     if let (Some(wanted), Some(distinct)) = (job.searcher.max_trials, distinct)
         && job.searcher.name != SearcherName::Grid
+        && wanted < u32::MAX
         && u128::from(wanted) > distinct
     {
         warnings.push(format!(

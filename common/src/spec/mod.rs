@@ -74,6 +74,11 @@ pub struct JobSpec {
     pub training: TrainingSpec,
     #[serde(default)]
     pub hyperparameters: Space,
+    /// Expressions that every configuration meets, such as `units_1 >= units_2`: over hyperparameters, numbers
+    /// and text in quotes, with `+ - * / % **`, comparisons, `in [..]`, `and`, `or`, `not`, and functions
+    /// such as `log2`. One that names an inactive hyperparameter does not apply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<String>,
     /// What to optimize; the first decides which trial is best.
     #[serde(default)]
     pub objectives: Vec<ObjectiveSpec>,

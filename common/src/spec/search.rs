@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Params;
+
 /// Hyperparameters in the order of the spec.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Space(pub Vec<(String, ParameterSpec)>);
@@ -53,12 +55,15 @@ pub enum ParameterKind {
     Const,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectiveSpec {
     /// A reported metric, such as `validation_loss` or `validation_accuracy`.
     pub metric: String,
     pub mode: Mode,
+    /// The search ends once a trial has come to this value, or a better one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +74,14 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// A value as a cost, which is the smaller the better the value is.
+    pub fn cost(self, value: f64) -> f64 {
+        match self {
+            Self::Minimize => value,
+            Self::Maximize => -value,
+        }
+    }
+
     /// Whether `a` is better than `b`. Not a number is never better.
     pub fn better(self, a: f64, b: f64) -> bool {
         match self {
@@ -81,6 +94,7 @@ impl Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearcherSpec {
+    #[serde(default)]
     pub name: SearcherName,
     /// Trials in all. `grid`: unset means the whole grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,22 +105,53 @@ pub struct SearcherSpec {
     /// Trials under way at once; unset: as many as there are slots for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_trials: Option<u32>,
+    /// Configurations to try first, in this order; each is one of `max_trials`. What one leaves out is at the
+    /// middle of its range, or the first choice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points_to_evaluate: Vec<Params>,
+    /// Results that are known already, of an earlier search for instance: models learn from them as from
+    /// trials of their own, of which they are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prior_results: Vec<PriorResult>,
+    /// The Gaussian process looks at so many results at most (`gp` and `auto`; 1,000 unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gp_max_points: Option<u32>,
+}
+
+impl SearcherSpec {
+    /// `gp_max_points` unless given.
+    pub const GP_MAX_POINTS: u32 = 1_000;
+}
+
+/// What a configuration came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PriorResult {
+    pub params: Params,
+    /// Of the first objective.
+    pub value: f64,
 }
 
 impl Default for SearcherSpec {
     fn default() -> Self {
         Self {
-            name: SearcherName::Random,
+            name: SearcherName::Auto,
             max_trials: Some(1),
             max_time: None,
             max_concurrent_trials: None,
+            points_to_evaluate: Vec::new(),
+            prior_results: Vec::new(),
+            gp_max_points: None,
         }
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SearcherName {
+    /// The one that suits the space, the number of trials and how many run at once.
+    #[default]
+    Auto,
     /// Every configuration once, in the order of the spec.
     Grid,
     /// Independent draws.
@@ -115,6 +160,37 @@ pub enum SearcherName {
     Sobol,
     /// Points of a scrambled Halton sequence.
     Halton,
+    /// Tree-structured Parzen estimator: where good results lie densely and bad ones do not.
+    Tpe,
+    /// Bayesian optimization: a Gaussian process, and the largest expected improvement on it.
+    Gp,
+    /// Evolution of a normal distribution by covariance matrix adaptation.
+    CmaEs,
+    /// Kernel densities of the results at the highest rung with enough of them (with `hyperband`).
+    Bohb,
+    /// Differential evolution over rungs (with `hyperband`).
+    Dehb,
+    /// Evolution of the Pareto front, for several objectives.
+    Nsga2,
+}
+
+impl SearcherName {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Grid => "grid",
+            Self::Random => "random",
+            Self::Sobol => "sobol",
+            Self::Halton => "halton",
+            Self::Tpe => "tpe",
+            Self::Gp => "gp",
+            Self::CmaEs => "cma_es",
+            Self::Bohb => "bohb",
+            Self::Dehb => "dehb",
+            Self::Nsga2 => "nsga2",
+        }
+    }
 }
 
 /// Who decides which trials go on.

@@ -40,7 +40,8 @@ impl Machine {
         let found = self.jobs.get_mut(job)?;
         let trial = TrialId(u32::try_from(found.trials.len()).ok()?);
         let idle = found.spent();
-        let params = match found.searcher.as_mut()?.suggest(trial) {
+        let first_resource = found.scheduler.first_resource();
+        let params = match found.searcher.as_mut()?.suggest(trial, first_resource) {
             Suggestion::Params(params) => params,
             Suggestion::Exhausted => {
                 self.log_search(job, SearchEntry::Exhausted);

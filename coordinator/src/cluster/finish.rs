@@ -74,7 +74,14 @@ impl Machine {
         };
         self.explain(job, trial, what, told);
         if !self.hold_end(job, trial, outcome.clone()) {
-            self.count_end(job, Observation { trial, outcome });
+            self.count_end(
+                job,
+                Observation {
+                    trial,
+                    outcome,
+                    values: Vec::new(),
+                },
+            );
         }
     }
 

@@ -147,7 +147,14 @@ impl Machine {
             self.count_rung(job, trial, until, value);
         }
         if let Some(outcome) = stint.ended {
-            self.count_end(job, Observation { trial, outcome });
+            self.count_end(
+                job,
+                Observation {
+                    trial,
+                    outcome,
+                    values: Vec::new(),
+                },
+            );
         }
     }
 }

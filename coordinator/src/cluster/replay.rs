@@ -42,7 +42,7 @@ pub fn verify<'a>(
     log: impl IntoIterator<Item = &'a SearchEntry>,
     params: impl Fn(TrialId) -> Option<&'a Params>,
 ) -> Result<Tally, String> {
-    let searcher = Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed);
+    let searcher = Searcher::of(spec);
     let mut searcher = searcher.map_err(|error| error.to_string())?;
     replay(&mut searcher, &mut Scheduler::of(spec), log, params)
 }
@@ -72,7 +72,7 @@ fn step<'a>(
     match entry {
         SearchEntry::Suggested { trial } => {
             let known = params(*trial);
-            match searcher.suggest(*trial) {
+            match searcher.suggest(*trial, scheduler.first_resource()) {
                 Suggestion::Params(params) if Some(&params) == known => scheduler.begun(*trial),
                 other => {
                     return Err(format!(
@@ -96,7 +96,7 @@ fn step<'a>(
                      the way to {known:?}"
                 ));
             }
-            scheduler.reached(*trial, *value);
+            scheduler.reached(*trial, u64::MAX, *value);
         }
         SearchEntry::Promoted { trial, rung } => {
             let next = scheduler.promotable();

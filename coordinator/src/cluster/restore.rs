@@ -237,7 +237,7 @@ impl Machine {
             scheduler: Scheduler::of(spec),
             expected: None,
         };
-        let fresh = Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed);
+        let fresh = Searcher::of(spec);
         let mut fresh = match fresh {
             Ok(fresh) => fresh,
             Err(error) => {

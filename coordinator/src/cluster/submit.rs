@@ -36,13 +36,10 @@ impl Machine {
         }
         let store_url = self.store_url(&document)?;
         let spec = document.job();
-        let searcher =
-            Searcher::new(&spec.searcher, &spec.hyperparameters, spec.seed).map_err(|error| {
-                Rejection::Spec {
-                    path: "searcher".to_owned(),
-                    message: error.to_string(),
-                }
-            })?;
+        let searcher = Searcher::of(spec).map_err(|error| Rejection::Spec {
+            path: "searcher".to_owned(),
+            message: error.to_string(),
+        })?;
         let number = self.counters.next_job;
         self.counters.next_job += 1;
         let job = JobId(format!("{}-{number}", spec.name));

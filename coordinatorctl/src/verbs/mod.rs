@@ -1,6 +1,7 @@
 //! The verbs, one file each: its arguments and what it does.
 
 pub(crate) mod archive;
+pub(crate) mod ask_tell;
 pub(crate) mod best;
 pub(crate) mod cancel;
 pub(crate) mod checkpoint_download;
@@ -46,6 +47,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Submit(args) => Box::pin(submit::run(global, args)).await,
         Verb::Validate(args) => validate::run(global, &args),
         Verb::Preview(args) => preview::run(global, &args),
+        Verb::AskTell(args) => ask_tell::run(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Model(ModelVerb::Summary(args)) => Box::pin(model_summary::run(global, args)).await,
         Verb::List(args) => Box::pin(list::run(global, args)).await,

@@ -32,9 +32,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
 }
 
 fn searcher(document: &Document) -> Outcome<Searcher> {
-    let job = document.job();
-    Searcher::new(&job.searcher, &job.hyperparameters, job.seed)
-        .map_err(|error| Failure::usage(error.to_string()))
+    Searcher::of(document.job()).map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn preview(document: &Document, count: u32) -> Outcome<Preview> {
@@ -42,7 +40,7 @@ fn preview(document: &Document, count: u32) -> Outcome<Preview> {
     let trials_expected = searcher.expected_trials();
     let mut configurations = Vec::new();
     for trial_id in 0..count {
-        let Suggestion::Params(params) = searcher.suggest(TrialId(trial_id)) else {
+        let Suggestion::Params(params) = searcher.suggest(TrialId(trial_id), None) else {
             break;
         };
         let params = Value::Object(params);
@@ -56,7 +54,7 @@ fn preview(document: &Document, count: u32) -> Outcome<Preview> {
 
 /// What trial 0 will be.
 pub(crate) fn first(document: &Document) -> Outcome<Params> {
-    match searcher(document)?.suggest(TrialId(0)) {
+    match searcher(document)?.suggest(TrialId(0), None) {
         Suggestion::Params(params) => Ok(params),
         Suggestion::Exhausted | Suggestion::Wait => Ok(Params::new()),
     }

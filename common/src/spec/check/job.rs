@@ -73,7 +73,7 @@ fn check_entrypoint(entrypoint: &EntrypointSpec, found: &mut Findings) {
 fn check_searcher(spec: &JobSpec, found: &mut Findings) {
     let searcher = &spec.searcher;
     match (searcher.name, searcher.max_trials) {
-        (SearcherName::Random | SearcherName::Sobol | SearcherName::Halton, None) => found.add(
+        (name, None) if name != SearcherName::Grid => found.add(
             "searcher.max_trials",
             "missing; only a grid knows its number of trials by itself",
         ),

@@ -198,6 +198,8 @@ impl Asha {
                 self.rungs.len() - 1,
                 next.resource
             ),
+            clone: None,
+            params: None,
         })
     }
 

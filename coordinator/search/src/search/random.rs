@@ -14,6 +14,9 @@ use trainyard_common::spec::Params;
 
 use super::sequence::Sequence;
 
+/// Draws that constraints may refuse before the search gives up: no one in 100,000 meets them then.
+const MAX_REFUSED: u64 = 100_000;
+
 /// Draws before the untried configurations are listed instead.
 const MAX_TRIES: u64 = 64;
 
@@ -22,11 +25,9 @@ const MAX_TRIES: u64 = 64;
 const MAX_LISTED: u128 = 1_000_000;
 
 #[derive(Debug, Clone)]
-pub struct RandomSearch {
+pub(super) struct RandomSearch {
     space: SearchSpace,
     key: Key,
-    max_trials: u32,
-    suggested: u32,
     /// Where the points come from, unless they are drawn, and how many of it were used.
     sequence: Option<Sequence>,
     used: u64,
@@ -37,54 +38,47 @@ pub struct RandomSearch {
 }
 
 impl RandomSearch {
+    /// `given`: fingerprints of configurations that are proposed by others.
     pub(super) fn new(
         space: SearchSpace,
         seed: u64,
-        max_trials: u32,
         sequence: Option<Sequence>,
+        given: Vec<String>,
     ) -> Self {
         Self {
             finite: space.cardinality().filter(|&size| size > 1),
             key: Key::new(seed).named("search"),
             space,
-            max_trials,
-            suggested: 0,
             sequence,
             used: 0,
-            tried: BTreeSet::new(),
+            tried: given.into_iter().collect(),
         }
-    }
-
-    pub(super) fn expected(&self) -> u32 {
-        let size = self
-            .finite
-            .and_then(|size| u32::try_from(size).ok())
-            .unwrap_or(u32::MAX);
-        self.max_trials.min(size)
-    }
-
-    pub(super) fn extend(&mut self, trials: u32) {
-        self.max_trials = self.max_trials.saturating_add(trials);
-    }
-
-    /// How many trials can be added; `None`: any number.
-    pub(super) fn room(&self) -> Option<u32> {
-        let size = self.finite?;
-        let left = size.saturating_sub(u128::from(self.max_trials));
-        Some(u32::try_from(left).unwrap_or(u32::MAX))
     }
 
     pub(super) fn next(&mut self, trial: TrialId) -> Option<Params> {
-        if self.suggested >= self.max_trials {
-            return None;
-        }
         let key = self.key.with(u64::from(trial.0));
-        let params = match self.finite {
-            None => self.draw(key, 0),
-            Some(size) => self.untried(key, size)?,
+        match self.finite {
+            None => self.allowed(key),
+            Some(size) => self.untried(key, size),
+        }
+    }
+
+    /// Notes a configuration that others proposed. False: it was proposed before, in a finite space.
+    pub(super) fn take(&mut self, params: &Params) -> bool {
+        self.finite.is_none() || self.tried.insert(self.space.fingerprint(params))
+    }
+
+    /// The first draw that meets the constraints; `None` after very many that do not.
+    fn allowed(&mut self, key: Key) -> Option<Params> {
+        let most = if self.space.is_constrained() {
+            MAX_REFUSED
+        } else {
+            1
         };
-        self.suggested += 1;
-        Some(params)
+        (0..most).find_map(|attempt| {
+            let params = self.draw(key, attempt);
+            self.space.allows(&params).then_some(params)
+        })
     }
 
     /// Another point with each try.
@@ -104,19 +98,21 @@ impl RandomSearch {
         }
         for attempt in 0..MAX_TRIES {
             let params = self.draw(key, attempt);
+            if !self.space.allows(&params) {
+                continue;
+            }
             if self.tried.insert(self.space.fingerprint(&params)) {
                 return Some(params);
             }
         }
         if size > MAX_LISTED {
-            return Some(self.draw(key, MAX_TRIES));
+            return self.allowed(key.with(MAX_TRIES));
         }
         // A finite space has the same configurations as its grid.
         let skip = key.with(MAX_TRIES).below(0, left as u64) as usize;
         let params = self
             .space
-            .grid()
-            .ok()?
+            .finite()?
             .filter(|params| !self.tried.contains(&self.space.fingerprint(params)))
             .nth(skip)?;
         self.tried.insert(self.space.fingerprint(&params));

@@ -6,15 +6,21 @@ use serde_json::{Value, json};
 use super::*;
 
 fn searcher(spec: Value, space: &Value, seed: u64) -> Searcher {
-    let spec: SearcherSpec = serde_json::from_value(spec).unwrap();
-    let space: Space = serde_json::from_value(space.clone()).unwrap();
-    Searcher::new(&spec, &space, seed).unwrap()
+    Searcher::of(&job(spec, space, seed)).unwrap()
+}
+
+fn job(searcher: Value, space: &Value, seed: u64) -> JobSpec {
+    serde_json::from_value(json!({
+        "name": "a", "seed": seed, "hyperparameters": space, "searcher": searcher,
+        "objectives": [{"metric": "loss", "mode": "minimize"}],
+    }))
+    .unwrap()
 }
 
 /// All suggestions, at most `limit`.
 fn all(searcher: &mut Searcher, limit: u32) -> Vec<Params> {
     (0..limit)
-        .map_while(|trial| match searcher.suggest(TrialId(trial)) {
+        .map_while(|trial| match searcher.suggest(TrialId(trial), None) {
             Suggestion::Params(params) => Some(params),
             Suggestion::Exhausted | Suggestion::Wait => None,
         })
@@ -44,7 +50,7 @@ fn a_grid_has_each_configuration_once() {
     assert_eq!(grid.expected_trials(), Some(4 * (4 + 1) * 4));
     let found = all(&mut grid, 1_000);
     assert_eq!((found.len(), different(&found)), (80, 80));
-    assert_eq!(grid.suggest(TrialId(80)), Suggestion::Exhausted);
+    assert_eq!(grid.suggest(TrialId(80), None), Suggestion::Exhausted);
     for params in &found {
         assert_eq!(
             params.contains_key("momentum"),
@@ -120,17 +126,14 @@ fn nothing_to_choose_means_repetitions() {
 
 #[test]
 fn errors_name_what_is_missing() {
-    let space: Space =
-        serde_json::from_value(json!({"x": {"type": "double", "minval": 0, "maxval": 1}})).unwrap();
-    let spec = |value: Value| serde_json::from_value::<SearcherSpec>(value).unwrap();
+    let space = json!({"x": {"type": "double", "minval": 0, "maxval": 1}});
+    let refused = |spec: Value| Searcher::of(&job(spec, &space, 0)).unwrap_err();
     assert_eq!(
-        Searcher::new(&spec(json!({"name": "grid"})), &space, 0)
-            .unwrap_err()
-            .to_string(),
+        refused(json!({"name": "grid"})).to_string(),
         "hyperparameters.x: a grid needs `count` (or `step`) for a double"
     );
     assert_eq!(
-        Searcher::new(&spec(json!({"name": "random"})), &space, 0).unwrap_err(),
+        refused(json!({"name": "random"})),
         SearchError::NeedsMaxTrials
     );
 }
@@ -152,19 +155,19 @@ proptest! {
     ) {
         let name = ["grid", "random", "sobol", "halton"][name];
         let spec = json!({"name": name, "max_trials": 70});
-        let space: Space = serde_json::from_value(mixed()).unwrap();
+        let space: trainyard_common::spec::Space = serde_json::from_value(mixed()).unwrap();
         let checked = SearchSpace::new(&space).unwrap();
         let mut live = searcher(spec.clone(), &mixed(), seed);
         for trial in 0..before {
-            live.suggest(TrialId(trial));
-            live.observe(&Observation { trial: TrialId(trial), outcome: Outcome::Completed { value: Some(0.5) } });
+            live.suggest(TrialId(trial), None);
+            live.observe(&Observation { trial: TrialId(trial), outcome: Outcome::Completed { value: Some(0.5) }, values: Vec::new() });
         }
         let mut replayed = searcher(spec, &mixed(), seed);
         for trial in 0..before {
-            replayed.suggest(TrialId(trial));
+            replayed.suggest(TrialId(trial), None);
         }
-        let next = live.suggest(TrialId(before));
-        prop_assert_eq!(&next, &replayed.suggest(TrialId(before)));
+        let next = live.suggest(TrialId(before), None);
+        prop_assert_eq!(&next, &replayed.suggest(TrialId(before), None));
         let Suggestion::Params(params) = next else {
             return Err(TestCaseError::fail("ended early"));
         };
