@@ -4,6 +4,7 @@
 //! them, does its own bookkeeping with the same searcher and scheduler.
 
 pub mod protocol;
+pub mod simulate;
 
 use std::collections::BTreeSet;
 
@@ -349,7 +350,8 @@ impl Study {
         });
     }
 
-    fn close(&mut self) {
+    /// No new trial begins any more.
+    pub fn close(&mut self) {
         self.closed = true;
         self.scheduler.close();
     }
