@@ -380,6 +380,38 @@ pub(crate) struct Preview {
     pub(crate) trials_expected: Option<u32>,
 }
 
+/// `preview --simulate`. Times are of the simulated cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct SearchForecast {
+    pub(crate) trials: u32,
+    /// Trained in all, and what the same trials would take if none was stopped.
+    pub(crate) epochs: u64,
+    pub(crate) epochs_without_stopping: u64,
+    pub(crate) slot_seconds: f64,
+    pub(crate) finish_seconds: f64,
+    /// Share of the workers' time that was used.
+    pub(crate) busy: f64,
+    pub(crate) rungs: Vec<ForecastRung>,
+    /// Each value that was better than all before.
+    pub(crate) best: Vec<Improvement>,
+    /// The search has no end; it was cut off.
+    pub(crate) cut: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ForecastRung {
+    pub(crate) epochs: u64,
+    pub(crate) reached: u32,
+    /// Trials that went no further.
+    pub(crate) ended: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Improvement {
+    pub(crate) seconds: f64,
+    pub(crate) value: f64,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Configuration {
     pub(crate) trial_id: u32,

@@ -92,7 +92,7 @@ impl Log {
         let mut file = options().map_err(unusable)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(unusable)?;
-        let head = json!({ "search": document.to_json() }).to_string();
+        let head = head(document);
         // A line that was cut short, or has no answer, was never answered.
         let kept = replayed(&text, &head, study)
             .map_err(|reason| Failure::failed(format!("--log: {}: {reason}", path.display())))?;
@@ -115,6 +115,24 @@ impl Log {
             .write_all(format!("{line}\n{answer}\n").as_bytes())
             .map_err(|error| Failure::failed(format!("--log: {}: {error}", self.path.display())))
     }
+}
+
+/// The first line of a record: what decides a search.
+fn head(document: &Document) -> String {
+    let stored = document.to_json();
+    let fields = [
+        "seed",
+        "hyperparameters",
+        "constraints",
+        "objectives",
+        "searcher",
+        "scheduler",
+    ];
+    let search: serde_json::Map<String, Value> = fields
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), stored.get(field)?.clone())))
+        .collect();
+    json!({ "search": search }).to_string()
 }
 
 /// Says a record's lines to the study again; returns how many bytes of it hold.

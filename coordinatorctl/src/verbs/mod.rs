@@ -18,6 +18,7 @@ pub(crate) mod logs;
 pub(crate) mod model_summary;
 pub(crate) mod pause;
 pub(crate) mod preview;
+mod preview_simulate;
 pub(crate) mod replay;
 pub(crate) mod resume;
 pub(crate) mod run;
@@ -46,7 +47,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Run(args) => Box::pin(run::run(global, args)).await,
         Verb::Submit(args) => Box::pin(submit::run(global, args)).await,
         Verb::Validate(args) => validate::run(global, &args),
-        Verb::Preview(args) => preview::run(global, &args),
+        Verb::Preview(args) => Box::pin(preview::run(global, args)).await,
         Verb::AskTell(args) => ask_tell::run(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Model(ModelVerb::Summary(args)) => Box::pin(model_summary::run(global, args)).await,

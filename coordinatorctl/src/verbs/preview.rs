@@ -1,10 +1,11 @@
-//! `preview`: the first configurations of a search, without a cluster.
+//! `preview`: the first configurations of a search, without a cluster; or all of it, in virtual time.
 
 use serde_json::Value;
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::{Document, Params};
 use trainyard_coordinator::search::{Searcher, Suggestion};
 
+use super::preview_simulate;
 use crate::cli::{Format, Global};
 use crate::exit::{Failure, Outcome};
 use crate::output::{Configuration, Preview};
@@ -20,10 +21,15 @@ pub(crate) struct Args {
     #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: u32,
+    #[command(flatten)]
+    simulation: preview_simulate::Simulation,
 }
 
-pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let document = args.spec.load()?;
+    if args.simulation.wanted() {
+        return preview_simulate::run(global, &document, &args.simulation).await;
+    }
     let preview = preview(&document, args.count)?;
     match global.output {
         Format::Text => print::line(&tables::preview(&preview)),
