@@ -149,6 +149,7 @@ impl Machine {
         let why = match (outcome, attempt.vacate) {
             (Outcome::Preempted, Some(Vacate::Pause)) => "it was paused",
             (Outcome::Preempted, Some(Vacate::Preempt)) => "its slots were taken back",
+            (Outcome::Preempted, Some(Vacate::Stop)) => "it was stopped",
             (Outcome::Preempted, _) => "its worker leaves",
             _ => "a rank was lost",
         };

@@ -125,6 +125,7 @@ impl Machine {
         };
         if let Some(searcher) = &mut found.searcher {
             searcher.extend(trials);
+            found.scheduler.reopen();
             found.expected = searcher.expected_trials();
         }
         if seconds > 0.0 {

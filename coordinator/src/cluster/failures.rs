@@ -47,6 +47,17 @@ impl Machine {
             return;
         };
         let asked = found.live(trial).and_then(|known| known.attempts.last());
+        let stopped = asked.is_some_and(|asked| asked.vacate == Some(Vacate::Stop));
+        if stopped
+            && matches!(
+                kind,
+                FailureKind::Preempted | FailureKind::NodeLost | FailureKind::Hung
+            )
+        {
+            // It was to end anyway.
+            self.end_stopped(job, trial, "stopped");
+            return;
+        }
         if kind == FailureKind::Preempted && asked.and_then(|a| a.vacate) == Some(Vacate::Pause) {
             // Somebody has paused it: no failure of any kind.
             self.trial_interrupted(job, trial, kind, error);

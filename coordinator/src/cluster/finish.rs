@@ -10,6 +10,7 @@ use super::records::{
 };
 use super::state::{Job, Trial};
 use super::types::CheckpointRef;
+use crate::schedule::Admission;
 use crate::search::{self, Observation};
 
 impl Machine {
@@ -98,6 +99,35 @@ impl Machine {
         }
     }
 
+    /// Ends the search where a trial's values have reached an objective's goal.
+    pub(super) fn check_goal(&mut self, job: &JobId, trial: TrialId, values: &[(&str, f64)]) {
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        let mut objectives = found.document.job().objectives.iter();
+        let reached = objectives.find_map(|objective| {
+            let goal = objective.goal?;
+            let known = values.iter().find(|(name, _)| *name == objective.metric);
+            let (name, value) = known?;
+            let reached = value.is_finite() && !objective.mode.better(goal, *value);
+            reached.then(|| format!("trial {trial} reached the goal: {name} {value}"))
+        });
+        let Some(why) = reached.filter(|_| found.record.search_closed.is_none()) else {
+            return;
+        };
+        let under_way: Vec<TrialId> = found
+            .pending
+            .iter()
+            .chain(&found.running)
+            .copied()
+            .collect();
+        self.close_search(job, &why);
+        for trial in under_way {
+            self.stop_trial(job, trial, &format!("stopped: {why}"));
+        }
+        self.check_job(job);
+    }
+
     pub(super) fn log_search(&mut self, job: &JobId, entry: SearchEntry) {
         let Some(found) = self.jobs.get_mut(job) else {
             return;
@@ -157,8 +187,17 @@ impl Machine {
         {
             found.record.search_closed = Some(why.to_owned());
             self.draft.jobs.insert(job.clone());
+            self.tell_closed(job);
         }
         self.check_job(job);
+    }
+
+    /// Tells the scheduler that no new trial begins, where that means anything to it.
+    fn tell_closed(&mut self, job: &JobId) {
+        let found = self.jobs.get_mut(job);
+        if found.is_some_and(|found| found.scheduler.close()) {
+            self.log_search(job, SearchEntry::Closed);
+        }
     }
 
     /// Ends the search once nothing of it is left.
@@ -170,10 +209,24 @@ impl Machine {
         let all = found
             .expected
             .is_some_and(|all| found.trials.len() >= all as usize);
-        if searching && all && found.record.search_closed.is_none() {
-            found.record.search_closed = Some("every trial was suggested".to_owned());
+        let closed = match found.scheduler.admits() {
+            _ if all => Some("every trial was suggested"),
+            Admission::Closed => Some("the scheduler takes no more trials"),
+            // Nobody is left who could make room for another.
+            Admission::Wait if found.spent() => Some("the scheduler waits for no one"),
+            Admission::Wait | Admission::New => None,
+        };
+        if let Some(why) = closed
+            && searching
+            && found.record.search_closed.is_none()
+        {
+            found.record.search_closed = Some(why.to_owned());
             self.draft.jobs.insert(job.clone());
+            self.tell_closed(job);
         }
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
         if searching && found.record.search_closed.is_some() && found.spent() {
             self.stop_waiting(job);
             self.end_search(job);

@@ -9,6 +9,7 @@ use trainyard_common::ids::{JobId, TrialId};
 use super::Machine;
 use super::records::JobState;
 use super::state::Job;
+use crate::schedule::Admission;
 use crate::schedule::logical::{self, Stint};
 use crate::search::{Observation, Outcome};
 
@@ -63,7 +64,9 @@ impl Machine {
                 let from = found.scheduler.until(next.trial).unwrap_or(0);
                 self.promote(job);
                 self.begin_stint(job, next.trial, clock, from);
-            } else if found.record.search_closed.is_none() {
+            } else if found.record.search_closed.is_none()
+                && found.scheduler.admits() == Admission::New
+            {
                 let Some(trial) = self.suggest(job) else {
                     return;
                 };
@@ -136,6 +139,15 @@ impl Machine {
         })
     }
 
+    /// In logical time a goal is reached when the result counts.
+    pub(super) fn logical_goal(&mut self, job: &JobId, trial: TrialId, value: Option<f64>) {
+        let found = self.jobs.get(job).filter(|found| found.is_logical());
+        let metric = found.and_then(|found| Some(found.objective()?.metric.clone()));
+        if let (Some(metric), Some(value)) = (metric, value) {
+            self.check_goal(job, trial, &[(&metric, value)]);
+        }
+    }
+
     /// What the stint came to now counts.
     fn apply_stint(&mut self, job: &JobId, trial: TrialId) {
         let found = self.jobs.get(job);
@@ -147,6 +159,7 @@ impl Machine {
             self.count_rung(job, trial, until, value);
         }
         if let Some(outcome) = stint.ended {
+            self.logical_goal(job, trial, outcome.value());
             self.count_end(
                 job,
                 Observation {

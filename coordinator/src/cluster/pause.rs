@@ -263,7 +263,7 @@ impl Machine {
         }
     }
 
-    fn living(&self, job: &JobId, trial: TrialId) -> Option<AttemptRef> {
+    pub(super) fn living(&self, job: &JobId, trial: TrialId) -> Option<AttemptRef> {
         let known = self.jobs.get(job)?.live(trial)?;
         let mut attempts = known.attempts.iter();
         let living = attempts.find(|attempt| attempt.outcome.is_none())?;

@@ -122,6 +122,8 @@ pub enum Vacate {
     Preempt,
     /// The worker leaves: the trial goes on elsewhere.
     Drain,
+    /// The trial has had its chance: it ends, as completed.
+    Stop,
 }
 
 /// What was decided about a trial; the reason is text beside it.
@@ -376,11 +378,16 @@ pub enum SearchEntry {
     Observed(Observation),
     /// Trials were added to the search.
     Extended { trials: u32 },
+    /// No new trial begins: what waits for more of them goes on without.
+    Closed,
     /// A trial has reached a rung with this value; `None`: with none that counts.
     Rung {
         trial: TrialId,
         rung: u32,
         value: Option<f64>,
+        /// Where it lies. Logs that were written before rungs lay anywhere but ahead have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<u64>,
     },
     /// The scheduler lets a trial go on from this rung to the next.
     Promoted { trial: TrialId, rung: u32 },

@@ -27,7 +27,7 @@ impl Tally {
             SearchEntry::Rung { .. } => self.rungs += 1,
             SearchEntry::Promoted { .. } => self.promotions += 1,
             SearchEntry::Extended { .. } => self.extensions += 1,
-            SearchEntry::Exhausted => {}
+            SearchEntry::Exhausted | SearchEntry::Closed => {}
         }
     }
 }
@@ -83,20 +83,33 @@ fn step<'a>(
             }
         }
         SearchEntry::Exhausted => {}
-        SearchEntry::Extended { trials } => searcher.extend(*trials),
+        SearchEntry::Closed => {
+            scheduler.close();
+        }
+        SearchEntry::Extended { trials } => {
+            searcher.extend(*trials);
+            scheduler.reopen();
+        }
         SearchEntry::Observed(observation) => {
             searcher.observe(observation);
             scheduler.ended(observation.trial, observation.outcome.value());
         }
-        SearchEntry::Rung { trial, rung, value } => {
-            let known = scheduler.reaches(*trial, u64::MAX);
+        SearchEntry::Rung {
+            trial,
+            rung,
+            value,
+            resource,
+        } => {
+            let resource = resource.or_else(|| scheduler.until(*trial)).unwrap_or(0);
+            let known = scheduler.reaches(*trial, resource);
             if known != Some(*rung) {
                 return Err(format!(
                     "trial {trial} reached rung {rung}, and this version of the scheduler has it on \
                      the way to {known:?}"
                 ));
             }
-            scheduler.reached(*trial, u64::MAX, *value);
+            searcher.reached(*trial, resource, *value);
+            scheduler.reached(*trial, resource, *value);
         }
         SearchEntry::Promoted { trial, rung } => {
             let next = scheduler.promotable();

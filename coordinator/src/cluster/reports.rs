@@ -176,6 +176,18 @@ impl Machine {
             }
             self.at_rung(&at.job, at.trial, point.epoch, Some(*value));
         }
+        let is_logical = self
+            .jobs
+            .get(&at.job)
+            .is_some_and(super::state::Job::is_logical);
+        if point.end_of_epoch && !is_logical {
+            let values: Vec<(&str, f64)> = point
+                .metrics
+                .iter()
+                .map(|(name, value)| (name.as_str(), *value))
+                .collect();
+            self.check_goal(&at.job, at.trial, &values);
+        }
         self.draft.step.points.push(SeriesPoint {
             job: at.job.clone(),
             trial: at.trial,

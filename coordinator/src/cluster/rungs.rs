@@ -6,9 +6,10 @@
 use trainyard_common::ids::{JobId, TrialId};
 
 use super::Machine;
-use super::records::{Decision, SearchEntry, TrialState};
+use super::records::{Decision, SearchEntry, TrialState, Vacate};
 use super::state::Job;
 use super::types::AttemptRef;
+use crate::schedule::Verdict;
 
 impl Job {
     /// Whether nothing of the search goes on by itself any more: no trial is under way, none is to be
@@ -67,9 +68,43 @@ impl Machine {
         let Some(rung) = found.scheduler.reaches(trial, resource) else {
             return;
         };
-        found.scheduler.reached(trial, resource, value);
-        self.log_search(job, SearchEntry::Rung { trial, rung, value });
+        if let Some(searcher) = &mut found.searcher {
+            searcher.reached(trial, resource, value);
+        }
+        let verdict = found.scheduler.reached(trial, resource, value);
+        let place = found.scheduler.place(trial);
+        let entry = SearchEntry::Rung {
+            trial,
+            rung,
+            value,
+            resource: Some(resource),
+        };
+        self.log_search(job, entry);
         self.dirty = true;
+        if verdict == Verdict::Stop {
+            self.stop_trial(job, trial, &format!("stopped at epoch {resource}: {place}"));
+        }
+        self.logical_goal(job, trial, value);
+    }
+
+    /// A trial has had its chance: it ends, at a checkpoint if it runs.
+    pub(super) fn stop_trial(&mut self, job: &JobId, trial: TrialId, why: &str) {
+        let running = self
+            .jobs
+            .get(job)
+            .is_some_and(|found| found.running.contains(&trial));
+        if !running {
+            self.end_stopped(job, trial, why);
+        } else if let Some(at) = self.living(job, trial) {
+            self.vacate(&at, Vacate::Stop, why);
+        }
+    }
+
+    /// Ends a trial without slots that was stopped.
+    pub(super) fn end_stopped(&mut self, job: &JobId, trial: TrialId, why: &str) {
+        let state = TrialState::Completed;
+        self.finish_trial(job, trial, state, Decision::Stopped, String::new(), why);
+        self.check_job(job);
     }
 
     /// An attempt has ended at the epoch until which it was to train.

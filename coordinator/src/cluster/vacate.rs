@@ -12,8 +12,8 @@ impl Machine {
     /// Asks all ranks of a living attempt to make a checkpoint and give their slots back.
     ///
     /// Once it has ended the trial is `Paused` or `Pending`, as `why` says; who has not ended within
-    /// [`super::types::MachineConfig::vacate_ms`] is stopped without a checkpoint. Asked twice, a pause
-    /// stands before the others, which end the same way; nothing is told again.
+    /// [`super::types::MachineConfig::vacate_ms`] is stopped without a checkpoint. Asked twice, a stop
+    /// stands before a pause, and that before the others, which end the same way; nothing is told again.
     pub(super) fn vacate(&mut self, at: &AttemptRef, why: Vacate, reason: &str) {
         let Some(attempt) = self.attempt_mut(at) else {
             return;
@@ -22,7 +22,12 @@ impl Machine {
             return;
         }
         let before = attempt.vacate;
-        if before == Some(why) || before == Some(Vacate::Pause) {
+        let stands = match before {
+            Some(Vacate::Stop) => true,
+            Some(Vacate::Pause) => why != Vacate::Stop,
+            before => before == Some(why),
+        };
+        if stands {
             return;
         }
         attempt.vacate = Some(why);
@@ -37,6 +42,7 @@ impl Machine {
             Vacate::Pause => Decision::Paused,
             Vacate::Preempt => Decision::Preempted,
             Vacate::Drain => Decision::Drained,
+            Vacate::Stop => Decision::Stopped,
         };
         self.explain(&at.job, at.trial, what, reason.to_owned());
     }

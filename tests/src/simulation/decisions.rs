@@ -29,7 +29,7 @@ pub(super) struct Decisions {
 impl Decisions {
     pub(super) fn new(variant: &'static Variant) -> Result<Self, String> {
         let job = variant.job();
-        let searcher = Searcher::new(&job.searcher, &job.hyperparameters, job.seed);
+        let searcher = Searcher::of(job);
         let scheduler = Scheduler::of(job);
         let ranked = matches!(scheduler, Scheduler::Asha(_));
         Ok(Self {
@@ -66,7 +66,7 @@ impl Decisions {
         match entry {
             SearchEntry::Suggested { trial } => self.suggested(*trial, records(*trial))?,
             SearchEntry::Exhausted => {
-                let next = self.searcher.clone().suggest(TrialId(self.suggested));
+                let next = self.searcher.clone().suggest(TrialId(self.suggested), None);
                 if next != Suggestion::Exhausted {
                     return Err(format!("exhausted, but a replay suggests {next:?}"));
                 }
@@ -74,9 +74,21 @@ impl Decisions {
             SearchEntry::Observed(observation) => {
                 self.observed(observation, records(observation.trial))?;
             }
-            SearchEntry::Extended { trials } => self.searcher.extend(*trials),
-            SearchEntry::Rung { trial, rung, value } => {
-                self.reached(*trial, *rung, *value, records(*trial))?;
+            SearchEntry::Extended { trials } => {
+                self.searcher.extend(*trials);
+                self.scheduler.reopen();
+            }
+            SearchEntry::Closed => {
+                self.scheduler.close();
+            }
+            SearchEntry::Rung {
+                trial,
+                rung,
+                value,
+                resource,
+            } => {
+                let resource = resource.ok_or("a rung without its resource")?;
+                self.reached(*trial, *rung, resource, *value, records(*trial))?;
             }
             SearchEntry::Promoted { trial, rung } => self.promoted(*trial, *rung)?,
         }
@@ -100,7 +112,7 @@ impl Decisions {
         }
         self.suggested += 1;
         let known = record.map(|record| &record.params);
-        match self.searcher.suggest(trial) {
+        match self.searcher.suggest(trial, None) {
             Suggestion::Params(params) if Some(&params) == known => {}
             other => {
                 return Err(format!(
@@ -140,6 +152,7 @@ impl Decisions {
             return Err(format!("{observation:?} counts for {record:?}"));
         }
         let value = observation.outcome.value();
+        self.searcher.observe(observation);
         self.scheduler.ended(trial, value);
         if let Some(rule) = &mut self.rule {
             rule.ended(trial, value);
@@ -151,28 +164,29 @@ impl Decisions {
         &mut self,
         trial: TrialId,
         rung: u32,
+        resource: u64,
         value: Option<f64>,
         record: Option<&TrialRecord>,
     ) -> Result<(), String> {
         if !self.rungs.insert((trial, rung)) {
             return Err(format!("trial {trial} reaches rung {rung} twice"));
         }
-        let known = self.scheduler.reaches(trial, u64::MAX);
+        let known = self.scheduler.reaches(trial, resource);
         if known != Some(rung) {
             return Err(format!(
                 "trial {trial} reaches rung {rung}, in a replay {known:?}"
             ));
         }
-        let until = self.scheduler.until(trial).unwrap_or(0);
         let params = record.map(|record| &record.params);
-        let told = params.map(|params| self.variant.value(params, until));
+        let told = params.map(|params| self.variant.value(params, resource));
         let told = told.filter(|_| self.variant.fate(trial) != Fate::Mute);
         if value != told {
             return Err(format!(
                 "trial {trial} counts with {value:?} at rung {rung}, and told {told:?}"
             ));
         }
-        self.scheduler.reached(trial, value);
+        self.searcher.reached(trial, resource, value);
+        self.scheduler.reached(trial, resource, value);
         if let Some(rule) = &mut self.rule {
             rule.reached(trial, value);
         }

@@ -80,7 +80,13 @@ impl Scheduler {
         Admission::New
     }
 
-    pub fn close(&mut self) {}
+    /// No new trial begins any more. False: that means nothing to it.
+    pub fn close(&mut self) -> bool {
+        false
+    }
+
+    /// Trials begin again.
+    pub fn reopen(&mut self) {}
 
     pub fn first_resource(&self) -> Option<u64> {
         None
