@@ -198,16 +198,69 @@ impl SearcherName {
 #[serde(deny_unknown_fields)]
 pub struct SchedulerSpec {
     pub name: SchedulerName,
-    /// Complete epochs at the first rung (`asha`; 1 unless given).
+    /// Complete epochs at the first rung (schedulers with rungs; 1 unless given).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_resource: Option<u64>,
-    /// Complete epochs at the last rung (`asha`; `training.epochs` unless given, needed for a program).
+    /// Complete epochs of a trial that goes all the way (all but `fifo`; `training.epochs` unless given. A
+    /// program needs it, but for `median_stopping` and `early_stopping`, where it may end by itself).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_resource: Option<u64>,
     /// From one rung to the next the epochs are multiplied by it, and one of so many trials goes on
-    /// (`asha`; 3 unless given).
+    /// (schedulers with rungs; 3 unless given).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<u32>,
+    /// Whether trials wait at rungs or run through them (`asha`, `async_hyperband`; `promotion` unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<AshaVariant>,
+    /// Brackets, each with its first rung one higher than the one before (`asha`: 1 unless given;
+    /// `async_hyperband`: one for every rung unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brackets: Option<u32>,
+    /// Trials that begin in a bracket (`sha`; as many as leave one for the last rung unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bracket_trials: Option<u32>,
+    /// How many trials begin in a bracket (`hyperband`; `floor` unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bracket_rounding: Option<BracketRounding>,
+    /// Epochs between results that the scheduler looks at (`median_stopping`, `early_stopping`), or from one
+    /// ranking to the next (`pbt`, `pb2`). 1 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<u64>,
+    /// Epochs before which no trial is stopped (`median_stopping`, `early_stopping`; 1 unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_period: Option<u64>,
+    /// Nobody is stopped while fewer other trials can be compared (`median_stopping`; 5 unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_trials: Option<u32>,
+    /// A trial with a worse result is stopped (`early_stopping`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// After so many results without improvement a trial is stopped (`early_stopping`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
+    /// Only a result better by more than this is an improvement (`early_stopping`; 0 unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_delta: Option<f64>,
+    /// Members (`pbt`, `pb2`; `searcher.max_trials` unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub population: Option<u32>,
+    /// The share of the members that copy, and of those that are copied, rounded up (`pbt`, `pb2`; 0.2
+    /// unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantile: Option<f64>,
+    /// A copied number is multiplied by one of these (`pbt`, `pb2`; [0.8, 1.2] unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perturb_factors: Option<Vec<f64>>,
+    /// With this probability a copied hyperparameter is drawn anew instead (`pbt`, `pb2`; 0.25 unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resample_probability: Option<f64>,
+    /// Whether members are ranked only once all that live have a result at the same epoch (`pbt`, `pb2`; true
+    /// unless given). If not, each is ranked at once, among those that have been at the same epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synchronous: Option<bool>,
+    /// What a member copies (`pbt`, `pb2`; `all` unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherit: Option<Inherit>,
 }
 
 impl SchedulerSpec {
@@ -215,6 +268,18 @@ impl SchedulerSpec {
     pub const MIN_RESOURCE: u64 = 1;
     /// `eta` unless given.
     pub const ETA: u32 = 3;
+    /// `interval` unless given.
+    pub const INTERVAL: u64 = 1;
+    /// `grace_period` unless given.
+    pub const GRACE_PERIOD: u64 = 1;
+    /// `min_trials` unless given.
+    pub const MIN_TRIALS: u32 = 5;
+    /// `quantile` unless given.
+    pub const QUANTILE: f64 = 0.2;
+    /// `perturb_factors` unless given.
+    pub const PERTURB_FACTORS: [f64; 2] = [0.8, 1.2];
+    /// `resample_probability` unless given.
+    pub const RESAMPLE_PROBABILITY: f64 = 0.25;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -224,6 +289,67 @@ pub enum SchedulerName {
     Fifo,
     /// Asynchronous successive halving: trials wait at rungs, and the best of each go on.
     Asha,
+    /// Asynchronous successive halving in several brackets, with trials in proportion to Hyperband's.
+    AsyncHyperband,
+    /// Synchronous successive halving: the best of a rung go on once all of it have a result.
+    Sha,
+    /// Brackets of synchronous successive halving that begin with fewer trials and more epochs each.
+    Hyperband,
+    /// Stops a trial that is worse than the median of the others.
+    MedianStopping,
+    /// Stops a trial that is worse than a threshold, or has not improved for long.
+    EarlyStopping,
+    /// Population based training: the worst go on from copies of the best, with varied hyperparameters.
+    Pbt,
+    /// Population based bandits: as `pbt`, with numbers that a model of the gains so far proposes.
+    Pb2,
+}
+
+impl SchedulerName {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fifo => "fifo",
+            Self::Asha => "asha",
+            Self::AsyncHyperband => "async_hyperband",
+            Self::Sha => "sha",
+            Self::Hyperband => "hyperband",
+            Self::MedianStopping => "median_stopping",
+            Self::EarlyStopping => "early_stopping",
+            Self::Pbt => "pbt",
+            Self::Pb2 => "pb2",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AshaVariant {
+    /// Trials wait at their rung, and go on once they are among its best.
+    #[default]
+    Promotion,
+    /// Trials run on if they are among the best of their rung so far, and stop otherwise.
+    Stopping,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BracketRounding {
+    /// floor((s_max + 1) / (s + 1)) * eta^s trials begin in bracket s, as in the paper's Table 1.
+    #[default]
+    Floor,
+    /// ceil((s_max + 1) / (s + 1) * eta^s), as in the paper's Algorithm 1.
+    Ceil,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Inherit {
+    /// Weights and hyperparameters, which are then varied.
+    #[default]
+    All,
+    /// Weights; it varies the hyperparameters that it had.
+    Weights,
 }
 
 impl<'de> Deserialize<'de> for Space {

@@ -59,7 +59,7 @@ impl Machine {
             job: job.clone(),
             trial,
             state: TrialState::Pending,
-            params,
+            params: params.clone(),
             epochs_total: 0,
             steps_total: 0,
             parameters: 0,
@@ -85,7 +85,7 @@ impl Machine {
             attempts: Vec::new(),
         })));
         found.enter(trial, TrialState::Pending);
-        found.scheduler.begun(trial);
+        found.scheduler.begun(trial, &params);
         self.draft.trials.insert((job.clone(), trial));
         self.log_search(job, SearchEntry::Suggested { trial });
         let why = format!("trial {} of the search", u64::from(trial.0) + 1);

@@ -73,7 +73,9 @@ fn step<'a>(
         SearchEntry::Suggested { trial } => {
             let known = params(*trial);
             match searcher.suggest(*trial, scheduler.first_resource()) {
-                Suggestion::Params(params) if Some(&params) == known => scheduler.begun(*trial),
+                Suggestion::Params(params) if Some(&params) == known => {
+                    scheduler.begun(*trial, &params);
+                }
                 other => {
                     return Err(format!(
                         "trial {trial} was given {known:?}, and this version of the searcher \

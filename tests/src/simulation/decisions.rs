@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use trainyard_common::ids::TrialId;
-use trainyard_common::spec::search::Mode;
+use trainyard_common::spec::search::{Mode, SchedulerName};
 use trainyard_coordinator::cluster::records::{SearchEntry, TrialRecord, TrialState};
 use trainyard_coordinator::schedule::Scheduler;
 use trainyard_coordinator::search::{Observation, Outcome, Searcher, Suggestion};
@@ -31,7 +31,10 @@ impl Decisions {
         let job = variant.job();
         let searcher = Searcher::of(job);
         let scheduler = Scheduler::of(job);
-        let ranked = matches!(scheduler, Scheduler::Asha(_));
+        let ranked = job
+            .scheduler
+            .as_ref()
+            .is_some_and(|spec| spec.name == SchedulerName::Asha);
         Ok(Self {
             variant,
             searcher: searcher.map_err(|error| error.to_string())?,
@@ -112,15 +115,17 @@ impl Decisions {
         }
         self.suggested += 1;
         let known = record.map(|record| &record.params);
-        match self.searcher.suggest(trial, None) {
-            Suggestion::Params(params) if Some(&params) == known => {}
+        let first_resource = self.scheduler.first_resource();
+        match self.searcher.suggest(trial, first_resource) {
+            Suggestion::Params(params) if Some(&params) == known => {
+                self.scheduler.begun(trial, &params);
+            }
             other => {
                 return Err(format!(
                     "trial {trial} has {known:?}, a replay gives {other:?}"
                 ));
             }
         }
-        self.scheduler.begun(trial);
         if let Some(rule) = &mut self.rule {
             rule.begun(trial);
         }

@@ -1,24 +1,27 @@
 //! ASHA: asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter
-//! Tuning", Algorithm 2), without its stopping variant: trials wait at rungs and are truly promoted.
+//! Tuning", Algorithm 2), and asynchronous Hyperband over several brackets of it.
 //!
-//! Rung k lies at resource min_resource * eta^k, the last one at max_resource. Asked what to do next:
-//! from the highest rung down, a trial among the best floor(n / eta) of the n results of its rung that was
-//! not promoted yet goes on to the next rung; if there is none, a new trial begins on rung 0. A trial
-//! that fails, or has no finite value, counts in n as the worst of its rung and is never promoted. Of
-//! equal values the lower trial is the better.
-
-use std::collections::BTreeSet;
+//! Rung k lies at resource min_resource * eta^k, the last one at max_resource; bracket b begins at rung b
+//! and has rungs of its own. A trial that fails, or has no finite value, counts among a rung's results as
+//! the worst. Of equal values the lower trial is the better.
+//!
+//! Promotion, the paper's: trials wait at rungs. From the highest rung down, a trial among the best
+//! floor(n / eta) of the n results of its rung that was not promoted yet goes on to the next rung; if there
+//! is none, a new trial begins.
+//!
+//! Stopping: nobody waits. A trial runs on past its rung if it is among the best floor(n / eta) of the n
+//! results there so far, its own included, or the best of all; else it stops for good.
 
 use trainyard_common::ids::TrialId;
-use trainyard_common::spec::search::Mode;
+use trainyard_common::spec::search::{AshaVariant, Mode, SchedulerName};
+use trainyard_common::spec::{Params, SchedulerSpec};
 
-use super::{Promotion, Verdict};
+use super::place::{Place, WORST, order};
+use super::rungs::{Rung, ladder};
+use super::{Promotion, Rule, Verdict};
 
-/// A result in the order of goodness: the better, the smaller.
-type Place = (u64, TrialId);
-
-/// The place of results without a finite value.
-const WORST: u64 = u64::MAX;
+/// More rungs than any ladder of 64-bit resources has.
+const MAX_BRACKETS: u32 = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -26,238 +29,342 @@ enum Phase {
     Climbs,
     /// At its rung, with its result; the value decides its place.
     Waits(u64),
-    /// At the top, or ended.
+    /// At the top, stopped, or ended.
     Out,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Climber {
+    bracket: usize,
+    /// Counted over the whole ladder.
     rung: u32,
+    /// The resource of its last result.
+    from: u64,
     phase: Phase,
-}
-
-/// One rung: its results, the best floor(n / eta) of them apart.
-#[derive(Debug, Clone, Default)]
-struct Rung {
-    resource: u64,
-    best: BTreeSet<Place>,
-    rest: BTreeSet<Place>,
-    /// Among the best, waiting, not promoted.
-    ready: BTreeSet<Place>,
-}
-
-impl Rung {
-    fn results(&self) -> usize {
-        self.best.len() + self.rest.len()
-    }
-
-    /// Takes in a result; `waits`: it may be promoted once it is among the best.
-    fn insert(&mut self, place: Place, eta: usize, waits: impl Fn(Place) -> bool) {
-        // Among the best if it beats the last of them: the others are sorted out below.
-        match self.best.last() {
-            Some(last) if place < *last => {
-                self.best.insert(place);
-                if waits(place) {
-                    self.ready.insert(place);
-                }
-            }
-            _ => {
-                self.rest.insert(place);
-            }
-        }
-        let keep = self.results() / eta;
-        while self.best.len() > keep
-            && let Some(last) = self.best.pop_last()
-        {
-            self.ready.remove(&last);
-            self.rest.insert(last);
-        }
-        while self.best.len() < keep
-            && let Some(first) = self.rest.pop_first()
-        {
-            if waits(first) {
-                self.ready.insert(first);
-            }
-            self.best.insert(first);
-        }
-    }
 }
 
 /// The state of one search.
 #[derive(Debug, Clone)]
-pub struct Asha {
+pub(super) struct Asha {
     eta: u32,
     mode: Mode,
-    rungs: Vec<Rung>,
+    variant: AshaVariant,
+    ladder: Vec<u64>,
+    /// By bracket and rung; those below a bracket's first stay empty.
+    rungs: Vec<Vec<Rung>>,
+    shares: Shares,
     /// By trial number.
     climbers: Vec<Climber>,
 }
 
 impl Asha {
-    /// Rungs from `min` to `max`; what the spec's checks refuse is taken for the nearest that they accept.
-    pub fn new(min: u64, max: u64, eta: u32, mode: Mode) -> Self {
-        let (eta, max) = (eta.max(2), max.max(1));
-        let mut resource = min.clamp(1, max);
-        let mut rungs = Vec::new();
-        while resource < max {
-            rungs.push(resource);
-            resource = resource.saturating_mul(u64::from(eta));
-        }
-        rungs.push(max);
-        let rung = |resource| Rung {
-            resource,
-            ..Rung::default()
-        };
+    /// One bracket of rungs from `min` to `max`, with promotions.
+    pub(super) fn new(min: u64, max: u64, eta: u32, mode: Mode) -> Self {
+        let ladder = ladder(min, max, eta);
         Self {
-            eta,
+            eta: eta.max(2),
             mode,
-            rungs: rungs.into_iter().map(rung).collect(),
+            variant: AshaVariant::Promotion,
+            rungs: vec![vec![Rung::default(); ladder.len()]],
+            shares: Shares::new(1, ladder.len(), eta),
+            ladder,
             climbers: Vec::new(),
         }
     }
 
-    /// Trials begin in the order of their numbers.
-    pub(super) fn begun(&mut self, trial: TrialId) {
-        if trial.0 as usize == self.climbers.len() {
-            let (rung, phase) = (0, Phase::Climbs);
-            self.climbers.push(Climber { rung, phase });
-        }
+    pub(super) fn of(spec: &SchedulerSpec, max: u64, mode: Mode) -> Self {
+        let min = spec.min_resource.unwrap_or(SchedulerSpec::MIN_RESOURCE);
+        let asha = Self::new(min, max, spec.eta.unwrap_or(SchedulerSpec::ETA), mode);
+        let all = match spec.name {
+            SchedulerName::AsyncHyperband => MAX_BRACKETS,
+            _ => 1,
+        };
+        asha.with(
+            spec.variant.unwrap_or_default(),
+            spec.brackets.unwrap_or(all),
+        )
+    }
+
+    /// The same with so many brackets, as far as there are rungs for them.
+    pub(super) fn with(mut self, variant: AshaVariant, brackets: u32) -> Self {
+        let depth = self.ladder.len();
+        let brackets = (brackets.clamp(1, MAX_BRACKETS) as usize).min(depth);
+        self.variant = variant;
+        self.rungs = vec![vec![Rung::default(); depth]; brackets];
+        self.shares = Shares::new(brackets, depth, self.eta);
+        self
+    }
+
+    fn stops(&self) -> bool {
+        self.variant == AshaVariant::Stopping
     }
 
     fn climber(&self, trial: TrialId) -> Option<Climber> {
         self.climbers.get(trial.0 as usize).copied()
     }
 
-    pub(super) fn until(&self, trial: TrialId) -> Option<u64> {
-        let rung = self.climber(trial)?.rung;
-        Some(self.rungs.get(rung as usize)?.resource)
+    fn top(&self) -> usize {
+        self.ladder.len() - 1
     }
 
-    pub(super) fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32> {
-        let climber = self.climber(trial)?;
-        let counts = climber.phase == Phase::Climbs && resource >= self.until(trial)?;
-        counts.then_some(climber.rung)
-    }
-
-    pub(super) fn waits(&self, trial: TrialId) -> Option<u32> {
-        let climber = self.climber(trial)?;
-        matches!(climber.phase, Phase::Waits(_)).then_some(climber.rung)
-    }
-
-    pub(super) fn at_top(&self, trial: TrialId) -> bool {
-        let climber = self.climber(trial);
-        climber.is_some_and(|climber| climber.rung as usize + 1 == self.rungs.len())
-    }
-
-    pub(super) fn reached(&mut self, trial: TrialId, value: Option<f64>) -> Verdict {
-        let Some(climber) = self.climber(trial) else {
-            return Verdict::Continue;
-        };
-        if climber.phase != Phase::Climbs {
-            return Verdict::Continue;
-        }
-        let top = climber.rung as usize + 1 == self.rungs.len();
-        let place = self.place(value);
-        let phase = if top { Phase::Out } else { Phase::Waits(place) };
-        self.set(trial, climber.rung, phase);
-        self.count(climber.rung, (place, trial));
-        if top { Verdict::Done } else { Verdict::Pause }
-    }
-
-    pub(super) fn ended(&mut self, trial: TrialId, value: Option<f64>) {
-        let Some(climber) = self.climber(trial) else {
-            return;
-        };
-        self.set(trial, climber.rung, Phase::Out);
-        match climber.phase {
-            Phase::Climbs => self.count(climber.rung, (self.place(value), trial)),
-            Phase::Waits(place) => {
-                if let Some(rung) = self.rungs.get_mut(climber.rung as usize) {
-                    rung.ready.remove(&(place, trial));
-                }
-            }
-            Phase::Out => {}
-        }
-    }
-
-    /// From the highest rung down, the best that was not promoted.
-    pub(super) fn promotable(&self) -> Option<Promotion> {
-        let rungs = self.rungs.iter().enumerate().rev();
-        let mut ready =
-            rungs.filter_map(|(number, rung)| Some((number, rung, rung.ready.first()?)));
-        let (number, rung, (_, trial)) = ready.next()?;
-        let next = self.rungs.get(number + 1)?;
-        Some(Promotion {
-            trial: *trial,
-            rung: u32::try_from(number).unwrap_or(u32::MAX),
-            reason: format!(
-                "among the best {} of {} results at epoch {} (rung {number} of {}): goes on to epoch {}",
-                rung.best.len(),
-                rung.results(),
-                rung.resource,
-                self.rungs.len() - 1,
-                next.resource
-            ),
-            clone: None,
-            params: None,
-        })
-    }
-
-    pub(super) fn promote(&mut self, trial: TrialId) -> Option<Promotion> {
-        let promotion = self.promotable().filter(|next| next.trial == trial)?;
-        if let Some(rung) = self.rungs.get_mut(promotion.rung as usize) {
-            rung.ready.pop_first();
-        }
-        self.set(trial, promotion.rung + 1, Phase::Climbs);
-        Some(promotion)
-    }
-
-    pub(super) fn describe(&self, trial: TrialId) -> String {
-        let rung = self.climber(trial).map_or(0, |climber| climber.rung);
-        let resource = self
-            .rungs
-            .get(rung as usize)
-            .map_or(0, |rung| rung.resource);
-        format!("rung {rung} of {} (epoch {resource})", self.rungs.len() - 1)
+    fn resource(&self, rung: u32) -> u64 {
+        self.ladder.get(rung as usize).copied().unwrap_or_default()
     }
 
     /// The rungs' resources.
     #[cfg(test)]
     pub(super) fn rungs(&self) -> impl Iterator<Item = u64> {
-        self.rungs.iter().map(|rung| rung.resource)
+        self.ladder.iter().copied()
     }
 
     fn set(&mut self, trial: TrialId, rung: u32, phase: Phase) {
         if let Some(climber) = self.climbers.get_mut(trial.0 as usize) {
-            *climber = Climber { rung, phase };
+            climber.rung = rung;
+            climber.phase = phase;
         }
     }
 
-    fn count(&mut self, rung: u32, place: Place) {
-        let climbers = &self.climbers;
+    /// Counts a result; whether it is among the best of its rung.
+    fn count(&mut self, bracket: usize, rung: u32, place: Place) -> bool {
+        let (climbers, stops) = (&self.climbers, self.stops());
         // Without a finite value it is nobody's candidate, however few there are.
         let waits = |(value, trial): Place| {
             let climber = climbers.get(trial.0 as usize);
             value != WORST
                 && climber.is_some_and(|c| c.rung == rung && matches!(c.phase, Phase::Waits(_)))
         };
-        if let Some(known) = self.rungs.get_mut(rung as usize) {
-            known.insert(place, self.eta as usize, waits);
+        let known = self.rungs.get_mut(bracket);
+        let Some(known) = known.and_then(|rungs| rungs.get_mut(rung as usize)) else {
+            return false;
+        };
+        known.insert(place, self.eta as usize, usize::from(stops), waits);
+        place.0 != WORST && known.is_best(place)
+    }
+
+    /// The rung that has something to promote, the highest first, and of its brackets the one with the most
+    /// rungs.
+    fn ready(&self) -> Option<(usize, usize, Place)> {
+        let levels = (0..self.ladder.len()).rev();
+        let mut all = levels.flat_map(|rung| (0..self.rungs.len()).map(move |b| (b, rung)));
+        all.find_map(|(bracket, rung)| {
+            let place = self.rungs.get(bracket)?.get(rung)?.first_ready()?;
+            Some((bracket, rung, place))
+        })
+    }
+
+    fn within(&self, bracket: usize) -> String {
+        match self.rungs.len() {
+            1 => String::new(),
+            _ => format!(" in bracket {bracket}"),
+        }
+    }
+}
+
+impl Rule for Asha {
+    fn begun(&mut self, trial: TrialId, _params: &Params) {
+        if trial.0 as usize == self.climbers.len() {
+            let bracket = self.shares.take();
+            self.climbers.push(Climber {
+                bracket,
+                rung: u32::try_from(bracket).unwrap_or(u32::MAX),
+                from: 0,
+                phase: Phase::Climbs,
+            });
         }
     }
 
-    /// A value as a number that is the smaller the better the value is.
-    fn place(&self, value: Option<f64>) -> u64 {
-        let Some(value) = value.filter(|value| value.is_finite()) else {
-            return WORST;
-        };
-        let cost = match self.mode {
-            Mode::Minimize => value,
-            Mode::Maximize => -value,
-        };
-        // Adding 0 makes one zero of both. The bits of floats, the negative ones inverted, sort as they do.
-        let bits = (cost + 0.0).to_bits();
-        let negative = bits >> 63 == 1;
-        if negative { !bits } else { bits | 1 << 63 }
+    fn until(&self, trial: TrialId) -> Option<u64> {
+        let rung = self.climber(trial)?.rung as usize;
+        let rung = if self.stops() { self.top() } else { rung };
+        self.ladder.get(rung).copied()
     }
+
+    fn from(&self, trial: TrialId) -> u64 {
+        self.climber(trial).map_or(0, |climber| climber.from)
+    }
+
+    fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32> {
+        let climber = self.climber(trial)?;
+        let counts = climber.phase == Phase::Climbs && resource >= self.resource(climber.rung);
+        if !counts || !self.stops() {
+            return counts.then_some(climber.rung);
+        }
+        // Of rungs that it passed without a result, the last counts.
+        let passed = self.ladder.partition_point(|rung| *rung <= resource);
+        u32::try_from(passed.checked_sub(1)?).ok()
+    }
+
+    fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) -> Verdict {
+        let (Some(climber), Some(rung)) = (self.climber(trial), self.reaches(trial, resource))
+        else {
+            return Verdict::Continue;
+        };
+        let top = rung as usize == self.top();
+        let value = order(self.mode, value);
+        let waits = !top && !self.stops();
+        let phase = if waits {
+            Phase::Waits(value)
+        } else {
+            Phase::Out
+        };
+        let from = self.resource(rung);
+        if let Some(climber) = self.climbers.get_mut(trial.0 as usize) {
+            *climber = Climber {
+                rung,
+                from,
+                phase,
+                ..*climber
+            };
+        }
+        let best = self.count(climber.bracket, rung, (value, trial));
+        match (top, self.stops(), best) {
+            (true, ..) => Verdict::Done,
+            (_, false, _) => Verdict::Pause,
+            (_, true, false) => Verdict::Stop,
+            (_, true, true) => {
+                self.set(trial, rung + 1, Phase::Climbs);
+                Verdict::Continue
+            }
+        }
+    }
+
+    fn ended(&mut self, trial: TrialId, value: Option<f64>) {
+        let Some(climber) = self.climber(trial) else {
+            return;
+        };
+        self.set(trial, climber.rung, Phase::Out);
+        match climber.phase {
+            Phase::Climbs => {
+                let place = (order(self.mode, value), trial);
+                self.count(climber.bracket, climber.rung, place);
+            }
+            Phase::Waits(place) => {
+                let rungs = self.rungs.get_mut(climber.bracket);
+                if let Some(rung) = rungs.and_then(|rungs| rungs.get_mut(climber.rung as usize)) {
+                    rung.take_ready((place, trial));
+                }
+            }
+            Phase::Out => {}
+        }
+    }
+
+    fn waits(&self, trial: TrialId) -> Option<u32> {
+        let climber = self.climber(trial)?;
+        matches!(climber.phase, Phase::Waits(_)).then_some(climber.rung)
+    }
+
+    fn at_top(&self, trial: TrialId) -> bool {
+        let climber = self.climber(trial);
+        self.stops() || climber.is_some_and(|climber| climber.rung as usize == self.top())
+    }
+
+    fn promotable(&self) -> Option<Promotion> {
+        let (bracket, number, (_, trial)) = self.ready()?;
+        let rung = self.rungs.get(bracket)?.get(number)?;
+        Some(Promotion {
+            trial,
+            rung: u32::try_from(number).unwrap_or(u32::MAX),
+            reason: format!(
+                "among the best {} of {} results at epoch {} (rung {number} of {}{}): goes on to epoch {}",
+                rung.best(),
+                rung.results(),
+                self.ladder.get(number)?,
+                self.top(),
+                self.within(bracket),
+                self.ladder.get(number + 1)?
+            ),
+            clone: None,
+            params: None,
+        })
+    }
+
+    fn promote(&mut self, trial: TrialId) -> Option<Promotion> {
+        let promotion = self.promotable().filter(|next| next.trial == trial)?;
+        let (bracket, rung, place) = self.ready()?;
+        self.rungs
+            .get_mut(bracket)?
+            .get_mut(rung)?
+            .take_ready(place);
+        self.set(trial, promotion.rung + 1, Phase::Climbs);
+        Some(promotion)
+    }
+
+    fn first_resource(&self) -> Option<u64> {
+        let bracket = self.shares.next();
+        self.ladder.get(bracket).copied()
+    }
+
+    fn place(&self, trial: TrialId) -> String {
+        let (bracket, rung) = self
+            .climber(trial)
+            .map_or((0, 0), |climber| (climber.bracket, climber.rung));
+        format!(
+            "rung {rung} of {}{} (epoch {})",
+            self.top(),
+            self.within(bracket),
+            self.resource(rung)
+        )
+    }
+}
+
+/// Which bracket the next trial is in. Hyperband gives each bracket the same budget, so that the bracket
+/// with s + 1 rungs has a share of trials in proportion to eta^s / (s + 1). The next trial goes where the
+/// number of trials lags its share the most, of equals to the one with the most rungs: at any time each
+/// bracket has its share but for less than one trial in either direction for every other bracket.
+#[derive(Debug, Clone)]
+struct Shares {
+    /// Whole numbers in proportion.
+    weights: Vec<i128>,
+    sum: i128,
+    taken: Vec<u32>,
+    all: u32,
+}
+
+impl Shares {
+    fn new(brackets: usize, rungs: usize, eta: u32) -> Self {
+        let power = |bracket: usize| {
+            let steps = u32::try_from(rungs - 1 - bracket).unwrap_or(u32::MAX);
+            i128::from(eta.max(2)).saturating_pow(steps)
+        };
+        // Over a common denominator. Beyond 40 rungs there are none in a range that the checks accept.
+        let common = (1..=rungs.min(40) as i128).fold(1, lcm);
+        let weight = |bracket: usize| {
+            let rungs = (rungs - bracket) as i128;
+            (power(bracket).saturating_mul(common / rungs.max(1))).min(1 << 80)
+        };
+        let weights: Vec<i128> = (0..brackets).map(weight).collect();
+        Self {
+            sum: weights.iter().sum(),
+            taken: vec![0; weights.len()],
+            weights,
+            all: 0,
+        }
+    }
+
+    fn next(&self) -> usize {
+        let all = i128::from(self.all) + 1;
+        let shares = self.weights.iter().zip(&self.taken);
+        let lag = shares.map(|(weight, taken)| weight * all - i128::from(*taken) * self.sum);
+        let first = lag
+            .enumerate()
+            .reduce(|most, next| if next.1 > most.1 { next } else { most });
+        first.map_or(0, |(bracket, _)| bracket)
+    }
+
+    fn take(&mut self) -> usize {
+        let next = self.next();
+        if let Some(taken) = self.taken.get_mut(next) {
+            *taken += 1;
+        }
+        self.all += 1;
+        next
+    }
+}
+
+fn lcm(a: i128, b: i128) -> i128 {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
 }

@@ -1,23 +1,41 @@
 //! Trial schedulers: who decides how far a trial goes, and which goes on. Pure.
 //!
 //! A scheduler sees what the job's search log holds, in its order, and nothing else: which trials were
-//! begun, what they came to at a rung, how they ended, whom it promoted. So its decisions follow from the
-//! log, and replaying the log gives them again. What people hold and which slots are free it never hears.
+//! begun, what they came to at a resource, how they ended, whom it promoted, that no more will begin. So its
+//! decisions follow from the log, and replaying the log gives them again. What people hold and which slots
+//! are free it never hears; nor that an attempt was preempted, which goes on from its checkpoint.
 //!
-//! Later schedulers are more variants. One answers: until which resource an attempt of a trial runs
-//! (`until`), what a result there means (`reached`), and whether a trial that waits is to go on
-//! (`promotable`). The resource is the number of complete epochs that reports name.
+//! One answers: until which resource an attempt of a trial runs (`until`), which results count (`reaches`)
+//! and what they mean (`reached`), whether a trial that waits is to go on (`promotable`), and whether a new
+//! one may begin (`admits`). The resource is the number of complete epochs that reports name.
 
 mod asha;
+mod early;
+mod explore;
+mod halving;
+mod hyperband;
 pub mod logical;
+mod median;
+mod pace;
+mod pb2;
+mod pbt;
+mod place;
+mod rungs;
+mod sha;
 
 use trainyard_common::ids::TrialId;
-use trainyard_common::spec::search::{Mode, SchedulerName};
-use trainyard_common::spec::{JobSpec, SchedulerSpec};
+use trainyard_common::spec::search::SchedulerName;
+use trainyard_common::spec::{JobSpec, Params};
 
-pub use asha::Asha;
+pub use pbt::Lineage;
 
-/// What becomes of a trial that has reached a rung.
+use asha::Asha;
+use early::EarlyStopping;
+use halving::Halving;
+use median::MedianStopping;
+use pbt::Pbt;
+
+/// What becomes of a trial after a result that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on.
@@ -26,157 +44,286 @@ pub enum Verdict {
     Pause,
     /// It has had all that a trial of this search may have.
     Done,
-    /// It ends now.
+    /// It ends now: it had its chance.
     Stop,
 }
 
-/// Whether a new trial may begin.
+/// Whether a new trial may begin. Asked only while nothing is promotable, which comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     New,
+    /// Not before another result.
     Wait,
+    /// Never again.
     Closed,
 }
 
-/// Whose checkpoint a trial goes on from.
+/// A checkpoint of another trial, to go on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloneOf {
     pub trial: TrialId,
+    /// The resource at which it was made.
     pub resource: u64,
 }
 
-/// A trial that is to go on from its rung.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A trial that is to go on from where it waits.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Promotion {
     pub trial: TrialId,
     /// The rung at which it waits.
     pub rung: u32,
     pub reason: String,
+    /// Whose weights it goes on with, if not its own.
     pub clone: Option<CloneOf>,
-    pub params: Option<trainyard_common::spec::Params>,
+    /// Its hyperparameters from now on, if they change.
+    pub params: Option<Params>,
 }
 
 /// Decides which trials go on.
 #[derive(Debug, Clone)]
-pub enum Scheduler {
+pub struct Scheduler {
+    kind: Kind,
+    /// No new trial begins.
+    closed: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
     /// Every trial runs to its end, in the order of suggestion.
     Fifo,
+    /// `asha` and `async_hyperband`.
     Asha(Box<Asha>),
+    /// `sha` and `hyperband`.
+    Halving(Box<Halving>),
+    Median(Box<MedianStopping>),
+    Early(Box<EarlyStopping>),
+    /// `pbt` and `pb2`.
+    Pbt(Box<Pbt>),
+}
+
+/// What each scheduler answers; what is given here is said by one that lets every trial run to its end.
+/// The meanings are told at [`Scheduler`].
+trait Rule {
+    fn begun(&mut self, trial: TrialId, params: &Params);
+    fn until(&self, trial: TrialId) -> Option<u64>;
+    fn from(&self, trial: TrialId) -> u64;
+    fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32>;
+    fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) -> Verdict;
+    fn ended(&mut self, trial: TrialId, value: Option<f64>);
+    /// As long as the search is not closed.
+    fn admits(&self) -> Admission {
+        Admission::New
+    }
+    fn close(&mut self) {}
+    fn reopen(&mut self) {}
+    fn waits(&self, _trial: TrialId) -> Option<u32> {
+        None
+    }
+    fn at_top(&self, _trial: TrialId) -> bool {
+        true
+    }
+    fn promotable(&self) -> Option<Promotion> {
+        None
+    }
+    fn promote(&mut self, _trial: TrialId) -> Option<Promotion> {
+        None
+    }
+    fn eliminated(&self) -> Option<TrialId> {
+        None
+    }
+    fn first_resource(&self) -> Option<u64> {
+        None
+    }
+    fn place(&self, _trial: TrialId) -> String {
+        "its checkpoint".to_owned()
+    }
 }
 
 impl Scheduler {
     /// The scheduler of a job as accepted.
     pub fn of(job: &JobSpec) -> Self {
-        match (&job.scheduler, job.objectives.first()) {
-            (Some(spec), Some(objective)) if spec.name == SchedulerName::Asha => {
-                let epochs = u64::from(job.training.epochs);
-                Self::Asha(Box::new(asha(spec, epochs, objective.mode)))
-            }
-            _ => Self::Fifo,
-        }
+        let (kind, closed) = (Kind::of(job), false);
+        Self { kind, closed }
     }
 
-    pub fn admits(&self) -> Admission {
-        Admission::New
-    }
-
-    /// No new trial begins any more. False: that means nothing to it.
-    pub fn close(&mut self) -> bool {
-        false
-    }
-
-    /// Trials begin again.
-    pub fn reopen(&mut self) {}
-
-    pub fn first_resource(&self) -> Option<u64> {
-        None
-    }
-
-    /// A new trial begins.
-    pub fn begun(&mut self, trial: TrialId) {
-        if let Self::Asha(asha) = self {
-            asha.begun(trial);
+    /// A new trial begins with these hyperparameters. Trials begin in the order of their numbers.
+    pub fn begun(&mut self, trial: TrialId, params: &Params) {
+        if let Some(rule) = self.rule_mut() {
+            rule.begun(trial, params);
         }
     }
 
     /// Until which resource an attempt of the trial runs now; `None`: to the end of training.
     pub fn until(&self, trial: TrialId) -> Option<u64> {
-        match self {
-            Self::Fifo => None,
-            Self::Asha(asha) => asha.until(trial),
-        }
+        self.rule()?.until(trial)
     }
 
-    /// The rung on which a result of the trial at this resource counts, if it does.
+    /// The resource that the trial has for certain: of its last result that counted, after a clone that of
+    /// its source, which is equal.
+    pub fn from(&self, trial: TrialId) -> u64 {
+        self.rule().map_or(0, |rule| rule.from(trial))
+    }
+
+    /// The number under which a result of the trial at this resource counts, if it does. It rises with the
+    /// resource; a result at a resource that the trial had before does not count.
     pub fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32> {
-        match self {
-            Self::Fifo => None,
-            Self::Asha(asha) => asha.reaches(trial, resource),
-        }
+        self.rule()?.reaches(trial, resource)
     }
 
-    /// The trial's result at the rung that it was to reach; `None` where it has no finite one, which is
-    /// worse than any. Called once a rung.
-    pub fn reached(&mut self, trial: TrialId, _resource: u64, value: Option<f64>) -> Verdict {
-        match self {
-            Self::Fifo => Verdict::Continue,
-            Self::Asha(asha) => asha.reached(trial, value),
+    /// The trial's result at a resource that it [`reaches`](Self::reaches); `None` where it has no finite
+    /// one, which is worse than any.
+    pub fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) -> Verdict {
+        let value = value.filter(|value| value.is_finite());
+        match self.rule_mut() {
+            Some(rule) => rule.reached(trial, resource, value),
+            None => Verdict::Continue,
         }
     }
 
     /// The trial has ended. On its way to a rung it counts there with `value`, or as the worst.
     pub fn ended(&mut self, trial: TrialId, value: Option<f64>) {
-        if let Self::Asha(asha) = self {
-            asha.ended(trial, value);
+        if let Some(rule) = self.rule_mut() {
+            rule.ended(trial, value.filter(|value| value.is_finite()));
+        }
+    }
+
+    /// Whether a new trial may begin now, nothing being promotable.
+    pub fn admits(&self) -> Admission {
+        match self.rule() {
+            _ if self.closed => Admission::Closed,
+            Some(rule) => rule.admits(),
+            None => Admission::New,
+        }
+    }
+
+    /// No new trial will begin: what waits for more trials does not any longer. False: nothing does.
+    pub fn close(&mut self) -> bool {
+        self.closed = true;
+        if let Some(rule) = self.rule_mut() {
+            rule.close();
+        }
+        matches!(self.kind, Kind::Halving(_) | Kind::Pbt(_))
+    }
+
+    /// Whether every trial runs to its end, whatever becomes of the others.
+    pub fn is_fifo(&self) -> bool {
+        matches!(self.kind, Kind::Fifo)
+    }
+
+    /// The search was extended: new trials may begin again. What was closed stays as it is.
+    pub fn reopen(&mut self) {
+        self.closed = false;
+        if let Some(rule) = self.rule_mut() {
+            rule.reopen();
         }
     }
 
     /// The rung at which the trial waits for a promotion.
     pub fn waits(&self, trial: TrialId) -> Option<u32> {
-        match self {
-            Self::Fifo => None,
-            Self::Asha(asha) => asha.waits(trial),
-        }
+        self.rule()?.waits(trial)
     }
 
     /// Whether the rung that the trial is on, or on its way to, is the last.
     pub fn at_top(&self, trial: TrialId) -> bool {
-        match self {
-            Self::Fifo => true,
-            Self::Asha(asha) => asha.at_top(trial),
-        }
+        self.rule().is_none_or(|rule| rule.at_top(trial))
     }
 
     /// The trial that is to go on now, before any new one.
     pub fn promotable(&self) -> Option<Promotion> {
-        match self {
-            Self::Fifo => None,
-            Self::Asha(asha) => asha.promotable(),
-        }
+        self.rule()?.promotable()
     }
 
     /// The promotable trial goes on to its next rung. Nothing, where it is not the one.
     pub fn promote(&mut self, trial: TrialId) -> Option<Promotion> {
-        match self {
-            Self::Fifo => None,
-            Self::Asha(asha) => asha.promote(trial),
-        }
+        self.rule_mut()?.promote(trial)
+    }
+
+    /// A trial that waits though no promotion can reach it any more: it may be ended, which takes it off
+    /// this list.
+    pub fn eliminated(&self) -> Option<TrialId> {
+        self.rule()?.eliminated()
+    }
+
+    /// The resource of the first rung of the next new trial, where there are rungs.
+    pub fn first_resource(&self) -> Option<u64> {
+        self.rule()?.first_resource()
     }
 
     /// Where a trial that waits stands, for people.
     pub fn place(&self, trial: TrialId) -> String {
-        match self {
-            Self::Fifo => "its checkpoint".to_owned(),
-            Self::Asha(asha) => asha.describe(trial),
+        self.rule()
+            .map_or("its checkpoint".to_owned(), |rule| rule.place(trial))
+    }
+
+    /// Which hyperparameters the trial has had, and whose weights, from the first on. Empty where they
+    /// never change.
+    pub fn lineage(&self, trial: TrialId) -> &[Lineage] {
+        match &self.kind {
+            Kind::Pbt(pbt) => pbt.lineage(trial),
+            _ => &[],
+        }
+    }
+
+    /// Whether the trial's checkpoint at this resource may still be cloned, and so must be kept.
+    pub fn keeps(&self, trial: TrialId, resource: u64) -> bool {
+        match &self.kind {
+            Kind::Pbt(pbt) => pbt.keeps(trial, resource),
+            _ => false,
+        }
+    }
+
+    fn rule(&self) -> Option<&dyn Rule> {
+        match &self.kind {
+            Kind::Fifo => None,
+            Kind::Asha(rule) => Some(&**rule),
+            Kind::Halving(rule) => Some(&**rule),
+            Kind::Median(rule) => Some(&**rule),
+            Kind::Early(rule) => Some(&**rule),
+            Kind::Pbt(rule) => Some(&**rule),
+        }
+    }
+
+    fn rule_mut(&mut self) -> Option<&mut dyn Rule> {
+        match &mut self.kind {
+            Kind::Fifo => None,
+            Kind::Asha(rule) => Some(&mut **rule),
+            Kind::Halving(rule) => Some(&mut **rule),
+            Kind::Median(rule) => Some(&mut **rule),
+            Kind::Early(rule) => Some(&mut **rule),
+            Kind::Pbt(rule) => Some(&mut **rule),
         }
     }
 }
 
-fn asha(spec: &SchedulerSpec, epochs: u64, mode: Mode) -> Asha {
-    let max = spec.max_resource.unwrap_or(epochs);
-    let min = spec.min_resource.unwrap_or(SchedulerSpec::MIN_RESOURCE);
-    Asha::new(min, max, spec.eta.unwrap_or(SchedulerSpec::ETA), mode)
+impl Kind {
+    fn of(job: &JobSpec) -> Self {
+        let (Some(spec), Some(objective)) = (&job.scheduler, job.objectives.first()) else {
+            return Self::Fifo;
+        };
+        let mode = objective.mode;
+        // The built-in trainer knows how long a trial is.
+        let epochs = u64::from(job.training.epochs);
+        let given = spec.max_resource.or(job.model.is_some().then_some(epochs));
+        let max = given.unwrap_or(epochs);
+        match spec.name {
+            SchedulerName::Fifo => Self::Fifo,
+            SchedulerName::Asha | SchedulerName::AsyncHyperband => {
+                Self::Asha(Box::new(Asha::of(spec, max, mode)))
+            }
+            SchedulerName::Sha => Self::Halving(Box::new(sha::of(spec, max, mode))),
+            SchedulerName::Hyperband => Self::Halving(Box::new(hyperband::of(spec, max, mode))),
+            SchedulerName::MedianStopping => {
+                Self::Median(Box::new(MedianStopping::of(spec, given, mode)))
+            }
+            SchedulerName::EarlyStopping => {
+                Self::Early(Box::new(EarlyStopping::of(spec, given, mode)))
+            }
+            SchedulerName::Pbt | SchedulerName::Pb2 => {
+                Pbt::of(job, spec, max, mode).map_or(Self::Fifo, |pbt| Self::Pbt(Box::new(pbt)))
+            }
+        }
+    }
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

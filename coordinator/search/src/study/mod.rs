@@ -122,7 +122,7 @@ impl Study {
 
     /// Whether trials are compared on the way, at resources.
     pub fn has_resources(&self) -> bool {
-        !matches!(self.scheduler, Scheduler::Fifo)
+        !self.scheduler.is_fifo()
     }
 
     /// What to train next: who lost its place, then who is promoted, then a new trial.
@@ -288,13 +288,13 @@ impl Study {
 
     fn new_trial(&mut self, params: Params) -> Stretch {
         let trial = TrialId(self.members.len() as u32);
+        self.scheduler.begun(trial, &params);
         self.members.push(Member {
             params,
             state: State::Paused,
             resource: 0,
             told: false,
         });
-        self.scheduler.begun(trial);
         self.begin(trial, None)
     }
 

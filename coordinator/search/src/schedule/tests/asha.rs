@@ -1,21 +1,35 @@
-//! Schedulers against tables that were worked out by hand, and against the paper's rule as written.
+//! ASHA against tables that were worked out by hand, and against the paper's rule as written.
 
 use proptest::prelude::*;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::Document;
+use trainyard_common::spec::search::Mode;
 
-use super::*;
+use super::super::*;
+
+fn of(asha: Asha) -> Scheduler {
+    Scheduler {
+        kind: Kind::Asha(Box::new(asha)),
+        closed: false,
+    }
+}
 
 fn asha(max: u64) -> Scheduler {
-    Scheduler::Asha(Box::new(Asha::new(1, max, 3, Mode::Minimize)))
+    of(Asha::new(1, max, 3, Mode::Minimize))
 }
 
 /// Begins trials at rung 0 and lets each reach it with its value.
 fn filled(scheduler: &mut Scheduler, values: &[f64]) {
     for (number, value) in (0u32..).zip(values) {
-        scheduler.begun(TrialId(number));
-        scheduler.reached(TrialId(number), Some(*value));
+        scheduler.begun(TrialId(number), &Params::new());
+        reach(scheduler, number, Some(*value));
     }
+}
+
+/// A result at the rung that the trial is on its way to.
+fn reach(scheduler: &mut Scheduler, trial: u32, value: Option<f64>) -> Verdict {
+    let until = scheduler.until(TrialId(trial)).unwrap();
+    scheduler.reached(TrialId(trial), until, value)
 }
 
 fn next(scheduler: &Scheduler) -> Option<(u32, u32)> {
@@ -32,10 +46,10 @@ fn fifo_runs_every_trial_to_its_end() {
     let spec = "name: a\nentrypoint: {command: [x]}\nsearcher: {name: random, max_trials: 1}\n\
                 objectives: [{metric: loss, mode: minimize}]";
     let mut fifo = Scheduler::of(Document::parse(spec).unwrap().job());
-    fifo.begun(TrialId(0));
+    fifo.begun(TrialId(0), &Params::new());
     assert_eq!(fifo.until(TrialId(0)), None);
     assert_eq!(fifo.reaches(TrialId(0), 9), None);
-    assert_eq!(fifo.reached(TrialId(0), Some(1.0)), Verdict::Continue);
+    assert_eq!(fifo.reached(TrialId(0), 9, Some(1.0)), Verdict::Continue);
     assert_eq!((next(&fifo), fifo.waits(TrialId(0))), (None, None));
 }
 
@@ -48,7 +62,7 @@ fn rungs_lie_at_powers_and_the_last_at_the_maximum() {
         (1, 2, 9, vec![1, 2]),
     ] {
         let mut asha = Asha::new(min, max, eta, Mode::Minimize);
-        asha.begun(TrialId(0));
+        asha.begun(TrialId(0), &Params::new());
         let rungs: Vec<u64> = asha.rungs().collect();
         assert_eq!(rungs, expected);
         assert_eq!(asha.until(TrialId(0)), Some(min));
@@ -62,10 +76,10 @@ fn promotions_by_hand() {
     filled(&mut asha, &[0.5, 0.4]);
     assert_eq!(next(&asha), None);
     // Three: the best one, trial 1.
-    asha.begun(TrialId(2));
+    asha.begun(TrialId(2), &Params::new());
     assert_eq!(asha.reaches(TrialId(2), 0), None);
     assert_eq!(asha.reaches(TrialId(2), 1), Some(0));
-    assert_eq!(asha.reached(TrialId(2), Some(0.9)), Verdict::Pause);
+    assert_eq!(reach(&mut asha, 2, Some(0.9)), Verdict::Pause);
     assert_eq!(asha.waits(TrialId(2)), Some(0));
     assert_eq!(next(&asha), Some((1, 0)));
     promote(&mut asha, 1);
@@ -75,37 +89,37 @@ fn promotions_by_hand() {
         (Some(3), None)
     );
     // A better one than the promoted one: of four still one goes on, and now it is trial 3.
-    asha.begun(TrialId(3));
-    asha.reached(TrialId(3), Some(0.1));
+    asha.begun(TrialId(3), &Params::new());
+    reach(&mut asha, 3, Some(0.1));
     assert_eq!(next(&asha), Some((3, 0)));
     promote(&mut asha, 3);
     // Trials 4 and 5 make it six: the best two are 3 and 1, both promoted.
     for (trial, value) in [(4, 0.45), (5, 0.6)] {
-        asha.begun(TrialId(trial));
-        asha.reached(TrialId(trial), Some(value));
+        asha.begun(TrialId(trial), &Params::new());
+        reach(&mut asha, trial, Some(value));
     }
     assert_eq!(next(&asha), None);
     // Nine: the third best, trial 4.
     for (trial, value) in [(6, 0.7), (7, 0.8), (8, 0.95)] {
-        asha.begun(TrialId(trial));
-        asha.reached(TrialId(trial), Some(value));
+        asha.begun(TrialId(trial), &Params::new());
+        reach(&mut asha, trial, Some(value));
     }
     assert_eq!(next(&asha), Some((4, 0)));
     // On rung 1 (epoch 3) three results: the highest rung is asked first.
-    asha.reached(TrialId(1), Some(0.3));
-    asha.reached(TrialId(3), Some(0.35));
+    reach(&mut asha, 1, Some(0.3));
+    reach(&mut asha, 3, Some(0.35));
     assert_eq!(next(&asha), Some((4, 0)));
     promote(&mut asha, 4);
-    assert_eq!(asha.reached(TrialId(4), Some(0.31)), Verdict::Pause);
+    assert_eq!(reach(&mut asha, 4, Some(0.31)), Verdict::Pause);
     for trial in 9..12 {
-        asha.begun(TrialId(trial));
-        asha.reached(TrialId(trial), Some(0.2));
+        asha.begun(TrialId(trial), &Params::new());
+        reach(&mut asha, trial, Some(0.2));
     }
     // Of twelve on rung 0 four: 3 (0.1), 9, 10, 11 (0.2); but rung 1 has a candidate.
     assert_eq!(next(&asha), Some((1, 1)));
     promote(&mut asha, 1);
     assert_eq!(asha.until(TrialId(1)), Some(9));
-    assert_eq!(asha.reached(TrialId(1), Some(0.2)), Verdict::Done);
+    assert_eq!(reach(&mut asha, 1, Some(0.2)), Verdict::Done);
     for trial in 9..12 {
         assert_eq!(next(&asha), Some((trial, 0)), "of equal ones the lower");
         promote(&mut asha, trial);
@@ -117,14 +131,14 @@ fn promotions_by_hand() {
 fn failures_and_missing_values_are_the_worst_of_their_rung() {
     let mut asha = asha(9);
     for trial in 0..6 {
-        asha.begun(TrialId(trial));
+        asha.begun(TrialId(trial), &Params::new());
     }
     asha.ended(TrialId(0), None);
-    asha.reached(TrialId(1), None);
-    asha.reached(TrialId(2), Some(f64::NAN));
+    reach(&mut asha, 1, None);
+    reach(&mut asha, 2, Some(f64::NAN));
     // Three results, one would go on, but none of them has a value.
     assert_eq!(next(&asha), None);
-    asha.reached(TrialId(3), Some(1e300));
+    reach(&mut asha, 3, Some(1e300));
     assert_eq!(next(&asha), Some((3, 0)), "it counts them: one of four");
     // Ended while it waited: no candidate any more.
     asha.ended(TrialId(3), Some(1e300));
@@ -132,16 +146,16 @@ fn failures_and_missing_values_are_the_worst_of_their_rung() {
     // Ended by itself before its rung: counted with its value, and cannot go on.
     asha.ended(TrialId(4), Some(0.0));
     assert_eq!(next(&asha), None, "it is the best one of five");
-    asha.reached(TrialId(5), Some(2.0));
+    reach(&mut asha, 5, Some(2.0));
     assert_eq!(next(&asha), Some((5, 0)), "the second of six");
 }
 
 #[test]
 fn larger_is_better_where_the_spec_says_so() {
-    let mut asha = Scheduler::Asha(Box::new(Asha::new(1, 9, 3, Mode::Maximize)));
+    let mut asha = of(Asha::new(1, 9, 3, Mode::Maximize));
     filled(&mut asha, &[-0.5, 0.0, -0.0]);
     assert_eq!(next(&asha), Some((1, 0)), "both zeros are one");
-    let mut asha = Scheduler::Asha(Box::new(Asha::new(1, 9, 2, Mode::Maximize)));
+    let mut asha = of(Asha::new(1, 9, 2, Mode::Maximize));
     filled(&mut asha, &[-2.0, -1.0, 3.0, 2.0]);
     promote(&mut asha, 2);
     assert_eq!(next(&asha), Some((3, 0)));
@@ -177,7 +191,7 @@ proptest! {
     #[test]
     fn agrees_with_the_paper_s_rule(seed: u64, workers in 1..6usize, eta in 2..5u32) {
         let key = Key::new(seed);
-        let fresh = || Scheduler::Asha(Box::new(Asha::new(1, 30, eta, Mode::Minimize)));
+        let fresh = || of(Asha::new(1, 30, eta, Mode::Minimize));
         let (mut asha, mut begun) = (fresh(), 0);
         let depth = Asha::new(1, 30, eta, Mode::Minimize).rungs().count();
         let (mut rungs, mut promoted) = (vec![vec![]; depth], vec![vec![]; depth]);
@@ -193,7 +207,7 @@ proptest! {
                     promoted[rung as usize].push(trial);
                     busy.push((trial, rung + 1));
                 } else {
-                    asha.begun(TrialId(begun));
+                    asha.begun(TrialId(begun), &Params::new());
                     busy.push((begun, 0));
                     begun += 1;
                 }
@@ -204,7 +218,7 @@ proptest! {
             // Few different values: ties are common.
             let value = key.with(turn).below(1, 8) as f64;
             rungs[rung as usize].push((value, trial));
-            let verdict = asha.reached(TrialId(trial), Some(value));
+            let verdict = reach(&mut asha, trial, Some(value));
             prop_assert_eq!(verdict == Verdict::Done, rung as usize + 1 == depth);
             log.push((trial, Some(value)));
             if turn % 20 == 0 {
@@ -212,9 +226,9 @@ proptest! {
                 for (trial, told) in &log {
                     let trial = TrialId(*trial);
                     match (told, replayed.waits(trial)) {
-                        (Some(value), _) => drop(replayed.reached(trial, Some(*value))),
+                        (Some(value), _) => drop(reach(&mut replayed, trial.0, Some(*value))),
                         (None, Some(_)) => drop(replayed.promote(trial).unwrap()),
-                        (None, None) => replayed.begun(trial),
+                        (None, None) => replayed.begun(trial, &Params::new()),
                     }
                 }
                 prop_assert_eq!(replayed.promotable(), asha.promotable());

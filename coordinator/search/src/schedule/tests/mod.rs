@@ -1,0 +1,6 @@
+//! Schedulers against tables that were worked out by hand, the papers' rules as written, and random worlds.
+
+mod asha;
+mod population;
+mod rules;
+mod world;
