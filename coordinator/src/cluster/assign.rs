@@ -69,6 +69,7 @@ impl Machine {
             losses: 0,
             failure: None,
             held: false,
+            stopped: false,
             preempted: 0,
             stint: None,
             retry_at_ms: 0,

@@ -46,18 +46,13 @@ impl Machine {
         let Some(found) = self.jobs.get(job) else {
             return;
         };
-        let asked = found.live(trial).and_then(|known| known.attempts.last());
-        let stopped = asked.is_some_and(|asked| asked.vacate == Some(Vacate::Stop));
-        if stopped
-            && matches!(
-                kind,
-                FailureKind::Preempted | FailureKind::NodeLost | FailureKind::Hung
-            )
-        {
-            // It was to end anyway.
+        let live = found.live(trial);
+        if live.is_some_and(|known| known.record.stopped) {
+            // It was to end anyway, and that has counted.
             self.end_stopped(job, trial, "stopped");
             return;
         }
+        let asked = live.and_then(|known| known.attempts.last());
         if kind == FailureKind::Preempted && asked.and_then(|a| a.vacate) == Some(Vacate::Pause) {
             // Somebody has paused it: no failure of any kind.
             self.trial_interrupted(job, trial, kind, error);

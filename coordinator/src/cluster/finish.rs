@@ -33,6 +33,7 @@ impl Machine {
             self.forget_best(job, trial);
             self.check_failures(job);
         }
+        self.stop_eliminated(job);
         self.check_job(job);
     }
 
@@ -65,6 +66,7 @@ impl Machine {
         self.draft.trials.insert((job.clone(), trial));
         self.draft.jobs.insert(job.clone());
         let failed = known.record.failure;
+        let counted = known.record.stopped;
         let outcome = match state {
             TrialState::Completed if what == Decision::Stopped => {
                 search::Outcome::Stopped { value }
@@ -74,7 +76,7 @@ impl Machine {
             _ => search::Outcome::Cancelled,
         };
         self.explain(job, trial, what, told);
-        if !self.hold_end(job, trial, outcome.clone()) {
+        if !counted && !self.hold_end(job, trial, outcome.clone()) {
             self.count_end(
                 job,
                 Observation {
@@ -122,8 +124,9 @@ impl Machine {
             .copied()
             .collect();
         self.close_search(job, &why);
+        // What they came to by now depends on how fast they were.
         for trial in under_way {
-            self.stop_trial(job, trial, &format!("stopped: {why}"));
+            self.stop_trial(job, trial, None, &format!("stopped: {why}"));
         }
         self.check_job(job);
     }

@@ -61,7 +61,7 @@ impl Machine {
         {
             let clock = found.record.logical_clock;
             if let Some(next) = found.scheduler.promotable() {
-                let from = found.scheduler.until(next.trial).unwrap_or(0);
+                let from = found.scheduler.from(next.trial);
                 self.promote(job);
                 self.begin_stint(job, next.trial, clock, from);
             } else if found.record.search_closed.is_none()
@@ -87,7 +87,7 @@ impl Machine {
         self.set_stint(job, trial, Some(stint));
     }
 
-    fn set_stint(&mut self, job: &JobId, trial: TrialId, stint: Option<Stint>) {
+    pub(super) fn set_stint(&mut self, job: &JobId, trial: TrialId, stint: Option<Stint>) {
         let Some(found) = self.jobs.get_mut(job) else {
             return;
         };
@@ -158,7 +158,7 @@ impl Machine {
         if let (Some(value), Some(until)) = (stint.rung, stint.until) {
             self.count_rung(job, trial, until, value);
         }
-        if let Some(outcome) = stint.ended {
+        if let Some(outcome) = stint.ended.filter(|_| !self.is_stopped(job, trial)) {
             self.logical_goal(job, trial, outcome.value());
             self.count_end(
                 job,
@@ -168,6 +168,7 @@ impl Machine {
                     values: Vec::new(),
                 },
             );
+            self.stop_eliminated(job);
         }
     }
 }

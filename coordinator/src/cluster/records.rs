@@ -300,6 +300,9 @@ pub struct TrialRecord {
     /// A person has paused it.
     #[serde(default)]
     pub held: bool,
+    /// It was told to end, which has counted already.
+    #[serde(default)]
+    pub stopped: bool,
     /// How often it left its slots to work of a higher priority.
     #[serde(default)]
     pub preempted: u32,

@@ -10,6 +10,7 @@ use super::records::{Decision, SearchEntry, TrialState, Vacate};
 use super::state::Job;
 use super::types::AttemptRef;
 use crate::schedule::Verdict;
+use crate::search::{self, Observation};
 
 impl Job {
     /// Whether nothing of the search goes on by itself any more: no trial is under way, none is to be
@@ -34,7 +35,13 @@ impl Job {
             .live(trial)
             .and_then(|known| known.record.checkpoints.last());
         let kept = newest.map(|checkpoint| checkpoint.epoch);
-        self.document.job().model.is_none() || kept >= self.scheduler.until(trial)
+        // What is held back the scheduler has not heard of.
+        let held_back = self.stints.get(&trial).filter(|stint| stint.rung.is_some());
+        let rung = match held_back.and_then(|stint| stint.until) {
+            Some(until) => until,
+            None => self.scheduler.from(trial),
+        };
+        self.document.job().model.is_none() || kept >= Some(rung)
     }
 }
 
@@ -82,21 +89,74 @@ impl Machine {
         self.log_search(job, entry);
         self.dirty = true;
         if verdict == Verdict::Stop {
-            self.stop_trial(job, trial, &format!("stopped at epoch {resource}: {place}"));
+            let best = self.best_value(job, trial);
+            self.stop_trial(
+                job,
+                trial,
+                best,
+                &format!("stopped at epoch {resource}: {place}"),
+            );
         }
+        self.stop_eliminated(job);
         self.logical_goal(job, trial, value);
     }
 
-    /// A trial has had its chance: it ends, at a checkpoint if it runs.
-    pub(super) fn stop_trial(&mut self, job: &JobId, trial: TrialId, why: &str) {
-        let running = self
-            .jobs
-            .get(job)
-            .is_some_and(|found| found.running.contains(&trial));
+    /// A trial has had its chance: it ends, at a checkpoint if it runs. That counts at once, whenever its
+    /// slots are free; `value` is what it came to.
+    pub(super) fn stop_trial(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        value: Option<f64>,
+        why: &str,
+    ) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let running = found.running.contains(&trial);
+        let Some(known) = found.trial_mut(trial).filter(|known| !known.record.stopped) else {
+            return;
+        };
+        known.record.stopped = true;
+        self.draft.trials.insert((job.clone(), trial));
+        self.set_stint(job, trial, None);
+        let outcome = search::Outcome::Stopped { value };
+        let observation = Observation {
+            trial,
+            outcome,
+            values: Vec::new(),
+        };
+        self.count_end(job, observation);
         if !running {
             self.end_stopped(job, trial, why);
         } else if let Some(at) = self.living(job, trial) {
             self.vacate(&at, Vacate::Stop, why);
+        }
+    }
+
+    /// What a trial came to until now.
+    fn best_value(&self, job: &JobId, trial: TrialId) -> Option<f64> {
+        let slot = self.jobs.get(job)?.trials.get(trial.0 as usize)?;
+        slot.best().map(|(value, _)| value)
+    }
+
+    /// Whether it was told to end.
+    pub(super) fn is_stopped(&self, job: &JobId, trial: TrialId) -> bool {
+        let known = self.jobs.get(job).and_then(|found| found.live(trial));
+        known.is_some_and(|known| known.record.stopped)
+    }
+
+    /// Ends trials that wait though no promotion can reach them any more.
+    pub(super) fn stop_eliminated(&mut self, job: &JobId) {
+        let found = self.jobs.get(job);
+        let eliminated = found.map_or_else(Vec::new, |found| found.scheduler.eliminated());
+        for trial in &eliminated {
+            let Some(found) = self.jobs.get(job) else {
+                return;
+            };
+            let why = format!("stopped at {}", found.scheduler.place(*trial));
+            let best = self.best_value(job, *trial);
+            self.stop_trial(job, *trial, best, &why);
         }
     }
 
@@ -113,6 +173,10 @@ impl Machine {
         let until = self.attempt(at).and_then(|attempt| attempt.until_epoch);
         // Nothing was reported there that counts.
         self.at_rung(job, trial, until.unwrap_or(0), None);
+        if self.is_stopped(job, trial) {
+            self.end_stopped(job, trial, "stopped");
+            return;
+        }
         let Some(found) = self.jobs.get(job) else {
             return;
         };

@@ -34,7 +34,7 @@ impl Decisions {
         let ranked = job
             .scheduler
             .as_ref()
-            .is_some_and(|spec| spec.name == SchedulerName::Asha);
+            .is_some_and(|spec| spec.name == SchedulerName::Asha && spec.variant.is_none());
         Ok(Self {
             variant,
             searcher: searcher.map_err(|error| error.to_string())?,
@@ -144,6 +144,7 @@ impl Decisions {
         let record = record.ok_or("the end of an unknown trial counts")?;
         let best = record.best.map(|(value, _)| value);
         let right = match &observation.outcome {
+            Outcome::Stopped { .. } if record.stopped => true,
             Outcome::Completed { value } | Outcome::Stopped { value } => {
                 record.state == TrialState::Completed && *value == best
             }
@@ -202,7 +203,7 @@ impl Decisions {
         let next = self.scheduler.promotable();
         let next = next.map(|next| (next.trial, next.rung));
         let ruled = self.rule.as_ref().and_then(Rule::next);
-        if next != Some((trial, rung)) || ruled != next {
+        if next != Some((trial, rung)) || (self.rule.is_some() && ruled != next) {
             return Err(format!(
                 "trial {trial} is promoted from rung {rung}; in a replay it is {next:?}, by the rule {ruled:?}"
             ));

@@ -14,7 +14,7 @@ use super::compare::JobResult;
 use super::world::World;
 
 /// Kinds of jobs; each comes with several seeds.
-const KINDS: usize = 20;
+const KINDS: usize = 28;
 
 /// Jobs to draw from.
 pub(super) const VARIANTS: usize = 6 * KINDS;
@@ -89,6 +89,17 @@ impl Kind {
             saves: true,
             epochs: EPOCHS,
             search,
+        }
+    }
+
+    /// Under another scheduler.
+    fn under(more: &str, scheduler: &str, epochs: u64, trials: usize) -> Self {
+        let kind = Self::asha(more, 2, epochs, trials);
+        let asha = format!("{{name: asha, eta: 2, max_resource: {epochs}}}");
+        let other = format!("{{{scheduler}, max_resource: {epochs}}}");
+        Self {
+            search: kind.search.replace(&asha, &other),
+            ..kind
         }
     }
 
@@ -195,7 +206,20 @@ fn kind(number: usize, seed: usize) -> Kind {
                 ..kind
             }
         }
-        _ => judged(Kind::asha(&logical(3), 3, 3, 5)),
+        19 => judged(Kind::asha(&logical(3), 3, 3, 5)),
+        20 => judged(Kind::under("", "name: hyperband, eta: 2", 4, 7)),
+        21 => Kind::under(&logical(2), "name: hyperband, eta: 2", 4, 8 + seed % 3),
+        22 => Kind::under("", "name: sha, eta: 2, bracket_trials: 4", 4, 5).gang(2),
+        23 => Kind::under("", "name: asha, eta: 2, variant: stopping", 4, 6),
+        24 => Kind::under(&logical(2), "name: asha, eta: 2, variant: stopping", 4, 6),
+        25 => Kind::under("", "name: median_stopping, min_trials: 1", 4, 6),
+        26 => judged(Kind::under(
+            &logical(3),
+            "name: median_stopping, min_trials: 1, interval: 2",
+            4,
+            6,
+        )),
+        _ => Kind::under("", "name: async_hyperband, eta: 2", 4, 7),
     }
 }
 

@@ -95,7 +95,7 @@ impl Asha {
         self
     }
 
-    fn stops(&self) -> bool {
+    pub(super) fn stops(&self) -> bool {
         self.variant == AshaVariant::Stopping
     }
 
@@ -177,6 +177,11 @@ impl Rule for Asha {
         let rung = self.climber(trial)?.rung as usize;
         let rung = if self.stops() { self.top() } else { rung };
         self.ladder.get(rung).copied()
+    }
+
+    fn next_look(&self, trial: TrialId) -> Option<u64> {
+        let climber = self.climber(trial)?;
+        self.stops().then(|| self.resource(climber.rung))
     }
 
     fn from(&self, trial: TrialId) -> u64 {

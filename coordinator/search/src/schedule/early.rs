@@ -70,6 +70,10 @@ impl Rule for EarlyStopping {
         self.pace.max
     }
 
+    fn next_look(&self, trial: TrialId) -> Option<u64> {
+        Some(self.pace.next(self.runner(trial)?.course))
+    }
+
     fn from(&self, trial: TrialId) -> u64 {
         self.runner(trial)
             .map_or(0, |runner| runner.course.resource)

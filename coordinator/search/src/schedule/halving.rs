@@ -338,8 +338,8 @@ impl Rule for Halving {
         Some(promotion)
     }
 
-    fn eliminated(&self) -> Option<TrialId> {
-        self.eliminated.first().copied()
+    fn eliminated(&self) -> Vec<TrialId> {
+        self.eliminated.iter().copied().collect()
     }
 
     fn first_resource(&self) -> Option<u64> {

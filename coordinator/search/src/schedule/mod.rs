@@ -23,6 +23,8 @@ mod place;
 mod rungs;
 mod sha;
 
+use std::collections::BTreeMap;
+
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::SchedulerName;
 use trainyard_common::spec::{JobSpec, Params};
@@ -85,6 +87,9 @@ pub struct Scheduler {
     kind: Kind,
     /// No new trial begins.
     closed: bool,
+    /// In logical time, where results come in an order of their own, a rule that judges trials on their way
+    /// has them wait at each look. Who has been judged good, and under which number.
+    steps: Option<BTreeMap<TrialId, u32>>,
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +111,10 @@ enum Kind {
 trait Rule {
     fn begun(&mut self, trial: TrialId, params: &Params);
     fn until(&self, trial: TrialId) -> Option<u64>;
+    /// Of a rule that judges trials on their way: the resource at which it looks at this one next.
+    fn next_look(&self, _trial: TrialId) -> Option<u64> {
+        None
+    }
     fn from(&self, trial: TrialId) -> u64;
     fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32>;
     fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) -> Verdict;
@@ -128,8 +137,8 @@ trait Rule {
     fn promote(&mut self, _trial: TrialId) -> Option<Promotion> {
         None
     }
-    fn eliminated(&self) -> Option<TrialId> {
-        None
+    fn eliminated(&self) -> Vec<TrialId> {
+        Vec::new()
     }
     fn first_resource(&self) -> Option<u64> {
         None
@@ -142,8 +151,12 @@ trait Rule {
 impl Scheduler {
     /// The scheduler of a job as accepted.
     pub fn of(job: &JobSpec) -> Self {
-        let (kind, closed) = (Kind::of(job), false);
-        Self { kind, closed }
+        let kind = Kind::of(job);
+        Self {
+            steps: (job.logical_time && kind.judges_on_the_way()).then(BTreeMap::new),
+            kind,
+            closed: false,
+        }
     }
 
     /// A new trial begins with these hyperparameters. Trials begin in the order of their numbers.
@@ -155,7 +168,11 @@ impl Scheduler {
 
     /// Until which resource an attempt of the trial runs now; `None`: to the end of training.
     pub fn until(&self, trial: TrialId) -> Option<u64> {
-        self.rule()?.until(trial)
+        match &self.steps {
+            Some(steps) if steps.contains_key(&trial) => Some(self.from(trial)),
+            Some(_) => self.rule()?.next_look(trial),
+            None => self.rule()?.until(trial),
+        }
     }
 
     /// The resource that the trial has for certain: of its last result that counted, after a clone that of
@@ -174,9 +191,17 @@ impl Scheduler {
     /// one, which is worse than any.
     pub fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) -> Verdict {
         let value = value.filter(|value| value.is_finite());
-        match self.rule_mut() {
+        let number = self.reaches(trial, resource);
+        let verdict = match self.rule_mut() {
             Some(rule) => rule.reached(trial, resource, value),
             None => Verdict::Continue,
+        };
+        match (&mut self.steps, verdict, number) {
+            (Some(steps), Verdict::Continue, Some(number)) => {
+                steps.insert(trial, number);
+                Verdict::Pause
+            }
+            _ => verdict,
         }
     }
 
@@ -184,6 +209,9 @@ impl Scheduler {
     pub fn ended(&mut self, trial: TrialId, value: Option<f64>) {
         if let Some(rule) = self.rule_mut() {
             rule.ended(trial, value.filter(|value| value.is_finite()));
+        }
+        if let Some(steps) = &mut self.steps {
+            steps.remove(&trial);
         }
     }
 
@@ -220,28 +248,52 @@ impl Scheduler {
 
     /// The rung at which the trial waits for a promotion.
     pub fn waits(&self, trial: TrialId) -> Option<u32> {
-        self.rule()?.waits(trial)
+        match &self.steps {
+            Some(steps) => steps.get(&trial).copied(),
+            None => self.rule()?.waits(trial),
+        }
     }
 
     /// Whether the rung that the trial is on, or on its way to, is the last.
     pub fn at_top(&self, trial: TrialId) -> bool {
-        self.rule().is_none_or(|rule| rule.at_top(trial))
+        let Some(rule) = self.rule() else {
+            return true;
+        };
+        match &self.steps {
+            Some(_) => self.until(trial) == rule.until(trial),
+            None => rule.at_top(trial),
+        }
     }
 
     /// The trial that is to go on now, before any new one.
     pub fn promotable(&self) -> Option<Promotion> {
-        self.rule()?.promotable()
+        let Some(steps) = &self.steps else {
+            return self.rule()?.promotable();
+        };
+        let (trial, number) = steps.first_key_value()?;
+        Some(Promotion {
+            trial: *trial,
+            rung: *number,
+            reason: format!("was judged good at epoch {}: goes on", self.from(*trial)),
+            clone: None,
+            params: None,
+        })
     }
 
     /// The promotable trial goes on to its next rung. Nothing, where it is not the one.
     pub fn promote(&mut self, trial: TrialId) -> Option<Promotion> {
-        self.rule_mut()?.promote(trial)
+        if self.steps.is_none() {
+            return self.rule_mut()?.promote(trial);
+        }
+        let promotion = self.promotable().filter(|next| next.trial == trial)?;
+        self.steps.as_mut()?.remove(&trial);
+        Some(promotion)
     }
 
-    /// A trial that waits though no promotion can reach it any more: it may be ended, which takes it off
-    /// this list.
-    pub fn eliminated(&self) -> Option<TrialId> {
-        self.rule()?.eliminated()
+    /// Trials that wait though no promotion can reach them any more: they may be ended, which takes them
+    /// off this list.
+    pub fn eliminated(&self) -> Vec<TrialId> {
+        self.rule().map_or_else(Vec::new, Rule::eliminated)
     }
 
     /// The resource of the first rung of the next new trial, where there are rungs.
@@ -296,6 +348,15 @@ impl Scheduler {
 }
 
 impl Kind {
+    /// Whether trials run on while the rule judges them.
+    fn judges_on_the_way(&self) -> bool {
+        match self {
+            Self::Median(_) | Self::Early(_) => true,
+            Self::Asha(asha) => asha.stops(),
+            Self::Fifo | Self::Halving(_) | Self::Pbt(_) => false,
+        }
+    }
+
     fn of(job: &JobSpec) -> Self {
         let (Some(spec), Some(objective)) = (&job.scheduler, job.objectives.first()) else {
             return Self::Fifo;

@@ -54,6 +54,12 @@ impl Pace {
         counts.then(|| u32::try_from(period).unwrap_or(u32::MAX))
     }
 
+    /// The resource at which the next result can count.
+    pub(super) fn next(&self, course: Course) -> u64 {
+        let next = (course.period + 1).saturating_mul(self.interval);
+        self.max.map_or(next, |max| next.min(max))
+    }
+
     /// Enters a result that counts; false, where it does not.
     pub(super) fn advance(&self, course: &mut Course, resource: u64) -> bool {
         let counts = self.counts(*course, resource).is_some();

@@ -100,7 +100,9 @@ pub(super) struct Pbt {
 impl Pbt {
     /// `None` where the hyperparameters make no space, which no accepted job has.
     pub(super) fn of(job: &JobSpec, spec: &SchedulerSpec, max: u64, mode: Mode) -> Option<Self> {
-        let space = SearchSpace::new(&job.hyperparameters).ok()?;
+        let space = SearchSpace::new(&job.hyperparameters)
+            .and_then(|space| space.constrained(&job.constraints))
+            .ok()?;
         let population = spec.population.or(job.searcher.max_trials);
         let factors = spec.perturb_factors.clone();
         Some(Self {

@@ -509,16 +509,19 @@ fn eliminated_trials_are_told_as_soon_as_their_rung_is_full() {
     for trial in 0..8 {
         scheduler.reached(TrialId(trial), 1, Some(f64::from(trial)));
         assert_eq!(
-            (scheduler.eliminated(), scheduler.promotable()),
+            (
+                scheduler.eliminated().first().copied(),
+                scheduler.promotable()
+            ),
             (None, None)
         );
     }
     scheduler.ended(TrialId(8), None);
     for trial in 3..8 {
-        assert_eq!(scheduler.eliminated(), Some(TrialId(trial)));
+        assert_eq!(scheduler.eliminated()[0], TrialId(trial));
         scheduler.ended(TrialId(trial), None);
     }
-    assert_eq!(scheduler.eliminated(), None);
+    assert_eq!(scheduler.eliminated(), []);
     for trial in 0..3 {
         let reason = scheduler.promote(TrialId(trial)).unwrap().reason;
         assert_eq!(

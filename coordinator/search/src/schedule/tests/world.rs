@@ -155,7 +155,7 @@ impl World {
             }
         }
         // Nothing goes on: those that wait end, and nothing comes of it.
-        while let Some(trial) = self.scheduler.eliminated() {
+        while let Some(&trial) = self.scheduler.eliminated().first() {
             self.end(trial.0 as usize, None, &mut check);
         }
         for trial in self.all(|state| state == State::Waits) {
@@ -163,7 +163,7 @@ impl World {
             assert_eq!(self.scheduler.promotable(), None);
         }
         assert!(self.trials.iter().all(|state| *state == State::Ended));
-        assert_eq!(self.scheduler.eliminated(), None);
+        assert_eq!(self.scheduler.eliminated(), []);
     }
 
     fn fill(&mut self, workers: usize, check: &mut impl FnMut(&Scheduler, &[Entry])) {
@@ -323,7 +323,9 @@ pub(super) fn replay(job: &Document, log: &[Entry]) -> Scheduler {
                 assert_eq!(scheduler.reached(*trial, *resource, *value), *verdict);
             }
             Entry::Ended(trial, value) => scheduler.ended(*trial, *value),
-            Entry::Closed => scheduler.close(),
+            Entry::Closed => {
+                scheduler.close();
+            }
         }
     }
     scheduler
