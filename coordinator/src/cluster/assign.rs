@@ -79,6 +79,8 @@ impl Machine {
             started_ms: 0,
             ended_ms: 0,
             checkpoints: Vec::new(),
+            copies: None,
+            suggested: None,
             next_attempt: 0,
         };
         found.trials.push(TrialSlot::Live(Box::new(Trial {
@@ -119,7 +121,7 @@ impl Machine {
             (AttemptKind::Evaluate, Some(judged)) => Some(judged.checkpoint.clone()),
             _ => found
                 .live(trial)
-                .and_then(|t| t.record.checkpoints.last().cloned()),
+                .and_then(|t| t.record.goes_on_from().cloned()),
         };
         let ranks = self.rank_places(places);
         let Some(attempt) = self.new_attempt(job, trial, kind, ranks, resume.as_ref()) else {
@@ -237,6 +239,20 @@ impl Machine {
         Some(attempt)
     }
 
+    /// Checkpoints of a trial that its keep rule may delete: not those that others may still copy.
+    fn sweepable(&self, job: &JobId, trial: &Trial) -> Vec<CheckpointRef> {
+        let checkpoints = trial.record.checkpoints.iter();
+        let scheduler = self.jobs.get(job).map(|found| &found.scheduler);
+        let kept = |checkpoint: &CheckpointRef| {
+            let number = trial.record.trial;
+            scheduler.is_some_and(|scheduler| scheduler.keeps(number, checkpoint.epoch))
+        };
+        checkpoints
+            .filter(|checkpoint| !kept(checkpoint))
+            .cloned()
+            .collect()
+    }
+
     fn send_assignments(
         &mut self,
         attempt: &AttemptRecord,
@@ -248,9 +264,11 @@ impl Machine {
         let known = self.jobs.get(&at.job).and_then(|job| job.live(at.trial));
         // The winner is judged by the one checkpoint that made it win.
         let checkpoints = match (attempt.kind, known) {
-            (AttemptKind::Train, Some(trial)) => trial.record.checkpoints.clone(),
+            (AttemptKind::Train, Some(trial)) => self.sweepable(&at.job, trial),
             _ => Vec::new(),
         };
+        let copies = known.is_some_and(|trial| trial.record.copies.is_some());
+        let copies = copies && attempt.kind == AttemptKind::Train;
         let token = format!("{}/{}/{}/{}", at.job, at.trial, at.attempt, at.generation);
         let token = blake3::keyed_hash(&self.config.token_secret, token.as_bytes());
         for place in &ranks {
@@ -269,6 +287,7 @@ impl Machine {
                 checkpoints: checkpoints.clone(),
                 rendezvous_token: token.to_hex().to_string(),
                 until_epoch: attempt.until_epoch,
+                copies,
             };
             self.send(
                 &place.worker,

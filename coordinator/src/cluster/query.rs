@@ -65,6 +65,8 @@ pub struct TrialSummary {
     pub trial: TrialId,
     pub state: TrialState,
     pub params: Params,
+    /// What the searcher proposed, where a scheduler has changed it since.
+    pub suggested: Option<Params>,
     pub epoch: u64,
     pub epochs_total: u64,
     pub step: u64,
@@ -354,6 +356,7 @@ fn trial_summary(objective: Option<&ObjectiveSpec>, trial: Trial) -> TrialSummar
         trial: record.trial,
         state: record.state,
         params: record.params,
+        suggested: record.suggested,
         epochs_total: record.epochs_total,
         steps_total: record.steps_total,
         best_value: record.best.map(|(value, _)| value),

@@ -319,7 +319,25 @@ pub struct TrialRecord {
     pub ended_ms: u64,
     /// Known checkpoints in the order in which they were made.
     pub checkpoints: Vec<CheckpointRef>,
+    /// Another trial's checkpoint, from which it goes on until it has a newer one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<CheckpointRef>,
+    /// What the searcher proposed, where a scheduler has changed it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggested: Option<Params>,
     pub next_attempt: u32,
+}
+
+impl TrialRecord {
+    /// What the searcher proposed.
+    pub fn suggested_params(&self) -> &Params {
+        self.suggested.as_ref().unwrap_or(&self.params)
+    }
+
+    /// The checkpoint from which it goes on.
+    pub fn goes_on_from(&self) -> Option<&CheckpointRef> {
+        self.copies.as_ref().or(self.checkpoints.last())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

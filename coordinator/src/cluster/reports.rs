@@ -210,6 +210,7 @@ impl Machine {
                 known.remove(0);
             }
             trial.losses = 0;
+            trial.copies = None;
         });
     }
 

@@ -255,7 +255,7 @@ impl Machine {
             }
             _ => {
                 let log = log.values().map(|record| &record.entry);
-                let params = |trial| trials.get(&trial).map(|trial| &trial.params);
+                let params = |trial| trials.get(&trial).map(TrialRecord::suggested_params);
                 replay(&mut fresh, &mut restored.scheduler, log, params).map(|_| true)
             }
         };

@@ -4,12 +4,13 @@
 //! entry of the job's search log, so that the same log gives the same decisions.
 
 use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::spec::Params;
 
 use super::Machine;
 use super::records::{Decision, SearchEntry, TrialState, Vacate};
 use super::state::Job;
 use super::types::AttemptRef;
-use crate::schedule::Verdict;
+use crate::schedule::{CloneOf, Verdict};
 use crate::search::{self, Observation};
 
 impl Job {
@@ -205,6 +206,7 @@ impl Machine {
         let rung = promotion.rung;
         self.log_search(job, SearchEntry::Promoted { trial, rung });
         self.explain(job, trial, Decision::Promoted, promotion.reason.clone());
+        self.adopt(job, trial, promotion.clone, promotion.params.clone());
         let free = !running && !self.held(job, trial);
         let found = self.jobs.get_mut(job)?;
         if free {
@@ -216,6 +218,37 @@ impl Machine {
         self.draft.trials.insert((job.clone(), trial));
         self.draft.jobs.insert(job.clone());
         free.then_some(trial)
+    }
+
+    /// A trial goes on with another's weights, or with other hyperparameters.
+    fn adopt(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        source: Option<CloneOf>,
+        params: Option<Params>,
+    ) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        // Of several at that epoch the newest; where the trial itself copies it, that one.
+        let copied = source.and_then(|source| {
+            let known = &found.trial(source.trial)?.record;
+            let mut made = known.checkpoints.iter().rev();
+            let own = made.find(|checkpoint| checkpoint.epoch == source.resource);
+            own.or(known.copies.as_ref()).cloned()
+        });
+        let Some(known) = found.trial_mut(trial) else {
+            return;
+        };
+        if source.is_some() {
+            known.record.copies = copied;
+        }
+        if let Some(params) = params {
+            let before = std::mem::replace(&mut known.record.params, params);
+            known.record.suggested.get_or_insert(before);
+        }
+        self.draft.trials.insert((job.clone(), trial));
     }
 
     /// Ends the trials that wait at rungs: no promotion can come any more.

@@ -483,6 +483,8 @@ pub struct Assignment {
     pub rendezvous_token: String,
     /// Complete epochs after which the attempt ends with a checkpoint.
     pub until_epoch: Option<u64>,
+    /// `resume_from` is another trial's.
+    pub copies: bool,
 }
 
 /// Why an event was refused; nothing has changed then.

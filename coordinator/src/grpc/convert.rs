@@ -163,6 +163,9 @@ pub(super) fn trial(summary: TrialSummary) -> v1::TrialSummary {
         trial_id: summary.trial.0,
         state: trial_state(summary.state).into(),
         params_json: serde_json::Value::Object(summary.params).to_string(),
+        suggested_params_json: summary.suggested.map_or_else(String::new, |suggested| {
+            serde_json::Value::Object(suggested).to_string()
+        }),
         epoch: summary.epoch,
         epochs_total: summary.epochs_total,
         step: summary.step,

@@ -91,5 +91,6 @@ fn assign(assignment: Assignment) -> Result<v1::Assignment, ApiError> {
         kind: kind.into(),
         rendezvous_token: assignment.rendezvous_token,
         until_epoch: assignment.until_epoch,
+        copies: assignment.copies,
     })
 }

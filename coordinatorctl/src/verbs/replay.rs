@@ -70,7 +70,11 @@ fn replay(
     }
     let mut params: BTreeMap<TrialId, Params> = BTreeMap::new();
     for trial in trials {
-        let given = serde_json::from_str(&trial.params_json)
+        let proposed = match trial.suggested_params_json.as_str() {
+            "" => &trial.params_json,
+            proposed => proposed,
+        };
+        let given = serde_json::from_str(proposed)
             .map_err(|e| unreadable(&format!("trial {}", trial.trial_id), &e))?;
         params.insert(TrialId(trial.trial_id), given);
     }

@@ -214,6 +214,7 @@ impl Attempt {
         let step = found.as_ref().map_or(0, |snapshot| snapshot.step);
         teller.step = step;
         match found {
+            Some(snapshot) if self.task.assignment.copies => trainer.restore_copy(snapshot)?,
             Some(snapshot) => trainer.restore(snapshot)?,
             None if evaluates => {
                 return Err(Failed::Text(

@@ -132,6 +132,13 @@ pub(crate) fn restore(
     Ok((state.cursor, Totals::from_bits(state.totals)))
 }
 
+/// Makes a snapshot one of a trial with this seed.
+pub(crate) fn give_seed(snapshot: &mut Snapshot, trial_seed: u64) {
+    if let Some(seed) = snapshot.state.pointer_mut("/identity/trial_seed") {
+        *seed = trial_seed.into();
+    }
+}
+
 fn restore_model(found: &mut Found, network: &mut Network) -> Result<(), TrainError> {
     let parameters = take_flat(network, found, |name| format!("model/{name}"))?;
     let mut statistics = Vec::new();

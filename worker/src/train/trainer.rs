@@ -128,6 +128,15 @@ impl Trainer {
         Ok(())
     }
 
+    /// Goes on from a copy of another trial's snapshot, with its own seed.
+    ///
+    /// # Errors
+    /// As [`Self::restore`], but for the other trial's seed.
+    pub fn restore_copy(&mut self, mut snapshot: Snapshot) -> Result<(), TrainError> {
+        state::give_seed(&mut snapshot, self.identity.trial_seed);
+        self.restore(snapshot)
+    }
+
     /// The run ends with a snapshot once so many epochs are complete, if there are more.
     pub fn pause_after(&mut self, epochs: u64) {
         self.pause_after = Some(epochs);
