@@ -81,6 +81,7 @@ impl Machine {
             checkpoints: Vec::new(),
             copies: None,
             suggested: None,
+            changes: 0,
             next_attempt: 0,
         };
         found.trials.push(TrialSlot::Live(Box::new(Trial {
@@ -99,6 +100,9 @@ impl Machine {
 
     /// Makes an attempt at these places and tells their workers.
     fn assign(&mut self, job: &JobId, trial: TrialId, kind: AttemptKind, places: &[Place]) {
+        if kind == AttemptKind::Train {
+            self.adopt(job, trial);
+        }
         let Some(found) = self.jobs.get_mut(job) else {
             return;
         };
@@ -241,15 +245,27 @@ impl Machine {
 
     /// Checkpoints of a trial that its keep rule may delete: not those that others may still copy.
     fn sweepable(&self, job: &JobId, trial: &Trial) -> Vec<CheckpointRef> {
-        let checkpoints = trial.record.checkpoints.iter();
-        let scheduler = self.jobs.get(job).map(|found| &found.scheduler);
-        let kept = |checkpoint: &CheckpointRef| {
-            let number = trial.record.trial;
-            scheduler.is_some_and(|scheduler| scheduler.keeps(number, checkpoint.epoch))
+        let checkpoints = trial.record.checkpoints.clone();
+        let Some(found) = self.jobs.get(job).filter(|found| !found.scheduler.grows()) else {
+            return checkpoints;
         };
+        let number = trial.record.trial;
+        // Who copies one may have to load it again, until it has made one of its own.
+        let numbers = (0u32..).map(TrialId).take(found.trials.len());
+        let live = numbers.filter_map(|other| found.live(other));
+        let copied: Vec<u64> = live
+            .filter_map(|other| {
+                let lineage = found.scheduler.lineage(other.record.trial);
+                let newest = lineage.last()?;
+                let changes = other.record.changes as usize + 1;
+                let open = other.record.copies.is_some() || changes < lineage.len();
+                (open && newest.source == Some(number)).then_some(newest.resource)
+            })
+            .collect();
+        let kept = |epoch: u64| copied.contains(&epoch) || found.scheduler.keeps(number, epoch);
         checkpoints
-            .filter(|checkpoint| !kept(checkpoint))
-            .cloned()
+            .into_iter()
+            .filter(|checkpoint| !kept(checkpoint.epoch))
             .collect()
     }
 

@@ -78,6 +78,10 @@ impl Machine {
             let text = "its search log no longer replays with this version".to_owned();
             return refused("job", text);
         };
+        if trials > 0 && !found.scheduler.grows() {
+            let text = format!("{trials} given; a population does not grow");
+            return refused("trials", text);
+        }
         if let Some(room) = searcher.room().filter(|room| trials > *room) {
             let has = found.expected.unwrap_or_default();
             let text = format!(

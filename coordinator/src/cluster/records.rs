@@ -322,9 +322,11 @@ pub struct TrialRecord {
     /// Another trial's checkpoint, from which it goes on until it has a newer one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<CheckpointRef>,
-    /// What the searcher proposed, where a scheduler has changed it since.
+    /// What the searcher proposed, where a scheduler has changed it since; and how often it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggested: Option<Params>,
+    #[serde(default)]
+    pub changes: u32,
     pub next_attempt: u32,
 }
 

@@ -4,13 +4,12 @@
 //! entry of the job's search log, so that the same log gives the same decisions.
 
 use trainyard_common::ids::{JobId, TrialId};
-use trainyard_common::spec::Params;
 
 use super::Machine;
 use super::records::{Decision, SearchEntry, TrialState, Vacate};
 use super::state::Job;
 use super::types::AttemptRef;
-use crate::schedule::{CloneOf, Verdict};
+use crate::schedule::Verdict;
 use crate::search::{self, Observation};
 
 impl Job {
@@ -206,49 +205,56 @@ impl Machine {
         let rung = promotion.rung;
         self.log_search(job, SearchEntry::Promoted { trial, rung });
         self.explain(job, trial, Decision::Promoted, promotion.reason.clone());
-        self.adopt(job, trial, promotion.clone, promotion.params.clone());
         let free = !running && !self.held(job, trial);
         let found = self.jobs.get_mut(job)?;
         if free {
             found.set_state(trial, TrialState::Pending);
         }
+        let mut retry_at_ms = 0;
         if let Some(known) = found.trial_mut(trial) {
             known.record.reason = promotion.reason;
+            retry_at_ms = known.record.retry_at_ms;
         }
         self.draft.trials.insert((job.clone(), trial));
         self.draft.jobs.insert(job.clone());
+        self.wake_at(retry_at_ms);
         free.then_some(trial)
     }
 
-    /// A trial goes on with another's weights, or with other hyperparameters.
-    fn adopt(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        source: Option<CloneOf>,
-        params: Option<Params>,
-    ) {
+    /// Before a trial goes on: takes over the weights and hyperparameters that its scheduler has chosen for
+    /// it since it was trained last.
+    pub(super) fn adopt(&mut self, job: &JobId, trial: TrialId) {
         let Some(found) = self.jobs.get_mut(job) else {
             return;
         };
-        // Of several at that epoch the newest; where the trial itself copies it, that one.
-        let copied = source.and_then(|source| {
-            let known = &found.trial(source.trial)?.record;
-            let mut made = known.checkpoints.iter().rev();
-            let own = made.find(|checkpoint| checkpoint.epoch == source.resource);
-            own.or(known.copies.as_ref()).cloned()
+        let lineage = found.scheduler.lineage(trial);
+        let changes = u32::try_from(lineage.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let Some(newest) = lineage.last().cloned() else {
+            return;
+        };
+        // Of several at that epoch the newest.
+        let copied = newest.source.and_then(|source| {
+            let made = &found.trial(source)?.record.checkpoints;
+            let mut made = made.iter().rev();
+            made.find(|made| made.epoch == newest.resource).cloned()
         });
         let Some(known) = found.trial_mut(trial) else {
             return;
         };
-        if source.is_some() {
-            known.record.copies = copied;
+        let record = &mut known.record;
+        if record.changes >= changes {
+            return;
         }
-        if let Some(params) = params {
-            let before = std::mem::replace(&mut known.record.params, params);
-            known.record.suggested.get_or_insert(before);
-        }
+        record.changes = changes;
+        let before = std::mem::replace(&mut record.params, newest.params);
+        record.suggested.get_or_insert(before);
+        let lost = newest.source.is_some() && copied.is_none();
+        record.copies = copied;
         self.draft.trials.insert((job.clone(), trial));
+        if lost {
+            let why = "the checkpoint to be copied is lost: goes on with its own weights";
+            self.explain(job, trial, Decision::Resumed, why.to_owned());
+        }
     }
 
     /// Ends the trials that wait at rungs: no promotion can come any more.

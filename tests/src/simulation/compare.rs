@@ -13,6 +13,8 @@ use super::world::World;
 struct TrialResult {
     trial: TrialId,
     state: TrialState,
+    /// What the searcher proposed, and what it ended with.
+    suggested: String,
     params: String,
     best: Option<(f64, u64)>,
     points: Vec<(u64, bool)>,
@@ -58,7 +60,7 @@ impl World {
         };
         // Whoever stops a search or lets real time decide gets fewer trials, but no others.
         let both = || result.trials.iter().zip(&peace.trials);
-        if both().any(|(a, b)| a.params != b.params) {
+        if both().any(|(a, b)| a.suggested != b.suggested) {
             return differs("suggestions");
         }
         let of = |jobs: &std::collections::BTreeSet<_>| {
@@ -106,6 +108,7 @@ impl World {
         let trials = trials.into_iter().map(|trial| TrialResult {
             trial: trial.trial,
             state: trial.state,
+            suggested: format!("{:?}", trial.suggested.as_ref().unwrap_or(&trial.params)),
             params: format!("{:?}", trial.params),
             best: trial.best_value.map(|value| (value, trial.best_step)),
             points: self

@@ -114,7 +114,7 @@ impl Decisions {
             ));
         }
         self.suggested += 1;
-        let known = record.map(|record| &record.params);
+        let known = record.map(TrialRecord::suggested_params);
         let first_resource = self.scheduler.first_resource();
         match self.searcher.suggest(trial, first_resource) {
             Suggestion::Params(params) if Some(&params) == known => {
@@ -183,7 +183,13 @@ impl Decisions {
                 "trial {trial} reaches rung {rung}, in a replay {known:?}"
             ));
         }
-        let params = record.map(|record| &record.params);
+        // A population's members change theirs.
+        let lineage = self.scheduler.lineage(trial).iter().rev();
+        let mut lineage = lineage.filter(|known| known.resource < resource);
+        let params = match lineage.next() {
+            Some(known) => Some(&known.params),
+            None => record.map(|record| &record.params),
+        };
         let told = params.map(|params| self.variant.value(params, resource));
         let told = told.filter(|_| self.variant.fate(trial) != Fate::Mute);
         if value != told {

@@ -14,7 +14,7 @@ use super::compare::JobResult;
 use super::world::World;
 
 /// Kinds of jobs; each comes with several seeds.
-const KINDS: usize = 28;
+const KINDS: usize = 31;
 
 /// Jobs to draw from.
 pub(super) const VARIANTS: usize = 6 * KINDS;
@@ -219,7 +219,18 @@ fn kind(number: usize, seed: usize) -> Kind {
             4,
             6,
         )),
-        _ => Kind::under("", "name: async_hyperband, eta: 2", 4, 7),
+        27 => Kind::under("", "name: async_hyperband, eta: 2", 4, 7),
+        28 => Kind {
+            exact: true,
+            ..judged(Kind::under(
+                "",
+                "name: pbt, population: 4, quantile: 0.4",
+                4,
+                4,
+            ))
+        },
+        29 => Kind::under("", "name: pbt, population: 3, synchronous: false", 4, 6),
+        _ => Kind::under(&logical(2), "name: pbt, population: 4, interval: 2", 4, 4).gang(2),
     }
 }
 

@@ -38,6 +38,11 @@ impl Objects {
         self.get(job, manifest) == Some(Object::Whole)
     }
 
+    /// Whether the keep rule, or a person, has deleted it.
+    pub(super) fn deleted(&self, job: &JobId, manifest: &str) -> bool {
+        self.get(job, manifest) == Some(Object::Deleted)
+    }
+
     /// False: it was there already.
     pub(super) fn written(&mut self, job: &JobId, manifest: &str) -> bool {
         let known = self.manifests.entry(job.clone()).or_default();

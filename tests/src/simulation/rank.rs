@@ -158,6 +158,14 @@ impl World {
         {
             self.violated(format!("{:?} never existed whole", from.manifest));
         }
+        if let Some(from) = assignment
+            .resume_from
+            .as_ref()
+            .filter(|_| assignment.copies)
+            && self.objects.deleted(job, &from.manifest)
+        {
+            self.violated(format!("{:?}, to be copied, was deleted", from.manifest));
+        }
     }
 
     /// Gives free slots to the runs that have waited longest.

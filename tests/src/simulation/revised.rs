@@ -43,7 +43,7 @@ fn may_become(old: Option<Leaving>, new: Option<Leaving>) -> bool {
 pub(super) fn trial_revised(old: &TrialRecord, new: &TrialRecord) -> bool {
     let told = |trial: &TrialRecord| (trial.state, trial.best, trial.newest_point);
     (old.state.ended() && told(old) != told(new))
-        || old.params != new.params
+        || old.suggested_params() != new.suggested_params()
         || old.created_ms != new.created_ms
         || old.next_attempt > new.next_attempt
         || old.restarts > new.restarts

@@ -224,6 +224,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether more trials may be added to the search: not to a population.
+    pub fn grows(&self) -> bool {
+        !matches!(self.kind, Kind::Pbt(_))
+    }
+
     /// No new trial will begin: what waits for more trials does not any longer. False: nothing does.
     pub fn close(&mut self) -> bool {
         self.closed = true;
