@@ -54,6 +54,7 @@ impl Machine {
                 return None;
             }
         };
+        found.scheduler.begun(trial, &params);
         let record = TrialRecord {
             job: job.clone(),
             trial,
@@ -84,7 +85,6 @@ impl Machine {
             attempts: Vec::new(),
         })));
         found.enter(trial, TrialState::Pending);
-        found.scheduler.begun(trial);
         self.draft.trials.insert((job.clone(), trial));
         self.log_search(job, SearchEntry::Suggested { trial });
         let why = format!("trial {} of the search", u64::from(trial.0) + 1);

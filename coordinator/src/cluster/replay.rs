@@ -73,7 +73,9 @@ fn step<'a>(
         SearchEntry::Suggested { trial } => {
             let known = params(*trial);
             match searcher.suggest(*trial) {
-                Suggestion::Params(params) if Some(&params) == known => scheduler.begun(*trial),
+                Suggestion::Params(params) if Some(&params) == known => {
+                    scheduler.begun(*trial, &params);
+                }
                 other => {
                     return Err(format!(
                         "trial {trial} was given {known:?}, and this version of the searcher \
@@ -96,7 +98,8 @@ fn step<'a>(
                      the way to {known:?}"
                 ));
             }
-            scheduler.reached(*trial, *value);
+            let resource = scheduler.until(*trial).unwrap_or(u64::MAX);
+            scheduler.reached(*trial, resource, *value);
         }
         SearchEntry::Promoted { trial, rung } => {
             let next = scheduler.promotable();

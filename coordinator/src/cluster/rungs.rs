@@ -67,7 +67,7 @@ impl Machine {
         let Some(rung) = found.scheduler.reaches(trial, resource) else {
             return;
         };
-        found.scheduler.reached(trial, value);
+        found.scheduler.reached(trial, resource, value);
         self.log_search(job, SearchEntry::Rung { trial, rung, value });
         self.dirty = true;
     }
