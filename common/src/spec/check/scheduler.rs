@@ -33,6 +33,13 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
             format!("missing; `{name}` compares trials by the first objective"),
         );
     }
+    let eta = scheduler.eta.unwrap_or(SchedulerSpec::ETA);
+    found.expect(
+        (2..=MAX_ETA).contains(&eta),
+        "scheduler.eta",
+        eta,
+        &format!("whole numbers from 2 to {MAX_ETA}"),
+    );
     let max = max_resource(spec, scheduler, found);
     match scheduler.name {
         Fifo => {}
@@ -195,13 +202,6 @@ pub(super) fn check_logical(spec: &JobSpec, found: &mut Findings) {
 }
 
 fn check_rungs(scheduler: &SchedulerSpec, max: Option<u64>, found: &mut Findings) {
-    let eta = scheduler.eta.unwrap_or(SchedulerSpec::ETA);
-    found.expect(
-        (2..=MAX_ETA).contains(&eta),
-        "scheduler.eta",
-        eta,
-        &format!("whole numbers from 2 to {MAX_ETA}"),
-    );
     let Some(max) = max else {
         return;
     };
@@ -215,7 +215,7 @@ fn check_rungs(scheduler: &SchedulerSpec, max: Option<u64>, found: &mut Findings
         &format!("epochs from 1 to {max}, `max_resource`"),
     );
     // Rungs above the first one.
-    let eta = u64::from(eta.max(2));
+    let eta = u64::from(scheduler.eta.unwrap_or(SchedulerSpec::ETA).max(2));
     let lies_below = |steps: &u32| min.max(1).saturating_mul(eta.saturating_pow(*steps)) < max;
     let above = (0..u64::BITS).take_while(lies_below).count() as u32;
     if let Some(brackets) = scheduler.brackets {

@@ -256,6 +256,80 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["scheduler.min_resource: 0 given; accepted: epochs from 1 to 1, `max_resource`"],
     ),
     (
+        "scheduler={name: asha, grace_period: 2, population: 4, interval: 1}",
+        &[
+            "scheduler.interval: not accepted with `asha`, which has the fields min_resource, \
+             max_resource, eta, variant, brackets",
+            "scheduler.grace_period: not accepted with `asha`",
+            "scheduler.population: not accepted with `asha`",
+        ],
+    ),
+    (
+        "scheduler={name: asha, brackets: 2}",
+        &["scheduler.brackets: 2 given; accepted: whole numbers from 1 to 1, the number of rungs"],
+    ),
+    (
+        "scheduler={name: asha, variant: running}",
+        &["scheduler.variant: unknown word `running`"],
+    ),
+    (
+        "scheduler={name: hyperband, bracket_trials: 3, bracket_rounding: ceil}",
+        &[
+            "scheduler.bracket_trials: not accepted with `hyperband`, which has the fields min_resource, \
+           max_resource, eta, bracket_rounding",
+        ],
+    ),
+    (
+        "scheduler={name: sha, bracket_trials: 0, variant: stopping}",
+        &[
+            "scheduler.variant: not accepted with `sha`",
+            "scheduler.bracket_trials: 0 given; accepted: whole numbers from 1, so that one is left at \
+             the last rung, to 1000000",
+        ],
+    ),
+    (
+        "scheduler={name: median_stopping, min_trials: 0, interval: 9, grace_period: 0, patience: 2}",
+        &[
+            "scheduler.patience: not accepted with `median_stopping`, which has the fields max_resource, \
+             interval, grace_period, min_trials",
+            "scheduler.interval: 9 given; accepted: epochs from 1 to 1",
+            "scheduler.grace_period: 0 given; accepted: epochs from 1 to 1",
+            "scheduler.min_trials: 0 given; accepted: whole numbers from 1 to 1000000",
+        ],
+    ),
+    (
+        "scheduler={name: early_stopping, min_delta: -1}",
+        &[
+            "scheduler.min_delta: -1 given; accepted: numbers from 0",
+            "scheduler.patience: missing; `early_stopping` needs `patience`, `threshold` or both",
+        ],
+    ),
+    (
+        "scheduler={name: early_stopping, threshold: 0.5, min_resource: 1, min_delta: 0.1}",
+        &[
+            "scheduler.min_resource: not accepted with `early_stopping`",
+            "scheduler.min_delta: not accepted without `patience`",
+        ],
+    ),
+    (
+        "scheduler={name: pbt, population: 1, quantile: 0.6, resample_probability: 2, \
+         perturb_factors: [0.8, 0]}",
+        &[
+            "scheduler.population: 1 given; accepted: 2 to ",
+            "scheduler.quantile: 0.6 given; accepted: numbers above 0, at most 0.5",
+            "scheduler.resample_probability: 2 given; accepted: numbers from 0 to 1",
+            "scheduler.perturb_factors[1]: 0 given; accepted: numbers above 0",
+        ],
+    ),
+    (
+        "scheduler={name: pb2, perturb_factors: [], eta: 3}",
+        &[
+            "scheduler.eta: not accepted with `pb2`, which has the fields max_resource, interval, \
+             population, quantile, perturb_factors, resample_probability, synchronous, inherit",
+            "scheduler.perturb_factors: 0 factors given; accepted: 1 to 100 numbers",
+        ],
+    ),
+    (
         "scheduler={name: fifo, reduction_factor: 3}",
         &["scheduler.reduction_factor: unknown field `reduction_factor`; it is called `eta` here"],
     ),

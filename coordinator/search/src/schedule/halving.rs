@@ -136,12 +136,6 @@ impl Halving {
         }
     }
 
-    /// The brackets' rungs.
-    #[cfg(test)]
-    pub(super) fn shapes(&self) -> &[Shape] {
-        &self.shapes
-    }
-
     fn climber(&self, trial: TrialId) -> Option<Climber> {
         self.climbers.get(trial.0 as usize).copied()
     }

@@ -11,6 +11,7 @@ fn of(asha: Asha) -> Scheduler {
     Scheduler {
         kind: Kind::Asha(Box::new(asha)),
         closed: false,
+        steps: None,
     }
 }
 
