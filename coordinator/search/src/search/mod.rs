@@ -3,8 +3,11 @@
 
 pub mod axes;
 pub mod history;
+mod parzen;
 mod random;
 mod sequence;
+pub mod tpe;
+mod untried;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;
