@@ -2,9 +2,12 @@
 //! order of calls, so that replaying the log gives the same next suggestion after any restart.
 
 pub mod axes;
+pub mod cma;
 pub mod history;
 mod random;
 mod sequence;
+#[cfg(test)]
+mod trial_run;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;
