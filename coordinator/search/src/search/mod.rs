@@ -2,12 +2,15 @@
 //! order of calls, so that replaying the log gives the same next suggestion after any restart.
 
 pub mod axes;
+pub mod cma;
 pub mod history;
 mod parzen;
 mod random;
 mod sequence;
 pub mod tpe;
 mod untried;
+#[cfg(test)]
+mod trial_run;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;
