@@ -5,10 +5,16 @@
 //! draws, or a model that learns from results ([`model`]).
 
 pub mod axes;
+pub mod cma;
 pub mod history;
 mod model;
+mod parzen;
 mod random;
 mod sequence;
+pub mod tpe;
+mod untried;
+#[cfg(test)]
+mod trial_run;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;

@@ -1,0 +1,43 @@
+//! What is compared. A new method is a variant here.
+
+use trainyard_common::rng::Key;
+use trainyard_search::search::axes::Axes;
+use trainyard_search::search::cma::Cma;
+use trainyard_search::search::history::History;
+use trainyard_search::search::tpe::Tpe;
+
+pub(crate) const NAMES: [&str; 3] = ["random", "cma", "tpe"];
+
+/// Proposes points of the unit cube.
+pub(crate) enum Method {
+    Random,
+    Cma(Box<Cma>),
+    Tpe(Box<Tpe>),
+}
+
+impl Method {
+    /// `None` where there is none of this name.
+    pub(crate) fn new(name: &str, axes: &Axes, key: Key) -> Option<Self> {
+        match name {
+            "random" => Some(Self::Random),
+            "cma" => Some(Self::Cma(Box::new(Cma::new(axes, key)))),
+            "tpe" => Some(Self::Tpe(Box::new(Tpe::new(axes)))),
+            _ => None,
+        }
+    }
+
+    /// A settled point for a new trial, whose first result comes at `first_resource`.
+    pub(crate) fn propose(
+        &mut self,
+        axes: &Axes,
+        history: &History,
+        _first_resource: u64,
+        key: Key,
+    ) -> Vec<f64> {
+        match self {
+            Self::Random => axes.draw(key),
+            Self::Cma(cma) => cma.propose(axes, history, key),
+            Self::Tpe(tpe) => tpe.propose(axes, history, key),
+        }
+    }
+}

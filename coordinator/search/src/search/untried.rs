@@ -1,0 +1,174 @@
+//! Which points may be proposed: those that meet the constraints and, where all that is active has
+//! finitely many values, were not proposed before.
+
+use std::collections::BTreeSet;
+
+use trainyard_common::rng::{Key, mix};
+
+use super::axes::Axes;
+use super::history::History;
+use super::parzen::frame::Frame;
+
+/// Even draws until one may be proposed.
+const MAX_DRAWS: u64 = 1_000;
+
+/// Where no point is known that meets the constraints.
+const MAX_FIRST_DRAWS: u64 = 20_000;
+
+/// Halvings of the way from a point that meets the constraints to one that does not.
+const MAX_HALVINGS: u32 = 40;
+
+/// A space with at most so many configurations that meet the constraints is listed when draws keep repeating.
+const MAX_LISTED: usize = 20_000;
+
+/// Spaces that are looked through for such a list.
+const MAX_LOOKED_THROUGH: u128 = 1_000_000;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Untried {
+    /// Marks of points in the history, of which so many were seen.
+    tried: BTreeSet<u64>,
+    seen: usize,
+    list: List,
+}
+
+/// The configurations of a small finite space that are left.
+#[derive(Debug, Clone, Default)]
+enum List {
+    #[default]
+    Unmade,
+    /// Their points.
+    Made(Vec<Vec<f64>>),
+    /// Too many, or not finite.
+    Impossible,
+}
+
+impl Untried {
+    /// Learns which points were proposed.
+    pub(super) fn update(&mut self, frame: &Frame, history: &History) {
+        for past in history.trials.iter().skip(self.seen) {
+            self.tried.extend(mark(frame, &past.point));
+        }
+        self.seen = self.seen.max(history.trials.len());
+    }
+
+    /// Whether a settled point may be proposed.
+    pub(super) fn may(&self, frame: &Frame, axes: &Axes, point: &[f64]) -> bool {
+        self.is_untried(frame, point) && axes.allows(point)
+    }
+
+    fn is_untried(&self, frame: &Frame, point: &[f64]) -> bool {
+        mark(frame, point).is_none_or(|mark| !self.tried.contains(&mark))
+    }
+
+    /// A settled point that may be proposed, where draws from a model are not. Repeats one where all were
+    /// proposed; breaks a constraint only where no point is known that meets them all.
+    pub(super) fn any(
+        &mut self,
+        frame: &Frame,
+        axes: &Axes,
+        history: &History,
+        key: Key,
+    ) -> Vec<f64> {
+        let draws = (0..MAX_DRAWS).map(|draw| axes.draw(key.with(draw)));
+        let mut repeated = None;
+        for point in draws {
+            if axes.allows(&point) {
+                if self.is_untried(frame, &point) {
+                    return point;
+                }
+                repeated = Some(point);
+            }
+        }
+        if let Some(point) = self.listed(frame, axes, key) {
+            return point;
+        }
+        repeated.unwrap_or_else(|| near_known(axes, history, key))
+    }
+
+    /// One of those that are left, each as likely; `None` where none is, or the space is too large.
+    fn listed(&mut self, frame: &Frame, axes: &Axes, key: Key) -> Option<Vec<f64>> {
+        if matches!(self.list, List::Unmade) {
+            self.list = list(axes);
+        }
+        let List::Made(points) = &mut self.list else {
+            return None;
+        };
+        let tried = &self.tried;
+        points.retain(|point| mark(frame, point).is_none_or(|mark| !tried.contains(&mark)));
+        let chosen = key.below(MAX_DRAWS, points.len() as u64) as usize;
+        points.get(chosen).cloned()
+    }
+}
+
+/// 64 bits that differ, but for one pair in 2^64, between configurations; `None` where a continuous
+/// hyperparameter is active, whose values hardly repeat.
+fn mark(frame: &Frame, point: &[f64]) -> Option<u64> {
+    let mut mark = 0;
+    for dim in frame.groups.iter().flat_map(|group| &group.dims) {
+        let place = point.get(dim.axis).copied().unwrap_or(f64::NAN);
+        let cell = if place.is_nan() {
+            u64::MAX
+        } else {
+            dim.values.cell(place)?
+        };
+        mark = mix(mark ^ mix(cell));
+    }
+    Some(mark)
+}
+
+fn list(axes: &Axes) -> List {
+    let space = axes.space();
+    let Some(all) = space.finite().filter(|_| size(axes) <= MAX_LOOKED_THROUGH) else {
+        return List::Impossible;
+    };
+    let allowed = all.filter_map(|params| axes.encode(&params));
+    let points: Vec<Vec<f64>> = allowed.take(MAX_LISTED + 1).collect();
+    match points.len() {
+        few if few <= MAX_LISTED => List::Made(points),
+        _ => List::Impossible,
+    }
+}
+
+/// Configurations if no hyperparameter were inactive and all combinations were allowed: at least as many as there are.
+fn size(axes: &Axes) -> u128 {
+    let parameters = axes.space().parameters().iter();
+    let counts = parameters.map(|parameter| parameter.domain.cardinality().unwrap_or(u128::MAX));
+    counts.fold(1, u128::saturating_mul)
+}
+
+/// A point that meets the constraints close to one of the history that does, on the way to an even draw.
+fn near_known(axes: &Axes, history: &History, key: Key) -> Vec<f64> {
+    let known = || {
+        history
+            .trials
+            .iter()
+            .map(|past| &past.point)
+            .filter(|point| axes.allows(point))
+    };
+    let target = axes.draw(key.with(MAX_DRAWS));
+    let count = known().count() as u64;
+    let chosen = key.below(MAX_DRAWS + 1, count) as usize;
+    let Some(from) = known().nth(chosen) else {
+        let draws = (MAX_DRAWS..MAX_FIRST_DRAWS).map(|draw| axes.draw(key.with(draw)));
+        return draws
+            .into_iter()
+            .find(|point| axes.allows(point))
+            .unwrap_or(target);
+    };
+    let mut step = 0.5;
+    for _ in 0..MAX_HALVINGS {
+        let between = |(from, to): (&f64, &f64)| match (from.is_nan(), to.is_nan()) {
+            (true, _) => *to,
+            (false, true) => *from,
+            (false, false) => from + step * (to - from),
+        };
+        let mut point: Vec<f64> = from.iter().zip(&target).map(between).collect();
+        axes.settle(&mut point);
+        if axes.allows(&point) {
+            return point;
+        }
+        step *= 0.5;
+    }
+    from.clone()
+}
