@@ -2,6 +2,7 @@
 //! order of calls, so that replaying the log gives the same next suggestion after any restart.
 
 pub mod axes;
+pub mod gp;
 pub mod history;
 mod random;
 mod sequence;
