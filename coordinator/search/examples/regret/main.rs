@@ -1,0 +1,199 @@
+//! Simple regret of searchers on functions whose minimum is known, as a table.
+//!
+//! One worker: ask, evaluate, tell. Several: so many trials are asked first; then one running trial, chosen
+//! evenly by a generator seeded with 1000 + seed, is told and a new one asked. The incumbent is the best
+//! observed cost, and regret the truth of it minus the minimum.
+//!
+//! `cargo run -p trainyard-search --example regret -- --method random --functions branin,hartmann6
+//! --seeds 20 --workers 1 --evaluations 100`
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod functions;
+mod methods;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use functions::Function;
+use methods::Method;
+use trainyard_common::rng::Key;
+use trainyard_common::space::SearchSpace;
+use trainyard_search::search::axes::Axes;
+use trainyard_search::search::history::{History, Status};
+
+/// Evaluations after which regret is told.
+const AT: [usize; 4] = [25, 50, 100, 200];
+
+struct Options {
+    methods: Vec<String>,
+    functions: Vec<String>,
+    seeds: u64,
+    workers: usize,
+    evaluations: usize,
+}
+
+/// One run of a method on a function.
+struct Run {
+    /// After each evaluation.
+    regret: Vec<f64>,
+    /// CPU of all suggestions.
+    seconds: f64,
+}
+
+fn main() -> ExitCode {
+    let result = functions::check()
+        .and_then(|()| options())
+        .and_then(|options| table(&options));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options {
+        methods: vec!["random".to_owned()],
+        functions: Vec::new(),
+        seeds: 20,
+        workers: 1,
+        evaluations: 100,
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(flag) = args.next() {
+        let value = args.next().ok_or(format!("{flag}: needs a value"))?;
+        let words = || value.split(',').map(str::to_owned).collect();
+        let number = || {
+            value
+                .parse::<u64>()
+                .map_err(|_| format!("{flag} {value}: not a whole number"))
+        };
+        match flag.as_str() {
+            "--method" => options.methods = words(),
+            "--functions" => options.functions = words(),
+            "--seeds" => options.seeds = number()?,
+            "--workers" => options.workers = number()?.max(1) as usize,
+            "--evaluations" => options.evaluations = number()?.max(1) as usize,
+            _ => {
+                return Err(format!(
+                    "{flag}: not one of --method, --functions, --seeds, --workers, --evaluations"
+                ));
+            }
+        }
+    }
+    Ok(options)
+}
+
+fn table(options: &Options) -> Result<(), String> {
+    let all = functions::all();
+    let names: Vec<&str> = all.iter().map(|function| function.name).collect();
+    if let Some(unknown) = options
+        .functions
+        .iter()
+        .find(|name| !names.contains(&name.as_str()))
+    {
+        return Err(format!("{unknown}: not one of {}", names.join(", ")));
+    }
+    let wanted = |function: &&Function| {
+        options.functions.is_empty() || options.functions.iter().any(|name| name == function.name)
+    };
+    println!(
+        "| function | workers | method | seeds | 25 evaluations | 50 | 100 | 200 | ms per suggestion |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for function in all.iter().filter(wanted) {
+        for method in &options.methods {
+            let runs: Result<Vec<Run>, String> = (0..options.seeds)
+                .map(|seed| run(function, method, options, seed))
+                .collect();
+            println!("{}", row(function.name, method, options, &runs?));
+        }
+    }
+    Ok(())
+}
+
+fn row(function: &str, method: &str, options: &Options, runs: &[Run]) -> String {
+    let cell = |at: &usize| {
+        let mut regrets: Vec<f64> = runs
+            .iter()
+            .filter_map(|run| run.regret.get(at - 1).copied())
+            .collect();
+        regrets.sort_by(f64::total_cmp);
+        match regrets.is_empty() {
+            true => "-".to_owned(),
+            false => format!(
+                "{} [{}, {}]",
+                short(quantile(&regrets, 0.5)),
+                short(quantile(&regrets, 0.25)),
+                short(quantile(&regrets, 0.75))
+            ),
+        }
+    };
+    let seconds: f64 = runs.iter().map(|run| run.seconds).sum();
+    let suggestions = runs.len() * (options.evaluations + options.workers - 1);
+    let ms = 1000.0 * seconds / suggestions as f64;
+    let cells: Vec<String> = AT.iter().map(cell).collect();
+    format!(
+        "| {function} | {} | {method} | {} | {} | {} |",
+        options.workers,
+        runs.len(),
+        cells.join(" | "),
+        short(ms)
+    )
+}
+
+fn run(function: &Function, name: &str, options: &Options, seed: u64) -> Result<Run, String> {
+    let space =
+        serde_json::from_value(function.space.clone()).map_err(|error| error.to_string())?;
+    let axes = Axes::new(SearchSpace::new(&space).map_err(|errors| format!("{errors:?}"))?);
+    let key = Key::new(seed);
+    let mut method = Method::new(name, &axes, key.named("method"))
+        .ok_or_else(|| format!("{name}: not one of {}", methods::NAMES.join(", ")))?;
+    let mut history = History::default();
+    let mut seconds = 0.0;
+    let mut ask = |history: &mut History| {
+        let trial = history.trials.len();
+        let begun = Instant::now();
+        let point = method.propose(&axes, history, 1, key.named("trial").with(trial as u64));
+        seconds += begun.elapsed().as_secs_f64();
+        history.begun(point);
+        trial
+    };
+    let mut running: Vec<usize> = (1..options.workers).map(|_| ask(&mut history)).collect();
+    let order = Key::new(1000 + seed);
+    let mut best = (f64::INFINITY, f64::NAN);
+    let mut regret = Vec::with_capacity(options.evaluations);
+    for step in 0..options.evaluations {
+        running.push(ask(&mut history));
+        let told = running.remove(order.below(step as u64, running.len() as u64) as usize);
+        let params = axes.decode(&history.trials[told].point);
+        let cost = function.observe(&params, seed);
+        history.ended(told, Status::Done(cost));
+        if cost < best.0 {
+            best = (cost, (function.truth)(&params) - function.minimum);
+        }
+        regret.push(best.1);
+    }
+    Ok(Run { regret, seconds })
+}
+
+/// Of sorted numbers, with straight lines between them.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let (below, above) = (place.floor() as usize, place.ceil() as usize);
+    sorted[below] + (place - place.floor()) * (sorted[above] - sorted[below])
+}
+
+/// With three digits.
+fn short(x: f64) -> String {
+    match x.abs() {
+        0.0 => "0".to_owned(),
+        size if size < 1e-3 => format!("{x:.2e}"),
+        size if size < 1.0 => format!("{x:.3}"),
+        size if size < 100.0 => format!("{x:.2}"),
+        _ => format!("{x:.0}"),
+    }
+}
