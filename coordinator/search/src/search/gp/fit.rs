@@ -118,12 +118,7 @@ impl Pairs {
 }
 
 /// Minus the logarithm of the posterior density of [log scales..., log noise], and its gradient.
-pub(super) fn objective(
-    pairs: &Pairs,
-    values: &[f64],
-    logs: &[f64],
-    gradient: &mut [f64],
-) -> f64 {
+pub(super) fn objective(pairs: &Pairs, values: &[f64], logs: &[f64], gradient: &mut [f64]) -> f64 {
     let (log_scales, log_noise) = logs.split_at(logs.len() - 1);
     let inverse_squares: Vec<f64> = log_scales.iter().map(|log| libm::exp(-2.0 * log)).collect();
     let noise = libm::exp(log_noise[0]);
@@ -149,7 +144,11 @@ pub(super) fn objective(
     let squares = dot(&levels.weights, &levels.weights) / levels.variance;
     for row in 0..pairs.rows {
         let factor = -levels.weights[row] / levels.variance;
-        add(&mut weights[start(row)..start(row + 1)], factor, &levels.weights);
+        add(
+            &mut weights[start(row)..start(row + 1)],
+            factor,
+            &levels.weights,
+        );
     }
     for (weight, slope) in weights.iter_mut().zip(&slopes) {
         *weight *= slope;
@@ -198,4 +197,96 @@ pub(super) fn fit(pairs: &Pairs, values: &[f64], from: &Hyper, steps: usize) -> 
         log_noise,
     };
     (found, -value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::matern;
+    use super::super::tests::{axes, points};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn levels_and_density_by_hand() {
+        let axes = axes(&json!({"x": {"type": "double", "minval": 0, "maxval": 1}}));
+        let layout = Layout::new(&axes);
+        let features = [vec![0.2], vec![0.7]];
+        let (y, scale, noise) = ([1.0, -2.0], 0.5f64, 0.01f64);
+        // C = [a k; k a] with a = 1.01 and k the correlation at r = 1; C^-1 = [a -k; -k a] / (a^2 - k^2).
+        let (a, k) = (1.0 + noise, matern(1.0));
+        let determinant = a * a - k * k;
+        // 1' C^-1 1 = 2 / (a + k) and 1' C^-1 y = (y1 + y2) / (a + k): b = (y1 + y2) / (2 + a + k).
+        let mean = (y[0] + y[1]) / (2.0 + a + k);
+        let r = [y[0] - mean, y[1] - mean];
+        let weights = [
+            (a * r[0] - k * r[1]) / determinant,
+            (a * r[1] - k * r[0]) / determinant,
+        ];
+        let quadratic = r[0] * weights[0] + r[1] * weights[1] + mean * mean;
+        // Exponents of v: 2/2 of y, 1/2 of b, 1.5 + 1 of the prior.
+        let variance = (0.5 * quadratic + 1.5) / 4.0;
+        let factor = Factor::cholesky(vec![a, k, a], 2, 1e-10);
+        let found = levels(&factor, &y);
+        assert!((found.mean - mean).abs() < 1e-12);
+        assert!((found.variance - variance).abs() < 1e-12);
+        assert!((found.weights[0] - weights[0]).abs() < 1e-12);
+        assert!((found.weights[1] - weights[1]).abs() < 1e-12);
+        let density = -0.5 * determinant.ln() - 4.0 * variance.ln() - 4.0;
+        let prior = -noise / NOISE_MEAN - 0.5 * ((scale / SCALE).ln() / SCALE_DEVIATION).powi(2);
+        let pairs = Pairs::new(&layout, &features);
+        let value = objective(&pairs, &y, &[scale.ln(), noise.ln()], &mut [0.0; 2]);
+        assert!((value + density + prior).abs() < 1e-12, "{value}");
+    }
+
+    #[test]
+    fn the_gradient_is_the_differences_limit() {
+        let axes = axes(&json!({
+            "x": {"type": "double", "minval": 0, "maxval": 1},
+            "kind": {"type": "categorical", "vals": ["a", "b", "c"]},
+            "y": {"type": "double", "minval": 0, "maxval": 1, "when": {"kind": ["a", "b"]}},
+        }));
+        let layout = Layout::new(&axes);
+        let features: Vec<Vec<f64>> = points(&axes, 17).iter().map(|p| layout.embed(p)).collect();
+        let values: Vec<f64> = (0..17)
+            .map(|i| f64::from((i * 7) % 17) / 5.0 - 1.6)
+            .collect();
+        let pairs = Pairs::new(&layout, &features);
+        for logs in [[-1.0, 0.5, -0.3, -3.0], [0.4, -1.0, -2.0, -9.0]] {
+            let mut gradient = [0.0; 4];
+            objective(&pairs, &values, &logs, &mut gradient);
+            for at in 0..4 {
+                let beside = |step: f64| {
+                    let mut logs = logs;
+                    logs[at] += step;
+                    objective(&pairs, &values, &logs, &mut [0.0; 4])
+                };
+                let slope = (beside(1e-5) - beside(-1e-5)) / 2e-5;
+                assert!(
+                    (slope - gradient[at]).abs() < 1e-5 * (1.0 + slope.abs()),
+                    "{at}: {slope} {}",
+                    gradient[at]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_fit_tells_axes_apart() {
+        let axes = axes(&json!({
+            "x": {"type": "double", "minval": 0, "maxval": 1},
+            "y": {"type": "double", "minval": 0, "maxval": 1},
+        }));
+        let layout = Layout::new(&axes);
+        let points = points(&axes, 40);
+        let features: Vec<Vec<f64>> = points.iter().map(|p| layout.embed(p)).collect();
+        let values: Vec<f64> = points.iter().map(|p| 1.4 * (8.0 * p[0]).sin()).collect();
+        let pairs = Pairs::new(&layout, &features);
+        let (hyper, density) = fit(&pairs, &values, &Hyper::default_for(2), 50);
+        assert!(hyper.log_scales[0] + 1.0 < hyper.log_scales[1], "{hyper:?}");
+        assert!(hyper.noise() < 1e-4, "{hyper:?}");
+        let mut logs = hyper.log_scales.clone();
+        logs.push(hyper.log_noise);
+        let again = objective(&pairs, &values, &logs, &mut [0.0; 3]);
+        assert!((again + density).abs() < 1e-9);
+    }
 }

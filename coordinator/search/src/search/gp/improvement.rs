@@ -74,11 +74,15 @@ mod tests {
                 let at = |mean: f64, deviation: f64| log_improvement(mean, deviation, 0.5);
                 let (value, by_mean, by_deviation) = at(mean, deviation);
                 let step = 1e-6 * deviation;
-                let means = (at(mean + step, deviation).0 - at(mean - step, deviation).0) / step / 2.0;
+                let means =
+                    (at(mean + step, deviation).0 - at(mean - step, deviation).0) / step / 2.0;
                 let deviations =
                     (at(mean, deviation + step).0 - at(mean, deviation - step).0) / step / 2.0;
                 assert!(value.is_finite());
-                assert!((means - by_mean).abs() < 1e-4 * (1.0 + by_mean.abs()), "{mean}");
+                assert!(
+                    (means - by_mean).abs() < 1e-4 * (1.0 + by_mean.abs()),
+                    "{mean}"
+                );
                 assert!((deviations - by_deviation).abs() < 1e-4 * (1.0 + by_deviation.abs()));
             }
         }

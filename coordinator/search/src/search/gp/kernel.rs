@@ -139,7 +139,10 @@ mod tests {
         }));
         let layout = Layout::new(&axes);
         let shapes: Vec<Shape> = layout.dimensions.iter().map(|d| d.shape).collect();
-        assert_eq!(shapes, [Shape::Line, Shape::Overlap, Shape::Arc, Shape::Overlap]);
+        assert_eq!(
+            shapes,
+            [Shape::Line, Shape::Overlap, Shape::Arc, Shape::Overlap]
+        );
         assert_eq!(layout.features, 5);
         let mut points = [
             vec![0.1, 0.1, 0.2, 0.2, 0.5],

@@ -89,10 +89,9 @@ pub(super) fn minimize(
 /// Whether each variable can move against its slope.
 fn free(x: &[f64], bounds: &[(f64, f64)], gradient: &[f64]) -> Vec<bool> {
     let variables = x.iter().zip(bounds).zip(gradient);
-    let held =
-        |((x, (low, high)), slope): ((&f64, &(f64, f64)), &f64)| -> bool {
-            (*x <= *low && *slope > 0.0) || (*x >= *high && *slope < 0.0)
-        };
+    let held = |((x, (low, high)), slope): ((&f64, &(f64, f64)), &f64)| -> bool {
+        (*x <= *low && *slope > 0.0) || (*x >= *high && *slope < 0.0)
+    };
     variables.map(|variable| !held(variable)).collect()
 }
 
@@ -143,7 +142,8 @@ fn remember(
     gradient: &[f64],
     next_gradient: &[f64],
 ) {
-    let minus = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
+    let minus =
+        |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
     let (step, change) = (minus(next, x), minus(next_gradient, gradient));
     let curvature = dot(&step, &change);
     if curvature > 1e-10 * dot(&change, &change) {

@@ -58,7 +58,13 @@ pub(super) struct Search<'a> {
 
 /// A point's bits, one pattern for NaN.
 pub(super) fn bits(point: &[f64]) -> Vec<u64> {
-    let bits = |place: &f64| if place.is_nan() { u64::MAX } else { place.to_bits() };
+    let bits = |place: &f64| {
+        if place.is_nan() {
+            u64::MAX
+        } else {
+            place.to_bits()
+        }
+    };
     point.iter().map(bits).collect()
 }
 
@@ -120,7 +126,8 @@ impl Search<'_> {
         let key = self.key.named("near");
         let draws = (0..count).filter_map(|index| {
             // The best point gets about half of them.
-            let rank = (0..self.best.len()).find(|rank| key.with(index as u64).unit(*rank as u64) < 0.5);
+            let rank =
+                (0..self.best.len()).find(|rank| key.with(index as u64).unit(*rank as u64) < 0.5);
             let centre = self.best.get(rank.unwrap_or(0))?;
             Some(self.mutant(centre, key.with(index as u64).named("mutant")))
         });
@@ -227,19 +234,24 @@ impl Search<'_> {
             decrease: 1e-4,
             gradient: 1e-5,
         };
-        minimize(&mut x, &vec![(0.0, 1.0); moving.len()], stop, |x, gradient| {
-            for ((_, axis), x) in moving.iter().zip(x) {
-                at[*axis] = *x;
-            }
-            if !self.axes.allows(&at) {
-                return f64::INFINITY;
-            }
-            let value = self.posterior.slope(&self.layout.embed(&at), &mut whole);
-            for ((dimension, _), slope) in moving.iter().zip(gradient) {
-                *slope = -whole[*dimension];
-            }
-            -value
-        });
+        minimize(
+            &mut x,
+            &vec![(0.0, 1.0); moving.len()],
+            stop,
+            |x, gradient| {
+                for ((_, axis), x) in moving.iter().zip(x) {
+                    at[*axis] = *x;
+                }
+                if !self.axes.allows(&at) {
+                    return f64::INFINITY;
+                }
+                let value = self.posterior.slope(&self.layout.embed(&at), &mut whole);
+                for ((dimension, _), slope) in moving.iter().zip(gradient) {
+                    *slope = -whole[*dimension];
+                }
+                -value
+            },
+        );
         for ((_, axis), x) in moving.iter().zip(&x) {
             at[*axis] = *x;
         }
@@ -266,7 +278,9 @@ impl Search<'_> {
                 (0..FEW).map(|at| key.unit(at)).collect()
             } else {
                 let width = 1.0 / cells as f64;
-                [-3.0, -1.0, 1.0, 3.0].map(|cells| place + cells * width).to_vec()
+                [-3.0, -1.0, 1.0, 3.0]
+                    .map(|cells| place + cells * width)
+                    .to_vec()
             };
             let other = |to: &f64| {
                 let mut other = point.clone();

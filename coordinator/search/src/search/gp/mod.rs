@@ -268,7 +268,10 @@ impl Gp {
 
 /// Trials with a cost, bad ones with the worst of all, in the order of trials.
 fn results(history: &History) -> Vec<(usize, f64)> {
-    let worst = history.done().map(|(_, cost)| cost).fold(f64::MIN, f64::max);
+    let worst = history
+        .done()
+        .map(|(_, cost)| cost)
+        .fold(f64::MIN, f64::max);
     let cost = |status: Status| match status {
         Status::Done(cost) => Some(cost),
         Status::Bad => Some(worst),
@@ -296,7 +299,11 @@ fn neglected(axes: &Axes, history: &History) -> Option<(usize, f64)> {
             continue;
         }
         let mut counts = vec![0u32; cells as usize];
-        for past in history.trials.iter().filter(|past| !past.point[position].is_nan()) {
+        for past in history
+            .trials
+            .iter()
+            .filter(|past| !past.point[position].is_nan())
+        {
             counts[axis.cell(past.point[position]) as usize] += 1;
         }
         let active: u32 = counts.iter().sum();

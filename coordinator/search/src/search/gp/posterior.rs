@@ -42,7 +42,9 @@ impl Posterior {
         let mut lower = Vec::with_capacity(start(features.len()));
         for features in features {
             let scaled = posterior.scaled(features);
-            posterior.squared(&scaled, |squared| lower.extend(squared.iter().map(|s| matern(*s))));
+            posterior.squared(&scaled, |squared| {
+                lower.extend(squared.iter().map(|s| matern(*s)))
+            });
             lower.push(1.0 + posterior.noise);
             posterior.extend_columns(&scaled);
         }
@@ -65,7 +67,9 @@ impl Posterior {
 
     pub(super) fn truncate(&mut self, rows: usize) {
         self.factor.truncate(rows);
-        self.columns.iter_mut().for_each(|column| column.truncate(rows));
+        self.columns
+            .iter_mut()
+            .for_each(|column| column.truncate(rows));
     }
 
     /// The costs of the first rows; what is behind them is under way.
@@ -214,7 +218,9 @@ impl Posterior {
 
     fn correlations(&self, scaled: &[f64]) -> Vec<f64> {
         let mut found = Vec::with_capacity(self.rows() + 1);
-        self.squared(scaled, |squared| found.extend(squared.iter().map(|s| matern(*s))));
+        self.squared(scaled, |squared| {
+            found.extend(squared.iter().map(|s| matern(*s)))
+        });
         found
     }
 
@@ -233,5 +239,108 @@ fn add_squares(sums: &mut [f64], place: f64, column: &[f64]) {
     for (sum, other) in sums.iter_mut().zip(column) {
         let apart = place - other;
         *sum += apart * apart;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{axes, points};
+    use super::*;
+    use serde_json::json;
+
+    fn hyper(scales: &[f64], noise: f64) -> Hyper {
+        Hyper {
+            log_scales: scales.iter().map(|scale| scale.ln()).collect(),
+            log_noise: noise.ln(),
+        }
+    }
+
+    #[test]
+    fn two_points_by_hand() {
+        let axes = axes(&json!({"x": {"type": "double", "minval": 0, "maxval": 1}}));
+        let layout = Layout::new(&axes);
+        let mut posterior = Posterior::new(&layout, &hyper(&[0.5], 0.01), &[vec![0.2], vec![0.7]]);
+        posterior.learn(&[1.0, -2.0]);
+        // At 0.45 both points are half a length scale away: k = (c, c), c = matern(0.25).
+        // C^-1 k = c / (a + k) (1, 1): the mean is b + c (r1 + r2) / (a + k), the explained share
+        // 2 c^2 / (a + k).
+        let (a, k, c) = (1.01, matern(1.0), matern(0.25));
+        let b = -1.0 / (2.0 + a + k);
+        let mean = b + c * (-1.0 - 2.0 * b) / (a + k);
+        let r = [1.0 - b, -2.0 - b];
+        let determinant = a * a - k * k;
+        let quadratic = (a * (r[0] * r[0] + r[1] * r[1]) - 2.0 * k * r[0] * r[1]) / determinant;
+        let variance = (0.5 * (quadratic + b * b) + 1.5) / 4.0;
+        let deviation = (variance * (1.0 - 2.0 * c * c / (a + k))).sqrt();
+        let found = posterior.predict(&[0.45]);
+        assert!((found.0 - mean).abs() < 1e-12, "{found:?} {mean}");
+        assert!((found.1 - deviation).abs() < 1e-12, "{found:?} {deviation}");
+        // The incumbent is the mean at 0.7, above the noisy cost there.
+        assert!((posterior.best - posterior.predict(&[0.7]).0).abs() < 1e-12);
+        assert!(posterior.best > -2.0);
+        let score = posterior.scores(&[vec![0.45]])[0];
+        let expected = log_improvement(mean, deviation, posterior.best).0;
+        assert!((score - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn points_under_way_narrow_the_deviation_and_leave_the_mean() {
+        let axes = axes(&json!({"x": {"type": "double", "minval": 0, "maxval": 1}}));
+        let layout = Layout::new(&axes);
+        let rows = [vec![0.1], vec![0.5]];
+        let mut posterior = Posterior::new(&layout, &hyper(&[0.3], 1e-6), &rows);
+        posterior.learn(&[0.5, -0.5]);
+        let before = posterior.predict(&[0.8]);
+        posterior.push(&[0.75]);
+        posterior.learn(&[0.5, -0.5]);
+        let after = posterior.predict(&[0.8]);
+        assert!((before.0 - after.0).abs() < 1e-12);
+        assert!(after.1 < 0.3 * before.1, "{before:?} {after:?}");
+        // And as if made at once.
+        let all = [vec![0.1], vec![0.5], vec![0.75]];
+        let mut whole = Posterior::new(&layout, &hyper(&[0.3], 1e-6), &all);
+        whole.learn(&[0.5, -0.5]);
+        assert_eq!(whole.predict(&[0.8]), after);
+        posterior.truncate(2);
+        posterior.learn(&[0.5, -0.5]);
+        assert_eq!(posterior.predict(&[0.8]), before);
+    }
+
+    #[test]
+    fn the_gradient_is_the_differences_limit() {
+        let axes = axes(&json!({
+            "x": {"type": "double", "minval": 0, "maxval": 1},
+            "kind": {"type": "categorical", "vals": ["a", "b"]},
+            "y": {"type": "double", "minval": 0, "maxval": 1, "when": {"kind": "a"}},
+        }));
+        let layout = Layout::new(&axes);
+        let features: Vec<Vec<f64>> = points(&axes, 20).iter().map(|p| layout.embed(p)).collect();
+        let values: Vec<f64> = (0..18)
+            .map(|i| f64::from((i * 7) % 18) / 5.0 - 1.7)
+            .collect();
+        let mut posterior = Posterior::new(&layout, &hyper(&[0.4, 1.5, 0.7], 1e-3), &features);
+        posterior.learn(&values);
+        for place in [0.05, 0.33, 0.81] {
+            let mut point = vec![place, 0.25, 1.0 - place];
+            let mut gradient = [0.0; 3];
+            let value = posterior.slope(&layout.embed(&point), &mut gradient);
+            let score = posterior.scores(&[layout.embed(&point)])[0];
+            assert!((value - score).abs() < 1e-9 * value.abs());
+            assert_eq!(gradient[1], 0.0);
+            for at in [0, 2] {
+                let mut beside = |step: f64| {
+                    point[at] += step;
+                    let value = posterior.scores(&[layout.embed(&point)])[0];
+                    point[at] -= step;
+                    value
+                };
+                let slope = (beside(1e-6) - beside(-1e-6)) / 2e-6;
+                assert!(
+                    (slope - gradient[at]).abs() < 1e-4 * (1.0 + slope.abs()),
+                    "{at}: {slope} {}",
+                    gradient[at]
+                );
+            }
+        }
     }
 }

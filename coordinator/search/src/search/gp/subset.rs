@@ -11,7 +11,10 @@ pub(super) fn subset(costs: &[f64], most: usize) -> Vec<usize> {
     order.sort_by(|a, b| costs[*a].total_cmp(&costs[*b]).then(a.cmp(b)));
     let mut kept = vec![false; count];
     let quarter = most / 4;
-    order.iter().take(most - 2 * quarter - quarter).for_each(|at| kept[*at] = true);
+    order
+        .iter()
+        .take(most - 2 * quarter - quarter)
+        .for_each(|at| kept[*at] = true);
     let latest = (0..count).rev().filter(|at| !kept[*at]);
     let latest: Vec<usize> = latest.take(quarter).collect();
     latest.into_iter().for_each(|at| kept[at] = true);
