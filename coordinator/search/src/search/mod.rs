@@ -6,6 +6,7 @@
 
 pub mod axes;
 pub mod cma;
+pub mod gp;
 pub mod history;
 mod model;
 mod parzen;

@@ -1,0 +1,321 @@
+//! Bayesian optimization with a Gaussian process: a spread start, then where the model expects most improvement.
+//!
+//! A proposal is a function of the sequence of calls: the hyperparameters are fitted again when the number of
+//! results has grown by some share, and in between results only extend the factor.
+//!
+//! A `Bad` trial counts as the worst cost so far, a `Void` one not at all, one under way as what the model
+//! thinks of it.
+
+mod design;
+mod fit;
+mod improvement;
+mod kernel;
+mod lbfgs;
+mod linalg;
+mod maximize;
+mod posterior;
+mod subset;
+mod warp;
+
+use std::collections::BTreeSet;
+
+use trainyard_common::rng::Key;
+
+use super::axes::{Axes, Kind};
+use super::history::{History, Status};
+use fit::{Hyper, Pairs};
+use kernel::Layout;
+use maximize::{Effort, Search, bits};
+use posterior::Posterior;
+use subset::subset;
+use warp::{WARPS, warp};
+
+/// Points that hyperparameters are fitted to at most.
+const FIT_POINTS: usize = 200;
+
+/// The hyperparameters are fitted again when there are this share more results.
+const GROWTH: f64 = 0.06;
+
+/// Steps of a fit at most, and numbers of results up to which it also starts from the prior's centre each time.
+const FIT_STEPS: usize = 20;
+const FIT_AFRESH: usize = 40;
+
+/// The best points around which the next is looked for.
+const BEST: usize = 5;
+
+/// Every so many proposals a category that was hardly tried is looked at, if there is one: one that has less
+/// than this share of the trials that it would have at random.
+const LOOK_EVERY: usize = 8;
+const NEGLECTED: f64 = 0.3;
+
+/// A finite space of up to so many configurations is scored as a whole.
+const LISTED: u128 = 1_000;
+
+/// Draws before the points that are left are listed instead, and the largest space that is.
+const DRAWS: u64 = 256;
+const MAX_LISTED: u128 = 1_000_000;
+
+/// The searcher's state.
+#[derive(Debug, Clone)]
+pub struct Gp {
+    max_points: usize,
+    layout: Layout,
+    /// Number of configurations, where it is finite.
+    finite: Option<u128>,
+    /// The key of the first call: the start is one design.
+    seed: Option<Key>,
+    /// Points of the design that were looked at.
+    designed: u64,
+    /// Features of all trials' points, and the points' bits.
+    features: Vec<Vec<f64>>,
+    taken: BTreeSet<Vec<u64>>,
+    /// The last hyperparameters of each warp, and which fits best.
+    hypers: Vec<Hyper>,
+    warp: usize,
+    /// Trials whose results the posterior has, and those besides that were thinned out.
+    rows: Vec<usize>,
+    heard: BTreeSet<usize>,
+    /// The number of results at which it will be made anew.
+    posterior: Option<Posterior>,
+    next_fit: usize,
+}
+
+impl Gp {
+    /// `max_points`: results that the model looks at at most; more of them are thinned out.
+    pub fn new(axes: &Axes, max_points: usize) -> Self {
+        let layout = Layout::new(axes);
+        let hyper = Hyper::default_for(layout.dimensions.len());
+        Self {
+            max_points: max_points.max(2),
+            finite: axes.space().cardinality(),
+            seed: None,
+            designed: 0,
+            features: Vec::new(),
+            taken: BTreeSet::new(),
+            hypers: vec![hyper; WARPS.len()],
+            warp: 0,
+            rows: Vec::new(),
+            heard: BTreeSet::new(),
+            posterior: None,
+            next_fit: 0,
+            layout,
+        }
+    }
+
+    /// A settled point that the constraints allow, one that no trial has while there is one. The key is the
+    /// trial's own; the history is that of the last call, or has grown.
+    pub fn propose(&mut self, axes: &Axes, history: &History, key: Key) -> Vec<f64> {
+        let seed = *self.seed.get_or_insert(key);
+        for past in &history.trials[self.features.len().min(history.trials.len())..] {
+            self.features.push(self.layout.embed(&past.point));
+            self.taken.insert(bits(&past.point));
+        }
+        let results = results(history);
+        let done = history.done().take(2).count();
+        let spread = design::length(self.layout.dimensions.len());
+        let found = if self.layout.dimensions.is_empty() {
+            None
+        } else if history.trials.len() < spread || done < 2 {
+            self.next_of_design(axes, seed)
+        } else {
+            self.best_of_model(axes, history, &results, key)
+        };
+        found
+            .or_else(|| self.untried(axes, key))
+            .unwrap_or_else(|| self.any(axes, history, key))
+    }
+
+    fn next_of_design(&mut self, axes: &Axes, seed: Key) -> Option<Vec<f64>> {
+        for _ in 0..DRAWS {
+            let point = design::point(axes, seed, self.designed);
+            self.designed += 1;
+            if !self.taken.contains(&bits(&point)) && axes.allows(&point) {
+                return Some(point);
+            }
+        }
+        None
+    }
+
+    /// Brings the hyperparameters and the posterior up to date with the results.
+    fn learn(&mut self, results: &[(usize, f64)]) -> Option<&mut Posterior> {
+        let costs: Vec<f64> = results.iter().map(|(_, cost)| *cost).collect();
+        if results.len() >= self.next_fit || self.posterior.is_none() {
+            self.fit(results, &costs);
+            let kept = subset(&costs, self.max_points);
+            self.rows = kept.iter().map(|at| results[*at].0).collect();
+            self.heard = results.iter().map(|(trial, _)| *trial).collect();
+            let features = self.rows.iter().map(|row| self.features[*row].clone());
+            let features: Vec<Vec<f64>> = features.collect();
+            let hyper = &self.hypers[self.warp];
+            self.posterior = Some(Posterior::new(&self.layout, hyper, &features));
+            self.next_fit = results.len() + ((results.len() as f64 * GROWTH) as usize).max(1);
+        }
+        let posterior = self.posterior.as_mut()?;
+        posterior.truncate(self.rows.len());
+        for (trial, _) in results {
+            if self.heard.insert(*trial) {
+                self.rows.push(*trial);
+                posterior.push(&self.features[*trial]);
+            }
+        }
+        Some(posterior)
+    }
+
+    /// Fits the hyperparameters of each warp and chooses between them by the density of the costs.
+    fn fit(&mut self, results: &[(usize, f64)], costs: &[f64]) {
+        let kept = subset(costs, FIT_POINTS.min(self.max_points));
+        let features = kept.iter().map(|at| self.features[results[*at].0].clone());
+        let pairs = Pairs::new(&self.layout, &features.collect::<Vec<_>>());
+        let costs: Vec<f64> = kept.iter().map(|at| costs[*at]).collect();
+        let mut best = f64::NEG_INFINITY;
+        for (at, scale) in WARPS.iter().enumerate() {
+            let warped = warp(&costs, *scale);
+            let (mut hyper, mut density) =
+                fit::fit(&pairs, &warped.values, &self.hypers[at], FIT_STEPS);
+            if results.len() <= FIT_AFRESH {
+                let centre = Hyper::default_for(self.layout.dimensions.len());
+                let other = fit::fit(&pairs, &warped.values, &centre, FIT_STEPS);
+                if other.1 > density {
+                    (hyper, density) = other;
+                }
+            }
+            self.hypers[at] = hyper;
+            if density + warped.log_jacobian > best {
+                (best, self.warp) = (density + warped.log_jacobian, at);
+            }
+        }
+    }
+
+    /// The point of greatest expected improvement, of the whole space or within a neglected category.
+    fn best_of_model(
+        &mut self,
+        axes: &Axes,
+        history: &History,
+        results: &[(usize, f64)],
+        key: Key,
+    ) -> Option<Vec<f64>> {
+        self.learn(results)?;
+        let cost = |trial: &usize| {
+            let at = results.binary_search_by_key(trial, |(trial, _)| *trial);
+            at.map_or(f64::MAX, |at| results[at].1)
+        };
+        let costs: Vec<f64> = self.rows.iter().map(cost).collect();
+        let mut posterior = self.posterior.take()?;
+        for (trial, past) in history.trials.iter().enumerate() {
+            if past.status == Status::Pending {
+                posterior.push(&self.features[trial]);
+            }
+        }
+        posterior.learn(&warp(&costs, WARPS[self.warp]).values);
+        let mut order: Vec<usize> = (0..costs.len()).collect();
+        order.sort_by(|a, b| costs[*a].total_cmp(&costs[*b]).then(a.cmp(b)));
+        let best = order.iter().take(BEST);
+        let best: Vec<Vec<f64>> = best
+            .map(|at| history.trials[self.rows[*at]].point.clone())
+            .collect();
+        let search = Search {
+            axes,
+            layout: &self.layout,
+            posterior: &posterior,
+            taken: &self.taken,
+            best: &best,
+            focus: neglected(axes, history),
+            key,
+        };
+        let found = match self.finite {
+            Some(size) if size <= LISTED => search.best_of(self.left(axes)),
+            _ => search.run(Effort::for_rows(posterior.rows())),
+        };
+        self.posterior = Some(posterior);
+        found
+    }
+
+    /// All configurations of a finite space that no trial has.
+    fn left(&self, axes: &Axes) -> Vec<Vec<f64>> {
+        let all = axes.space().finite().into_iter().flatten();
+        let points = all.filter_map(|params| axes.encode(&params));
+        points
+            .filter(|point| !self.taken.contains(&bits(point)))
+            .collect()
+    }
+
+    /// Any allowed point that no trial has: drawn, or of those that are left in a finite space.
+    fn untried(&self, axes: &Axes, key: Key) -> Option<Vec<f64>> {
+        let key = key.named("untried");
+        let mut draws = (0..DRAWS).map(|attempt| axes.draw(key.with(attempt)));
+        let fits = |point: &Vec<f64>| !self.taken.contains(&bits(point)) && axes.allows(point);
+        if let Some(found) = draws.find(fits) {
+            return Some(found);
+        }
+        let mut left = match self.finite {
+            Some(size) if size <= MAX_LISTED => self.left(axes),
+            _ => return None,
+        };
+        let at = key.below(DRAWS, left.len() as u64) as usize;
+        (at < left.len()).then(|| left.swap_remove(at))
+    }
+
+    /// A point that some trial has: there is no other.
+    fn any(&self, axes: &Axes, history: &History, key: Key) -> Vec<f64> {
+        let key = key.named("any");
+        let mut draws = (0..DRAWS).map(|attempt| axes.draw(key.with(attempt)));
+        draws
+            .find(|point| axes.allows(point))
+            .or_else(|| history.trials.first().map(|past| past.point.clone()))
+            .unwrap_or_else(|| axes.draw(key))
+    }
+}
+
+/// Trials with a cost, bad ones with the worst of all, in the order of trials.
+fn results(history: &History) -> Vec<(usize, f64)> {
+    let worst = history
+        .done()
+        .map(|(_, cost)| cost)
+        .fold(f64::MIN, f64::max);
+    let cost = |status: Status| match status {
+        Status::Done(cost) => Some(cost),
+        Status::Bad => Some(worst),
+        Status::Pending | Status::Void => None,
+    };
+    let trials = history.trials.iter().enumerate();
+    trials
+        .filter_map(|(trial, past)| Some((trial, cost(past.status)?)))
+        .collect()
+}
+
+/// From time to time, the category that was tried least beside its share of the trials in which its
+/// hyperparameter was active; as the axis and the coordinate.
+fn neglected(axes: &Axes, history: &History) -> Option<(usize, f64)> {
+    let count = history.trials.len();
+    if count % LOOK_EVERY != LOOK_EVERY - 1 {
+        return None;
+    }
+    let mut least: Option<(f64, usize, f64)> = None;
+    for (position, axis) in axes.axes().iter().enumerate() {
+        let Kind::Unordered { cells } = axis.kind else {
+            continue;
+        };
+        if cells as usize > count / 2 {
+            continue;
+        }
+        let mut counts = vec![0u32; cells as usize];
+        for past in history
+            .trials
+            .iter()
+            .filter(|past| !past.point[position].is_nan())
+        {
+            counts[axis.cell(past.point[position]) as usize] += 1;
+        }
+        let active: u32 = counts.iter().sum();
+        for (cell, tried) in counts.iter().enumerate() {
+            let share = f64::from(*tried) * cells as f64 / f64::from(active.max(1));
+            if share < NEGLECTED && least.is_none_or(|(least, _, _)| share < least) {
+                least = Some((share, position, axis.middle(cell as u64)));
+            }
+        }
+    }
+    least.map(|(_, position, place)| (position, place))
+}
+
+#[cfg(test)]
+mod tests;
