@@ -3,7 +3,9 @@
 
 pub mod axes;
 pub mod history;
+pub mod nsga2;
 mod random;
+pub mod scalarize;
 mod sequence;
 
 use serde::{Deserialize, Serialize};
