@@ -10,6 +10,7 @@
 
 mod asha;
 pub mod logical;
+pub mod moasha;
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::{Mode, SchedulerName};

@@ -169,7 +169,7 @@ fn survivors_are_the_first_fronts_and_the_least_crowded() {
 #[test]
 fn crossover_and_mutation_follow_their_distributions() {
     // Far from the ends (alpha = 2): half of the children lie between their parents, and of them the spread
-    // (2u)^(1/21) has the mean 21 / 22.
+    // (2u)^(1 / (index + 1)) has the mean 1 / (1 + 1 / (index + 1)).
     let count = 20_000;
     let uniform = |i: u32| (f64::from(i) + 0.5) / f64::from(count);
     let (a, b) = (0.45, 0.55);
@@ -185,9 +185,10 @@ fn crossover_and_mutation_follow_their_distributions() {
     // At an end of the axis nothing lies beyond, and nothing piles up there.
     let cut: Vec<f64> = (0..count).map(|i| binary(0.0, 0.1, uniform(i), true)).collect();
     assert!(cut.iter().all(|x| *x >= 0.0) && cut.iter().filter(|x| **x == 0.0).count() < 2);
-    // A step downwards from the middle: 1 - (2u)^(1/21) of the half to the end, but for the cut.
+    // A step downwards from the middle, Deb and Agrawal's delta with the cut at the end.
     let step = polynomial(0.5, 0.25);
-    let expected = 0.5 + libm::pow(0.5 + 0.5 * libm::pow(0.5, 21.0), 1.0 / 21.0) - 1.0;
+    let exponent = MUTATION_INDEX + 1.0;
+    let expected = libm::pow(0.5 + 0.5 * libm::pow(0.5, exponent), 1.0 / exponent) - 0.5;
     assert!((step - expected).abs() < 1e-12);
     assert_eq!((polynomial(0.3, 0.0), polynomial(0.3, 1.0)), (0.0, 1.0));
     assert!((polynomial(0.3, 0.5) - 0.3).abs() < 1e-12);
