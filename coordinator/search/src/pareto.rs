@@ -48,6 +48,29 @@ pub fn sort<C: AsRef<[f64]>>(costs: &[C]) -> Vec<Vec<usize>> {
     fronts
 }
 
+/// Puts the vector at a new position into the fronts of others, which stay those of [`sort`]: what it dominates
+/// in its front moves to the next one, and so on (Li et al. 2014, "Efficient Non-domination Level Update").
+pub fn insert<C: AsRef<[f64]>>(fronts: &mut Vec<Vec<usize>>, costs: &[C], new: usize) {
+    let above = |a: usize, b: usize| dominates(costs[a].as_ref(), costs[b].as_ref());
+    let free = |front: &Vec<usize>| !front.iter().any(|&member| above(member, new));
+    let mut level = fronts.iter().position(free).unwrap_or(fronts.len());
+    let mut moving = vec![new];
+    while let Some(front) = fronts.get_mut(level) {
+        let (displaced, mut kept): (Vec<usize>, Vec<usize>) = front
+            .iter()
+            .partition(|&&member| moving.iter().any(|&by| above(by, member)));
+        kept.append(&mut moving);
+        kept.sort_unstable();
+        *front = kept;
+        if displaced.is_empty() {
+            return;
+        }
+        moving = displaced;
+        level += 1;
+    }
+    fronts.push(moving);
+}
+
 /// Positions of the vectors that none dominates, in their order. `None` and vectors with an element that
 /// is no finite number are never among them; equal ones are all.
 pub fn front(costs: &[Option<Vec<f64>>]) -> Vec<usize> {
@@ -152,6 +175,11 @@ mod tests {
             let fronts = sort(&costs);
             prop_assert_eq!(&fronts, &peeled(&costs));
             let some: Vec<Option<Vec<f64>>> = costs.iter().cloned().map(Some).collect();
+            let mut grown = Vec::new();
+            for position in (0..costs.len()).rev() {
+                insert(&mut grown, &costs, position);
+            }
+            prop_assert_eq!(&grown, &fronts);
             let finite = costs.iter().any(|costs| is_finite(costs));
             let expected = if finite { fronts[0].clone() } else { Vec::new() };
             prop_assert_eq!(front(&some), expected);

@@ -9,7 +9,7 @@
 use super::forest::{Forest, Scale, Tree};
 
 /// Interactions are computed among so many hyperparameters, those with the largest main effects.
-const MAX_PAIRED: usize = 10;
+const MAX_PAIRED: usize = 8;
 
 /// The share of one hyperparameter alone.
 #[derive(Debug, Clone, Copy, PartialEq)]

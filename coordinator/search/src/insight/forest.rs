@@ -14,16 +14,13 @@ use crate::search::axes::{Axes, Kind};
 const TREES: u64 = 64;
 
 /// Rows that a tree is grown from, at most: what bounds the time of a fit.
-const MAX_ROWS: usize = 2_048;
+const MAX_ROWS: usize = 1_024;
 
-/// Fewest rows of a leaf.
-const MIN_LEAF: usize = 2;
+/// Fewest rows of a leaf. Smaller ones take noise for interactions.
+const MIN_LEAF: usize = 3;
 
 /// Splits above a leaf, at most.
 const MAX_DEPTH: usize = 48;
-
-/// Axes that a node looks at, as a share of all: trees that differ are better together.
-const AXES_TRIED: f64 = 0.7;
 
 /// A set of categories is a word; an unordered axis of more is split as an ordered one.
 const MAX_CELLS: u64 = 64;
@@ -95,8 +92,7 @@ impl Forest {
         let scales: Vec<Scale> = axes.axes().iter().map(|axis| scale(axis.kind)).collect();
         let tree = |number| {
             let key = key.with(number);
-            let table = Table::draw(&rows, &scales, |cost| (cost - least) / range, key);
-            table.grow(key.named("nodes"))
+            Table::draw(&rows, &scales, |cost| (cost - least) / range, key).grow()
         };
         Self {
             trees: (0..TREES).map(tree).collect(),
@@ -296,17 +292,15 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn grow(&self, key: Key) -> Tree {
+    fn grow(&self) -> Tree {
         let mut leaves = Vec::new();
         let mut open = vec![Node {
             rows: (0..self.values.len()).collect(),
             bounds: Vec::new(),
             depth: 0,
         }];
-        let mut number = 0;
         while let Some(node) = open.pop() {
-            number += 1;
-            match self.best_cut(&node, key.with(number)) {
+            match self.best_cut(&node) {
                 Some(cut) => open.extend(self.split(node, &cut)),
                 None => leaves.push(self.leaf(node)),
             }
@@ -348,30 +342,21 @@ impl<'a> Table<'a> {
         [child(left, cut.left), child(right, cut.right)]
     }
 
-    /// The cut that lowers the sum of squared errors the most, among those of [`AXES_TRIED`] axes, and
-    /// of further ones while there is none. Of equal ones the first that is tried.
-    fn best_cut(&self, node: &Node, key: Key) -> Option<Cut> {
+    /// The cut that lowers the sum of squared errors the most; of equal ones that of the first axis. A node
+    /// looks at all axes: a random part of them makes trees that predict better together, but each would
+    /// split on axes without effect, and shares of variance are of each tree.
+    fn best_cut(&self, node: &Node) -> Option<Cut> {
         let first = self.values[*node.rows.first()?];
         let same = node.rows.iter().all(|&row| self.values[row] == first);
         if same || node.rows.len() < 2 * MIN_LEAF || node.depth >= MAX_DEPTH {
             return None;
         }
-        let mut axes: Vec<usize> = (0..self.scales.len())
-            .filter(|&axis| self.scales[axis] != Scale::Fixed)
-            .collect();
-        let tried = libm::ceil(AXES_TRIED * axes.len() as f64) as usize;
         let mut best: Option<Cut> = None;
-        for at in 0..axes.len() {
-            if at >= tried && best.is_some() {
-                break;
-            }
-            let other = at + key.below(at as u64, (axes.len() - at) as u64) as usize;
-            axes.swap(at, other);
-            let axis = axes[at];
-            let cut = match self.scales[axis] {
+        for (axis, scale) in self.scales.iter().enumerate() {
+            let cut = match scale {
                 Scale::Fixed => None,
                 Scale::Line => self.threshold(node, axis),
-                Scale::Cells(cells) => self.sets(node, axis, cells),
+                Scale::Cells(cells) => self.sets(node, axis, *cells),
             };
             if let Some(cut) = cut
                 && best.as_ref().is_none_or(|best| cut.gain > best.gain)
@@ -397,7 +382,7 @@ impl<'a> Table<'a> {
             .iter()
             .map(|&row| (column[row], self.values[row]))
             .collect();
-        rows.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        rows.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let groups = rows.iter().map(|(_, value)| (1, *value));
         let may = |at: usize| rows[at - 1].0 < rows[at].0;
         let (gain, at) = best_prefix(groups, may)?;
@@ -585,7 +570,8 @@ pub(super) mod tests {
     #[test]
     fn the_best_cut_by_hand() {
         let groups = [(2, 0.0), (1, 0.0), (1, 1.0), (3, 3.0)];
-        // Squared error 12/7 before: of 7 values four are 1. After a cut before the third group: 0.
+        // Squared error 12/7 before: of 7 values four are 1. After a cut before the third group: 0. Before
+        // the second it would leave a leaf of two.
         let (gain, at) = best_prefix(groups.into_iter(), |_| true).unwrap();
         assert_eq!(at, 2);
         assert!((gain - 12.0 / 7.0).abs() < 1e-12);

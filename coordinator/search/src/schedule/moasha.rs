@@ -17,17 +17,9 @@ use crate::pareto;
 /// range over the front, so that units do not matter; the paper leaves objectives as they are. Of equals the
 /// lower position is the better. Vectors with an element that is no finite number come last.
 pub fn order(costs: &[Vec<f64>]) -> Vec<usize> {
-    first(costs, costs.len())
-}
-
-/// The first `count` of the order.
-fn first<C: AsRef<[f64]>>(costs: &[C], count: usize) -> Vec<usize> {
-    let mut order = Vec::with_capacity(count);
+    let mut order = Vec::with_capacity(costs.len());
     for front in pareto::sort(costs) {
-        if order.len() >= count {
-            break;
-        }
-        net(costs, &front, count - order.len(), &mut order);
+        net(costs, &front, front.len(), &mut order);
     }
     order
 }
@@ -73,7 +65,10 @@ fn net<C: AsRef<[f64]>>(costs: &[C], front: &[usize], count: usize, order: &mut 
 fn scaled<'a>(vectors: impl Iterator<Item = &'a [f64]> + Clone) -> Vec<Vec<f64>> {
     let mut ranges: Vec<(f64, f64)> = Vec::new();
     for vector in vectors.clone().filter(|vector| pareto::is_finite(vector)) {
-        ranges.resize(ranges.len().max(vector.len()), (f64::INFINITY, f64::NEG_INFINITY));
+        ranges.resize(
+            ranges.len().max(vector.len()),
+            (f64::INFINITY, f64::NEG_INFINITY),
+        );
         for (range, cost) in ranges.iter_mut().zip(vector) {
             *range = (range.0.min(*cost), range.1.max(*cost));
         }
@@ -108,8 +103,12 @@ struct Climber {
 #[derive(Debug, Clone, Default)]
 struct Rung {
     resource: u64,
-    /// In the order in which they came; without one that counts: empty.
-    results: Vec<(TrialId, Vec<f64>)>,
+    /// Results, by trial number; empty where there is none. In this order of positions, so that of equal ones the
+    /// lower trial is the better.
+    costs: Vec<Vec<f64>>,
+    results: usize,
+    /// Positions of results by front.
+    fronts: Vec<Vec<usize>>,
     /// Trials among the best floor(n / eta) that wait here, the best first.
     ready: Vec<TrialId>,
 }
@@ -213,7 +212,8 @@ impl MoAsha {
     /// From the highest rung down, the best that was not promoted.
     pub fn promotable(&self) -> Option<Promotion> {
         let rungs = self.rungs.iter().enumerate().rev();
-        let mut ready = rungs.filter_map(|(number, rung)| Some((number, rung, rung.ready.first()?)));
+        let mut ready =
+            rungs.filter_map(|(number, rung)| Some((number, rung, rung.ready.first()?)));
         let (number, rung, trial) = ready.next()?;
         let next = self.rungs.get(number + 1)?;
         Some(Promotion {
@@ -221,8 +221,8 @@ impl MoAsha {
             rung: u32::try_from(number).unwrap_or(u32::MAX),
             reason: format!(
                 "among the best {} of {} results of {} objectives at epoch {} (rung {number} of {}): goes on to epoch {}",
-                rung.results.len() / self.eta as usize,
-                rung.results.len(),
+                rung.results / self.eta as usize,
+                rung.results,
                 self.modes.len(),
                 rung.resource,
                 self.rungs.len() - 1,
@@ -259,22 +259,35 @@ impl MoAsha {
         let Some(rung) = self.rungs.get_mut(number as usize) else {
             return;
         };
-        // In the order of trials, so that of equal ones the lower trial is the better.
-        let at = rung.results.partition_point(|(known, _)| *known < trial);
-        rung.results.insert(at, (trial, costs));
-        let vectors: Vec<Costs> = rung.results.iter().map(|result| Costs(&result.1)).collect();
-        let best = first(&vectors, rung.results.len() / self.eta as usize);
+        let at = trial.0 as usize;
+        rung.costs.resize(rung.costs.len().max(at + 1), Vec::new());
+        rung.costs[at] = costs;
+        rung.results += 1;
+        pareto::insert(&mut rung.fronts, &rung.costs, at);
         let climbers = &self.climbers;
-        let waits = |trial: TrialId| {
-            let climber = climbers.get(trial.0 as usize);
+        // Without finite values it is nobody's candidate, however few there are.
+        let waits = |at: &usize| {
+            let climber = climbers.get(*at);
             climber.is_some_and(|c| c.rung == number && c.phase == Phase::Waits)
+                && pareto::is_finite(&rung.costs[*at])
         };
-        rung.ready = best
-            .into_iter()
-            .map(|at| &rung.results[at])
-            .filter(|(trial, costs)| waits(*trial) && pareto::is_finite(costs))
-            .map(|(trial, _)| *trial)
-            .collect();
+        let mut ready = Vec::new();
+        let mut left = rung.results / self.eta as usize;
+        for front in &rung.fronts {
+            let taken = left.min(front.len());
+            left -= taken;
+            // Where all were promoted their order does not matter.
+            if taken > 0 && front.iter().any(waits) {
+                let mut best = Vec::with_capacity(taken);
+                net(&rung.costs, front, taken, &mut best);
+                ready.extend(
+                    best.iter()
+                        .filter(|at| waits(at))
+                        .map(|&at| TrialId(at as u32)),
+                );
+            }
+        }
+        rung.ready = ready;
     }
 
     /// Values as costs, all of them not finite where one is missing.
@@ -293,20 +306,12 @@ impl MoAsha {
     }
 }
 
-/// A result's costs, lent.
-struct Costs<'a>(&'a [f64]);
-
-impl AsRef<[f64]> for Costs<'_> {
-    fn as_ref(&self) -> &[f64] {
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Asha;
     use super::*;
     use proptest::prelude::*;
+    use trainyard_common::rng::Key;
 
     fn moasha(max: u64) -> MoAsha {
         MoAsha::new(1, max, 3, vec![Mode::Minimize, Mode::Maximize])
@@ -362,13 +367,19 @@ mod tests {
         assert_eq!(next(&moasha), Some((2, 0)));
         assert!(moasha.promote(TrialId(0)).is_none(), "it is not the next");
         assert!(moasha.promote(TrialId(2)).is_some());
-        assert_eq!((moasha.until(TrialId(2)), moasha.waits(TrialId(2))), (Some(3), None));
+        assert_eq!(
+            (moasha.until(TrialId(2)), moasha.waits(TrialId(2))),
+            (Some(3), None)
+        );
         assert_eq!(next(&moasha), Some((0, 0)));
         // It ends while it waits: nobody takes its place among the best.
         moasha.ended(TrialId(0), None);
         assert_eq!(next(&moasha), None);
         // At the top a trial is done.
-        assert_eq!(moasha.reached(TrialId(2), 3, Some(&[0.1, 0.2])), Verdict::Pause);
+        assert_eq!(
+            moasha.reached(TrialId(2), 3, Some(&[0.1, 0.2])),
+            Verdict::Pause
+        );
         assert!(!moasha.at_top(TrialId(2)));
         assert_eq!(moasha.describe(TrialId(2)), "rung 1 of 2 (epoch 3)");
         let mut top = MoAsha::new(4, 4, 3, vec![Mode::Minimize]);
@@ -437,9 +448,24 @@ mod tests {
                 from += front.len();
             }
             prop_assert_eq!(from, order.len());
-            for count in 0..=costs.len() {
-                prop_assert_eq!(&first(&costs, count), &order[..count].to_vec());
+        }
+
+        /// Who is ready are the best third in that order, however the results came.
+        #[test]
+        fn the_best_of_a_rung_are_the_first_of_the_order(
+            costs in prop::collection::vec(prop::collection::vec(0u8..6, 2), 0..40),
+            shuffle in any::<u64>(),
+        ) {
+            let costs: Vec<Vec<f64>> = costs.iter().map(|c| c.iter().map(|c| f64::from(*c)).collect()).collect();
+            let mut moasha = MoAsha::new(1, 9, 3, vec![Mode::Minimize; 2]);
+            let mut trials: Vec<u32> = (0..costs.len() as u32).collect();
+            trials.iter().for_each(|trial| moasha.begun(TrialId(*trial)));
+            trials.sort_by_key(|trial| Key::new(shuffle).bits(u64::from(*trial)));
+            for trial in trials {
+                moasha.reached(TrialId(trial), 1, Some(&costs[trial as usize]));
             }
+            let ready: Vec<usize> = moasha.rungs[0].ready.iter().map(|trial| trial.0 as usize).collect();
+            prop_assert_eq!(&ready, &order(&costs)[..costs.len() / 3].to_vec());
         }
     }
 }

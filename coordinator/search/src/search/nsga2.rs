@@ -240,7 +240,11 @@ fn neighbour(axis: &Axis, gene: f64, cells: u64, upwards: bool) -> f64 {
         }
     }
     let up = (upwards && low + 1 < cells) || low == 0;
-    axis.middle(if up { (low + 1).min(cells - 1) } else { low - 1 })
+    axis.middle(if up {
+        (low + 1).min(cells - 1)
+    } else {
+        low - 1
+    })
 }
 
 /// Polynomial mutation on [0, 1] at a uniform number (Deb and Agrawal 1999).

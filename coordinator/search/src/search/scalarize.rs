@@ -4,6 +4,7 @@
 
 use trainyard_common::rng::Key;
 
+use super::history::{History, Status};
 use crate::pareto;
 
 /// Weight of the sum beside the maximum, as in the paper: it keeps apart points of the same maximum.
@@ -43,6 +44,31 @@ pub fn scalarize<C: AsRef<[f64]>>(costs: &[C], key: Key) -> Vec<f64> {
         most + SUM * sum
     };
     vectors().map(scalar).collect()
+}
+
+/// A history in which each finished trial has the one cost that [`scalarize`] gives it; a trial without all
+/// finite costs is `Bad`. What they came to on their way is left out: it has no scale in common.
+/// Costs of the same trial differ from key to key, so a model may keep what it knows of points, not of
+/// costs, from call to call.
+pub fn scalarized(history: &History, costs: &[Option<Vec<f64>>], key: Key) -> History {
+    let finished = |trial: &usize| matches!(history.trials[*trial].status, Status::Done(_));
+    let finished: Vec<usize> = (0..history.trials.len()).filter(finished).collect();
+    let vectors: Vec<&[f64]> = finished
+        .iter()
+        .map(|&trial| costs.get(trial).and_then(|costs| costs.as_deref()))
+        .map(|costs| costs.unwrap_or(&[f64::NAN]))
+        .collect();
+    let mut scalarized = history.clone();
+    for past in &mut scalarized.trials {
+        past.rungs.clear();
+    }
+    for (trial, cost) in finished.into_iter().zip(scalarize(&vectors, key)) {
+        scalarized.trials[trial].status = match cost.is_finite() {
+            true => Status::Done(cost),
+            false => Status::Bad,
+        };
+    }
+    scalarized
 }
 
 /// Even on the simplex: exponential numbers, divided by their sum.
@@ -96,8 +122,40 @@ mod tests {
     }
 
     #[test]
+    fn a_history_of_scalars() {
+        let mut history = History::default();
+        for trial in 0..5 {
+            history.begun(vec![0.5]);
+            history.reached(trial, 1, 3.0);
+        }
+        for (trial, status) in [
+            Status::Done(3.0),
+            Status::Done(1.0),
+            Status::Bad,
+            Status::Done(2.0),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            history.ended(trial, status);
+        }
+        let costs = [Some(vec![3.0, 0.0]), Some(vec![1.0, 1.0]), None, None, None];
+        let found = scalarized(&history, &costs, Key::new(7));
+        let expected = scalarize(&[[3.0, 0.0], [1.0, 1.0]], Key::new(7));
+        let statuses: Vec<Status> = found.trials.iter().map(|past| past.status).collect();
+        let (a, b) = (Status::Done(expected[0]), Status::Done(expected[1]));
+        assert_eq!(statuses, [a, b, Status::Bad, Status::Bad, Status::Pending]);
+        assert!(found.trials.iter().all(|past| past.rungs.is_empty()));
+    }
+
+    #[test]
     fn what_is_no_number_is_infinite() {
-        let costs = [vec![f64::NAN, 0.0], vec![1.0, 1.0], vec![f64::MAX, f64::MIN], vec![1.0]];
+        let costs = [
+            vec![f64::NAN, 0.0],
+            vec![1.0, 1.0],
+            vec![f64::MAX, f64::MIN],
+            vec![1.0],
+        ];
         let found = scalarize(&costs, Key::new(3));
         assert_eq!((found[0], found[3]), (f64::INFINITY, f64::INFINITY));
         assert!(found[1].is_finite() && found[2].is_finite());

@@ -28,7 +28,11 @@ fn mixed() -> Axes {
     }))
     .unwrap();
     let space = SearchSpace::new(&space).unwrap();
-    Axes::new(space.constrained(&["units * layers <= 64".to_owned()]).unwrap())
+    Axes::new(
+        space
+            .constrained(&["units * layers <= 64".to_owned()])
+            .unwrap(),
+    )
 }
 
 /// Zitzler, Deb and Thiele 2000, the first three.
@@ -94,10 +98,14 @@ fn it_comes_nearer_to_the_fronts_of_zdt_than_draws() {
             });
             drawn += volume(&costs, &reference) / 3.0;
         }
-        // Of the volume that draws miss, at most 1.1 * 6, it finds at least half.
-        let whole = 1.1 * 6.0 - [1.0 / 3.0, 2.0 / 3.0, 0.0][which as usize - 1];
+        // Of the volume that draws miss it finds at least half. Below the fronts lie 1/3, 2/3 and, by the
+        // midpoint rule, -0.122.
+        let whole = 1.1 * 6.0 - [1.0 / 3.0, 2.0 / 3.0, -0.122][which as usize - 1];
         println!("{which}: {bred} {drawn} of {whole}");
-        assert!(whole - bred < 0.5 * (whole - drawn), "{which}: {bred} {drawn}");
+        assert!(
+            whole - bred < 0.5 * (whole - drawn),
+            "{which}: {bred} {drawn}"
+        );
     }
 }
 
@@ -114,7 +122,10 @@ fn proposals_are_settled_allowed_and_new() {
         });
         for (at, past) in history.trials.iter().enumerate() {
             let mut earlier = history.trials[..at].iter();
-            assert!(!earlier.any(|other| same(&other.point, &past.point)), "{at}");
+            assert!(
+                !earlier.any(|other| same(&other.point, &past.point)),
+                "{at}"
+            );
         }
     }
 }
@@ -124,7 +135,12 @@ fn it_never_stalls() {
     // Nothing ends, all fail, costs are no numbers, one choice: there is always a proposal.
     let axes = mixed();
     let nsga2 = Nsga2::new(5);
-    for status in [Status::Pending, Status::Bad, Status::Void, Status::Done(1.0)] {
+    for status in [
+        Status::Pending,
+        Status::Bad,
+        Status::Void,
+        Status::Done(1.0),
+    ] {
         let mut history = History::default();
         let mut costs = Vec::new();
         for trial in 0..30 {
@@ -135,7 +151,8 @@ fn it_never_stalls() {
             costs.push(Some(vec![f64::NAN, 1.0]));
         }
     }
-    let space = serde_json::from_value(json!({"c": {"type": "categorical", "vals": [1, 2]}})).unwrap();
+    let space =
+        serde_json::from_value(json!({"c": {"type": "categorical", "vals": [1, 2]}})).unwrap();
     let axes = Axes::new(SearchSpace::new(&space).unwrap());
     let cost = |x: &[f64]| vec![x[0], 1.0 - x[0]];
     let (history, _) = searched(&axes, 20, 1, cost, |history, costs| {
@@ -158,7 +175,11 @@ fn survivors_are_the_first_fronts_and_the_least_crowded() {
     ];
     for trial in 0..vectors.len() {
         history.begun(vec![0.5]);
-        let status = if trial == 5 { Status::Bad } else { Status::Done(0.0) };
+        let status = if trial == 5 {
+            Status::Bad
+        } else {
+            Status::Done(0.0)
+        };
         history.ended(trial, status);
     }
     // Trial 5 failed. Trial 2 has (10 - 1) / 10 + (9 - 0) / 10, trial 1 half of each.
@@ -183,7 +204,9 @@ fn crossover_and_mutation_follow_their_distributions() {
     let both = binary(a, b, 0.3, true) + binary(a, b, 0.3, false);
     assert!((both - (a + b)).abs() < 1e-12);
     // At an end of the axis nothing lies beyond, and nothing piles up there.
-    let cut: Vec<f64> = (0..count).map(|i| binary(0.0, 0.1, uniform(i), true)).collect();
+    let cut: Vec<f64> = (0..count)
+        .map(|i| binary(0.0, 0.1, uniform(i), true))
+        .collect();
     assert!(cut.iter().all(|x| *x >= 0.0) && cut.iter().filter(|x| **x == 0.0).count() < 2);
     // A step downwards from the middle, Deb and Agrawal's delta with the cut at the end.
     let step = polynomial(0.5, 0.25);
