@@ -15,6 +15,7 @@ mod explore;
 mod halving;
 mod hyperband;
 pub mod logical;
+<<<<<<< HEAD
 mod median;
 mod pace;
 mod pb2;
@@ -24,6 +25,9 @@ mod rungs;
 mod sha;
 
 use std::collections::BTreeMap;
+=======
+pub mod moasha;
+>>>>>>> h-insight
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::SchedulerName;
