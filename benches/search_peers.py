@@ -1,6 +1,6 @@
 """The peers' side of benches/search.py: runs within their virtual environment, answers each line (what to run) by one
 (what came of it). Each searcher is driven through its own ask-and-tell interface, with its own defaults."""
-import json, math, os, sys, tempfile, warnings
+import importlib.metadata, json, math, os, sys, tempfile, warnings
 
 import search_functions as functions
 import search_protocol as protocol
@@ -146,7 +146,7 @@ class Smac:
         import smac
         logging.disable(logging.WARNING)
         warnings.filterwarnings("ignore")
-        self.version, self.folder, self.told = smac.__version__, tempfile.TemporaryDirectory(), smac.runhistory.TrialValue
+        self.version, self.folder, self.told = importlib.metadata.version("smac"), tempfile.TemporaryDirectory(), smac.runhistory.TrialValue
         space = ConfigSpace.ConfigurationSpace(seed=seed)
         for parameter in function.space:
             if parameter.choices:
