@@ -126,7 +126,7 @@ def run_ours(job, program):
 
 
 def carry_out(todo, records, program, usable, end):
-    """Runs what is not recorded yet. A method of ours that is refused once is left out from then on."""
+    """Runs what is not recorded yet. A method of ours that is refused on a function is left out there from then on."""
     peers, left_out, ran = environment.Peers(), set(), 0
     for number, job in enumerate(todo, 1):
         method = job["method"]
@@ -134,7 +134,7 @@ def carry_out(todo, records, program, usable, end):
             print(f"out of time: {len(todo) - number + 1} of {len(todo)} runs were not looked at", file=sys.stderr)
             break
         needs = PEERS_OF_SEVERAL.get(method) if job["kind"] == "fidelity" else PEERS.get(method, (0, None))[1]
-        if method in left_out or needs and not usable.issuperset(needs) or records.done(job):
+        if (method, job["function"]) in left_out or needs and not usable.issuperset(needs) or records.done(job):
             continue
         begin = time.monotonic()
         try:
@@ -144,7 +144,7 @@ def carry_out(todo, records, program, usable, end):
         what = " ".join(str(job[field]) for field in ("method", "function", "workers", "seed"))
         if "error" in outcome:
             print(f"!!! {what}: {outcome['error']}", file=sys.stderr)
-            left_out |= set() if needs else {method}
+            left_out |= set() if needs else {(method, job["function"])}
             continue
         records.add(job | outcome)
         ran += 1
@@ -152,7 +152,8 @@ def carry_out(todo, records, program, usable, end):
         print(f"{number}/{len(todo)} {what}: {last:.3g}, cpu {outcome['cpu_s']:.2f} s, wall {time.monotonic() - begin:.1f} s", flush=True)
     peers.close()
     if left_out:
-        print(f"!!! LEFT OUT, refused by {program}: {', '.join(sorted(left_out))}", file=sys.stderr)
+        refused = ", ".join(f"{method} on {function}" for method, function in sorted(left_out))
+        print(f"!!! LEFT OUT, refused by {program}: {refused}", file=sys.stderr)
     print(f"{ran} runs recorded in {records.path}")
 
 

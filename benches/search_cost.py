@@ -3,7 +3,7 @@
 Random and TPE grow a search of our own to so many trials; the peers are given the same trials as finished. The Gaussian
 process of either side is given the first of those trials as known already: growing it would take hours on their side.
 """
-import sys, time
+import os, sys, time
 
 import search_environment as environment, search_functions as functions
 from ray_tune import rss_kib
@@ -16,7 +16,7 @@ GROWN = {"random": (100, 1_000, 10_000), "tpe": (100, 1_000, 10_000)}
 GIVEN = {"gp": (100, 1_000), "auto": (100, 1_000)}
 PEERS = {"optuna_random": (100, 1_000), "optuna_tpe": (100, 1_000, 10_000), "optuna_gp": (100, 1_000)}
 GROUPS = {"optuna_gp": ["optuna", "torch"]}
-OURS_REPEATS, DEAR_REPEATS, PEER_REPEATS = 50, 10, {"optuna_gp": 3}
+OURS_REPEATS, DEAR_REPEATS, PEER_REPEATS = 200, 10, {"optuna_gp": 3}
 
 
 def job(method, finished, **more):
@@ -59,6 +59,7 @@ def give(program, method, trials, note):
 
 
 def measure(given, records):
+    print(f"load before: {os.getloadavg()[0]:.1f}")
     end = time.monotonic() + given.seconds
     program, version = given.coordinatorctl, build(given.coordinatorctl)
     wanted = given.methods.split(",") if given.methods else [*GROWN, *GIVEN, *PEERS]

@@ -23,7 +23,7 @@ class Optuna:
             "independent-tpe": lambda: samplers.TPESampler(seed=seed, multivariate=False),
             "gp": lambda: samplers.GPSampler(seed=seed),
             "cma": lambda: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
-            "qmc": lambda: samplers.QMCSampler(seed=seed, warn_independent_sampling=False, warn_asynchronous_seeding=False),
+            "qmc": lambda: samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False, warn_asynchronous_seeding=False),
         }[sampler]()
         stopping = {
             "": lambda: pruners.NopPruner(),

@@ -6,6 +6,8 @@ FLOOR = 1e-4
 RESAMPLES = 2000
 # Both ends of a 90% interval.
 TAIL = 0.05
+# With fewer an interval says nothing.
+FEWEST = 5
 
 # Where the curve is looked at, and where it is judged.
 MARKS = {"regret": ((25, 50, 100, 200), (50, 100)), "fidelity": ((5, 10, 25, 50), (25, 50))}
@@ -76,14 +78,14 @@ def interval(ours, theirs, statistic):
 
 
 class Verdict:
-    """Ours against the best of these peers, by their medians on the seeds that both have."""
+    """Ours against the best of these peers, by their medians on the seeds that both have; none with too few of those."""
 
     def __init__(self, row, method, peers, mark, statistic):
         ours, self.peer = row.regrets(method, mark), None
         for peer in peers:
             theirs = row.regrets(peer, mark)
             seeds = sorted(ours.keys() & theirs.keys())
-            if len(seeds) < 2:
+            if len(seeds) < FEWEST:
                 continue
             median = statistics.median(theirs[seed] for seed in seeds)
             if self.peer is None or median < self.median:
