@@ -1,0 +1,105 @@
+"""What a suggestion costs: processor time of ask and tell after so many finished trials, and memory of a trial.
+
+Random and TPE grow a search of our own to so many trials; the peers are given the same trials as finished. The Gaussian
+process of either side is given the first of those trials as known already: growing it would take hours on their side.
+"""
+import os, sys, time
+
+import search_environment as environment, search_functions as functions
+from ray_tune import rss_kib
+from search_ours import Ours, Refused, build
+
+FUNCTION = "hartmann6"
+SEED = 0
+# Finished trials, and suggestions measured at each.
+GROWN = {"random": (100, 1_000, 10_000), "tpe": (100, 1_000, 10_000)}
+GIVEN = {"gp": (100, 1_000), "auto": (100, 1_000)}
+PEERS = {"optuna_random": (100, 1_000), "optuna_tpe": (100, 1_000, 10_000), "optuna_gp": (100, 1_000)}
+GROUPS = {"optuna_gp": ["optuna", "torch"]}
+OURS_REPEATS, DEAR_REPEATS, PEER_REPEATS = 200, 10, {"optuna_gp": 3}
+
+
+def job(method, finished, **more):
+    return {"kind": "cost", "method": method, "function": FUNCTION, "workers": 1, "seed": SEED, "finished": finished} | more
+
+
+def step(search, function, trials):
+    handle, params = search.ask()
+    value = function.observe(params, 1, 0)
+    search.tell(handle, value)
+    trials.append((params, value))
+
+
+def measured(search, function, trials, repeats):
+    """Of our process; one suggestion is made first, so that nothing is counted that is done once."""
+    step(search, function, trials)
+    before = search.cpu_s
+    for _ in range(repeats):
+        step(search, function, trials)
+    spent = (search.cpu_s - before) * 1000 / repeats
+    return {"cpu_ms": spent, "rss_kib": rss_kib(search.process.pid)}
+
+
+def grow(program, method, marks, note):
+    """Runs a search, tells `note` what it costs on its way, and returns its trials."""
+    function, trials = functions.SINGLE[FUNCTION], []
+    with Ours(program, function.space, method, SEED) as search:
+        for mark in marks:
+            while len(trials) < mark:
+                step(search, function, trials)
+            note(method, mark, measured(search, function, trials, OURS_REPEATS))
+    return trials
+
+
+def give(program, method, trials, note):
+    function = functions.SINGLE[FUNCTION]
+    prior = [{"params": params, "value": value} for params, value in trials]
+    with Ours(program, function.space, method, SEED, prior_results=prior) as search:
+        note(method, len(trials), measured(search, function, [], DEAR_REPEATS))
+
+
+def measure(given, records):
+    print(f"load before: {os.getloadavg()[0]:.1f}")
+    end = time.monotonic() + given.seconds
+    program, version = given.coordinatorctl, build(given.coordinatorctl)
+    wanted = given.methods.split(",") if given.methods else [*GROWN, *GIVEN, *PEERS]
+
+    def note(method, finished, outcome):
+        more = {} if method in PEERS else {"build": version}
+        records.add(job(method, finished, **more) | outcome)
+        print(f"{method} after {finished:,}: {outcome['cpu_ms']:.3g} ms", flush=True)
+
+    def missing(method, marks):
+        more = {} if method in PEERS else {"build": version}
+        return [mark for mark in marks if method in wanted and not records.done(job(method, mark, **more))]
+
+    # The trials that the others are given: of TPE, since points that lie close together are what a search ends with.
+    given_trials = None
+    for method, marks in GROWN.items():
+        others = method == "tpe" and any(missing(name, marks) for name, marks in (GIVEN | PEERS).items())
+        if missing(method, marks) or others:
+            trials = grow(program, method, marks, note)
+            given_trials = trials if method == "tpe" else given_trials
+    for method, marks in GIVEN.items():
+        for mark in missing(method, marks):
+            if time.monotonic() < end:
+                try:
+                    give(program, method, given_trials[:mark], note)
+                except Refused as refused:
+                    print(f"!!! {method}: {refused}", file=sys.stderr)
+    cost_of_peers(missing, given_trials, note, end)
+
+
+def cost_of_peers(missing, trials, note, end):
+    todo = [(method, mark) for method, marks in PEERS.items() for mark in missing(method, marks)]
+    usable = environment.available(dict.fromkeys(group for method, _ in todo for group in GROUPS.get(method, ["optuna"])))
+    peers = environment.Peers()
+    for method, mark in todo:
+        if time.monotonic() > end or not usable.issuperset(GROUPS.get(method, ["optuna"])):
+            continue
+        outcome = peers.run(job(method, mark, trials=trials[:mark], repeats=PEER_REPEATS.get(method, 20)))
+        if "error" in outcome:
+            print(f"!!! {method}: {outcome['error']}", file=sys.stderr)
+        else:
+            note(method, mark, outcome)
+    peers.close()
