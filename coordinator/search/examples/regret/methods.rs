@@ -2,45 +2,29 @@
 
 use trainyard_common::rng::Key;
 use trainyard_search::search::axes::Axes;
-<<<<<<< HEAD
 use trainyard_search::search::cma::Cma;
-=======
 use trainyard_search::search::gp::Gp;
->>>>>>> h-gp
 use trainyard_search::search::history::History;
 use trainyard_search::search::tpe::Tpe;
 
-<<<<<<< HEAD
-pub(crate) const NAMES: [&str; 3] = ["random", "cma", "tpe"];
-=======
-pub(crate) const NAMES: [&str; 2] = ["random", "gp"];
->>>>>>> h-gp
+pub(crate) const NAMES: [&str; 4] = ["random", "cma", "tpe", "gp"];
 
 /// Proposes points of the unit cube.
 pub(crate) enum Method {
     Random,
-<<<<<<< HEAD
     Cma(Box<Cma>),
     Tpe(Box<Tpe>),
-=======
     Gp(Box<Gp>),
->>>>>>> h-gp
 }
 
 impl Method {
     /// `None` where there is none of this name.
-<<<<<<< HEAD
     pub(crate) fn new(name: &str, axes: &Axes, key: Key) -> Option<Self> {
         match name {
             "random" => Some(Self::Random),
             "cma" => Some(Self::Cma(Box::new(Cma::new(axes, key)))),
             "tpe" => Some(Self::Tpe(Box::new(Tpe::new(axes)))),
-=======
-    pub(crate) fn new(name: &str, axes: &Axes, _key: Key) -> Option<Self> {
-        match name {
-            "random" => Some(Self::Random),
             "gp" => Some(Self::Gp(Box::new(Gp::new(axes, 1_000)))),
->>>>>>> h-gp
             _ => None,
         }
     }
@@ -55,12 +39,9 @@ impl Method {
     ) -> Vec<f64> {
         match self {
             Self::Random => axes.draw(key),
-<<<<<<< HEAD
             Self::Cma(cma) => cma.propose(axes, history, key),
             Self::Tpe(tpe) => tpe.propose(axes, history, key),
-=======
             Self::Gp(gp) => gp.propose(axes, history, key),
->>>>>>> h-gp
         }
     }
 }

@@ -228,6 +228,8 @@ impl MoAsha {
                 self.rungs.len() - 1,
                 next.resource
             ),
+            clone: None,
+            params: None,
         })
     }
 
@@ -308,7 +310,7 @@ impl MoAsha {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Asha;
+    use super::super::{Asha, Rule};
     use super::*;
     use proptest::prelude::*;
     use trainyard_common::rng::Key;
@@ -416,17 +418,17 @@ mod tests {
             let mut one = Asha::new(1, 9, 3, Mode::Maximize);
             for ((trial, value), promote) in (0..).map(TrialId).zip(values).zip(promotes) {
                 several.begun(trial);
-                one.begun(trial);
+                one.begun(trial, &trainyard_common::spec::Params::new());
                 let vector = value.map(|value| [value]);
                 let verdict = several.reached(trial, 1, vector.as_ref().map(|v| &v[..]));
-                prop_assert_eq!(verdict, one.reached(trial, value));
+                prop_assert_eq!(verdict, one.reached(trial, 1, value));
                 while promote && let Some(next) = one.promotable() {
                     let found = several.promotable().map(|found| (found.trial, found.rung));
                     prop_assert_eq!(found, Some((next.trial, next.rung)));
                     one.promote(next.trial);
                     several.promote(next.trial);
                     let value = f64::from(next.trial.0 * 7 % 11);
-                    one.reached(next.trial, Some(value));
+                    one.reached(next.trial, 9, Some(value));
                     several.reached(next.trial, 9, Some(&[value]));
                 }
             }

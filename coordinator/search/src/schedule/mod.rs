@@ -15,7 +15,6 @@ mod explore;
 mod halving;
 mod hyperband;
 pub mod logical;
-<<<<<<< HEAD
 mod median;
 mod pace;
 mod pb2;
@@ -25,9 +24,7 @@ mod rungs;
 mod sha;
 
 use std::collections::BTreeMap;
-=======
 pub mod moasha;
->>>>>>> h-insight
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::SchedulerName;

@@ -4,20 +4,22 @@
 //! [`Searcher`] counts trials and hands out the spec's own points first; then one of three proposes: a grid,
 //! draws, or a model that learns from results ([`model`]).
 
+mod auto;
 pub mod axes;
 pub mod cma;
 pub mod gp;
 pub mod history;
+mod levels;
 mod model;
-mod parzen;
 pub mod nsga2;
+mod parzen;
 mod random;
 pub mod scalarize;
 mod sequence;
 pub mod tpe;
-mod untried;
 #[cfg(test)]
 mod trial_run;
+mod untried;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;

@@ -2,28 +2,43 @@
 //!
 //! Owns the history that models look at, in which a trial's values are costs; the results that were known
 //! beforehand come first in it. A model proposes a point; what is no new configuration of a finite space, or
-//! breaks a constraint after all, is replaced by a draw. The models themselves are in the modules beside.
+//! breaks a constraint after all, is replaced by a draw. The models themselves are in the modules beside, and
+//! which of them `auto` takes is in [`super::auto`].
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::rng::Key;
 use trainyard_common::space::SearchSpace;
 use trainyard_common::spec::search::{Mode, SearcherName};
-use trainyard_common::spec::{JobSpec, Params};
+use trainyard_common::spec::{JobSpec, Params, SearcherSpec};
 
+use super::auto::{self, Choice};
 use super::axes::Axes;
+use super::cma::Cma;
+use super::gp::Gp;
 use super::history::{History, Status};
+use super::levels::Levels;
+use super::nsga2::Nsga2;
 use super::random::RandomSearch;
+use super::scalarize::scalarized;
+use super::tpe::Tpe;
 use super::{Observation, Outcome};
 
 #[derive(Debug, Clone)]
 pub(super) struct ModelSearch {
     axes: Axes,
     key: Key,
-    mode: Mode,
+    modes: Vec<Mode>,
     history: History,
+    /// By place in the history: the costs of all objectives, where there are several.
+    costs: Vec<Option<Vec<f64>>>,
     /// Results that were known beforehand: trial t is entry `priors + t` of the history.
     priors: usize,
+    /// Which model, and why where `auto` chose it.
+    choice: Choice,
+    max_points: usize,
     model: Model,
+    /// Under a scheduler with rungs: the one at which trials are compared.
+    levels: Option<Levels>,
     /// Replaces proposals, and knows what was proposed in a finite space.
     draws: RandomSearch,
 }
@@ -32,39 +47,69 @@ pub(super) struct ModelSearch {
 enum Model {
     /// Nothing to learn.
     Draws,
+    Gp(Box<Gp>),
+    Tpe(Box<Tpe>),
+    Cma(Box<Cma>),
+    Nsga2(Nsga2),
+}
+
+impl Model {
+    fn new(name: SearcherName, axes: &Axes, key: Key, max_points: usize, max_trials: u32) -> Self {
+        match name {
+            SearcherName::Gp => Self::Gp(Box::new(Gp::new(axes, max_points))),
+            SearcherName::Tpe => Self::Tpe(Box::new(Tpe::new(axes))),
+            SearcherName::CmaEs => Self::Cma(Box::new(Cma::new(axes, key.named("cma")))),
+            SearcherName::Nsga2 => Self::Nsga2(Nsga2::new(Nsga2::default_population(max_trials))),
+            _ => Self::Draws,
+        }
+    }
 }
 
 impl ModelSearch {
     pub(super) fn new(space: SearchSpace, job: &JobSpec) -> Self {
         let axes = Axes::new(space.clone());
-        let mode = job
+        let modes: Vec<Mode> = job
             .objectives
-            .first()
-            .map_or(Mode::Minimize, |first| first.mode);
-        let mut history = History::default();
+            .iter()
+            .map(|objective| objective.mode)
+            .collect();
+        let key = Key::new(job.seed).named("model");
+        let choice = auto::choose(job, &axes);
+        let given = job.searcher.gp_max_points;
+        let max_points = given.unwrap_or(SearcherSpec::GP_MAX_POINTS) as usize;
+        let max_trials = job.searcher.max_trials.unwrap_or(u32::MAX);
+        let mut search = Self {
+            model: Model::new(choice.name, &axes, key, max_points, max_trials),
+            choice,
+            max_points,
+            levels: Levels::of(job, &axes),
+            draws: RandomSearch::new(space, job.seed, None, Vec::new()),
+            key,
+            modes,
+            priors: 0,
+            history: History::default(),
+            costs: Vec::new(),
+            axes,
+        };
         for prior in &job.searcher.prior_results {
-            if let Some(point) = axes.encode(&prior.params) {
-                history.begun(point);
-                let place = history.trials.len() - 1;
-                history.ended(place, done(mode.cost(prior.value)));
+            if let Some(point) = search.axes.encode(&prior.params) {
+                search.begin(point);
+                let cost = search.cost(prior.value);
+                if let Some(levels) = &search.levels {
+                    search.history.reached(search.priors, levels.top(), cost);
+                }
+                search.history.ended(search.priors, done(cost));
+                search.priors += 1;
             }
         }
-        Self {
-            model: Model::Draws,
-            draws: RandomSearch::new(space, job.seed, None, Vec::new()),
-            key: Key::new(job.seed).named("model"),
-            mode,
-            priors: history.trials.len(),
-            history,
-            axes,
-        }
+        search
     }
 
     /// A trial begins whose configuration others chose.
     pub(super) fn begun(&mut self, params: &Params) {
         self.draws.take(params);
         let point = self.axes.encode(params);
-        self.history.begun(point.unwrap_or_default());
+        self.begin(point.unwrap_or_else(|| vec![f64::NAN; self.axes.axes().len()]));
     }
 
     pub(super) fn next(&mut self, trial: TrialId, first_resource: Option<u64>) -> Option<Params> {
@@ -78,19 +123,53 @@ impl ModelSearch {
             _ => self.draws.next(trial)?,
         };
         let point = self.axes.encode(&params);
-        self.history.begun(point.unwrap_or_default());
+        self.begin(point.unwrap_or_else(|| vec![f64::NAN; self.axes.axes().len()]));
         Some(params)
     }
 
-    fn propose(&mut self, _first_resource: Option<u64>, _key: Key) -> Option<Vec<f64>> {
+    fn begin(&mut self, point: Vec<f64>) {
+        self.history.begun(point);
+        self.costs.push(None);
+    }
+
+    fn propose(&mut self, _first_resource: Option<u64>, key: Key) -> Option<Vec<f64>> {
+        if let Model::Nsga2(model) = &mut self.model {
+            return Some(if self.modes.len() > 1 {
+                model.propose(&self.axes, &self.history, &self.costs, key)
+            } else {
+                let one = self.history.trials.iter().map(|past| match past.status {
+                    Status::Done(cost) => Some(vec![cost]),
+                    _ => None,
+                });
+                let costs: Vec<Option<Vec<f64>>> = one.collect();
+                model.propose(&self.axes, &self.history, &costs, key)
+            });
+        }
+        let seen = if self.modes.len() > 1 {
+            Some(scalarized(&self.history, &self.costs, key.named("weights")))
+        } else if let Some(levels) = &mut self.levels {
+            let (seen, changed) = levels.seen(&self.history);
+            if changed {
+                // What it knows of costs is of another rung.
+                let name = self.choice.name;
+                self.model = Model::new(name, &self.axes, self.key, self.max_points, u32::MAX);
+            }
+            Some(seen)
+        } else {
+            None
+        };
+        let history = seen.as_ref().unwrap_or(&self.history);
         match &mut self.model {
-            Model::Draws => None,
+            Model::Draws | Model::Nsga2(_) => None,
+            Model::Gp(model) => Some(model.propose(&self.axes, history, key)),
+            Model::Tpe(model) => Some(model.propose(&self.axes, history, key)),
+            Model::Cma(model) => Some(model.propose(&self.axes, history, key)),
         }
     }
 
     pub(super) fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) {
         if let Some(value) = value {
-            let cost = self.mode.cost(value);
+            let cost = self.cost(value);
             self.history.reached(self.place(trial), resource, cost);
         }
     }
@@ -98,7 +177,7 @@ impl ModelSearch {
     pub(super) fn observe(&mut self, observation: &Observation) {
         let status = match &observation.outcome {
             Outcome::Completed { value: Some(value) } | Outcome::Stopped { value: Some(value) } => {
-                done(self.mode.cost(*value))
+                done(self.cost(*value))
             }
             Outcome::Completed { value: None }
             | Outcome::Stopped { value: None }
@@ -110,11 +189,25 @@ impl ModelSearch {
                 Status::Void
             }
         };
-        self.history.ended(self.place(observation.trial), status);
+        let place = self.place(observation.trial);
+        if let Some(costs) = self.costs.get_mut(place)
+            && observation.values.len() == self.modes.len()
+        {
+            let each = self.modes.iter().zip(&observation.values);
+            *costs = Some(each.map(|(mode, value)| mode.cost(*value)).collect());
+        }
+        self.history.ended(place, status);
     }
 
     pub(super) fn choice(&self) -> Option<(SearcherName, String)> {
-        None
+        let reason = self.choice.reason.clone()?;
+        Some((self.choice.name, reason))
+    }
+
+    /// Of the first objective.
+    fn cost(&self, value: f64) -> f64 {
+        let mode = self.modes.first().copied().unwrap_or(Mode::Minimize);
+        mode.cost(value)
     }
 
     fn place(&self, trial: TrialId) -> usize {
