@@ -64,6 +64,7 @@ impl Machine {
             steps_total: 0,
             parameters: 0,
             best: None,
+            values: Vec::new(),
             newest_point: None,
             restarts: 0,
             losses: 0,

@@ -77,28 +77,31 @@ impl Machine {
         };
         self.explain(job, trial, what, told);
         if !counted && !self.hold_end(job, trial, outcome.clone()) {
-            self.count_end(
-                job,
-                Observation {
-                    trial,
-                    outcome,
-                    values: Vec::new(),
-                },
-            );
+            self.count_end(job, trial, outcome);
         }
     }
 
     /// Tells searcher and scheduler how a trial ended.
-    pub(super) fn count_end(&mut self, job: &JobId, observation: Observation) {
-        if let Some(found) = self.jobs.get_mut(job)
-            && let Some(searcher) = &mut found.searcher
-        {
-            searcher.observe(&observation);
-            found
-                .scheduler
-                .ended(observation.trial, observation.outcome.value());
-            self.log_search(job, SearchEntry::Observed(observation));
-        }
+    pub(super) fn count_end(&mut self, job: &JobId, trial: TrialId, outcome: search::Outcome) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let values = match (outcome.value(), found.trial(trial)) {
+            (Some(_), Some(known)) => known.record.values.clone(),
+            _ => Vec::new(),
+        };
+        let Some(searcher) = &mut found.searcher else {
+            return;
+        };
+        let observation = Observation {
+            trial,
+            outcome,
+            values,
+        };
+        searcher.observe(&observation);
+        let (value, values) = (observation.outcome.value(), &observation.values);
+        found.scheduler.ended_with(trial, value, values);
+        self.log_search(job, SearchEntry::Observed(observation));
     }
 
     /// Ends the search where a trial's values have reached an objective's goal.

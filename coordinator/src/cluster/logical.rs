@@ -11,7 +11,7 @@ use super::records::JobState;
 use super::state::Job;
 use crate::schedule::Admission;
 use crate::schedule::logical::{self, Stint};
-use crate::search::{Observation, Outcome};
+use crate::search::Outcome;
 
 impl Job {
     pub(super) fn is_logical(&self) -> bool {
@@ -160,14 +160,7 @@ impl Machine {
         }
         if let Some(outcome) = stint.ended.filter(|_| !self.is_stopped(job, trial)) {
             self.logical_goal(job, trial, outcome.value());
-            self.count_end(
-                job,
-                Observation {
-                    trial,
-                    outcome,
-                    values: Vec::new(),
-                },
-            );
+            self.count_end(job, trial, outcome);
             self.stop_eliminated(job);
         }
     }

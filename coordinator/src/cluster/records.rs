@@ -288,6 +288,9 @@ pub struct TrialRecord {
     pub parameters: u64,
     /// Best objective value over all ends of epochs, and its step.
     pub best: Option<(f64, u64)>,
+    /// Values of all objectives at the end of the newest epoch that had all, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<f64>,
     /// Newest point that was appended: step, and whether it ended an epoch.
     pub newest_point: Option<(u64, bool)>,
     /// Failures that count against `max_restarts`.
@@ -411,6 +414,9 @@ pub enum SearchEntry {
         /// Where it lies. Logs that were written before rungs lay anywhere but ahead have none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resource: Option<u64>,
+        /// Of every objective, where there are several and all have one.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        values: Vec<f64>,
     },
     /// The scheduler lets a trial go on from this rung to the next.
     Promoted { trial: TrialId, rung: u32 },

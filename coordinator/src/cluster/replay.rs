@@ -94,13 +94,15 @@ fn step<'a>(
         }
         SearchEntry::Observed(observation) => {
             searcher.observe(observation);
-            scheduler.ended(observation.trial, observation.outcome.value());
+            let value = observation.outcome.value();
+            scheduler.ended_with(observation.trial, value, &observation.values);
         }
         SearchEntry::Rung {
             trial,
             rung,
             value,
             resource,
+            values,
         } => {
             let resource = resource.or_else(|| scheduler.until(*trial)).unwrap_or(0);
             let known = scheduler.reaches(*trial, resource);
@@ -111,7 +113,7 @@ fn step<'a>(
                 ));
             }
             searcher.reached(*trial, resource, *value);
-            scheduler.reached(*trial, resource, *value);
+            scheduler.reached_with(*trial, resource, *value, values);
         }
         SearchEntry::Promoted { trial, rung } => {
             let next = scheduler.promotable();

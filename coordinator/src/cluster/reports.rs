@@ -151,6 +151,9 @@ impl Machine {
             return;
         };
         let objective = job.objective().cloned();
+        let objectives = &job.document.job().objectives;
+        let several = objectives.iter().filter(|_| objectives.len() > 1);
+        let metrics: Vec<String> = several.map(|of| of.metric.clone()).collect();
         let Some(trial) = job.trial_mut(at.trial) else {
             return;
         };
@@ -163,6 +166,15 @@ impl Machine {
             return;
         }
         trial.record.newest_point = Some(position);
+        if point.end_of_epoch && !metrics.is_empty() {
+            let value = |metric: &String| {
+                let mut known = point.metrics.iter();
+                let found = known.find(|(name, value)| name == metric && value.is_finite());
+                found.map(|(_, value)| *value)
+            };
+            let all: Option<Vec<f64>> = metrics.iter().map(value).collect();
+            trial.record.values = all.unwrap_or_default();
+        }
         self.draft.trials.insert((at.job.clone(), at.trial));
         let value = objective.as_ref().and_then(|objective| {
             let mut metrics = point.metrics.iter();

@@ -10,7 +10,7 @@ use super::records::{Decision, SearchEntry, TrialState, Vacate};
 use super::state::Job;
 use super::types::AttemptRef;
 use crate::schedule::Verdict;
-use crate::search::{self, Observation};
+use crate::search::Outcome;
 
 impl Job {
     /// Whether nothing of the search goes on by itself any more: no trial is under way, none is to be
@@ -78,13 +78,20 @@ impl Machine {
         if let Some(searcher) = &mut found.searcher {
             searcher.reached(trial, resource, value);
         }
-        let verdict = found.scheduler.reached(trial, resource, value);
+        let values = match (value, found.trial(trial)) {
+            (Some(_), Some(known)) => known.record.values.clone(),
+            _ => Vec::new(),
+        };
+        let verdict = found
+            .scheduler
+            .reached_with(trial, resource, value, &values);
         let place = found.scheduler.place(trial);
         let entry = SearchEntry::Rung {
             trial,
             rung,
             value,
             resource: Some(resource),
+            values,
         };
         self.log_search(job, entry);
         self.dirty = true;
@@ -120,13 +127,7 @@ impl Machine {
         known.record.stopped = true;
         self.draft.trials.insert((job.clone(), trial));
         self.set_stint(job, trial, None);
-        let outcome = search::Outcome::Stopped { value };
-        let observation = Observation {
-            trial,
-            outcome,
-            values: Vec::new(),
-        };
-        self.count_end(job, observation);
+        self.count_end(job, trial, Outcome::Stopped { value });
         if !running {
             self.end_stopped(job, trial, why);
         } else if let Some(at) = self.living(job, trial) {

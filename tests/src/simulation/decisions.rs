@@ -89,6 +89,7 @@ impl Decisions {
                 rung,
                 value,
                 resource,
+                ..
             } => {
                 let resource = resource.ok_or("a rung without its resource")?;
                 self.reached(*trial, *rung, resource, *value, records(*trial))?;

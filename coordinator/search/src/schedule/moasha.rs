@@ -7,9 +7,10 @@
 //! change with every new one; what was promoted stays so.
 
 use trainyard_common::ids::TrialId;
+use trainyard_common::spec::Params;
 use trainyard_common::spec::search::Mode;
 
-use super::{Promotion, Verdict};
+use super::{Promotion, Rule, Verdict};
 use crate::pareto;
 
 /// Positions of vectors of costs, the best first: by front, and within a front by the epsilon-net from the
@@ -164,6 +165,17 @@ impl MoAsha {
         Some(self.rungs.get(rung as usize)?.resource)
     }
 
+    /// The resource of its last result.
+    pub fn from(&self, trial: TrialId) -> u64 {
+        let climber = self.climber(trial);
+        let reached = climber.and_then(|climber| match climber.phase {
+            Phase::Climbs => climber.rung.checked_sub(1),
+            Phase::Waits | Phase::Out => Some(climber.rung),
+        });
+        let rung = reached.and_then(|rung| self.rungs.get(rung as usize));
+        rung.map_or(0, |rung| rung.resource)
+    }
+
     pub fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32> {
         let climber = self.climber(trial)?;
         let counts = climber.phase == Phase::Climbs && resource >= self.until(trial)?;
@@ -308,9 +320,60 @@ impl MoAsha {
     }
 }
 
+impl Rule for MoAsha {
+    fn begun(&mut self, trial: TrialId, _params: &Params) {
+        self.begun(trial);
+    }
+
+    fn until(&self, trial: TrialId) -> Option<u64> {
+        self.until(trial)
+    }
+
+    fn from(&self, trial: TrialId) -> u64 {
+        self.from(trial)
+    }
+
+    fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32> {
+        self.reaches(trial, resource)
+    }
+
+    /// One value alone tells nothing of the others.
+    fn reached(&mut self, trial: TrialId, resource: u64, _value: Option<f64>) -> Verdict {
+        self.reached(trial, resource, None)
+    }
+
+    fn ended(&mut self, trial: TrialId, _value: Option<f64>) {
+        self.ended(trial, None);
+    }
+
+    fn waits(&self, trial: TrialId) -> Option<u32> {
+        self.waits(trial)
+    }
+
+    fn at_top(&self, trial: TrialId) -> bool {
+        self.at_top(trial)
+    }
+
+    fn promotable(&self) -> Option<Promotion> {
+        self.promotable()
+    }
+
+    fn promote(&mut self, trial: TrialId) -> Option<Promotion> {
+        self.promote(trial)
+    }
+
+    fn first_resource(&self) -> Option<u64> {
+        Some(self.rungs.first()?.resource)
+    }
+
+    fn place(&self, trial: TrialId) -> String {
+        self.describe(trial)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Asha, Rule};
+    use super::super::Asha;
     use super::*;
     use proptest::prelude::*;
     use trainyard_common::rng::Key;

@@ -28,7 +28,7 @@ pub mod moasha;
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::SchedulerName;
-use trainyard_common::spec::{JobSpec, Params};
+use trainyard_common::spec::{JobSpec, Params, SchedulerSpec};
 
 pub use pbt::Lineage;
 
@@ -36,6 +36,7 @@ use asha::Asha;
 use early::EarlyStopping;
 use halving::Halving;
 use median::MedianStopping;
+use moasha::MoAsha;
 use pbt::Pbt;
 
 /// What becomes of a trial after a result that counts.
@@ -105,6 +106,8 @@ enum Kind {
     Early(Box<EarlyStopping>),
     /// `pbt` and `pb2`.
     Pbt(Box<Pbt>),
+    /// `asha` with several objectives.
+    MoAsha(Box<MoAsha>),
 }
 
 /// What each scheduler answers; what is given here is said by one that lets every trial run to its end.
@@ -203,6 +206,28 @@ impl Scheduler {
                 Verdict::Pause
             }
             _ => verdict,
+        }
+    }
+
+    /// As [`reached`](Self::reached), with the values of all objectives, empty where there is one alone.
+    pub fn reached_with(
+        &mut self,
+        trial: TrialId,
+        resource: u64,
+        value: Option<f64>,
+        values: &[f64],
+    ) -> Verdict {
+        match &mut self.kind {
+            Kind::MoAsha(rule) => rule.reached(trial, resource, some(values)),
+            _ => self.reached(trial, resource, value),
+        }
+    }
+
+    /// As [`ended`](Self::ended), with the values of all objectives.
+    pub fn ended_with(&mut self, trial: TrialId, value: Option<f64>, values: &[f64]) {
+        match &mut self.kind {
+            Kind::MoAsha(rule) => rule.ended(trial, some(values)),
+            _ => self.ended(trial, value),
         }
     }
 
@@ -338,6 +363,7 @@ impl Scheduler {
             Kind::Median(rule) => Some(&**rule),
             Kind::Early(rule) => Some(&**rule),
             Kind::Pbt(rule) => Some(&**rule),
+            Kind::MoAsha(rule) => Some(&**rule),
         }
     }
 
@@ -349,6 +375,7 @@ impl Scheduler {
             Kind::Median(rule) => Some(&mut **rule),
             Kind::Early(rule) => Some(&mut **rule),
             Kind::Pbt(rule) => Some(&mut **rule),
+            Kind::MoAsha(rule) => Some(&mut **rule),
         }
     }
 }
@@ -359,7 +386,7 @@ impl Kind {
         match self {
             Self::Median(_) | Self::Early(_) => true,
             Self::Asha(asha) => asha.stops(),
-            Self::Fifo | Self::Halving(_) | Self::Pbt(_) => false,
+            Self::Fifo | Self::Halving(_) | Self::Pbt(_) | Self::MoAsha(_) => false,
         }
     }
 
@@ -374,6 +401,12 @@ impl Kind {
         let max = given.unwrap_or(epochs);
         match spec.name {
             SchedulerName::Fifo => Self::Fifo,
+            SchedulerName::Asha if job.objectives.len() > 1 => {
+                let modes = job.objectives.iter().map(|objective| objective.mode);
+                let min = spec.min_resource.unwrap_or(SchedulerSpec::MIN_RESOURCE);
+                let eta = spec.eta.unwrap_or(SchedulerSpec::ETA);
+                Self::MoAsha(Box::new(MoAsha::new(min, max, eta, modes.collect())))
+            }
             SchedulerName::Asha | SchedulerName::AsyncHyperband => {
                 Self::Asha(Box::new(Asha::of(spec, max, mode)))
             }
@@ -390,6 +423,11 @@ impl Kind {
             }
         }
     }
+}
+
+/// Nothing where there are none.
+fn some(values: &[f64]) -> Option<&[f64]> {
+    (!values.is_empty()).then_some(values)
 }
 
 #[cfg(test)]

@@ -187,21 +187,24 @@ impl Study {
             return Ok(Decision::Continue);
         }
         self.searcher.reached(trial, resource, value);
-        Ok(match self.scheduler.reached(trial, resource, value) {
-            Verdict::Continue => Decision::Continue,
-            Verdict::Pause => {
-                self.leave(trial, State::Paused);
-                Decision::Pause
-            }
-            Verdict::Stop => {
-                self.end(trial, Outcome::Stopped { value }, values);
-                Decision::Stop
-            }
-            Verdict::Done => {
-                self.end(trial, Outcome::Completed { value }, values);
-                Decision::Stop
-            }
-        })
+        let all = several(values);
+        Ok(
+            match self.scheduler.reached_with(trial, resource, value, &all) {
+                Verdict::Continue => Decision::Continue,
+                Verdict::Pause => {
+                    self.leave(trial, State::Paused);
+                    Decision::Pause
+                }
+                Verdict::Stop => {
+                    self.end(trial, Outcome::Stopped { value }, values);
+                    Decision::Stop
+                }
+                Verdict::Done => {
+                    self.end(trial, Outcome::Completed { value }, values);
+                    Decision::Stop
+                }
+            },
+        )
     }
 
     /// A trial has ended its stretch with values: at its rung, if it was on the way to one, else for good.
@@ -340,13 +343,12 @@ impl Study {
 
     fn end(&mut self, trial: TrialId, outcome: Outcome, values: &[Option<f64>]) {
         self.leave(trial, State::Ended);
-        self.scheduler.ended(trial, outcome.value());
-        let values: Option<Vec<f64>> = values.iter().copied().collect();
-        let values = values.filter(|values| values.len() > 1);
+        let values = several(values);
+        self.scheduler.ended_with(trial, outcome.value(), &values);
         self.searcher.observe(&Observation {
             trial,
             outcome,
-            values: values.unwrap_or_default(),
+            values,
         });
     }
 
@@ -367,6 +369,14 @@ impl Study {
             });
         self.goal_reached |= reached;
     }
+}
+
+/// The values of several objectives, if all are numbers.
+fn several(values: &[Option<f64>]) -> Vec<f64> {
+    let all: Option<Vec<f64>> = values.iter().copied().collect();
+    let finite =
+        |values: &Vec<f64>| values.len() > 1 && values.iter().all(|value| value.is_finite());
+    all.filter(finite).unwrap_or_default()
 }
 
 /// The first objective's value, if it is a number.
