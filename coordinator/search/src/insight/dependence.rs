@@ -4,7 +4,8 @@
 use serde_json::Value;
 
 use super::fanova::moments;
-use super::forest::{Forest, Scale};
+use super::forest::Forest;
+use super::tree::Scale;
 use crate::search::axes::{Axes, Axis, Kind};
 
 /// Most values of an unordered hyperparameter that are shown.

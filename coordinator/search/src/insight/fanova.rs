@@ -1,12 +1,14 @@
 //! fANOVA: the share of the variance of the cost over the whole space that each hyperparameter explains
 //! (Hutter, Hoos and Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter Importance").
 //!
-//! For each tree of a forest, with f_0 its mean over the cube and a_U its marginal on axes U,
-//! V = integral of (f - f_0)^2, V_j = integral of (a_j - f_0)^2, and V_ij = integral of (a_ij - f_0)^2
-//! - V_i - V_j. All are exact sums over leaves. A share is V_U / V, its mean over the trees that are not
-//! flat. Hyperparameters count as evenly distributed over their axes, conditional ones over the whole.
+//! For each tree of a forest, with f_0 its mean over the cube and a_U its marginal on axes U, the variance
+//! is V = integral of (f - f_0)^2, the part of one axis V_j = integral of (a_j - f_0)^2, and that of two
+//! V_ij = (integral of (a_ij - f_0)^2) - V_i - V_j. All are exact sums over leaves. A share is V_U / V, its
+//! mean over the trees that are not flat. Hyperparameters count as evenly distributed over their axes,
+//! conditional ones over the whole.
 
-use super::forest::{Forest, Scale, Tree};
+use super::forest::Forest;
+use super::tree::{Scale, Tree};
 
 /// Interactions are computed among so many hyperparameters, those with the largest main effects.
 const MAX_PAIRED: usize = 8;

@@ -7,6 +7,7 @@ mod forest;
 mod hypervolume;
 mod ped_anova;
 mod progress;
+mod tree;
 
 pub use dependence::{Curve, Surface, Ticks, curve, surface};
 pub use fanova::{Effect, Importance, Interaction, fanova};
