@@ -5,7 +5,7 @@
 //! gamma) are at their best values for the others in closed form; the length scales and eta follow the
 //! gradient of the logarithm of the posterior density.
 
-use super::kernel::{Layout, matern_slope};
+use super::kernel::{Layout, matern_slope, wendland, wendland_slope};
 use super::lbfgs::{Stop, minimize};
 use super::linalg::{Factor, add, dot, start};
 
@@ -23,6 +23,16 @@ const SCALES: (f64, f64) = (0.01, 100.0);
 const SCALE: f64 = 0.5;
 const SCALE_DEVIATION: f64 = 1.2;
 
+/// Bounds and prior of the radii of the parts for single axes. A radius is about four length scales.
+const RADII: (f64, f64) = (0.1, 100.0);
+const RADIUS: f64 = 1.5;
+const RADIUS_DEVIATION: f64 = 0.8;
+
+/// The share of those parts, as its logit: bounds, and a normal prior around an eighth.
+const LOGITS: (f64, f64) = (-7.0, 7.0);
+const LOGIT: f64 = -2.0;
+const LOGIT_DEVIATION: f64 = 2.0;
+
 /// The noise's share is exponential a priori with this mean.
 const NOISE_MEAN: f64 = 0.02;
 
@@ -32,27 +42,55 @@ const VARIANCE_PRIOR: f64 = 1.5;
 /// What the covariance is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Hyper {
-    /// Logarithms of the length scales, one for each dimension.
-    pub(super) log_scales: Vec<f64>,
-    pub(super) log_noise: f64,
+    /// Logarithms of the length scales and of the radii, one of each for each dimension; the logit of the
+    /// single axes' share; the logarithm of the noise's share.
+    logs: Vec<f64>,
 }
 
 impl Hyper {
+    #[cfg(test)]
+    pub(super) fn of(logs: Vec<f64>) -> Self {
+        Self { logs }
+    }
+
     /// The prior's centre, with little noise.
     pub(super) fn default_for(dimensions: usize) -> Self {
-        Self {
-            log_scales: vec![prior_mean(dimensions); dimensions],
-            log_noise: libm::log(1e-4),
-        }
+        let mut logs = prior_means(dimensions);
+        logs.push(libm::log(1e-4));
+        Self { logs }
+    }
+
+    pub(super) fn dimensions(&self) -> usize {
+        self.logs.len().saturating_sub(2) / 2
+    }
+
+    pub(super) fn scales(&self) -> impl Iterator<Item = f64> {
+        let logs = self.logs[..self.dimensions()].iter();
+        logs.map(|log| libm::exp(*log))
+    }
+
+    pub(super) fn radii(&self) -> impl Iterator<Item = f64> {
+        let logs = self.logs[self.dimensions()..2 * self.dimensions()].iter();
+        logs.map(|log| libm::exp(*log))
+    }
+
+    /// What single axes have of the correlation.
+    pub(super) fn share(&self) -> f64 {
+        1.0 / (1.0 + libm::exp(-self.logs[2 * self.dimensions()]))
     }
 
     pub(super) fn noise(&self) -> f64 {
-        libm::exp(self.log_noise)
+        libm::exp(self.logs[2 * self.dimensions() + 1])
     }
 }
 
-fn prior_mean(dimensions: usize) -> f64 {
-    libm::log(SCALE) + 0.5 * libm::log(dimensions.max(1) as f64)
+/// The prior's centre of all but the noise.
+fn prior_means(dimensions: usize) -> Vec<f64> {
+    let scale = libm::log(SCALE) + 0.5 * libm::log(dimensions.max(1) as f64);
+    let mut means = vec![scale; dimensions];
+    means.resize(2 * dimensions, libm::log(RADIUS));
+    means.push(LOGIT);
+    means
 }
 
 /// Mean, variance and C^-1 (y - b) that go with a factor of C.
@@ -117,21 +155,41 @@ impl Pairs {
     }
 }
 
-/// Minus the logarithm of the posterior density of [log scales..., log noise], and its gradient.
-pub(super) fn objective(pairs: &Pairs, values: &[f64], logs: &[f64], gradient: &mut [f64]) -> f64 {
-    let (log_scales, log_noise) = logs.split_at(logs.len() - 1);
-    let inverse_squares: Vec<f64> = log_scales.iter().map(|log| libm::exp(-2.0 * log)).collect();
-    let noise = libm::exp(log_noise[0]);
-    let mut squared = vec![0.0; start(pairs.rows)];
-    for (along, weight) in pairs.along.iter().zip(&inverse_squares) {
-        add(&mut squared, *weight, along);
+/// Correlations of all pairs by their parts, and what derivatives need.
+struct Parts {
+    whole: Vec<f64>,
+    whole_slopes: Vec<f64>,
+    /// The mean of the single axes'.
+    single: Vec<f64>,
+}
+
+impl Parts {
+    fn new(pairs: &Pairs, hyper: &Hyper) -> Self {
+        let size = start(pairs.rows);
+        let (mut squared, mut single) = (vec![0.0; size], vec![0.0; size]);
+        let weight = 1.0 / hyper.dimensions().max(1) as f64;
+        for ((along, scale), radius) in pairs.along.iter().zip(hyper.scales()).zip(hyper.radii()) {
+            add(&mut squared, 1.0 / (scale * scale), along);
+            let inverse = 1.0 / (radius * radius);
+            for (sum, squared) in single.iter_mut().zip(along) {
+                *sum += weight * wendland(squared * inverse);
+            }
+        }
+        let (whole, whole_slopes) = squared.iter().map(|s| matern_slope(*s)).unzip();
+        Self {
+            whole,
+            whole_slopes,
+            single,
+        }
     }
-    let (mut lower, mut slopes) = (squared, Vec::with_capacity(start(pairs.rows)));
-    for entry in &mut lower {
-        let (value, slope) = matern_slope(*entry);
-        *entry = value;
-        slopes.push(slope);
-    }
+}
+
+/// Minus the logarithm of the posterior density of hyperparameters, and its gradient by their logarithms.
+pub(super) fn objective(pairs: &Pairs, values: &[f64], hyper: &Hyper, gradient: &mut [f64]) -> f64 {
+    let (share, noise) = (hyper.share(), hyper.noise());
+    let parts = Parts::new(pairs, hyper);
+    let both = parts.whole.iter().zip(&parts.single);
+    let mut lower: Vec<f64> = both.map(|(w, s)| (1.0 - share) * w + share * s).collect();
     for row in 0..pairs.rows {
         lower[start(row) + row] += noise;
     }
@@ -144,58 +202,73 @@ pub(super) fn objective(pairs: &Pairs, values: &[f64], logs: &[f64], gradient: &
     let squares = dot(&levels.weights, &levels.weights) / levels.variance;
     for row in 0..pairs.rows {
         let factor = -levels.weights[row] / levels.variance;
-        add(
-            &mut weights[start(row)..start(row + 1)],
-            factor,
-            &levels.weights,
-        );
+        let row = &mut weights[start(row)..start(row + 1)];
+        add(row, factor, &levels.weights);
     }
-    for (weight, slope) in weights.iter_mut().zip(&slopes) {
-        *weight *= slope;
+    gradient[2 * hyper.dimensions() + 1] = 0.5 * noise * (trace - squares);
+    slopes(pairs, hyper, &parts, &weights, gradient);
+    value + prior(hyper, gradient)
+}
+
+/// The gradient by all but the noise. Each pair stands for two entries of dC, whose diagonal is 0.
+fn slopes(pairs: &Pairs, hyper: &Hyper, parts: &Parts, weights: &[f64], gradient: &mut [f64]) {
+    let (dimensions, share) = (hyper.dimensions(), hyper.share());
+    gradient[2 * dimensions] =
+        share * (1.0 - share) * (dot(weights, &parts.single) - dot(weights, &parts.whole));
+    let slopes = weights.iter().zip(&parts.whole_slopes);
+    let whole: Vec<f64> = slopes.map(|(weight, slope)| weight * slope).collect();
+    let mut single = vec![0.0; weights.len()];
+    for (at, (scale, radius)) in hyper.scales().zip(hyper.radii()).enumerate() {
+        // d^2 / l^2 changes by -2 d^2 / l^2 with the logarithm of l.
+        let along = &pairs.along[at];
+        gradient[at] = -2.0 * (1.0 - share) / (scale * scale) * dot(&whole, along);
+        let inverse = 1.0 / (radius * radius);
+        for (slope, squared) in single.iter_mut().zip(along) {
+            let squared = squared * inverse;
+            *slope = squared * wendland_slope(squared);
+        }
+        gradient[dimensions + at] = -2.0 * share / dimensions as f64 * dot(weights, &single);
     }
-    // Each pair stands for two entries of dC, and d r^2 = -2 s r_g^2 d log scale, s = 1 / scale^2.
-    for (at, (along, inverse)) in pairs.along.iter().zip(&inverse_squares).enumerate() {
-        gradient[at] = -2.0 * inverse * dot(&weights, along);
-    }
-    gradient[log_scales.len()] = 0.5 * noise * (trace - squares);
-    value + prior(log_scales, noise, gradient)
 }
 
 /// Minus the logarithm of the prior density; adds to the gradient.
-fn prior(log_scales: &[f64], noise: f64, gradient: &mut [f64]) -> f64 {
-    let (mean, variance) = (
-        prior_mean(log_scales.len()),
-        SCALE_DEVIATION * SCALE_DEVIATION,
-    );
-    let mut value = noise / NOISE_MEAN;
-    for (log, slope) in log_scales.iter().zip(gradient.iter_mut()) {
-        value += 0.5 * (log - mean) * (log - mean) / variance;
-        *slope += (log - mean) / variance;
+fn prior(hyper: &Hyper, gradient: &mut [f64]) -> f64 {
+    let dimensions = hyper.dimensions();
+    let noise = hyper.noise() / NOISE_MEAN;
+    gradient[2 * dimensions + 1] += noise;
+    let mut value = noise;
+    for (at, mean) in prior_means(dimensions).into_iter().enumerate() {
+        let deviation = match at / dimensions.max(1) {
+            0 => SCALE_DEVIATION,
+            1 => RADIUS_DEVIATION,
+            _ => LOGIT_DEVIATION,
+        };
+        let from = (hyper.logs[at] - mean) / deviation;
+        value += 0.5 * from * from;
+        gradient[at] += from / deviation;
     }
-    gradient[log_scales.len()] += noise / NOISE_MEAN;
     value
 }
 
 /// Follows the gradient from some hyperparameters; with the logarithm of the density that it ends at.
 pub(super) fn fit(pairs: &Pairs, values: &[f64], from: &Hyper, steps: usize) -> (Hyper, f64) {
-    let scales = (libm::log(SCALES.0), libm::log(SCALES.1));
-    let mut bounds = vec![scales; from.log_scales.len()];
+    let dimensions = from.dimensions();
+    let logs = |(low, high): (f64, f64)| (libm::log(low), libm::log(high));
+    let mut bounds = vec![logs(SCALES); dimensions];
+    bounds.resize(2 * dimensions, logs(RADII));
+    bounds.push(LOGITS);
     bounds.push((libm::log(LEAST_NOISE), libm::log(MOST_NOISE)));
-    let mut logs = from.log_scales.clone();
-    logs.push(from.log_noise);
     let stop = Stop {
         steps,
         decrease: 1e-3,
         gradient: 1e-2,
     };
-    let value = minimize(&mut logs, &bounds, stop, |logs, gradient| {
-        objective(pairs, values, logs, gradient)
+    let mut found = from.clone();
+    let mut at = from.clone();
+    let value = minimize(&mut found.logs, &bounds, stop, |logs, gradient| {
+        at.logs.copy_from_slice(logs);
+        objective(pairs, values, &at, gradient)
     });
-    let log_noise = logs.pop().unwrap_or(from.log_noise);
-    let found = Hyper {
-        log_scales: logs,
-        log_noise,
-    };
     (found, -value)
 }
 
@@ -232,10 +305,15 @@ mod tests {
         assert!((found.weights[0] - weights[0]).abs() < 1e-12);
         assert!((found.weights[1] - weights[1]).abs() < 1e-12);
         let density = -0.5 * determinant.ln() - 4.0 * variance.ln() - 4.0;
-        let prior = -noise / NOISE_MEAN - 0.5 * ((scale / SCALE).ln() / SCALE_DEVIATION).powi(2);
+        // No share of single axes: their prior's terms besides those of the length scale and the noise.
+        let logit = -100.0;
+        let prior = -noise / NOISE_MEAN
+            - 0.5 * ((scale / SCALE).ln() / SCALE_DEVIATION).powi(2)
+            - 0.5 * ((logit - LOGIT) / LOGIT_DEVIATION).powi(2);
         let pairs = Pairs::new(&layout, &features);
-        let value = objective(&pairs, &y, &[scale.ln(), noise.ln()], &mut [0.0; 2]);
-        assert!((value + density + prior).abs() < 1e-12, "{value}");
+        let logs = vec![scale.ln(), RADIUS.ln(), logit, noise.ln()];
+        let value = objective(&pairs, &y, &Hyper { logs }, &mut [0.0; 4]);
+        assert!((value + density + prior).abs() < 1e-10, "{value}");
     }
 
     #[test]
@@ -251,14 +329,22 @@ mod tests {
             .map(|i| f64::from((i * 7) % 17) / 5.0 - 1.6)
             .collect();
         let pairs = Pairs::new(&layout, &features);
-        for logs in [[-1.0, 0.5, -0.3, -3.0], [0.4, -1.0, -2.0, -9.0]] {
-            let mut gradient = [0.0; 4];
-            objective(&pairs, &values, &logs, &mut gradient);
-            for at in 0..4 {
+        for logs in [
+            vec![-1.0, 0.5, -0.3, 0.4, 0.9, -0.3, 0.5, -3.0],
+            vec![0.4, -1.0, -2.0, -0.7, 0.8, 2.0, -1.0, -9.0],
+        ] {
+            let mut gradient = [0.0; 8];
+            objective(
+                &pairs,
+                &values,
+                &Hyper { logs: logs.clone() },
+                &mut gradient,
+            );
+            for at in 0..8 {
                 let beside = |step: f64| {
-                    let mut logs = logs;
+                    let mut logs = logs.clone();
                     logs[at] += step;
-                    objective(&pairs, &values, &logs, &mut [0.0; 4])
+                    objective(&pairs, &values, &Hyper { logs }, &mut [0.0; 8])
                 };
                 let slope = (beside(1e-5) - beside(-1e-5)) / 2e-5;
                 assert!(
@@ -282,11 +368,12 @@ mod tests {
         let values: Vec<f64> = points.iter().map(|p| 1.4 * (8.0 * p[0]).sin()).collect();
         let pairs = Pairs::new(&layout, &features);
         let (hyper, density) = fit(&pairs, &values, &Hyper::default_for(2), 50);
-        assert!(hyper.log_scales[0] + 1.0 < hyper.log_scales[1], "{hyper:?}");
+        // The costs follow one axis: its part alone explains them.
+        let radii: Vec<f64> = hyper.radii().collect();
+        assert!(5.0 * radii[0] < radii[1], "{hyper:?}");
+        assert!(hyper.share() > 0.5, "{hyper:?}");
         assert!(hyper.noise() < 1e-4, "{hyper:?}");
-        let mut logs = hyper.log_scales.clone();
-        logs.push(hyper.log_noise);
-        let again = objective(&pairs, &values, &logs, &mut [0.0; 3]);
+        let again = objective(&pairs, &values, &hyper, &mut [0.0; 6]);
         assert!((again + density).abs() < 1e-9);
     }
 }

@@ -38,6 +38,9 @@ pub(super) fn minimize(
     stop: Stop,
     mut function: impl FnMut(&[f64], &mut [f64]) -> f64,
 ) -> f64 {
+    for (x, (low, high)) in x.iter_mut().zip(bounds) {
+        *x = x.clamp(*low, *high);
+    }
     let mut gradient = vec![0.0; x.len()];
     let mut value = function(x, &mut gradient);
     let mut pairs: VecDeque<Pair> = VecDeque::new();

@@ -32,11 +32,11 @@ pub(super) struct Effort {
 impl Effort {
     /// A candidate costs n^2 / 2 operations, a step of a climb twice that: fewer of them for more rows.
     pub(super) fn for_rows(rows: usize) -> Self {
-        let share = |most: usize, least: usize| (most * 100 / rows.max(100)).max(least);
+        let share = |most: usize, least: usize| (most * 150 / rows.max(150)).max(least);
         Self {
             spread: share(250, 64),
             near: share(250, 64),
-            starts: share(6, 2),
+            starts: share(6, 3),
             steps: share(25, 12),
         }
     }

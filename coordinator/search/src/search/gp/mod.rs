@@ -69,9 +69,10 @@ pub struct Gp {
     /// Features of all trials' points, and the points' bits.
     features: Vec<Vec<f64>>,
     taken: BTreeSet<Vec<u64>>,
-    /// The last hyperparameters of each warp, and which fits best.
+    /// The last hyperparameters of each warp, which fits best, and which was tried last.
     hypers: Vec<Hyper>,
     warp: usize,
+    turn: usize,
     /// Trials whose results the posterior has, and those besides that were thinned out.
     rows: Vec<usize>,
     heard: BTreeSet<usize>,
@@ -94,6 +95,7 @@ impl Gp {
             taken: BTreeSet::new(),
             hypers: vec![hyper; WARPS.len()],
             warp: 0,
+            turn: 0,
             rows: Vec::new(),
             heard: BTreeSet::new(),
             posterior: None,
@@ -103,15 +105,18 @@ impl Gp {
     }
 
     /// A settled point that the constraints allow, one that no trial has while there is one. The key is the
-    /// trial's own; the history is that of the last call, or has grown.
+    /// trial's own; the history is that of the last call, or has grown (with a shorter one the search begins anew).
     pub fn propose(&mut self, axes: &Axes, history: &History, key: Key) -> Vec<f64> {
+        if history.trials.len() < self.features.len() {
+            *self = Self::new(axes, self.max_points);
+        }
         let seed = *self.seed.get_or_insert(key);
         for past in &history.trials[self.features.len().min(history.trials.len())..] {
             self.features.push(self.layout.embed(&past.point));
             self.taken.insert(bits(&past.point));
         }
         let results = results(history);
-        let done = history.done().take(2).count();
+        let done = finite(history).take(2).count();
         let spread = design::length(self.layout.dimensions.len());
         let found = if self.layout.dimensions.is_empty() {
             None
@@ -167,12 +172,18 @@ impl Gp {
         let features = kept.iter().map(|at| self.features[results[*at].0].clone());
         let pairs = Pairs::new(&self.layout, &features.collect::<Vec<_>>());
         let costs: Vec<f64> = kept.iter().map(|at| costs[*at]).collect();
-        let mut best = f64::NEG_INFINITY;
+        let (mut best, last) = (f64::NEG_INFINITY, self.warp);
+        // With many results, the last best and the others in turn.
+        let afresh = results.len() <= FIT_AFRESH;
+        self.turn = (self.turn + 1) % WARPS.len();
         for (at, scale) in WARPS.iter().enumerate() {
+            if !afresh && at != last && at != self.turn {
+                continue;
+            }
             let warped = warp(&costs, *scale);
             let (mut hyper, mut density) =
                 fit::fit(&pairs, &warped.values, &self.hypers[at], FIT_STEPS);
-            if results.len() <= FIT_AFRESH {
+            if afresh {
                 let centre = Hyper::default_for(self.layout.dimensions.len());
                 let other = fit::fit(&pairs, &warped.values, &centre, FIT_STEPS);
                 if other.1 > density {
@@ -200,18 +211,27 @@ impl Gp {
             at.map_or(f64::MAX, |at| results[at].1)
         };
         let costs: Vec<f64> = self.rows.iter().map(cost).collect();
+        let values = warp(&costs, WARPS[self.warp]).values;
         let mut posterior = self.posterior.take()?;
+        let mut rows = self.rows.clone();
         for (trial, past) in history.trials.iter().enumerate() {
             if past.status == Status::Pending {
                 posterior.push(&self.features[trial]);
+                rows.push(trial);
             }
         }
-        posterior.learn(&warp(&costs, WARPS[self.warp]).values);
-        let mut order: Vec<usize> = (0..costs.len()).collect();
+        posterior.learn(&values);
+        let focus = neglected(axes, history);
+        let in_focus = |row: usize| {
+            let point = &history.trials[rows[row]].point;
+            focus.is_none_or(|(axis, place)| point[axis] == place)
+        };
+        posterior.improve_on(&values, in_focus);
+        let mut order: Vec<usize> = (0..costs.len()).filter(|row| in_focus(*row)).collect();
         order.sort_by(|a, b| costs[*a].total_cmp(&costs[*b]).then(a.cmp(b)));
         let best = order.iter().take(BEST);
         let best: Vec<Vec<f64>> = best
-            .map(|at| history.trials[self.rows[*at]].point.clone())
+            .map(|at| history.trials[rows[*at]].point.clone())
             .collect();
         let search = Search {
             axes,
@@ -219,7 +239,7 @@ impl Gp {
             posterior: &posterior,
             taken: &self.taken,
             best: &best,
-            focus: neglected(axes, history),
+            focus,
             key,
         };
         let found = match self.finite {
@@ -266,15 +286,17 @@ impl Gp {
     }
 }
 
+fn finite(history: &History) -> impl Iterator<Item = f64> {
+    let costs = history.done().map(|(_, cost)| cost);
+    costs.filter(|cost| cost.is_finite())
+}
+
 /// Trials with a cost, bad ones with the worst of all, in the order of trials.
 fn results(history: &History) -> Vec<(usize, f64)> {
-    let worst = history
-        .done()
-        .map(|(_, cost)| cost)
-        .fold(f64::MIN, f64::max);
+    let worst = finite(history).fold(f64::MIN, f64::max);
     let cost = |status: Status| match status {
-        Status::Done(cost) => Some(cost),
-        Status::Bad => Some(worst),
+        Status::Done(cost) if cost.is_finite() => Some(cost),
+        Status::Done(_) | Status::Bad => Some(worst),
         Status::Pending | Status::Void => None,
     };
     let trials = history.trials.iter().enumerate();

@@ -6,14 +6,19 @@
 
 use super::fit::{Hyper, LEAST_NOISE, Levels, levels};
 use super::improvement::log_improvement;
-use super::kernel::{Layout, Shape, matern, matern_slope};
+use super::kernel::{Layout, Shape, matern, matern_slope, wendland, wendland_slope};
 use super::linalg::{Factor, LANES, dot, start};
 
 #[derive(Debug, Clone)]
 pub(super) struct Posterior {
     layout: Layout,
-    /// Inverse length scales, one for each dimension.
+    /// For each dimension: the inverse length scale, and its square's ratio to the radius' of the part for
+    /// this axis alone.
     inverse: Vec<f64>,
+    ratios: Vec<f64>,
+    /// What all single axes and what each of them has of the correlation.
+    share: f64,
+    each: f64,
     noise: f64,
     /// Features of all rows: one column for each, scaled (but for categories).
     columns: Vec<Vec<f64>>,
@@ -28,9 +33,15 @@ pub(super) struct Posterior {
 
 impl Posterior {
     pub(super) fn new(layout: &Layout, hyper: &Hyper, features: &[Vec<f64>]) -> Self {
+        let both = hyper.scales().zip(hyper.radii());
         let mut posterior = Self {
             layout: layout.clone(),
-            inverse: hyper.log_scales.iter().map(|log| libm::exp(-log)).collect(),
+            inverse: hyper.scales().map(|scale| 1.0 / scale).collect(),
+            ratios: both
+                .map(|(scale, radius)| (scale / radius) * (scale / radius))
+                .collect(),
+            share: hyper.share(),
+            each: hyper.share() / hyper.dimensions().max(1) as f64,
             noise: hyper.noise().max(LEAST_NOISE),
             columns: vec![Vec::with_capacity(features.len()); layout.features],
             factor: Factor::default(),
@@ -42,9 +53,7 @@ impl Posterior {
         let mut lower = Vec::with_capacity(start(features.len()));
         for features in features {
             let scaled = posterior.scaled(features);
-            posterior.squared(&scaled, |squared| {
-                lower.extend(squared.iter().map(|s| matern(*s)))
-            });
+            lower.extend(posterior.correlations(&scaled));
             lower.push(1.0 + posterior.noise);
             posterior.extend_columns(&scaled);
         }
@@ -81,16 +90,28 @@ impl Posterior {
             ..
         } = levels(&self.factor, values);
         (self.mean, self.variance, self.weights) = (mean, variance, weights);
-        // The mean at a row is b + R w = y - eta w.
-        let seen = values.iter().zip(&self.weights);
-        let seen = seen.map(|(value, weight)| value - self.noise * weight);
-        self.best = seen.fold(f64::INFINITY, f64::min);
-        for row in values.len()..self.rows() {
-            let scaled: Vec<f64> = self.columns.iter().map(|column| column[row]).collect();
-            let correlations = self.correlations(&scaled);
-            let mean = self.mean_from(&correlations);
-            self.best = self.best.min(mean);
+        self.best = self.least_mean(values, |_| true);
+    }
+
+    /// Improvement is to be on the least mean of some of the rows, if there are such.
+    pub(super) fn improve_on(&mut self, values: &[f64], rows: impl Fn(usize) -> bool) {
+        let least = self.least_mean(values, rows);
+        if least.is_finite() {
+            self.best = least;
         }
+    }
+
+    fn least_mean(&self, values: &[f64], wanted: impl Fn(usize) -> bool) -> f64 {
+        let mean = |row: usize| match values.get(row).zip(self.weights.get(row)) {
+            // The mean at a row is b + R w = y - eta w.
+            Some((value, weight)) => value - self.noise * weight,
+            None => {
+                let scaled: Vec<f64> = self.columns.iter().map(|column| column[row]).collect();
+                self.mean_from(&self.correlations(&scaled))
+            }
+        };
+        let rows = (0..self.rows()).filter(|row| wanted(*row));
+        rows.map(mean).fold(f64::INFINITY, f64::min)
     }
 
     /// Mean and standard deviation, without noise, in the unit of the warped costs.
@@ -133,10 +154,13 @@ impl Posterior {
     /// one entry for each dimension, 0 for categories. `features` is of that point.
     pub(super) fn slope(&self, features: &[f64], gradient: &mut [f64]) -> f64 {
         let scaled = self.scaled(features);
-        let (mut correlations, mut slopes) = (Vec::new(), Vec::new());
-        self.squared(&scaled, |squared| {
-            (correlations, slopes) = squared.iter().map(|s| matern_slope(*s)).unzip();
-        });
+        let (mut correlations, squared) = self.parts(&scaled);
+        let mut slopes = Vec::with_capacity(squared.len());
+        for (sum, squared) in correlations.iter_mut().zip(&squared) {
+            let (whole, slope) = matern_slope(*squared);
+            *sum += (1.0 - self.share) * whole;
+            slopes.push((1.0 - self.share) * slope);
+        }
         let mean = self.mean_from(&correlations);
         let mut solved = correlations;
         self.factor.forward(&mut solved);
@@ -145,30 +169,49 @@ impl Posterior {
         self.factor.backward(&mut solved);
         // d mean = sum of w_j dk_j; d deviation = -v / deviation * sum of (C^-1 k)_j dk_j.
         let share = by_deviation * self.variance / deviation;
-        for (row, slope) in slopes.iter_mut().enumerate() {
+        let mut by_correlation = solved;
+        for (row, solved) in by_correlation.iter_mut().enumerate() {
             let weight = self.weights.get(row).copied().unwrap_or(0.0);
-            *slope *= by_mean * weight - share * solved[row];
+            *solved = by_mean * weight - share * *solved;
         }
-        self.chain(features, &scaled, &slopes, gradient);
+        self.chain(features, &scaled, &by_correlation, &slopes, gradient);
         value
     }
 
-    /// From derivatives by the squared distances of all rows to those by coordinates.
-    fn chain(&self, features: &[f64], scaled: &[f64], slopes: &[f64], gradient: &mut [f64]) {
-        let total: f64 = slopes.iter().sum();
-        let by_feature = |at: usize| 2.0 * (scaled[at] * total - dot(slopes, &self.columns[at]));
-        let dimensions = self.layout.dimensions.iter().zip(&self.inverse);
-        for ((dimension, inverse), slope) in dimensions.zip(gradient) {
-            let at = dimension.feature;
-            *slope = match dimension.shape {
-                Shape::Overlap => 0.0,
-                Shape::Line => inverse * by_feature(at),
-                Shape::Arc => {
-                    // The derivatives of cosine and sine are minus the sine and the cosine.
-                    let (cosine, sine) = (features[at], features[at + 1]);
-                    inverse * (cosine * by_feature(at + 1) - sine * by_feature(at))
-                }
+    /// From derivatives by the correlations with all rows to those by coordinates; `slopes` are of the
+    /// correlations' common part by the squared distance.
+    fn chain(
+        &self,
+        features: &[f64],
+        scaled: &[f64],
+        by_correlation: &[f64],
+        slopes: &[f64],
+        gradient: &mut [f64],
+    ) {
+        let (mut along, mut by_squared) = (Vec::new(), vec![0.0; slopes.len()]);
+        for (at, (dimension, slope)) in self.layout.dimensions.iter().zip(gradient).enumerate() {
+            *slope = 0.0;
+            if dimension.shape == Shape::Overlap {
+                continue;
+            }
+            self.along(at, scaled, &mut along);
+            let (ratio, each) = (self.ratios[at], self.each * self.ratios[at]);
+            for (row, found) in by_squared.iter_mut().enumerate() {
+                let single = each * wendland_slope(along[row] * ratio);
+                *found = by_correlation[row] * (slopes[row] + single);
+            }
+            let total: f64 = by_squared.iter().sum();
+            let by_feature =
+                |at: usize| 2.0 * (scaled[at] * total - dot(&by_squared, &self.columns[at]));
+            let place = dimension.feature;
+            let by_scaled = if dimension.shape == Shape::Line {
+                by_feature(place)
+            } else {
+                // The derivatives of cosine and sine are minus the sine and the cosine.
+                let (cosine, sine) = (features[place], features[place + 1]);
+                cosine * by_feature(place + 1) - sine * by_feature(place)
             };
+            *slope = self.inverse[at] * by_scaled;
         }
     }
 
@@ -193,35 +236,54 @@ impl Posterior {
         }
     }
 
-    /// Squared scaled distances to all rows.
-    fn squared(&self, scaled: &[f64], mut then: impl FnMut(&[f64])) {
-        let rows = self.columns.first().map_or(0, Vec::len);
-        let mut squared = vec![0.0; rows];
-        for (dimension, inverse) in self.layout.dimensions.iter().zip(&self.inverse) {
-            let at = dimension.feature;
-            match dimension.shape {
-                Shape::Overlap => {
-                    let weight = inverse * inverse;
-                    for (sum, other) in squared.iter_mut().zip(&self.columns[at]) {
-                        *sum += if *other == scaled[at] { 0.0 } else { weight };
-                    }
-                }
-                Shape::Line => add_squares(&mut squared, scaled[at], &self.columns[at]),
-                Shape::Arc => {
-                    add_squares(&mut squared, scaled[at], &self.columns[at]);
-                    add_squares(&mut squared, scaled[at + 1], &self.columns[at + 1]);
-                }
+    /// Squared scaled distances to all rows along one dimension.
+    fn along(&self, at: usize, scaled: &[f64], found: &mut Vec<f64>) {
+        found.clear();
+        let (dimension, inverse) = (&self.layout.dimensions[at], self.inverse[at]);
+        let place = dimension.feature;
+        let (here, column) = (scaled[place], &self.columns[place]);
+        match dimension.shape {
+            Shape::Overlap => {
+                let weight = inverse * inverse;
+                let apart = |other: &f64| if *other == here { 0.0 } else { weight };
+                found.extend(column.iter().map(apart));
+            }
+            Shape::Line => found.extend(column.iter().map(|other| (here - other) * (here - other))),
+            Shape::Arc => {
+                let (beside, second) = (scaled[place + 1], &self.columns[place + 1]);
+                let both = column.iter().zip(second);
+                found.extend(
+                    both.map(|(x, y)| (here - x) * (here - x) + (beside - y) * (beside - y)),
+                );
             }
         }
-        then(&squared);
+    }
+
+    /// What single axes have of the correlations with all rows, and the squared scaled distances.
+    fn parts(&self, scaled: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let rows = self.columns.first().map_or(0, Vec::len);
+        let (mut single, mut squared) = (vec![0.0; rows], vec![0.0; rows]);
+        let mut along = Vec::with_capacity(rows);
+        for at in 0..self.layout.dimensions.len() {
+            self.along(at, scaled, &mut along);
+            let (ratio, each) = (self.ratios[at], self.each);
+            let sums = squared.iter_mut().zip(&mut single).zip(&along);
+            for ((squared, single), along) in sums {
+                *squared += along;
+                *single += each * wendland(along * ratio);
+            }
+        }
+        (single, squared)
     }
 
     fn correlations(&self, scaled: &[f64]) -> Vec<f64> {
-        let mut found = Vec::with_capacity(self.rows() + 1);
-        self.squared(scaled, |squared| {
-            found.extend(squared.iter().map(|s| matern(*s)))
-        });
-        found
+        let (mut single, squared) = self.parts(scaled);
+        // Room for the diagonal's entry.
+        single.reserve(1);
+        for (sum, squared) in single.iter_mut().zip(&squared) {
+            *sum += (1.0 - self.share) * matern(*squared);
+        }
+        single
     }
 
     fn mean_from(&self, correlations: &[f64]) -> f64 {
@@ -235,36 +297,32 @@ impl Posterior {
     }
 }
 
-fn add_squares(sums: &mut [f64], place: f64, column: &[f64]) {
-    for (sum, other) in sums.iter_mut().zip(column) {
-        let apart = place - other;
-        *sum += apart * apart;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{axes, points};
     use super::*;
     use serde_json::json;
 
-    fn hyper(scales: &[f64], noise: f64) -> Hyper {
-        Hyper {
-            log_scales: scales.iter().map(|scale| scale.ln()).collect(),
-            log_noise: noise.ln(),
-        }
+    /// With radii of one.
+    fn hyper(scales: &[f64], share: f64, noise: f64) -> Hyper {
+        let mut logs: Vec<f64> = scales.iter().map(|scale| scale.ln()).collect();
+        logs.resize(2 * scales.len(), 0.0);
+        logs.extend([(share / (1.0 - share)).ln(), noise.ln()]);
+        Hyper::of(logs)
     }
 
     #[test]
     fn two_points_by_hand() {
         let axes = axes(&json!({"x": {"type": "double", "minval": 0, "maxval": 1}}));
         let layout = Layout::new(&axes);
-        let mut posterior = Posterior::new(&layout, &hyper(&[0.5], 0.01), &[vec![0.2], vec![0.7]]);
+        let mut posterior =
+            Posterior::new(&layout, &hyper(&[0.5], 0.25, 0.01), &[vec![0.2], vec![0.7]]);
         posterior.learn(&[1.0, -2.0]);
-        // At 0.45 both points are half a length scale away: k = (c, c), c = matern(0.25).
+        // At 0.45 both points are half a length scale and a quarter of a radius away: k = (c, c).
         // C^-1 k = c / (a + k) (1, 1): the mean is b + c (r1 + r2) / (a + k), the explained share
         // 2 c^2 / (a + k).
-        let (a, k, c) = (1.01, matern(1.0), matern(0.25));
+        let both = |whole: f64, single: f64| 0.75 * matern(whole) + 0.25 * wendland(single);
+        let (a, k, c) = (1.01, both(1.0, 0.25), both(0.25, 0.0625));
         let b = -1.0 / (2.0 + a + k);
         let mean = b + c * (-1.0 - 2.0 * b) / (a + k);
         let r = [1.0 - b, -2.0 - b];
@@ -288,7 +346,7 @@ mod tests {
         let axes = axes(&json!({"x": {"type": "double", "minval": 0, "maxval": 1}}));
         let layout = Layout::new(&axes);
         let rows = [vec![0.1], vec![0.5]];
-        let mut posterior = Posterior::new(&layout, &hyper(&[0.3], 1e-6), &rows);
+        let mut posterior = Posterior::new(&layout, &hyper(&[0.3], 1e-9, 1e-6), &rows);
         posterior.learn(&[0.5, -0.5]);
         let before = posterior.predict(&[0.8]);
         posterior.push(&[0.75]);
@@ -298,7 +356,7 @@ mod tests {
         assert!(after.1 < 0.3 * before.1, "{before:?} {after:?}");
         // And as if made at once.
         let all = [vec![0.1], vec![0.5], vec![0.75]];
-        let mut whole = Posterior::new(&layout, &hyper(&[0.3], 1e-6), &all);
+        let mut whole = Posterior::new(&layout, &hyper(&[0.3], 1e-9, 1e-6), &all);
         whole.learn(&[0.5, -0.5]);
         assert_eq!(whole.predict(&[0.8]), after);
         posterior.truncate(2);
@@ -318,7 +376,7 @@ mod tests {
         let values: Vec<f64> = (0..18)
             .map(|i| f64::from((i * 7) % 18) / 5.0 - 1.7)
             .collect();
-        let mut posterior = Posterior::new(&layout, &hyper(&[0.4, 1.5, 0.7], 1e-3), &features);
+        let mut posterior = Posterior::new(&layout, &hyper(&[0.4, 1.5, 0.7], 0.4, 1e-3), &features);
         posterior.learn(&values);
         for place in [0.05, 0.33, 0.81] {
             let mut point = vec![place, 0.25, 1.0 - place];

@@ -267,3 +267,34 @@ fn a_replay_goes_on_as_the_search_did() {
         assert_eq!(workers(&axes, cut + 3), whole[..cut + 3]);
     }
 }
+
+#[test]
+fn a_shorter_history_begins_anew() {
+    let axes = mixed();
+    let history = run(&axes, 20, |_, point| Status::Done(bowl(point)));
+    let mut gp = Gp::new(&axes, 1_000);
+    gp.propose(&axes, &history, Key::new(3));
+    let short = History::default();
+    let again = gp.propose(&axes, &short, Key::new(4));
+    let fresh = Gp::new(&axes, 1_000).propose(&axes, &short, Key::new(4));
+    assert_eq!(bits(&again), bits(&fresh));
+}
+
+#[test]
+fn proposals_are_the_same_on_every_machine() {
+    let axes = mixed();
+    let history = run(&axes, 24, |_, point| Status::Done(bowl(point)));
+    let last = bits(&history.trials[23].point);
+    assert_eq!(last, GOLDEN, "{last:?}");
+}
+
+/// The last point of 24.
+const GOLDEN: [u64; 7] = [
+    4599507527811984778,
+    4599093709687417914,
+    4600427019358961664,
+    4595172819793696085,
+    4599126856279129999,
+    4604930618986332160,
+    4602678819172646912,
+];
