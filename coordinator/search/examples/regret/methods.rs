@@ -2,17 +2,19 @@
 
 use trainyard_common::rng::Key;
 use trainyard_search::search::axes::Axes;
+use trainyard_search::search::bohb::Bohb;
 use trainyard_search::search::cma::Cma;
 use trainyard_search::search::history::History;
 use trainyard_search::search::tpe::Tpe;
 
-pub(crate) const NAMES: [&str; 3] = ["random", "cma", "tpe"];
+pub(crate) const NAMES: [&str; 4] = ["random", "cma", "tpe", "bohb"];
 
 /// Proposes points of the unit cube.
 pub(crate) enum Method {
     Random,
     Cma(Box<Cma>),
     Tpe(Box<Tpe>),
+    Bohb(Box<Bohb>),
 }
 
 impl Method {
@@ -22,6 +24,7 @@ impl Method {
             "random" => Some(Self::Random),
             "cma" => Some(Self::Cma(Box::new(Cma::new(axes, key)))),
             "tpe" => Some(Self::Tpe(Box::new(Tpe::new(axes)))),
+            "bohb" => Some(Self::Bohb(Box::new(Bohb::new(axes)))),
             _ => None,
         }
     }
@@ -37,6 +40,7 @@ impl Method {
         match self {
             Self::Random => axes.draw(key),
             Self::Cma(cma) => cma.propose(axes, history, key),
+            Self::Bohb(bohb) => bohb.propose(axes, history, key),
             Self::Tpe(tpe) => tpe.propose(axes, history, key),
         }
     }

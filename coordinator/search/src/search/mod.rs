@@ -2,15 +2,17 @@
 //! order of calls, so that replaying the log gives the same next suggestion after any restart.
 
 pub mod axes;
+pub mod bohb;
 pub mod cma;
 pub mod history;
 mod parzen;
 mod random;
+mod ranking;
 mod sequence;
 pub mod tpe;
-mod untried;
 #[cfg(test)]
 mod trial_run;
+mod untried;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;
