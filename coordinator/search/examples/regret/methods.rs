@@ -2,12 +2,13 @@
 
 use trainyard_common::rng::Key;
 use trainyard_search::search::axes::Axes;
+use trainyard_search::search::bohb::Bohb;
 use trainyard_search::search::cma::Cma;
 use trainyard_search::search::gp::Gp;
 use trainyard_search::search::history::History;
 use trainyard_search::search::tpe::Tpe;
 
-pub(crate) const NAMES: [&str; 4] = ["random", "cma", "tpe", "gp"];
+pub(crate) const NAMES: [&str; 5] = ["random", "cma", "tpe", "gp", "bohb"];
 
 /// Proposes points of the unit cube.
 pub(crate) enum Method {
@@ -15,6 +16,7 @@ pub(crate) enum Method {
     Cma(Box<Cma>),
     Tpe(Box<Tpe>),
     Gp(Box<Gp>),
+    Bohb(Box<Bohb>),
 }
 
 impl Method {
@@ -25,6 +27,7 @@ impl Method {
             "cma" => Some(Self::Cma(Box::new(Cma::new(axes, key)))),
             "tpe" => Some(Self::Tpe(Box::new(Tpe::new(axes)))),
             "gp" => Some(Self::Gp(Box::new(Gp::new(axes, 1_000)))),
+            "bohb" => Some(Self::Bohb(Box::new(Bohb::new(axes)))),
             _ => None,
         }
     }
@@ -40,6 +43,7 @@ impl Method {
         match self {
             Self::Random => axes.draw(key),
             Self::Cma(cma) => cma.propose(axes, history, key),
+            Self::Bohb(bohb) => bohb.propose(axes, history, key),
             Self::Tpe(tpe) => tpe.propose(axes, history, key),
             Self::Gp(gp) => gp.propose(axes, history, key),
         }

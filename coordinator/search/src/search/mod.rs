@@ -6,6 +6,7 @@
 
 mod auto;
 pub mod axes;
+pub mod bohb;
 pub mod cma;
 pub mod gp;
 pub mod history;
@@ -14,6 +15,7 @@ mod model;
 pub mod nsga2;
 mod parzen;
 mod random;
+mod ranking;
 pub mod scalarize;
 mod sequence;
 pub mod tpe;

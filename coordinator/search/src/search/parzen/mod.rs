@@ -21,7 +21,8 @@ const NEGLIGIBLE: f64 = 45.0;
 /// Up to so many cells an axis' masses are computed for each cell instead of for each kernel.
 const TABULATED: u64 = 64;
 
-/// A cell narrower than so many standard deviations is taken to have its middle's density: right to 7e-4.
+/// A cell narrower than so many standard deviations is taken to have its middle's density: right to 7e-4
+/// of its peak.
 const NARROW: f64 = 0.125;
 
 /// Draws from a normal distribution before one outside the axis is moved to its end.
@@ -43,10 +44,26 @@ impl<'a> Sample<'a> {
         self.weights.push(weight);
     }
 
-    /// How many observations have a group of axes.
-    pub(crate) fn active(&self, group: &Group) -> usize {
-        let active = self.points.iter().filter(|point| group.is_active(point));
-        active.count()
+    /// At most twice so many of these: of each of the latest its own kernel, of those before every second, third,
+    /// ... one that weighs as many.
+    pub(crate) fn thinned(points: &[&'a [f64]], most: usize) -> Self {
+        let old = points.len().saturating_sub(most);
+        let step = old.div_ceil(most.max(1)).max(1);
+        let mut sample = Self::default();
+        for first in (0..old).step_by(step) {
+            sample.push(points[first], step.min(old - first) as f64);
+        }
+        for point in &points[old..] {
+            sample.push(point, 1.0);
+        }
+        sample
+    }
+
+    /// The weight of observations that have a group of axes.
+    pub(crate) fn weight(&self, group: &Group) -> f64 {
+        let all = self.points.iter().zip(&self.weights);
+        let active = all.filter(|(point, _)| group.is_active(point));
+        active.fold(0.0, |sum, (_, weight)| sum + weight)
     }
 
     /// The weighted standard deviation of an axis' coordinates, to which a whole even axis is added with
@@ -153,14 +170,12 @@ impl Mixture {
         ln_sum_exp(scratch, self.ln_prior)
     }
 
-    /// A draw, in place of a kernel's widths so many times wider ones. It is not settled, but choices have their cells' middles.
-    /// A group in which the drawn kernel is inactive is drawn from another. `active` says whether an axis
-    /// is, given the point as drawn so far.
+    /// A draw. Ordered values and choices have their cells' middles. A group in which the drawn kernel is
+    /// inactive is drawn from another. `active` says whether an axis is, given the point as drawn so far.
     pub(crate) fn draw(
         &self,
         frame: &Frame,
         key: Key,
-        widen: f64,
         active: impl Fn(usize, &[f64]) -> bool,
     ) -> Vec<f64> {
         let mut point = vec![f64::NAN; frame.axes];
@@ -182,7 +197,7 @@ impl Mixture {
             };
             for (position, column) in block.columns.iter().enumerate() {
                 let key = key.with(position as u64);
-                point[column.dim.axis] = column.draw(kernel, widen, key);
+                point[column.dim.axis] = column.draw(kernel, key);
             }
         }
         point
@@ -379,19 +394,19 @@ impl Column {
     }
 
     /// A coordinate drawn from a kernel or, `None`, from the prior.
-    fn draw(&self, kernel: Option<usize>, widen: f64, key: Key) -> f64 {
+    fn draw(&self, kernel: Option<usize>, key: Key) -> f64 {
         let center = kernel.and_then(|kernel| self.centers.get(kernel)).copied();
         let center = center.filter(|center| !center.is_nan());
         let place = match (self.law, center) {
             (Law::Normal { deviation, unit }, Some(center)) => {
                 let center = center * unit;
-                let drawn = |draw| center + deviation * widen * key.normal(draw);
+                let drawn = |draw| center + deviation * key.normal(draw);
                 let inside = (0..MAX_DRAWS)
                     .map(drawn)
                     .find(|place| (0.0..=1.0).contains(place));
                 inside.unwrap_or(center).clamp(0.0, 1.0)
             }
-            (Law::Choice { even, .. }, Some(center)) if key.unit(0) >= even * widen => {
+            (Law::Choice { even, .. }, Some(center)) if key.unit(0) >= even => {
                 match self.dim.values {
                     Values::Unordered { cells } => (center + 0.5) / cells as f64,
                     _ => key.unit(1),
