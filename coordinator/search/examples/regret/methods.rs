@@ -3,14 +3,16 @@
 use trainyard_common::rng::Key;
 use trainyard_search::search::axes::Axes;
 use trainyard_search::search::cma::Cma;
+use trainyard_search::search::dehb::Dehb;
 use trainyard_search::search::history::History;
 
-pub(crate) const NAMES: [&str; 2] = ["random", "cma"];
+pub(crate) const NAMES: [&str; 3] = ["random", "cma", "dehb"];
 
 /// Proposes points of the unit cube.
 pub(crate) enum Method {
     Random,
     Cma(Box<Cma>),
+    Dehb(Box<Dehb>),
 }
 
 impl Method {
@@ -19,6 +21,7 @@ impl Method {
         match name {
             "random" => Some(Self::Random),
             "cma" => Some(Self::Cma(Box::new(Cma::new(axes, key)))),
+            "dehb" => Some(Self::Dehb(Box::new(Dehb::new(axes, key)))),
             _ => None,
         }
     }
@@ -28,11 +31,12 @@ impl Method {
         &mut self,
         axes: &Axes,
         history: &History,
-        _first_resource: u64,
+        first_resource: u64,
         key: Key,
     ) -> Vec<f64> {
         match self {
             Self::Random => axes.draw(key),
+            Self::Dehb(dehb) => dehb.propose(axes, history, first_resource, key),
             Self::Cma(cma) => cma.propose(axes, history, key),
         }
     }

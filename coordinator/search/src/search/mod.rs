@@ -3,7 +3,9 @@
 
 pub mod axes;
 pub mod cma;
+pub mod dehb;
 pub mod history;
+mod points;
 mod random;
 mod sequence;
 #[cfg(test)]
