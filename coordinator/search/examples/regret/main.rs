@@ -4,11 +4,14 @@
 //! evenly by a generator seeded with 1000 + seed, is told and a new one asked. The incumbent is the best
 //! observed cost, and regret the truth of it minus the minimum.
 //!
+//! With `--staged 1`, functions that cost less at a lower resource, under synchronous Hyperband.
+//!
 //! `cargo run -p trainyard-search --example regret -- --method random --functions branin,hartmann6
 //! --seeds 20 --workers 1 --evaluations 100`
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod fidelity;
 mod functions;
 mod methods;
 
@@ -31,6 +34,8 @@ struct Options {
     seeds: u64,
     workers: usize,
     evaluations: usize,
+    /// Under Hyperband, by one worker.
+    staged: bool,
 }
 
 /// One run of a method on a function.
@@ -44,7 +49,13 @@ struct Run {
 fn main() -> ExitCode {
     let result = functions::check()
         .and_then(|()| options())
-        .and_then(|options| table(&options));
+        .and_then(|options| {
+            if options.staged {
+                staged_table(&options)
+            } else {
+                table(&options)
+            }
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -61,6 +72,7 @@ fn options() -> Result<Options, String> {
         seeds: 20,
         workers: 1,
         evaluations: 100,
+        staged: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
@@ -72,6 +84,7 @@ fn options() -> Result<Options, String> {
                 .map_err(|_| format!("{flag} {value}: not a whole number"))
         };
         match flag.as_str() {
+            "--staged" => options.staged = number()? > 0,
             "--method" => options.methods = words(),
             "--functions" => options.functions = words(),
             "--seeds" => options.seeds = number()?,
@@ -79,7 +92,7 @@ fn options() -> Result<Options, String> {
             "--evaluations" => options.evaluations = number()?.max(1) as usize,
             _ => {
                 return Err(format!(
-                    "{flag}: not one of --method, --functions, --seeds, --workers, --evaluations"
+                    "{flag}: not one of --method, --functions, --seeds, --workers, --evaluations, --staged"
                 ));
             }
         }
@@ -115,22 +128,52 @@ fn table(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
+fn staged_table(options: &Options) -> Result<(), String> {
+    println!("| function | method | seeds | cost 5 | 10 | 25 | 50 |");
+    println!("|---|---|---|---|---|---|---|");
+    let wanted = |name: &str| {
+        options.functions.is_empty() || options.functions.iter().any(|wanted| wanted == name)
+    };
+    for function in fidelity::all()
+        .iter()
+        .filter(|function| wanted(function.name))
+    {
+        for method in &options.methods {
+            let runs: Result<Vec<Vec<f64>>, String> = (0..options.seeds)
+                .map(|seed| fidelity::run(function, method, seed))
+                .collect();
+            let runs = runs?;
+            let cells: Vec<String> = (0..fidelity::AT.len())
+                .map(|at| spread(runs.iter().map(|run| run[at]).collect()))
+                .collect();
+            println!(
+                "| {} | {method} | {} | {} |",
+                function.name,
+                runs.len(),
+                cells.join(" | ")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The median and the quartiles.
+fn spread(mut regrets: Vec<f64>) -> String {
+    regrets.sort_by(f64::total_cmp);
+    let at = |share| short(quantile(&regrets, share));
+    match regrets.is_empty() {
+        true => "-".to_owned(),
+        false => format!("{} [{}, {}]", at(0.5), at(0.25), at(0.75)),
+    }
+}
+
 fn row(function: &str, method: &str, options: &Options, runs: &[Run]) -> String {
     let cell = |at: &usize| {
-        let mut regrets: Vec<f64> = runs
-            .iter()
-            .filter_map(|run| run.regret.get(at - 1).copied())
-            .collect();
-        regrets.sort_by(f64::total_cmp);
-        match regrets.is_empty() {
-            true => "-".to_owned(),
-            false => format!(
-                "{} [{}, {}]",
-                short(quantile(&regrets, 0.5)),
-                short(quantile(&regrets, 0.25)),
-                short(quantile(&regrets, 0.75))
-            ),
-        }
+        spread(
+            runs.iter()
+                .filter_map(|run| run.regret.get(at - 1).copied())
+                .collect(),
+        )
     };
     let seconds: f64 = runs.iter().map(|run| run.seconds).sum();
     let suggestions = runs.len() * (options.evaluations + options.workers - 1);

@@ -23,10 +23,11 @@ use trainyard_common::rng::Key;
 
 use self::choices::{Choices, UNKNOWN};
 use self::gaussian::{Gaussian, Rates};
-use self::ranking::{costs, is_heard, ranked, same};
+use self::ranking::{costs, is_heard, ranked};
 use self::restarts::Restarts;
 use super::axes::{Axes, Kind};
 use super::history::{History, Status};
+use super::points::{draw_allowed, is_new, same};
 use super::sequence::Sequence;
 
 /// The first step size: a sixth of every range, as libraries have it.
@@ -40,9 +41,6 @@ const TRIES_INSIDE: u64 = 3;
 
 /// Samples that break a constraint, or repeat a configuration of a finite space, are drawn again so often.
 const TRIES: u64 = 100;
-
-/// And then draws of the whole space.
-const TRIES_EVENLY: u64 = 1_000;
 
 /// Proposes points of the unit cube.
 #[derive(Debug, Clone)]
@@ -185,9 +183,7 @@ impl Cma {
                 point[*axis] = axes.axes()[*axis].middle(*cell);
             }
             axes.settle(&mut point);
-            let is_new =
-                || !self.finite || !history.trials.iter().any(|past| same(&past.point, &point));
-            if axes.allows(&point) && is_new() {
+            if axes.allows(&point) && (!self.finite || is_new(history, &point)) {
                 let cells = self.cells(axes, &point);
                 return Some(Sample {
                     trial: 0,
@@ -202,10 +198,7 @@ impl Cma {
 
     /// Of the whole space.
     fn drawn(&self, axes: &Axes, key: Key) -> Sample {
-        let key = key.named("evenly");
-        let mut draws = (0..TRIES_EVENLY).map(|attempt| axes.draw(key.with(attempt)));
-        let found = draws.find(|point| axes.allows(point));
-        self.sample_at(axes, found.unwrap_or_else(|| axes.draw(key)))
+        self.sample_at(axes, draw_allowed(axes, key.named("evenly")))
     }
 
     fn sample_at(&self, axes: &Axes, point: Vec<f64>) -> Sample {

@@ -44,14 +44,6 @@ pub(super) fn ranked(costs: &[f64]) -> Vec<usize> {
     order
 }
 
-/// Whether two points are the same to the bit.
-pub(super) fn same(a: &[f64], b: &[f64]) -> bool {
-    a.len() == b.len()
-        && a.iter()
-            .zip(b)
-            .all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

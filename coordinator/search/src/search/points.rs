@@ -1,0 +1,27 @@
+//! What searchers that move points about share: which points are the same, and draws that are allowed.
+
+use trainyard_common::rng::Key;
+
+use super::axes::Axes;
+use super::history::History;
+
+/// Draws of the whole space before one that breaks a constraint is let through.
+const TRIES: u64 = 1_000;
+
+/// Whether two points are the same to the bit.
+pub(super) fn same(a: &[f64], b: &[f64]) -> bool {
+    let equal = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+    a.len() == b.len() && a.iter().zip(b).all(equal)
+}
+
+/// Whether no trial has had this point.
+pub(super) fn is_new(history: &History, point: &[f64]) -> bool {
+    !history.trials.iter().any(|past| same(&past.point, point))
+}
+
+/// A settled point drawn evenly from those that meet the constraints.
+pub(super) fn draw_allowed(axes: &Axes, key: Key) -> Vec<f64> {
+    let mut draws = (0..TRIES).map(|attempt| axes.draw(key.with(attempt)));
+    let found = draws.find(|point| axes.allows(point));
+    found.unwrap_or_else(|| axes.draw(key))
+}
