@@ -175,6 +175,13 @@ mod tests {
     }
 
     #[test]
+    fn the_inactive_lie_evenly() {
+        // Two in the first half, one in the second, and one that is a half in each.
+        let shares = histogram(&[0.1, 0.2, 0.9, f64::NAN], 2, |place| (place * 2.0) as u64);
+        assert_eq!(shares, [0.625, 0.375]);
+    }
+
+    #[test]
     fn what_decides_the_best_is_important() {
         let axes = mixed();
         let trials = sample(&axes, 500, |p| {
