@@ -481,7 +481,7 @@ mod tests {
             let mut one = Asha::new(1, 9, 3, Mode::Maximize);
             for ((trial, value), promote) in (0..).map(TrialId).zip(values).zip(promotes) {
                 several.begun(trial);
-                one.begun(trial, &trainyard_common::spec::Params::new());
+                one.begun(trial, &Params::new());
                 let vector = value.map(|value| [value]);
                 let verdict = several.reached(trial, 1, vector.as_ref().map(|v| &v[..]));
                 prop_assert_eq!(verdict, one.reached(trial, 1, value));

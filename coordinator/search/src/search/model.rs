@@ -13,7 +13,9 @@ use trainyard_common::spec::{JobSpec, Params, SearcherSpec};
 
 use super::auto::{self, Choice};
 use super::axes::Axes;
+use super::bohb::Bohb;
 use super::cma::Cma;
+use super::dehb::Dehb;
 use super::gp::Gp;
 use super::history::{History, Status};
 use super::levels::Levels;
@@ -50,6 +52,8 @@ enum Model {
     Gp(Box<Gp>),
     Tpe(Box<Tpe>),
     Cma(Box<Cma>),
+    Bohb(Box<Bohb>),
+    Dehb(Box<Dehb>),
     Nsga2(Nsga2),
 }
 
@@ -59,6 +63,8 @@ impl Model {
             SearcherName::Gp => Self::Gp(Box::new(Gp::new(axes, max_points))),
             SearcherName::Tpe => Self::Tpe(Box::new(Tpe::new(axes))),
             SearcherName::CmaEs => Self::Cma(Box::new(Cma::new(axes, key.named("cma")))),
+            SearcherName::Bohb => Self::Bohb(Box::new(Bohb::new(axes))),
+            SearcherName::Dehb => Self::Dehb(Box::new(Dehb::new(axes, key.named("dehb")))),
             SearcherName::Nsga2 => Self::Nsga2(Nsga2::new(Nsga2::default_population(max_trials))),
             _ => Self::Draws,
         }
@@ -132,7 +138,16 @@ impl ModelSearch {
         self.costs.push(None);
     }
 
-    fn propose(&mut self, _first_resource: Option<u64>, key: Key) -> Option<Vec<f64>> {
+    fn propose(&mut self, first_resource: Option<u64>, key: Key) -> Option<Vec<f64>> {
+        // Their own way with rungs.
+        match &mut self.model {
+            Model::Bohb(model) => return Some(model.propose(&self.axes, &self.history, key)),
+            Model::Dehb(model) => {
+                let first = first_resource.unwrap_or(0);
+                return Some(model.propose(&self.axes, &self.history, first, key));
+            }
+            _ => {}
+        }
         if let Model::Nsga2(model) = &mut self.model {
             return Some(if self.modes.len() > 1 {
                 model.propose(&self.axes, &self.history, &self.costs, key)
@@ -160,7 +175,7 @@ impl ModelSearch {
         };
         let history = seen.as_ref().unwrap_or(&self.history);
         match &mut self.model {
-            Model::Draws | Model::Nsga2(_) => None,
+            Model::Draws | Model::Nsga2(_) | Model::Bohb(_) | Model::Dehb(_) => None,
             Model::Gp(model) => Some(model.propose(&self.axes, history, key)),
             Model::Tpe(model) => Some(model.propose(&self.axes, history, key)),
             Model::Cma(model) => Some(model.propose(&self.axes, history, key)),
