@@ -135,8 +135,8 @@ searcher: {name: random, max_trials: 2}
     fn proposed(spec: &Document, number: u32) -> v1::TrialSummary {
         use trainyard_coordinator::search::{Searcher, Suggestion};
         let job = spec.job();
-        let mut searcher = Searcher::new(&job.searcher, &job.hyperparameters, job.seed).unwrap();
-        let suggestions = (0..=number).map(|trial| searcher.suggest(TrialId(trial)));
+        let mut searcher = Searcher::of(job).unwrap();
+        let suggestions = (0..=number).map(|trial| searcher.suggest(TrialId(trial), None));
         let Some(Suggestion::Params(params)) = suggestions.last() else {
             panic!("no suggestion");
         };
