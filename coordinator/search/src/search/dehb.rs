@@ -12,9 +12,9 @@
 //!   survivors of rung k themselves. At each rung that they reach they join that resource's population, in
 //!   place of its worst member where they are no worse.
 //! - So the parents of a trial that begins at a resource are the members of that resource's population, and
-//!   not the best of the one below: those came up on their own. (Measured over eight functions under Hyperband,
-//!   the regret is 5 to 15 percent lower than with parents from below, and as low as with parents from the
-//!   highest resource.)
+//!   not the best of the one below: those came up on their own. (Measured under Hyperband, the geometric mean
+//!   of the median regret over eight functions, 60 seeds each, is 12 percent lower after 10 full evaluations,
+//!   2 higher after 25 and 14 lower after 50; with parents from the highest resource 8, -7 and 14 lower.)
 //! - Populations have one small size, not that of the rung, so that evolution begins within the first
 //!   bracket. The first trials that begin at a resource are drawn.
 //! - A population whose members have become the same is drawn anew around its best.
@@ -175,7 +175,9 @@ impl Dehb {
         }
         self.known = history.trials.len();
         for mut open in std::mem::take(&mut self.open) {
-            let past = &history.trials[open.trial];
+            let Some(past) = history.trials.get(open.trial) else {
+                continue;
+            };
             self.hear(&mut open, past);
             if past.status == Status::Pending {
                 self.open.push(open);

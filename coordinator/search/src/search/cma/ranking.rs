@@ -11,30 +11,57 @@ pub(super) fn is_heard(past: &Past) -> bool {
     }
 }
 
-/// What trials cost at the largest resource that all of them have reached, or at their end where they have
-/// no rungs. Bad ones cost infinitely much.
+/// What trials cost, to be compared with each other. Bad ones cost infinitely much.
+///
+/// Where all began at one resource: their costs at the largest that all of them have reached, or at their end
+/// where they have no rungs. Where they did not, as in brackets, costs do not compare: then the share of
+/// all trials with a result where this one began that were better.
 pub(super) fn costs(history: &History, trials: &[usize]) -> Vec<f64> {
     let pasts = trials.iter().map(|trial| &history.trials[*trial]);
-    let last = |past: &Past| past.rungs.last().map(|(resource, _)| *resource);
-    let common = pasts
+    let good = pasts.clone().filter(|past| past.status != Status::Bad);
+    let common = good
         .clone()
-        .filter(|past| past.status != Status::Bad)
-        .filter_map(last)
+        .filter_map(|past| past.rungs.last())
+        .map(|rung| rung.0)
         .min();
-    let cost = |past: &Past| {
-        let below = past
-            .rungs
-            .iter()
-            .rev()
-            .find(|(resource, _)| Some(*resource) <= common);
-        match (past.status, below) {
-            (Status::Bad, _) => f64::INFINITY,
-            (_, Some((_, cost))) => *cost,
-            (Status::Done(cost), None) => cost,
-            _ => f64::INFINITY,
-        }
+    let mut firsts = good.map(|past| past.rungs.first().map(|rung| rung.0));
+    let first = firsts.next().flatten();
+    let is_one = firsts.all(|other| other == first);
+    let cost = |past: &Past| match past.status {
+        Status::Bad => f64::INFINITY,
+        _ if is_one => cost_at(past, common),
+        _ => share_of_better(history, past),
     };
     pasts.map(cost).collect()
+}
+
+/// At the last of a trial's rungs up to a resource; at its end where it has none.
+fn cost_at(past: &Past, resource: Option<u64>) -> f64 {
+    let mut rungs = past.rungs.iter().rev();
+    match (rungs.find(|rung| Some(rung.0) <= resource), past.status) {
+        (Some((_, cost)), _) => *cost,
+        (None, Status::Done(cost)) => cost,
+        _ => f64::INFINITY,
+    }
+}
+
+fn share_of_better(history: &History, past: &Past) -> f64 {
+    let first = past.rungs.first().map(|rung| rung.0);
+    let own = cost_at(past, first);
+    let others = history
+        .trials
+        .iter()
+        .filter(|past| past.rungs.first().map(|rung| rung.0) == first && is_heard(past));
+    let (mut better, mut all) = (0.0, 0.0);
+    for other in others {
+        all += 1.0;
+        better += if other.status != Status::Bad && cost_at(other, first) < own {
+            1.0
+        } else {
+            0.0
+        };
+    }
+    better / f64::max(all, 1.0)
 }
 
 /// Positions, the lowest cost's first; of equal ones the earlier.
@@ -69,5 +96,14 @@ mod tests {
         );
         assert_eq!(costs(&history, &[0, 2]), [1.0, 0.5]);
         assert!(is_heard(&history.trials[1]));
+        // One that begins later is compared with those that began where it did.
+        for (trial, cost) in [(4, 0.2), (5, 0.3)] {
+            history.begun(vec![0.5]);
+            history.reached(trial, 9, cost);
+        }
+        assert_eq!(
+            costs(&history, &[0, 1, 2, 4, 5]),
+            [1.0 / 3.0, 0.0, 2.0 / 3.0, 0.0, 0.5]
+        );
     }
 }
