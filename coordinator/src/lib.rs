@@ -15,4 +15,4 @@ pub mod store;
 pub use config::CoordinatorConfig;
 pub use driver::DriverError;
 pub use server::{CoordinatorError, run, run_with};
-pub use trainyard_search::{schedule, search, study};
+pub use trainyard_search::{insight, schedule, search, study};

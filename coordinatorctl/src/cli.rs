@@ -84,6 +84,7 @@ pub(crate) enum Verb {
     Logs(verbs::logs::Args),
     Wait(verbs::wait::Args),
     Best(verbs::best::Args),
+    Insight(verbs::insight::Args),
     Cancel(verbs::cancel::Args),
     Archive(verbs::archive::Args),
     Delete(verbs::delete::Args),

@@ -380,6 +380,55 @@ pub(crate) struct Preview {
     pub(crate) trials_expected: Option<u32>,
 }
 
+/// `insight`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Insight {
+    pub(crate) job_id: String,
+    pub(crate) objectives: Vec<String>,
+    /// Trials with a value of the first objective, of which everything below is.
+    pub(crate) trials: usize,
+    /// The most important first; empty with too few trials.
+    pub(crate) importance: Vec<Share>,
+    pub(crate) interactions: Vec<Pair>,
+    /// Of the hyperparameters that were asked for.
+    pub(crate) dependence: Vec<Dependence>,
+    /// Trials that were better than all before.
+    pub(crate) history: Vec<Volume>,
+    /// With several objectives: trials that no other is better than in all of them, and their values.
+    pub(crate) front: Vec<(u32, Vec<f64>)>,
+    pub(crate) hypervolume: Vec<Volume>,
+    pub(crate) reference: Vec<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Share {
+    pub(crate) parameter: String,
+    /// Of the objective's variance.
+    pub(crate) share: f64,
+    pub(crate) spread: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Pair {
+    pub(crate) parameters: [String; 2],
+    pub(crate) share: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Dependence {
+    pub(crate) parameter: String,
+    pub(crate) values: Vec<Value>,
+    /// The objective there, the other hyperparameters averaged out.
+    pub(crate) mean: Vec<f64>,
+    pub(crate) spread: Vec<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Volume {
+    pub(crate) trial_id: u32,
+    pub(crate) value: f64,
+}
+
 /// `preview --simulate`. Times are of the simulated cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct SearchForecast {

@@ -7,10 +7,13 @@ use serde_json::Value;
 
 use crate::output::{
     Attempt, Best, Checkpoint, Checkpoints, Configuration, Explanation, Job, JobDetail, JobResult,
-    LogLine, Metrics, ModelSummary, Preview, Replayed, SearchForecast, Trial, TrialDetail, Worker,
-    Workspace,
+    LogLine, Metrics, ModelSummary, Preview, Replayed, Trial, TrialDetail, Worker, Workspace,
 };
 use crate::text;
+
+mod search;
+
+pub(crate) use search::{forecast, insight};
 
 /// Hyperparameters get a column each up to this many; beyond, they share one.
 const PARAMETER_COLUMNS: usize = 6;
@@ -480,33 +483,6 @@ pub(crate) fn preview(preview: &Preview) -> String {
         let _ = write!(text, "\n{} of {expected} configurations", rows.len());
     }
     text
-}
-
-pub(crate) fn forecast(forecast: &SearchForecast) -> String {
-    let mut table = table(["EPOCHS", "REACHED BY", "ENDED THERE"]);
-    for rung in &forecast.rungs {
-        table.add_row([rung.epochs, u64::from(rung.reached), u64::from(rung.ended)]);
-    }
-    for column in table.column_iter_mut() {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    let duration = |seconds: f64| text::duration((seconds * 1_000.0) as u64);
-    let mut lines = finish(&table);
-    let saved = 1.0 - forecast.epochs as f64 / forecast.epochs_without_stopping.max(1) as f64;
-    let _ = write!(
-        lines,
-        "\n\n{} trials, {} epochs ({:.0}% less than without stopping), {} of slots\nends after {}, slots {:.0}% busy",
-        forecast.trials,
-        text::grouped(forecast.epochs),
-        saved * 100.0,
-        duration(forecast.slot_seconds),
-        duration(forecast.finish_seconds),
-        forecast.busy * 100.0,
-    );
-    if forecast.cut {
-        lines.push_str("\nthe search has no end of its own: cut off");
-    }
-    lines
 }
 
 pub(crate) fn model(summary: &ModelSummary) -> String {

@@ -13,6 +13,7 @@ pub(crate) mod describe;
 mod describe_result;
 pub(crate) mod extend;
 mod held;
+pub(crate) mod insight;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod model_summary;
@@ -63,6 +64,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Extend(args) => Box::pin(extend::run(global, args)).await,
         Verb::Pause(args) => Box::pin(pause::run(global, args)).await,
         Verb::Resume(args) => Box::pin(resume::run(global, args)).await,
+        Verb::Insight(args) => Box::pin(insight::run(global, args)).await,
         Verb::Replay(args) => Box::pin(replay::run(global, args)).await,
         Verb::Trial(TrialVerb::Pause(args)) => Box::pin(trial_pause::run(global, args)).await,
         Verb::Trial(TrialVerb::Resume(args)) => Box::pin(trial_resume::run(global, args)).await,

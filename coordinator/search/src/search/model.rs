@@ -142,6 +142,9 @@ impl ModelSearch {
         // Their own way with rungs.
         match &mut self.model {
             Model::Bohb(model) => return Some(model.propose(&self.axes, &self.history, key)),
+            Model::Cma(model) if self.levels.is_some() => {
+                return Some(model.propose(&self.axes, &self.history, key));
+            }
             Model::Dehb(model) => {
                 let first = first_resource.unwrap_or(0);
                 return Some(model.propose(&self.axes, &self.history, first, key));
