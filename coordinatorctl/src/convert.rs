@@ -111,6 +111,7 @@ pub(crate) fn job(job: &v1::JobSummary) -> Job {
         checkpoint_url: said(&job.checkpoint_url),
         error: said(&job.error),
         note: said(&job.note),
+        searcher: said(&job.searcher),
         archived_ms: known(job.archived_ms),
     }
 }
@@ -331,7 +332,7 @@ mod tests {
                 "best_trial": 0, "best_value": 0.5,
                 "test_metrics": {"test_loss": null},
                 "checkpoint_url": "file:///c", "error": null, "note": null,
-                "archived_ms": null,
+                "searcher": null, "archived_ms": null,
             })
         );
     }

@@ -16,6 +16,7 @@ mod specfile;
 mod tables;
 mod text;
 mod verbs;
+mod warm;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) error: Option<String>,
     /// Why it waits, and other remarks.
     pub(crate) note: Option<String>,
+    /// Which searcher `auto` has chosen, and why.
+    pub(crate) searcher: Option<String>,
     /// When it left the records for an archive.
     pub(crate) archived_ms: Option<u64>,
 }

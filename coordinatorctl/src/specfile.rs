@@ -30,9 +30,10 @@ pub(crate) struct SpecArgs {
 pub(crate) type Parsed = Result<Document, SpecErrors>;
 
 impl SpecArgs {
-    /// The checked spec; its remarks are said on standard error. All errors of a bad one at once.
-    pub(crate) fn load(&self) -> Outcome<Document> {
-        let document = self.parse()?.map_err(|errors| self.refusal(&errors))?;
+    /// The checked spec, with one more `PATH=VALUE`; its remarks are said on standard error. All errors of a
+    /// bad one at once.
+    pub(crate) fn load(&self, more: Option<String>) -> Outcome<Document> {
+        let document = self.parse(more)?.map_err(|errors| self.refusal(&errors))?;
         for warning in document.warnings() {
             print::remark(&format!("warning: {warning}"));
         }
@@ -40,11 +41,12 @@ impl SpecArgs {
     }
 
     /// Reads the file; what is wrong inside it is the inner error.
-    pub(crate) fn parse(&self) -> Outcome<Parsed> {
+    pub(crate) fn parse(&self, more: Option<String>) -> Outcome<Parsed> {
         let text = self.text()?;
         let folder = self.folder()?;
         let mut set = self.set.clone();
         set.extend(self.limit.map(|n| format!("training.limit_samples={n}")));
+        set.extend(more);
         let options = ParseOptions {
             base_dir: Some(&folder),
             set: &set,
@@ -157,12 +159,12 @@ mod tests {
     fn a_missing_or_huge_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("none.yaml");
-        let failure = args(missing).load().unwrap_err();
+        let failure = args(missing).load(None).unwrap_err();
         assert_eq!(failure.code, Code::Usage);
         assert!(failure.message.contains("none.yaml"), "{failure}");
         let huge = folder.path().join("huge.yaml");
         std::fs::write(&huge, vec![b' '; MAX_SPEC_BYTES as usize + 1]).unwrap();
-        let failure = args(huge).load().unwrap_err();
+        let failure = args(huge).load(None).unwrap_err();
         assert!(failure.message.contains("larger than"), "{failure}");
     }
 

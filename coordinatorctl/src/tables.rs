@@ -117,6 +117,7 @@ pub(crate) fn job(job: &Job) -> String {
         let mode = if job.maximize { "maximize" } else { "minimize" };
         field(&mut text, "objective", &format!("{mode} {metric}"));
     }
+    field(&mut text, "searcher", job.searcher.as_deref().unwrap_or(""));
     if let Some(trial) = job.best_trial {
         let line = format!("{} by trial {trial}", text::maybe(job.best_value));
         field(&mut text, "best", &line);

@@ -52,6 +52,8 @@ pub struct JobSummary {
     pub error: String,
     /// Why the job waits, and other remarks.
     pub note: String,
+    /// Which searcher `auto` has chosen, and why.
+    pub chosen: String,
     pub test_metrics: Metrics,
     pub checkpoint_url: String,
     /// When it left the records for an archive; 0 = it has not.
@@ -317,6 +319,7 @@ pub(super) fn job_summary(job: &Job) -> JobSummary {
         best_value: record.best.map(|best| best.value),
         error: record.error.clone(),
         note: record.note.clone(),
+        chosen: record.chosen.clone(),
         test_metrics: record.test_metrics.clone(),
         checkpoint_url: record.checkpoint_url.clone(),
         archived_ms: 0,

@@ -189,6 +189,9 @@ pub struct JobRecord {
     pub error: String,
     /// Why it waits, and other remarks.
     pub note: String,
+    /// Which searcher `auto` has chosen, and why; empty where the spec names one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub chosen: String,
     pub test_metrics: Metrics,
     pub evaluation: Option<Evaluation>,
     /// A person has paused it.

@@ -52,6 +52,7 @@ impl Machine {
             checkpoint_url,
             store_url,
             submitted_ms: self.now,
+            chosen: chosen(&searcher),
             ..fresh(job.clone(), number, spec)
         };
         let warnings = document.warnings().to_vec();
@@ -252,6 +253,14 @@ impl Machine {
     }
 }
 
+/// Which searcher `auto` has chosen, and why, in a sentence.
+fn chosen(searcher: &Searcher) -> String {
+    let choice = searcher.choice();
+    choice.map_or_else(String::new, |(name, reason)| {
+        format!("{}: {reason}", name.word())
+    })
+}
+
 /// The record of a job that has just been accepted.
 fn fresh(job: JobId, number: u64, spec: &JobSpec) -> JobRecord {
     JobRecord {
@@ -271,6 +280,7 @@ fn fresh(job: JobId, number: u64, spec: &JobSpec) -> JobRecord {
         best: None,
         error: String::new(),
         note: String::new(),
+        chosen: String::new(),
         test_metrics: Vec::new(),
         evaluation: None,
         held: false,

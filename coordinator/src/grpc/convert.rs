@@ -153,6 +153,7 @@ pub(super) fn job(summary: JobSummary) -> v1::JobSummary {
         test_metrics: metrics(summary.test_metrics),
         checkpoint_url: summary.checkpoint_url,
         note: summary.note,
+        searcher: summary.chosen,
         archived_ms: summary.archived_ms,
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    let document = args.spec.load()?;
+    let document = args.spec.load(None)?;
     let params = configuration(&document, &args.params)?;
     let trial = document
         .trial(TrialId(0), &params, "")

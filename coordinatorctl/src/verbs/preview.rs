@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    let document = args.spec.load()?;
+    let document = args.spec.load(None)?;
     if args.simulation.wanted() {
         return preview_simulate::run(global, &document, &args.simulation).await;
     }

@@ -17,6 +17,7 @@ use crate::local::{
 use crate::output::JobResult;
 use crate::specfile::SpecArgs;
 use crate::verbs::describe_result;
+use crate::warm::{self, WarmArgs};
 use crate::{print, tables, text};
 
 /// Jobs of the data directory that are looked at.
@@ -27,6 +28,8 @@ const MOST_JOBS: u32 = 1_000;
 pub(crate) struct Args {
     #[command(flatten)]
     spec: SpecArgs,
+    #[command(flatten)]
+    warm: WarmArgs,
     /// Trials that train at once (times the slots of each). Unset: as many as there are CPU threads (GPUs,
     /// for `device: cuda`) and the search can use
     #[arg(long, value_name = "N", value_parser = slots)]
@@ -50,7 +53,16 @@ fn slots(text: &str) -> Result<usize, String> {
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    let document = args.spec.load()?;
+    let earlier = Global {
+        data_dir: Some(
+            global
+                .data_dir
+                .clone()
+                .unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR)),
+        ),
+        ..global.clone()
+    };
+    let document = Box::pin(warm::load(&earlier, &args.spec, &args.warm)).await?;
     let slots = local::choose_slots(args.slots, document.job())?;
     let shown = global
         .data_dir

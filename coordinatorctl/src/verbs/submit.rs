@@ -6,12 +6,15 @@ use crate::exit::{Failure, Outcome};
 use crate::output::Submitted;
 use crate::print;
 use crate::specfile::SpecArgs;
+use crate::warm::{self, WarmArgs};
 
 /// Submit a job to a coordinator and print its id
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     spec: SpecArgs,
+    #[command(flatten)]
+    warm: WarmArgs,
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
@@ -21,7 +24,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
              data directory",
         ));
     }
-    let document = args.spec.load()?;
+    let document = warm::load(global, &args.spec, &args.warm).await?;
     let client = Client::connect(&global.coordinator).await?;
     let answer = client.submit(document.to_json().to_string()).await?;
     for warning in &answer.warnings {

@@ -14,7 +14,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
-    let parsed = args.spec.parse()?;
+    let parsed = args.spec.parse(None)?;
     match (global.output, parsed) {
         (Format::Json, Ok(document)) => print::json(&Validation {
             valid: true,
