@@ -31,7 +31,7 @@ const RADIUS_DEVIATION: f64 = 0.8;
 /// The share of those parts, as its logit: bounds, and a normal prior around an eighth.
 const LOGITS: (f64, f64) = (-7.0, 7.0);
 const LOGIT: f64 = -2.0;
-const LOGIT_DEVIATION: f64 = 2.0;
+const LOGIT_DEVIATION: f64 = 1.4;
 
 /// The noise's share is exponential a priori with this mean.
 const NOISE_MEAN: f64 = 0.02;
@@ -58,6 +58,13 @@ impl Hyper {
         let mut logs = prior_means(dimensions);
         logs.push(libm::log(1e-4));
         Self { logs }
+    }
+
+    /// The same where most of the correlation is that of single axes: another hill of the density.
+    pub(super) fn single_for(dimensions: usize) -> Self {
+        let mut hyper = Self::default_for(dimensions);
+        hyper.logs[2 * dimensions] = 2.0;
+        hyper
     }
 
     pub(super) fn dimensions(&self) -> usize {

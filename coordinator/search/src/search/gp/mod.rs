@@ -36,7 +36,8 @@ const FIT_POINTS: usize = 200;
 /// The hyperparameters are fitted again when there are this share more results.
 const GROWTH: f64 = 0.06;
 
-/// Steps of a fit at most, and numbers of results up to which it also starts from the prior's centre each time.
+/// Steps of a fit at most, and numbers of results up to which it also starts from the prior's centre or from
+/// single axes alone, in turn.
 const FIT_STEPS: usize = 20;
 const FIT_AFRESH: usize = 40;
 
@@ -184,7 +185,11 @@ impl Gp {
             let (mut hyper, mut density) =
                 fit::fit(&pairs, &warped.values, &self.hypers[at], FIT_STEPS);
             if afresh {
-                let centre = Hyper::default_for(self.layout.dimensions.len());
+                let dimensions = self.layout.dimensions.len();
+                let centre = match results.len() % 2 {
+                    0 => Hyper::default_for(dimensions),
+                    _ => Hyper::single_for(dimensions),
+                };
                 let other = fit::fit(&pairs, &warped.values, &centre, FIT_STEPS);
                 if other.1 > density {
                     (hyper, density) = other;
