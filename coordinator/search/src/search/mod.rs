@@ -11,6 +11,7 @@ pub mod cma;
 pub mod dehb;
 pub mod gp;
 pub mod history;
+mod fidelity;
 mod levels;
 mod model;
 pub mod nsga2;
