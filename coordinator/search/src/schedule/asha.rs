@@ -314,8 +314,8 @@ impl Rule for Asha {
 
 /// Which bracket the next trial is in. Hyperband gives each bracket the same budget, so that the bracket
 /// with s + 1 rungs has a share of trials in proportion to eta^s / (s + 1). The next trial goes where the
-/// number of trials lags its share the most, of equals to the one with the most rungs: at any time each
-/// bracket has its share but for less than one trial in either direction for every other bracket.
+/// number of trials lags its share the most, of equals to the one with the most rungs: no bracket ever has
+/// a whole trial more than its share.
 #[derive(Debug, Clone)]
 struct Shares {
     /// Whole numbers in proportion.

@@ -16,6 +16,7 @@ mod halving;
 mod hyperband;
 pub mod logical;
 mod median;
+mod member;
 mod pace;
 mod pb2;
 mod pbt;
@@ -30,7 +31,7 @@ use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::SchedulerName;
 use trainyard_common::spec::{JobSpec, Params, SchedulerSpec};
 
-pub use pbt::Lineage;
+pub use member::Lineage;
 
 use asha::Asha;
 use early::EarlyStopping;

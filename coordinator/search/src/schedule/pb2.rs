@@ -117,9 +117,7 @@ impl Bandit {
             consider(place, &mut best);
         }
         for round in 0..ROUNDS {
-            let Some((_, center)) = best.clone() else {
-                return None;
-            };
+            let (_, center) = best.clone()?;
             // Deviations 1/8, 1/16... of the axis.
             let width = 0.125 / (1u64 << round) as f64;
             for number in 0..NEAR {

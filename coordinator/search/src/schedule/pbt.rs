@@ -20,51 +20,11 @@ use trainyard_common::spec::search::{Inherit, Mode, SchedulerName};
 use trainyard_common::spec::{JobSpec, Params, SchedulerSpec};
 
 use super::explore::Explore;
+use super::member::{Lineage, Member, Phase};
 use super::pb2::Bandit;
 use super::place::{Place, WORST, cost, order};
 use super::{Admission, CloneOf, Promotion, Rule, Verdict};
 use crate::search::axes::Axes;
-
-/// What a member trained with from a resource on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Lineage {
-    pub resource: u64,
-    /// Whose weights it went on with; `None`: its own from the beginning.
-    pub source: Option<TrialId>,
-    pub params: Params,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Runs,
-    /// Has a result at the resource that it has, and is ranked there.
-    Waits,
-    /// Has been trained to the end.
-    Done,
-    Dead,
-}
-
-#[derive(Debug, Clone)]
-struct Member {
-    phase: Phase,
-    /// The resource that it has for certain.
-    from: u64,
-    /// Its cost there.
-    cost: Option<f64>,
-    lineage: Vec<Lineage>,
-}
-
-impl Member {
-    /// Its hyperparameters on the way to a resource.
-    fn params_until(&self, resource: u64) -> Option<&Params> {
-        let since = |known: &&Lineage| known.resource < resource;
-        self.lineage
-            .iter()
-            .rev()
-            .find(since)
-            .map(|known| &known.params)
-    }
-}
 
 /// What was decided for a member that waits.
 #[derive(Debug, Clone)]
@@ -166,7 +126,8 @@ impl Pbt {
         u32::try_from(stretch).unwrap_or(u32::MAX)
     }
 
-    /// Ranks all that wait at the lowest resource that a living member has, once nobody there is under way.
+    /// Ranks all that wait at the lowest resource that a living member has, once nobody there is under way
+    /// and no member is still to begin.
     fn settle(&mut self) {
         if !self.synchronous || self.admits() == Admission::New {
             return;
@@ -341,16 +302,7 @@ impl Pbt {
 impl Rule for Pbt {
     fn begun(&mut self, trial: TrialId, params: &Params) {
         if trial.0 as usize == self.members.len() {
-            self.members.push(Member {
-                phase: Phase::Runs,
-                from: 0,
-                cost: None,
-                lineage: vec![Lineage {
-                    resource: 0,
-                    source: None,
-                    params: params.clone(),
-                }],
-            });
+            self.members.push(Member::new(params.clone()));
         }
     }
 

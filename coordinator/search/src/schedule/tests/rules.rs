@@ -35,7 +35,7 @@ struct Climb {
 
 impl Climb {
     /// A failure on the way counts as the worst where it was heading.
-    fn of<'a>(log: &'a [Entry], first: impl Fn(u32) -> u32) -> Self {
+    fn of(log: &[Entry], first: impl Fn(u32) -> u32) -> Self {
         let mut climb = Self::default();
         for entry in log {
             match entry {
@@ -293,22 +293,26 @@ fn check_halving(log: &[Entry], brackets: &[(u32, u32)], eta: u32) -> usize {
 fn halving_promotes_the_best_of_each_full_rung() {
     let table = [(81, 5), (27, 4), (9, 3), (6, 2), (5, 1)];
     let later = [(81, 5), (34, 4), (15, 3), (8, 2), (5, 1)];
-    let cases: [(&str, &[(u32, u32)], u32); 5] = [
-        ("name: sha, max_resource: 9, min_resource: 1", &[(9, 3)], 3),
+    let cases = [
+        (
+            "name: sha, max_resource: 9, min_resource: 1",
+            &[(9, 3)][..],
+            3,
+        ),
         (
             "name: sha, max_resource: 8, eta: 2, bracket_trials: 11",
-            &[(11, 4)],
+            &[(11, 4)][..],
             2,
         ),
-        ("name: hyperband, max_resource: 81", &table, 3),
+        ("name: hyperband, max_resource: 81", &table[..], 3),
         (
             "name: hyperband, max_resource: 81, bracket_rounding: ceil",
-            &later,
+            &later[..],
             3,
         ),
         (
             "name: hyperband, max_resource: 9, eta: 2",
-            &[(8, 4), (4, 3), (4, 2), (4, 1)],
+            &[(8, 4), (4, 3), (4, 2), (4, 1)][..],
             2,
         ),
     ];
