@@ -7,10 +7,12 @@ use serde_json::Value;
 
 use super::data::Task;
 use super::error::{SpecError, SpecErrors};
-use super::search::{Mode, SearcherName};
+use super::search::{Mode, SchedulerName, SearcherName};
 use super::structure::{self, References};
 use super::training::{CrossEntropySpec, Loss, MetricName, NoOptions};
-use super::{JobSpec, ObjectiveSpec, Params, Space, TrialSpec, check, read, reference};
+use super::{
+    EntrypointSpec, JobSpec, ObjectiveSpec, Params, Space, TrialSpec, check, read, reference,
+};
 use crate::ids::TrialId;
 use crate::rng::Key;
 use crate::space::SearchSpace;
@@ -142,7 +144,7 @@ impl Document {
         fields.entry("name").or_insert_with(|| "search".into());
         fields.insert(
             "entrypoint".to_owned(),
-            serde_json::json!({"command": ["none"]}),
+            serde_json::json!({"command": [EntrypointSpec::NOBODY]}),
         );
         fields
             .entry("objectives")
@@ -250,6 +252,7 @@ impl Document {
         let job = check_configurations(&root, &space)?;
         check_grid(&job, &space)?;
         check_given(&job, &space)?;
+        check_population(&root, &job, &space)?;
         let warnings = warnings(&root, &job, &space, &used);
         let stored = stored(&root, &job)?;
         // What is written out must hold for every configuration, or the job could not be read again.
@@ -461,6 +464,57 @@ fn check_grid(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
         ));
     }
     Ok(())
+}
+
+/// A member of a population goes on with another's weights: what its network, its data or the course of its
+/// steps depends on may not differ. Of a search alone it is not known.
+fn check_population(root: &Value, job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
+    let Some(scheduler) = &job.scheduler else {
+        return Ok(());
+    };
+    let alone = job
+        .entrypoint
+        .as_ref()
+        .is_some_and(EntrypointSpec::is_nobody);
+    if !matches!(scheduler.name, SchedulerName::Pbt | SchedulerName::Pb2) || alone {
+        return Ok(());
+    }
+    let name = scheduler.name.word();
+    if job.model.is_none() {
+        let message = format!(
+            "`{name}` given; a program has no checkpoints that another trial could go on from: accepted with \
+             `model` alone"
+        );
+        return Err(SpecErrors::one("scheduler.name", message));
+    }
+    let fixed = ["data", "split", "preprocess", "model"].map(|section| &root[section]);
+    let course = ["batch_size", "virtual_shards", "loss"].map(|field| &root["training"][field]);
+    let mut names = BTreeSet::new();
+    for part in fixed.into_iter().chain(course) {
+        reference::names(part, &mut names);
+    }
+    if let Some(optimizer) = root["training"]["optimizer"].as_str() {
+        reference::names(&Value::from(optimizer), &mut names);
+    }
+    let differ = space.parameters().iter().filter(|parameter| {
+        names.contains(&parameter.name) && parameter.domain.cardinality() != Some(1)
+    });
+    let errors: Vec<SpecError> = differ
+        .map(|parameter| {
+            SpecError::new(
+                format!("hyperparameters.{}", parameter.name),
+                format!(
+                    "not accepted with `{name}`, whose trials go on with each other's weights: it changes the \
+                     network, its data or its batches; accepted are fields of the optimizer and the like"
+                ),
+            )
+        })
+        .collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(bounded(errors))
+    }
 }
 
 /// Configurations that the spec itself gives.

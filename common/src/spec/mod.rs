@@ -166,6 +166,15 @@ pub struct EntrypointSpec {
     pub environment: std::collections::BTreeMap<String, String>,
 }
 
+impl EntrypointSpec {
+    /// The program of a search without a trainer: whoever asks does the training.
+    pub(crate) const NOBODY: &'static str = "none";
+
+    fn is_nobody(&self) -> bool {
+        self.command == [Self::NOBODY]
+    }
+}
+
 /// What one trial occupies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

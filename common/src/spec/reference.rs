@@ -67,6 +67,16 @@ pub(super) fn is_below(value: &Value) -> bool {
     any
 }
 
+/// The names that references in any string of a value hold.
+pub(super) fn names(value: &Value, found: &mut BTreeSet<String>) {
+    visit(value, "", &mut |_, text| {
+        found.extend(pieces(text).into_iter().filter_map(|piece| match piece {
+            Piece::Reference(name) => Some(name.to_owned()),
+            Piece::Text(_) | Piece::Open => None,
+        }));
+    });
+}
+
 /// A URL in which references are readable again after percent-encoding.
 pub(super) fn unescape_url(url: &str, original: &str) -> String {
     pieces(original)

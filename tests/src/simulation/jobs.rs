@@ -265,7 +265,7 @@ impl Variant {
             );
             ("validation_loss", model)
         } else {
-            ("loss", "entrypoint: {command: [train]}\n".to_owned())
+            ("loss", "entrypoint: {command: [none]}\n".to_owned())
         };
         // A learning rate of 0 would be refused.
         let search = match kind.judged {

@@ -84,8 +84,9 @@ impl FidelityGp {
     fn learn(&mut self, history: &History) {
         for (trial, past) in history.trials.iter().enumerate() {
             if trial == self.known.len() {
+                let row = self.row(trial, self.first, &past.point);
                 self.known.push(Known {
-                    row: self.row(trial, self.first, &past.point),
+                    row,
                     rungs: 0,
                     over: false,
                 });

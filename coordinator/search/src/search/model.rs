@@ -16,6 +16,7 @@ use super::axes::Axes;
 use super::bohb::Bohb;
 use super::cma::Cma;
 use super::dehb::Dehb;
+use super::fidelity::FidelityGp;
 use super::gp::Gp;
 use super::history::{History, Status};
 use super::levels::Levels;
@@ -50,6 +51,8 @@ enum Model {
     /// Nothing to learn.
     Draws,
     Gp(Box<Gp>),
+    /// Under a scheduler with rungs.
+    FidelityGp(Box<FidelityGp>),
     Tpe(Box<Tpe>),
     Cma(Box<Cma>),
     Bohb(Box<Bohb>),
@@ -97,6 +100,12 @@ impl ModelSearch {
             costs: Vec::new(),
             axes,
         };
+        if let (Model::Gp(_), Some(levels), 1) =
+            (&search.model, &search.levels, job.objectives.len())
+            && let Some(model) = FidelityGp::new(job, max_points, levels.top())
+        {
+            search.model = Model::FidelityGp(Box::new(model));
+        }
         for prior in &job.searcher.prior_results {
             if let Some(point) = search.axes.encode(&prior.params) {
                 search.begin(point);
@@ -141,6 +150,9 @@ impl ModelSearch {
     fn propose(&mut self, first_resource: Option<u64>, key: Key) -> Option<Vec<f64>> {
         // Their own way with rungs.
         match &mut self.model {
+            Model::FidelityGp(model) => {
+                return Some(model.propose(&self.history, first_resource.unwrap_or(1), key));
+            }
             Model::Bohb(model) => return Some(model.propose(&self.axes, &self.history, key)),
             Model::Cma(model) if self.levels.is_some() => {
                 return Some(model.propose(&self.axes, &self.history, key));
@@ -178,7 +190,11 @@ impl ModelSearch {
         };
         let history = seen.as_ref().unwrap_or(&self.history);
         match &mut self.model {
-            Model::Draws | Model::Nsga2(_) | Model::Bohb(_) | Model::Dehb(_) => None,
+            Model::Draws
+            | Model::Nsga2(_)
+            | Model::Bohb(_)
+            | Model::Dehb(_)
+            | Model::FidelityGp(_) => None,
             Model::Gp(model) => Some(model.propose(&self.axes, history, key)),
             Model::Tpe(model) => Some(model.propose(&self.axes, history, key)),
             Model::Cma(model) => Some(model.propose(&self.axes, history, key)),

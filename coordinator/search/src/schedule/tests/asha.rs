@@ -44,7 +44,7 @@ fn promote(scheduler: &mut Scheduler, trial: u32) {
 
 #[test]
 fn fifo_runs_every_trial_to_its_end() {
-    let spec = "name: a\nentrypoint: {command: [x]}\nsearcher: {name: random, max_trials: 1}\n\
+    let spec = "name: a\nentrypoint: {command: [none]}\nsearcher: {name: random, max_trials: 1}\n\
                 objectives: [{metric: loss, mode: minimize}]";
     let mut fifo = Scheduler::of(Document::parse(spec).unwrap().job());
     fifo.begun(TrialId(0), &Params::new());

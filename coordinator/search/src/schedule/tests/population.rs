@@ -191,7 +191,7 @@ fn a_population_without_a_value_goes_on() {
 /// 1.2 - h0 a^2 - h1 b^2, from a = b = 0.9, with h = (1, 0) and (0, 1). The best Q after so many steps.
 fn toy(scheduler: &str, steps: u64, seed: u64) -> f64 {
     let spec = format!(
-        "name: toy\nseed: {seed}\nentrypoint: {{command: [x]}}\n\
+        "name: toy\nseed: {seed}\nentrypoint: {{command: [none]}}\n\
          searcher: {{name: random, max_trials: 2}}\n\
          objectives: [{{metric: q, mode: maximize}}]\nscheduler: {{{scheduler}}}\n\
          hyperparameters:\n  h0: {{type: double, minval: 0, maxval: 1}}\n  \

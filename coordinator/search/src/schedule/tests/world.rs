@@ -80,7 +80,7 @@ pub(super) struct World {
 /// The job with this scheduler and so many trials of at most 30 epochs.
 pub(super) fn job(scheduler: &str, trials: u32, seed: u64) -> Document {
     let spec = format!(
-        "name: a\nseed: {seed}\nentrypoint: {{command: [x]}}\n\
+        "name: a\nseed: {seed}\nentrypoint: {{command: [none]}}\n\
          searcher: {{name: random, max_trials: {trials}}}\n\
          objectives: [{{metric: loss, mode: minimize}}]\nscheduler: {{{scheduler}}}\n\
          hyperparameters:\n  lr: {{type: double, minval: 1e-4, maxval: 1, log: true}}\n  \

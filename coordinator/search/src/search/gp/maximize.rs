@@ -51,8 +51,8 @@ pub(super) struct Search<'a> {
     pub(super) taken: &'a BTreeSet<Vec<u64>>,
     /// The best points so far, best first.
     pub(super) best: &'a [Vec<f64>],
-    /// A coordinate that the proposal must have.
-    pub(super) focus: Option<(usize, f64)>,
+    /// Coordinates that the proposal must have.
+    pub(super) focus: &'a [(usize, f64)],
     pub(super) key: Key,
 }
 
@@ -102,8 +102,13 @@ impl Search<'_> {
 
     /// Whether a settled point may be proposed.
     fn fits(&self, point: &[f64]) -> bool {
-        let focused = self.focus.is_none_or(|(axis, place)| point[axis] == place);
+        let mut focus = self.focus.iter();
+        let focused = focus.all(|(axis, place)| point[*axis] == *place);
         focused && !self.taken.contains(&bits(point)) && self.axes.allows(point)
+    }
+
+    fn is_focused(&self, axis: usize) -> bool {
+        self.focus.iter().any(|(focused, _)| *focused == axis)
     }
 
     /// Points of the whole space.
@@ -112,8 +117,8 @@ impl Search<'_> {
         let point = |index: usize| {
             let axes = 0..self.axes.axes().len();
             let mut point: Vec<f64> = axes.map(|axis| sobol.at(index as u64, axis)).collect();
-            if let Some((axis, place)) = self.focus {
-                point[axis] = place;
+            for (axis, place) in self.focus {
+                point[*axis] = *place;
             }
             self.axes.settle(&mut point);
             point
@@ -155,8 +160,8 @@ impl Search<'_> {
                 Kind::Continuous => folded(place + width * places.normal(at)),
             };
         }
-        if let Some((axis, place)) = self.focus {
-            point[axis] = place;
+        for (axis, place) in self.focus {
+            point[*axis] = *place;
         }
         self.axes.settle(&mut point);
         point
@@ -223,7 +228,7 @@ impl Search<'_> {
         let dimensions = self.layout.dimensions.iter().enumerate();
         let moving: Vec<(usize, usize)> = dimensions
             .filter(|(_, d)| d.shape != Shape::Overlap && smooth(d.axis) && !point[d.axis].is_nan())
-            .filter(|(_, d)| self.focus.is_none_or(|(axis, _)| axis != d.axis))
+            .filter(|(_, d)| !self.is_focused(d.axis))
             .map(|(at, d)| (at, d.axis))
             .collect();
         let mut x: Vec<f64> = moving.iter().map(|(_, axis)| point[*axis]).collect();
@@ -268,7 +273,7 @@ impl Search<'_> {
             let (Kind::Ordered { cells } | Kind::Unordered { cells }) = axis.kind else {
                 continue;
             };
-            if place.is_nan() || self.focus.is_some_and(|(axis, _)| axis == dimension.axis) {
+            if place.is_nan() || self.is_focused(dimension.axis) {
                 continue;
             }
             let places: Vec<f64> = if cells <= FEW {

@@ -82,6 +82,15 @@ pub struct Gp {
     next_fit: usize,
 }
 
+/// Where a proposal comes from.
+enum Stage {
+    /// There is nothing to choose.
+    Nothing,
+    /// The start of the search, one design for this key.
+    Start(Key),
+    Model,
+}
+
 impl Gp {
     /// `max_points`: results that the model looks at at most; more of them are thinned out.
     pub fn new(axes: &Axes, max_points: usize) -> Self {
@@ -108,6 +117,44 @@ impl Gp {
     /// A settled point that the constraints allow, one that no trial has while there is one. The key is the
     /// trial's own; the history is that of the last call, or has grown (with a shorter one the search begins anew).
     pub fn propose(&mut self, axes: &Axes, history: &History, key: Key) -> Vec<f64> {
+        self.propose_at(axes, history, None, key)
+    }
+
+    /// The same, of the points that have this coordinate on this axis, and better than the results there;
+    /// the first points have any coordinate.
+    pub(super) fn propose_at(
+        &mut self,
+        axes: &Axes,
+        history: &History,
+        fixed: Option<(usize, f64)>,
+        key: Key,
+    ) -> Vec<f64> {
+        let found = match self.hear(axes, history, key) {
+            Stage::Nothing => None,
+            Stage::Start(seed) => self.next_of_design(axes, seed),
+            Stage::Model => self.best_of_model(axes, history, fixed, key),
+        };
+        found
+            .or_else(|| self.untried(axes, key))
+            .unwrap_or_else(|| self.any(axes, history, key))
+    }
+
+    /// Takes over a proposal that was made before: all that a later one depends on is as if it had been made
+    /// now, for less work.
+    pub(super) fn adopt(&mut self, axes: &Axes, history: &History, key: Key) {
+        match self.hear(axes, history, key) {
+            Stage::Nothing => {}
+            Stage::Start(seed) => {
+                self.next_of_design(axes, seed);
+            }
+            Stage::Model => {
+                self.learn(&results(history));
+            }
+        }
+    }
+
+    /// Takes in the points of new trials; where the next proposal comes from.
+    fn hear(&mut self, axes: &Axes, history: &History, key: Key) -> Stage {
         if history.trials.len() < self.features.len() {
             *self = Self::new(axes, self.max_points);
         }
@@ -116,19 +163,15 @@ impl Gp {
             self.features.push(self.layout.embed(&past.point));
             self.taken.insert(bits(&past.point));
         }
-        let results = results(history);
         let done = finite(history).take(2).count();
         let spread = design::length(self.layout.dimensions.len());
-        let found = if self.layout.dimensions.is_empty() {
-            None
+        if self.layout.dimensions.is_empty() {
+            Stage::Nothing
         } else if history.trials.len() < spread || done < 2 {
-            self.next_of_design(axes, seed)
+            Stage::Start(seed)
         } else {
-            self.best_of_model(axes, history, &results, key)
-        };
-        found
-            .or_else(|| self.untried(axes, key))
-            .unwrap_or_else(|| self.any(axes, history, key))
+            Stage::Model
+        }
     }
 
     fn next_of_design(&mut self, axes: &Axes, seed: Key) -> Option<Vec<f64>> {
@@ -207,10 +250,11 @@ impl Gp {
         &mut self,
         axes: &Axes,
         history: &History,
-        results: &[(usize, f64)],
+        fixed: Option<(usize, f64)>,
         key: Key,
     ) -> Option<Vec<f64>> {
-        self.learn(results)?;
+        let results = results(history);
+        self.learn(&results)?;
         let cost = |trial: &usize| {
             let at = results.binary_search_by_key(trial, |(trial, _)| *trial);
             at.map_or(f64::MAX, |at| results[at].1)
@@ -226,10 +270,10 @@ impl Gp {
             }
         }
         posterior.learn(&values);
-        let focus = neglected(axes, history);
+        let focus: Vec<(usize, f64)> = neglected(axes, history).into_iter().chain(fixed).collect();
         let in_focus = |row: usize| {
             let point = &history.trials[rows[row]].point;
-            focus.is_none_or(|(axis, place)| point[axis] == place)
+            focus.iter().all(|(axis, place)| point[*axis] == *place)
         };
         posterior.improve_on(&values, in_focus);
         let mut order: Vec<usize> = (0..costs.len()).filter(|row| in_focus(*row)).collect();
@@ -244,7 +288,7 @@ impl Gp {
             posterior: &posterior,
             taken: &self.taken,
             best: &best,
-            focus,
+            focus: &focus,
             key,
         };
         let found = match self.finite {
