@@ -196,6 +196,7 @@ def arguments():
     parser.add_argument("--also", type=Path, action="append", default=[], help="of `table`: records of another file, too")
     parser.add_argument("--coordinatorctl", type=Path, default=TARGET / "release/coordinatorctl")
     parser.add_argument("--statistic", choices=["median", "mean"], default="median", help="whose difference `table` judges by")
+    parser.add_argument("--idle", action="store_true", help="in `table fidelity` count the time of idle workers as cost, too")
     parser.add_argument("--any-build", action="store_true", help="take runs of another build of coordinatorctl for done")
     given = parser.parse_args()
     if given.what != "table" and given.tables or set(given.tables) - {"regret", "fidelity", "cost"}:

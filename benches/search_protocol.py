@@ -3,7 +3,7 @@
 A searcher of one fidelity has `ask() -> (handle, configuration)` and `tell(handle, value)`; one of several has
 `ask() -> (handle, configuration, from, until)`, or None while it waits for results, and `report(handle, resource, value,
 last) -> whether to go on`. `cpu_s` is the processor time that it has used so far. Curves are lists of
-[evaluations or cost, regret], an entry whenever the incumbent changes.
+[evaluations, regret] or [cost, regret, cost with idle workers], an entry whenever the incumbent changes.
 """
 import heapq, itertools, math, random, time
 
@@ -45,22 +45,23 @@ class Incumbent:
     def __init__(self, function):
         self.function, self.resource, self.value, self.curve = function, 0, math.inf, []
 
-    def observed(self, cost, params, resource, value):
+    def observed(self, cost, with_idle, params, resource, value):
         if resource > self.resource or resource == self.resource and value < self.value:
             self.resource, self.value = resource, value
-            self.curve.append([round(cost, 6), self.function.regret(params)])
+            self.curve.append([round(cost, 6), self.function.regret(params), round(with_idle, 6)])
 
 
 def fidelity(searcher, function, workers, budget, seed):
     """Simulated time: to go on from resource z0 to z takes (z - z0) / R of a whole evaluation; a trial reports at each
-    rung on its way. The cost is the time of all workers, also of those that wait for something to do."""
+    rung on its way. The cost is that of the stretches that have ended; with idle workers it is the time of all of them."""
     whole, incumbent = function.rungs[-1], Incumbent(function)
-    now, free, order, events = 0.0, workers, itertools.count(), []
+    now, cost, free, order, events = 0.0, 0.0, workers, itertools.count(), []
 
     def go_on(handle, params, reached, until):
         rung = min((rung for rung in function.rungs if rung > reached), default=until)
         rung = min(rung, until)
-        heapq.heappush(events, (now + (rung - reached) / whole, next(order), handle, params, rung, until))
+        takes = (rung - reached) / whole
+        heapq.heappush(events, (now + takes, next(order), handle, params, rung, until, takes))
 
     while True:
         while free and (stretch := searcher.ask()):
@@ -68,11 +69,12 @@ def fidelity(searcher, function, workers, budget, seed):
             go_on(*stretch)
         if not events:
             break
-        now, _, handle, params, rung, until = heapq.heappop(events)
-        if now * workers > budget + 1e-9:
+        now, _, handle, params, rung, until, took = heapq.heappop(events)
+        cost += took
+        if cost > budget + 1e-9:
             break
         value = function.observe(params, rung, seed)
-        incumbent.observed(now * workers, params, rung, value)
+        incumbent.observed(cost, now * workers, params, rung, value)
         if searcher.report(handle, rung, value, rung == until) and rung < until:
             go_on(handle, params, rung, until)
         else:

@@ -28,11 +28,12 @@ def is_auto(method):
     return method.rpartition("+")[2] == "auto"
 
 
-def at(run, mark, size):
+def at(run, mark, size, idle=False):
     """The regret after so many evaluations or so much cost; None if the run ended before, infinite before the first result."""
     if run[size] < mark:
         return None
-    return next((regret for when, regret in reversed(run["curve"]) if when <= mark + 1e-9), float("inf"))
+    when = 2 if idle and size == "budget" else 0
+    return next((entry[1] for entry in reversed(run["curve"]) if entry[when] <= mark + 1e-9), float("inf"))
 
 
 def quantile(ordered, share):
@@ -53,16 +54,16 @@ def summary(values):
 class Row:
     """All runs of one function with so many workers: method, then seed."""
 
-    def __init__(self, kind):
-        self.size, self.runs = SIZE[kind], {}
+    def __init__(self, kind, idle):
+        self.size, self.idle, self.runs = SIZE[kind], idle, {}
 
     def regrets(self, method, mark):
         """By seed, none below the floor."""
-        every = {seed: at(run, mark, self.size) for seed, run in self.runs.get(method, {}).items()}
+        every = {seed: at(run, mark, self.size, self.idle) for seed, run in self.runs.get(method, {}).items()}
         return {seed: max(regret, FLOOR) for seed, regret in every.items() if regret is not None}
 
     def shown(self, method, mark):
-        every = [at(run, mark, self.size) for run in self.runs[method].values()]
+        every = [at(run, mark, self.size, self.idle) for run in self.runs[method].values()]
         known = [regret for regret in every if regret is not None]
         return summary(known) if known else "-"
 
@@ -100,11 +101,11 @@ class Verdict:
         return f"{self.word}, {self.ratio:.3g} ({self.peer}, {len(self.seeds)} seeds; [{self.low:.2g}, {self.high:.2g}])"
 
 
-def grouped(runs, kind):
+def grouped(runs, kind, idle):
     rows = {}
     for run in runs:
         if run["kind"] == kind:
-            row = rows.setdefault((run["function"], run["workers"]), Row(kind))
+            row = rows.setdefault((run["function"], run["workers"]), Row(kind, idle))
             row.runs.setdefault(run["method"], {})[run["seed"]] = run
     return dict(sorted(rows.items()))
 
@@ -185,6 +186,6 @@ def show(runs, given):
         if kind == "cost":
             costs(runs)
         else:
-            rows = grouped(runs, kind)
+            rows = grouped(runs, kind, given.idle)
             curves(rows, kind)
             verdicts(rows, kind, statistic)
