@@ -8,10 +8,10 @@
 //! cost; Ginsbourger et al. 2010), which keeps parallel proposals apart.
 //!
 //! Watanabe 2023 ("Tree-structured Parzen Estimator: understanding its algorithm components",
-//! arXiv:2304.11127) compares the parts of which this is made. Where this differs from his recommendation
-//! it was measured to be better over the functions of `examples/regret`. The most: both densities have
-//! the same widths, taken from the spread of the good trials. Where the density of the others is the wider
-//! one, the search stays where it has been.
+//! arXiv:2304.11127) names the parts of which this is made; the choices among them were made by measuring over the
+//! functions of `examples/regret`. What matters most: both densities have the same widths, taken from the
+//! spread of the good trials. Where the density of the others is the wider one, the search stays where it
+//! has been.
 
 mod proposals;
 
