@@ -30,8 +30,13 @@ impl Ranking {
         self.0.len()
     }
 
-    /// The first so many trials, and the others.
-    pub(super) fn split(&self, count: usize) -> (&[(f64, usize)], &[(f64, usize)]) {
-        self.0.split_at(count.min(self.0.len()))
+    /// The first so many.
+    pub(super) fn best(&self, count: usize) -> &[(f64, usize)] {
+        &self.0[..count.min(self.0.len())]
+    }
+
+    /// Those after the first so many.
+    pub(super) fn after(&self, count: usize) -> &[(f64, usize)] {
+        &self.0[count.min(self.0.len())..]
     }
 }

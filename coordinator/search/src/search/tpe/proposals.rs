@@ -9,7 +9,7 @@ use crate::search::parzen::{Mixture, Sample};
 use crate::search::sequence::Sequence;
 use crate::search::untried::Untried;
 
-/// Draws that are compared. More find a higher ratio and a worse search: it explores less.
+/// Draws that are compared. 64 find a higher ratio, but the search was worse for it; 32 were as good.
 const CANDIDATES: usize = 24;
 
 /// Draws until there are as many that may be proposed.
@@ -18,13 +18,13 @@ const MAX_DRAWS: u64 = 8 * CANDIDATES as u64;
 /// Points of the sequence until one may be proposed.
 const MAX_POINTS: u64 = 64;
 
-/// Share of trials that are good: Watanabe 2023 recommends a linear rule with this share.
+/// Share of trials that are good. 0.1 was measured to be worse, 0.2 as good.
 const GOOD: f64 = 0.15;
 
 /// Most trials that count as good.
 const MOST_GOOD: usize = 100;
 
-/// Weight of the prior; a trial's is 1 in the mean.
+/// Weight of the prior; a trial's is 1 in the mean. This and the next three lie in flat optima.
 const PRIOR: f64 = 0.7;
 
 /// Widths of numbers' kernels: so many of the good trials' standard deviations times n^(-1/(d + 4)), Scott's rule.
