@@ -44,7 +44,22 @@ pub fn verify<'a>(
 ) -> Result<Tally, String> {
     let searcher = Searcher::of(spec);
     let mut searcher = searcher.map_err(|error| error.to_string())?;
-    replay(&mut searcher, &mut Scheduler::of(spec), log, params)
+    replay(
+        &mut searcher,
+        &mut Scheduler::of(spec),
+        log,
+        params,
+        Check::All,
+    )
+}
+
+/// How a log is replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    /// Every suggestion is found anew and compared.
+    All,
+    /// What a model proposed is taken from the log, so that a coordinator is soon there again.
+    Adopt,
 }
 
 /// As [`verify`], into these, which decide what comes next afterwards.
@@ -53,10 +68,11 @@ pub(super) fn replay<'a>(
     scheduler: &mut Scheduler,
     log: impl IntoIterator<Item = &'a SearchEntry>,
     params: impl Fn(TrialId) -> Option<&'a Params>,
+    check: Check,
 ) -> Result<Tally, String> {
     let mut tally = Tally::default();
     for (index, entry) in log.into_iter().enumerate() {
-        step(searcher, scheduler, entry, &params)
+        step(searcher, scheduler, entry, &params, check)
             .map_err(|reason| format!("the search log does not replay: entry {index}: {reason}"))?;
         tally.count(entry);
     }
@@ -68,11 +84,17 @@ fn step<'a>(
     scheduler: &mut Scheduler,
     entry: &SearchEntry,
     params: impl Fn(TrialId) -> Option<&'a Params>,
+    check: Check,
 ) -> Result<(), String> {
     match entry {
         SearchEntry::Suggested { trial } => {
             let known = params(*trial);
-            match searcher.suggest(*trial, scheduler.first_resource()) {
+            let first_resource = scheduler.first_resource();
+            let suggestion = match (check, known) {
+                (Check::Adopt, Some(known)) => searcher.adopt(*trial, first_resource, known),
+                _ => searcher.suggest(*trial, first_resource),
+            };
+            match suggestion {
                 Suggestion::Params(params) if Some(&params) == known => {
                     scheduler.begun(*trial, &params);
                 }

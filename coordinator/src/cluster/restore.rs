@@ -15,7 +15,7 @@ use super::records::{
     AttemptRecord, JobRecord, JobState, Outcome, RankPlace, RemovalRecord, SearchEntry,
     SearchRecord, SpecRecord, TrialRecord,
 };
-use super::replay::replay;
+use super::replay::{Check, replay};
 use super::state::{Job, Trial, TrialSlot, Turns, Worker};
 use super::types::{
     AttemptRef, Document, MachineConfig, RankRef, Record, RecordError, SessionId, WorkerInfo,
@@ -256,7 +256,8 @@ impl Machine {
             _ => {
                 let log = log.values().map(|record| &record.entry);
                 let params = |trial| trials.get(&trial).map(TrialRecord::suggested_params);
-                replay(&mut fresh, &mut restored.scheduler, log, params).map(|_| true)
+                let check = Check::Adopt;
+                replay(&mut fresh, &mut restored.scheduler, log, params, check).map(|_| true)
             }
         };
         restored.expected = fresh.expected_trials();

@@ -106,9 +106,15 @@ impl Kind {
     /// Under a scheduler that lets trials go up to so many epochs.
     fn asha(more: &str, eta: u32, epochs: u64, trials: usize) -> Self {
         let logical = more.contains("logical_time");
+        let searcher = match logical {
+            true => learnt(
+                trials,
+                trials + 2 * epochs as usize + eta as usize + more.len(),
+            ),
+            false => drawn(trials, ""),
+        };
         let search = format!(
-            "{more}scheduler: {{name: asha, eta: {eta}, max_resource: {epochs}}}\n{SPACE}{}",
-            drawn(trials, "")
+            "{more}scheduler: {{name: asha, eta: {eta}, max_resource: {epochs}}}\n{SPACE}{searcher}"
         );
         Self {
             // Without logical time the order in which results come decides.
@@ -141,6 +147,13 @@ const GRID: &str = "hyperparameters: {x: {type: double, minval: 0.1, maxval: 0.4
 fn drawn(trials: usize, more: &str) -> String {
     let name = ["random", "sobol", "halton"][trials % 3];
     format!("searcher: {{name: {name}, max_trials: {trials}{more}}}\n")
+}
+
+/// So do those that learn, where real time has no say in what they have learnt.
+fn learnt(trials: usize, turn: usize) -> String {
+    const NAMES: [&str; 7] = ["gp", "tpe", "auto", "cma_es", "bohb", "dehb", "random"];
+    let name = NAMES[turn % NAMES.len()];
+    format!("searcher: {{name: {name}, max_trials: {trials}}}\n")
 }
 
 fn logical(workers: u32) -> String {
@@ -196,7 +209,11 @@ fn kind(number: usize, seed: usize) -> Kind {
         },
         15 => Kind::asha(&logical(2), 2, 4, 4 + seed % 3),
         16 => Kind::asha(&logical(2), 2, 2, 4).gang(2),
-        17 => failing(plain(&logical(2), 4)),
+        17 => failing(Kind::new(format!(
+            "{}{SPACE}{}",
+            logical(2),
+            learnt(6, seed)
+        ))),
         18 => {
             let kind = Kind::asha("", 2, 2, 6);
             Kind {

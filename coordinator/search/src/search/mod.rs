@@ -9,7 +9,6 @@ pub mod axes;
 pub mod bohb;
 pub mod cma;
 pub mod dehb;
-mod fidelity;
 pub mod gp;
 pub mod history;
 mod levels;
@@ -232,6 +231,25 @@ impl Searcher {
         };
         self.suggested += u32::from(params.is_some());
         params.map_or(Suggestion::Exhausted, Suggestion::Params)
+    }
+
+    /// As [`suggest`](Self::suggest), for a trial whose configuration is known from the log: a model takes it
+    /// over without finding it anew, which is much less work. Everything else is asked, and may answer
+    /// otherwise.
+    pub fn adopt(
+        &mut self,
+        trial: TrialId,
+        first_resource: Option<u64>,
+        params: &Params,
+    ) -> Suggestion {
+        match &mut self.strategy {
+            Strategy::Model(model) if self.given.is_empty() && self.suggested < self.max_trials => {
+                model.adopt(trial, first_resource, params);
+                self.suggested += 1;
+                Suggestion::Params(params.clone())
+            }
+            _ => self.suggest(trial, first_resource),
+        }
     }
 
     /// Learns what a trial came to at a resource; `None`: nothing finite.

@@ -16,7 +16,6 @@ use super::axes::Axes;
 use super::bohb::Bohb;
 use super::cma::Cma;
 use super::dehb::Dehb;
-use super::fidelity::FidelityGp;
 use super::gp::Gp;
 use super::history::{History, Status};
 use super::levels::Levels;
@@ -25,6 +24,10 @@ use super::random::RandomSearch;
 use super::scalarize::scalarized;
 use super::tpe::Tpe;
 use super::{Observation, Outcome};
+
+/// Under a scheduler with rungs one of so many configurations is drawn: low rungs may mislead a model, which
+/// then would propose nothing else any more (Falkner et al. 2018 draw as many).
+const DRAWN_EVERY: usize = 3;
 
 #[derive(Debug, Clone)]
 pub(super) struct ModelSearch {
@@ -46,13 +49,19 @@ pub(super) struct ModelSearch {
     draws: RandomSearch,
 }
 
+/// What a proposal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Propose,
+    /// It is known already: only what later ones depend on matters.
+    Adopt,
+}
+
 #[derive(Debug, Clone)]
 enum Model {
     /// Nothing to learn.
     Draws,
     Gp(Box<Gp>),
-    /// Under a scheduler with rungs.
-    FidelityGp(Box<FidelityGp>),
     Tpe(Box<Tpe>),
     Cma(Box<Cma>),
     Bohb(Box<Bohb>),
@@ -100,12 +109,6 @@ impl ModelSearch {
             costs: Vec::new(),
             axes,
         };
-        if let (Model::Gp(_), Some(levels), 1) =
-            (&search.model, &search.levels, job.objectives.len())
-            && let Some(model) = FidelityGp::new(job, max_points, levels.top())
-        {
-            search.model = Model::FidelityGp(Box::new(model));
-        }
         for prior in &job.searcher.prior_results {
             if let Some(point) = search.axes.encode(&prior.params) {
                 search.begin(point);
@@ -130,7 +133,7 @@ impl ModelSearch {
     pub(super) fn next(&mut self, trial: TrialId, first_resource: Option<u64>) -> Option<Params> {
         let key = self.key.with(u64::from(trial.0));
         let proposed = self
-            .propose(first_resource, key)
+            .propose(first_resource, key, Work::Propose)
             .map(|point| self.axes.decode(&point));
         let fits = |params: &Params| self.axes.space().allows(params);
         let params = match proposed.filter(fits) {
@@ -142,17 +145,22 @@ impl ModelSearch {
         Some(params)
     }
 
+    /// A trial begins whose configuration was proposed before: what comes next is as if it was proposed now,
+    /// for less work.
+    pub(super) fn adopt(&mut self, trial: TrialId, first_resource: Option<u64>, params: &Params) {
+        let key = self.key.with(u64::from(trial.0));
+        self.propose(first_resource, key, Work::Adopt);
+        self.begun(params);
+    }
+
     fn begin(&mut self, point: Vec<f64>) {
         self.history.begun(point);
         self.costs.push(None);
     }
 
-    fn propose(&mut self, first_resource: Option<u64>, key: Key) -> Option<Vec<f64>> {
+    fn propose(&mut self, first_resource: Option<u64>, key: Key, work: Work) -> Option<Vec<f64>> {
         // Their own way with rungs.
         match &mut self.model {
-            Model::FidelityGp(model) => {
-                return Some(model.propose(&self.history, first_resource.unwrap_or(1), key));
-            }
             Model::Bohb(model) => return Some(model.propose(&self.axes, &self.history, key)),
             Model::Cma(model) if self.levels.is_some() => {
                 return Some(model.propose(&self.axes, &self.history, key));
@@ -164,6 +172,10 @@ impl ModelSearch {
             _ => {}
         }
         if let Model::Nsga2(model) = &mut self.model {
+            if work == Work::Adopt {
+                // It remembers nothing of its own.
+                return None;
+            }
             return Some(if self.modes.len() > 1 {
                 model.propose(&self.axes, &self.history, &self.costs, key)
             } else {
@@ -178,6 +190,9 @@ impl ModelSearch {
         let seen = if self.modes.len() > 1 {
             Some(scalarized(&self.history, &self.costs, key.named("weights")))
         } else if let Some(levels) = &mut self.levels {
+            if self.history.trials.len() % DRAWN_EVERY == DRAWN_EVERY - 1 {
+                return None;
+            }
             let (seen, changed) = levels.seen(&self.history);
             if changed {
                 // What it knows of costs is of another rung.
@@ -190,11 +205,11 @@ impl ModelSearch {
         };
         let history = seen.as_ref().unwrap_or(&self.history);
         match &mut self.model {
-            Model::Draws
-            | Model::Nsga2(_)
-            | Model::Bohb(_)
-            | Model::Dehb(_)
-            | Model::FidelityGp(_) => None,
+            Model::Draws | Model::Nsga2(_) | Model::Bohb(_) | Model::Dehb(_) => None,
+            Model::Gp(model) if work == Work::Adopt => {
+                model.adopt(&self.axes, history, key);
+                None
+            }
             Model::Gp(model) => Some(model.propose(&self.axes, history, key)),
             Model::Tpe(model) => Some(model.propose(&self.axes, history, key)),
             Model::Cma(model) => Some(model.propose(&self.axes, history, key)),

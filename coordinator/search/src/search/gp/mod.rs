@@ -117,22 +117,10 @@ impl Gp {
     /// A settled point that the constraints allow, one that no trial has while there is one. The key is the
     /// trial's own; the history is that of the last call, or has grown (with a shorter one the search begins anew).
     pub fn propose(&mut self, axes: &Axes, history: &History, key: Key) -> Vec<f64> {
-        self.propose_at(axes, history, None, key)
-    }
-
-    /// The same, of the points that have this coordinate on this axis, and better than the results there;
-    /// the first points have any coordinate.
-    pub(super) fn propose_at(
-        &mut self,
-        axes: &Axes,
-        history: &History,
-        fixed: Option<(usize, f64)>,
-        key: Key,
-    ) -> Vec<f64> {
         let found = match self.hear(axes, history, key) {
             Stage::Nothing => None,
             Stage::Start(seed) => self.next_of_design(axes, seed),
-            Stage::Model => self.best_of_model(axes, history, fixed, key),
+            Stage::Model => self.best_of_model(axes, history, key),
         };
         found
             .or_else(|| self.untried(axes, key))
@@ -246,13 +234,7 @@ impl Gp {
     }
 
     /// The point of greatest expected improvement, of the whole space or within a neglected category.
-    fn best_of_model(
-        &mut self,
-        axes: &Axes,
-        history: &History,
-        fixed: Option<(usize, f64)>,
-        key: Key,
-    ) -> Option<Vec<f64>> {
+    fn best_of_model(&mut self, axes: &Axes, history: &History, key: Key) -> Option<Vec<f64>> {
         let results = results(history);
         self.learn(&results)?;
         let cost = |trial: &usize| {
@@ -270,7 +252,7 @@ impl Gp {
             }
         }
         posterior.learn(&values);
-        let focus: Vec<(usize, f64)> = neglected(axes, history).into_iter().chain(fixed).collect();
+        let focus: Vec<(usize, f64)> = neglected(axes, history).into_iter().collect();
         let in_focus = |row: usize| {
             let point = &history.trials[rows[row]].point;
             focus.iter().all(|(axis, place)| point[*axis] == *place)
