@@ -386,4 +386,6 @@ fn first(values: &[Option<f64>]) -> Option<f64> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
