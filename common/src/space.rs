@@ -476,7 +476,7 @@ fn conditions(
         if matches!(domain, Domain::Double { .. }) {
             errors.push(SpecError::new(
                 path,
-                format!("`{parent}` is a double; accepted as parents are categorical, int and const hyperparameters"),
+                format!("`{parent}` is a double; accepted as parents are hyperparameters of every other type"),
             ));
             continue;
         }

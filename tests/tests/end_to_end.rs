@@ -134,6 +134,46 @@ fn asha_promotes_from_checkpoints_and_explains_itself() -> Result<()> {
     Ok(())
 }
 
+/// Members go on from each other's checkpoints, and neither slots nor their speed change what comes of it.
+#[test]
+fn a_population_copies_its_best_and_depends_on_no_slots() -> Result<()> {
+    let runs = ["1", "3"].map(|slots| {
+        let sandbox = Sandbox::new()?;
+        let spec = example("pbt.yaml");
+        let run = sandbox.json(&["run", &spec, "--slots", slots, "--limit", "400"])?;
+        assert_eq!(run["job"]["state"], "completed", "{run:#}");
+        let data = sandbox.path().join("trainyard-data").display().to_string();
+        let job = job_id(&run)?;
+        let mut copied = 0;
+        for trial in 0..8 {
+            let id = trial.to_string();
+            let told = sandbox.json(&["trial", "explain", "--data-dir", &data, job, &id])?;
+            let decisions = told["decisions"].as_array().context("no decisions")?;
+            let reasons = decisions.iter().filter_map(|of| of["reason"].as_str());
+            copied += reasons
+                .filter(|why| why.contains("goes on from the weights"))
+                .count();
+        }
+        let replayed = sandbox.json(&["replay", "--data-dir", &data, job])?;
+        assert_eq!(replayed["same"], true, "{replayed:#}");
+        let found = sandbox.json(&["insight", "--data-dir", &data, job, "--param", "lr"])?;
+        assert_eq!(
+            found["importance"].as_array().map(Vec::len),
+            Some(2),
+            "{found:#}"
+        );
+        let trials = run["trials"].as_array().context("no trials")?.iter();
+        let came_to = trials.map(|trial| (trial["params"].clone(), trial["metrics"].clone()));
+        Ok::<_, anyhow::Error>((copied, came_to.collect::<Vec<_>>()))
+    });
+    let [one, three] = runs;
+    let one = one?;
+    // The worst two of eight, at four of the five ends of an interval.
+    assert_eq!(one.0, 8);
+    assert_eq!(one, three?);
+    Ok(())
+}
+
 #[test]
 fn fashion_mnist_tuner_runs_on_the_real_files() -> Result<()> {
     if !Path::new("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz").exists() {

@@ -557,6 +557,67 @@ fn warnings_name_what_changes_nothing() {
 }
 
 #[test]
+fn a_search_alone_has_no_trainer() {
+    let text = std::fs::read_to_string(repository("examples/search.yaml")).unwrap();
+    let document = Document::parse_search(&text, &["seed=7".to_owned()]).unwrap();
+    assert_eq!(document.warnings(), [""; 0]);
+    let job = document.job();
+    assert_eq!((job.seed, job.searcher.max_trials), (7, Some(u32::MAX)));
+    let refused = |text: &str| Document::parse_search(text, &[]).unwrap_err().to_string();
+    assert!(refused("model: {layers: []}").starts_with("model: not a field of a search alone"));
+    assert!(refused("- 1").contains("the document is no mapping"));
+    let wrong = refused(
+        "hyperparameters: {x: {type: int, minval: 1, maxval: 4}}\nconstraints: [x > y]\nsearcher: {name: grd}",
+    );
+    assert!(
+        wrong.contains("searcher.name: unknown word `grd`"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn points_and_results_are_of_the_space() {
+    let given = |field: &str| errors(&[field])[0].clone();
+    assert_eq!(
+        given("searcher.points_to_evaluate=[{lr: 0.01}, {lr: 7}]"),
+        "searcher.points_to_evaluate[1]: lr: 7 is outside 0.0001 to 0.1"
+    );
+    assert_eq!(
+        given("searcher.prior_results=[{params: {lr: 0.01}, value: 1}]"),
+        "searcher.prior_results[0].params: filters: active, but no value was given"
+    );
+    assert!(with(&["constraints=[filters * lr < 1]"]).is_ok());
+    assert_eq!(
+        given("constraints=[filters > 100]"),
+        "constraints: no configuration was found that meets all of them"
+    );
+}
+
+#[test]
+fn a_population_shares_its_network() {
+    let pbt = "scheduler={name: pbt, population: 4}";
+    let refused = errors(&[pbt]);
+    assert_eq!(refused.len(), 1);
+    assert!(
+        refused[0].starts_with("hyperparameters.filters: not accepted with `pbt`"),
+        "{refused:?}"
+    );
+    assert!(with(&[pbt, "model.layers[0].conv2d.filters=16"]).is_ok());
+    let program = [
+        pbt,
+        "model=",
+        "data=",
+        "entrypoint={command: [sh]}",
+        "objectives=[{metric: loss, mode: minimize}]",
+        "scheduler.max_resource=4",
+    ];
+    assert!(
+        errors(&program)[0]
+            .starts_with("scheduler.name: `pbt` given; a program has no checkpoints")
+    );
+}
+
+#[test]
 fn the_examples_and_the_reference_are_accepted() {
     for (path, trials) in [
         ("examples/digits.yaml", 8),
@@ -564,6 +625,7 @@ fn the_examples_and_the_reference_are_accepted() {
         ("examples/two-ranks.yaml", 1),
         ("examples/program.yaml", 42),
         ("examples/asha.yaml", 27),
+        ("examples/pbt.yaml", 8),
     ] {
         let path = repository(path);
         let text = std::fs::read_to_string(&path).unwrap();
