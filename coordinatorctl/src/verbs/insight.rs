@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use trainyard_common::spec::Document;
 use trainyard_coordinator::cluster::records::SearchEntry;
-use trainyard_coordinator::insight::{Tried, summary};
+use trainyard_coordinator::insight::{Summary, Tried, summary};
 use trainyard_proto::v1;
 
 use crate::cli::{Format, Global};
@@ -81,57 +81,52 @@ fn insight(
     let tried: Vec<Tried> = tried.collect();
     let objectives = &document.job().objectives;
     let found = summary(document.space(), objectives, &tried, args.points as usize);
+    let names = objectives.iter().map(|objective| objective.metric.clone());
+    Ok(shown(args, names.collect(), found, &values))
+}
+
+fn shown(
+    args: &Args,
+    objectives: Vec<String>,
+    found: Summary,
+    values: &BTreeMap<u32, Vec<f64>>,
+) -> Insight {
+    let best = |best: Vec<(u32, f64)>| {
+        let each = best.into_iter();
+        each.map(|(trial_id, value)| Volume { trial_id, value })
+            .collect()
+    };
+    let importance = found.importance.into_iter().map(|of| Share {
+        parameter: of.parameter,
+        share: of.share,
+        spread: of.spread,
+    });
+    let interactions = found.interactions.into_iter().map(|of| Pair {
+        parameters: of.parameters,
+        share: of.share,
+    });
     let dependence = found.dependence.into_iter();
     let wanted = dependence.filter(|(name, _)| args.param.contains(name));
-    Ok(Insight {
+    let dependence = wanted.map(|(parameter, curve)| Dependence {
+        parameter,
+        values: curve.ticks.values,
+        mean: curve.mean,
+        spread: curve.spread,
+    });
+    let front = found.front.into_iter();
+    let front = front.map(|trial| (trial, values.get(&trial).cloned().unwrap_or_default()));
+    Insight {
         job_id: args.job.clone(),
-        objectives: objectives
-            .iter()
-            .map(|objective| objective.metric.clone())
-            .collect(),
+        objectives,
         trials: found.trials,
-        importance: found
-            .importance
-            .into_iter()
-            .map(|of| Share {
-                parameter: of.parameter,
-                share: of.share,
-                spread: of.spread,
-            })
-            .collect(),
-        interactions: found
-            .interactions
-            .into_iter()
-            .map(|of| Pair {
-                parameters: of.parameters,
-                share: of.share,
-            })
-            .collect(),
-        dependence: wanted
-            .map(|(parameter, curve)| Dependence {
-                parameter,
-                values: curve.ticks.values,
-                mean: curve.mean,
-                spread: curve.spread,
-            })
-            .collect(),
-        history: found
-            .history
-            .into_iter()
-            .map(|(trial_id, value)| Volume { trial_id, value })
-            .collect(),
-        front: found
-            .front
-            .into_iter()
-            .map(|trial| (trial, values.get(&trial).cloned().unwrap_or_default()))
-            .collect(),
-        hypervolume: found
-            .hypervolume
-            .into_iter()
-            .map(|(trial_id, value)| Volume { trial_id, value })
-            .collect(),
+        importance: importance.collect(),
+        interactions: interactions.collect(),
+        dependence: dependence.collect(),
+        history: best(found.history),
+        front: front.collect(),
+        hypervolume: best(found.hypervolume),
         reference: found.reference,
-    })
+    }
 }
 
 /// The values of all objectives of each trial that has ended with them.

@@ -224,6 +224,17 @@ fn kind(number: usize, seed: usize) -> Kind {
             }
         }
         19 => judged(Kind::asha(&logical(3), 3, 3, 5)),
+        number => under_others(number, seed),
+    }
+}
+
+/// Under every scheduler but `fifo` and plain `asha`.
+fn under_others(number: usize, seed: usize) -> Kind {
+    let judged = |kind: Kind| Kind {
+        judged: true,
+        ..kind
+    };
+    match number {
         20 => judged(Kind::under("", "name: hyperband, eta: 2", 4, 7)),
         21 => Kind::under(&logical(2), "name: hyperband, eta: 2", 4, 8 + seed % 3),
         22 => Kind::under("", "name: sha, eta: 2, bracket_trials: 4", 4, 5).gang(2),

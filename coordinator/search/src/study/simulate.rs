@@ -46,9 +46,12 @@ pub struct Bowl {
 #[derive(Debug, Clone)]
 pub struct Curves {
     axes: Axes,
-    /// Points of the cube with (resource, value) in the order of resources; never empty inside.
-    known: Vec<(Vec<f64>, Vec<(u64, f64)>)>,
+    /// Points of the cube and their curves, none of which is empty.
+    known: Vec<(Vec<f64>, LearningCurve)>,
 }
+
+/// (resource, value) in the order of resources.
+pub type LearningCurve = Vec<(u64, f64)>;
 
 impl Surrogate {
     pub fn bowl(axes: Axes, key: Key, mode: Mode, whole: u64) -> Self {
@@ -62,7 +65,7 @@ impl Surrogate {
     }
 
     /// `None`: no configuration with a value.
-    pub fn curves(axes: Axes, trials: &[(Params, Vec<(u64, f64)>)]) -> Option<Self> {
+    pub fn curves(axes: Axes, trials: &[(Params, LearningCurve)]) -> Option<Self> {
         let known: Vec<_> = trials
             .iter()
             .filter(|(_, curve)| !curve.is_empty())
