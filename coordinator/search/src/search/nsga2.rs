@@ -11,6 +11,7 @@ use trainyard_common::rng::Key;
 
 use super::axes::{Axes, Axis, Kind};
 use super::history::{History, Status};
+use super::points::same;
 use crate::pareto;
 
 /// Chance that two parents cross; section V of the paper.
@@ -259,12 +260,6 @@ fn polynomial(gene: f64, uniform: f64) -> f64 {
         1.0 - libm::pow(2.0 * (1.0 - uniform) + (2.0 * uniform - 1.0) * rest, power)
     };
     (gene + step).clamp(0.0, 1.0)
-}
-
-/// Whether two settled points are the same.
-fn same(a: &[f64], b: &[f64]) -> bool {
-    let both = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
-    a.len() == b.len() && a.iter().zip(b).all(both)
 }
 
 #[cfg(test)]

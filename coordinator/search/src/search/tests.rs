@@ -138,6 +138,39 @@ fn errors_name_what_is_missing() {
     );
 }
 
+/// A value is written and read between a proposal and what becomes of it; an evolution must know its own again.
+#[test]
+fn an_evolution_hears_of_its_own_samples() {
+    let space = json!({
+        "a": {"type": "double", "minval": -5, "maxval": 10},
+        "b": {"type": "double", "minval": 1e-5, "maxval": 1.0, "log": true},
+        "c": {"type": "double", "minval": 0.1, "maxval": 0.7},
+    });
+    let cost = |params: &Params| {
+        let place = |name: &str| params[name].as_f64().unwrap();
+        let b = libm::log10(place("b")) + 3.3;
+        (place("a") - 1.7).powi(2) + b * b + 10.0 * (place("c") - 0.37).powi(2)
+    };
+    for (name, enough) in [("cma_es", 1e-6), ("dehb", 1e-2)] {
+        let mut search = searcher(json!({"name": name, "max_trials": 400}), &space, 5);
+        let mut best = f64::INFINITY;
+        for trial in (0..400).map(TrialId) {
+            let Suggestion::Params(params) = search.suggest(trial, None) else {
+                panic!("{name} ended");
+            };
+            let value = cost(&params);
+            best = best.min(value);
+            let outcome = Outcome::Completed { value: Some(value) };
+            search.observe(&Observation {
+                trial,
+                outcome,
+                values: Vec::new(),
+            });
+        }
+        assert!(best < enough, "{name}: {best}");
+    }
+}
+
 fn fixed() -> ProptestConfig {
     ProptestConfig {
         rng_seed: proptest::test_runner::RngSeed::Fixed(4),
