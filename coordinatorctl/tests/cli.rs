@@ -82,7 +82,7 @@ Commands:
   submit      Submit a job to a coordinator and print its id
   validate    Check a job spec; every error at once, each with its place in the file
   preview     Show the first configurations that the search will try
-  ask-tell    Drive a search from your own program: ask for trials and tell what they came to, one JSON object a line
+  ask-tell    Drive a search from your own program, over lines of JSON
   schema      Print the JSON Schema of a job spec, for editors
   model       Look at the network of a job
   list        List jobs, the newest first
@@ -91,7 +91,7 @@ Commands:
   logs        Print the log lines of a job's trials
   wait        Wait until a job has ended; the exit code says how
   best        Show a job's best trial: configuration, metrics and where its checkpoint lies
-  insight     Show what a search has found out: which hyperparameters matter and how, the best so far, the Pareto front
+  insight     Show what a search has found out: which hyperparameters matter, the best so far
   cancel      Cancel a job: its running trials stop, no new ones begin
   archive     Move an ended job from the coordinator's records into an archive in the store
   delete      Remove an ended job for good: its records, learning curves, logs and archive

@@ -290,7 +290,12 @@ fn the_reference_and_every_example_validate() -> Result<()> {
     });
     assert!(specs.len() >= 5);
     for spec in specs {
-        let answer = sandbox.ctl(&["validate", &spec.display().to_string()])?;
+        // A search alone is no job.
+        let verb = match spec.ends_with("search.yaml") {
+            true => "ask-tell",
+            false => "validate",
+        };
+        let answer = sandbox.ctl(&[verb, &spec.display().to_string()])?;
         assert_eq!(answer.code, 0, "{}: {}", spec.display(), answer.stderr);
         writeln!(std::io::stderr(), "{} is valid", spec.display())?;
     }

@@ -16,7 +16,7 @@ use crate::specfile::SearchArgs;
 /// Longest line of input, in bytes; the protocol refuses it anyway, this bounds what is read.
 const MAX_LINE: u64 = 2 << 20;
 
-/// Drive a search from your own program: ask for trials and tell what they came to, one JSON object a line
+/// Drive a search from your own program, over lines of JSON
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -14,7 +14,7 @@ use crate::exit::{Failure, Outcome};
 use crate::output::{Dependence, Insight, Pair, Share, Volume};
 use crate::{print, session, tables};
 
-/// Show what a search has found out: which hyperparameters matter and how, the best so far, the Pareto front
+/// Show what a search has found out: which hyperparameters matter, the best so far
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(value_name = "JOB")]
