@@ -67,6 +67,18 @@ impl Hyper {
         hyper
     }
 
+    /// With the same length scale for all axes, and the same radius: the geometric means. Points that crowd
+    /// on one hill can make an axis look useless that matters on another.
+    pub(super) fn doubted(&self) -> Self {
+        let (mut hyper, dimensions) = (self.clone(), self.dimensions());
+        for part in [0..dimensions, dimensions..2 * dimensions] {
+            let logs = &mut hyper.logs[part];
+            let mean = logs.iter().sum::<f64>() / dimensions.max(1) as f64;
+            logs.fill(mean);
+        }
+        hyper
+    }
+
     pub(super) fn dimensions(&self) -> usize {
         self.logs.len().saturating_sub(2) / 2
     }
@@ -361,6 +373,14 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn doubt_makes_length_scales_equal() {
+        let hyper = Hyper {
+            logs: vec![-1.0, 2.0, 0.5, 0.7, 0.1, -3.0],
+        };
+        assert_eq!(hyper.doubted().logs, [0.5, 0.5, 0.6, 0.6, 0.1, -3.0]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::super::axes::{Axes, Kind};
 use super::super::sequence::Sequence;
 use super::kernel::{Layout, Shape};
 use super::lbfgs::{Stop, minimize};
+use super::niches::Niche;
 use super::posterior::Posterior;
 
 /// Axes of up to so many values are walked value by value; ordered ones of more climb as if continuous first.
@@ -53,6 +54,8 @@ pub(super) struct Search<'a> {
     pub(super) best: &'a [Vec<f64>],
     /// Coordinates that the proposal must have.
     pub(super) focus: &'a [(usize, f64)],
+    /// Where it must lie besides.
+    pub(super) niche: Option<Niche<'a>>,
     pub(super) key: Key,
 }
 
@@ -70,7 +73,7 @@ pub(super) fn bits(point: &[f64]) -> Vec<u64> {
 
 impl Search<'_> {
     /// The best settled point that is allowed and not taken; `None` where none was found.
-    pub(super) fn run(&self, effort: Effort) -> Option<Vec<f64>> {
+    pub(super) fn run(&self, effort: Effort) -> Option<(f64, Vec<f64>)> {
         let mut points = self.spread(effort.spread);
         let spread = points.len();
         points.extend(self.near(effort.near));
@@ -85,11 +88,11 @@ impl Search<'_> {
                 found = Some((score, point));
             }
         }
-        found.map(|(_, point)| point)
+        found
     }
 
     /// The best of listed points.
-    pub(super) fn best_of(&self, points: Vec<Vec<f64>>) -> Option<Vec<f64>> {
+    pub(super) fn best_of(&self, points: Vec<Vec<f64>>) -> Option<(f64, Vec<f64>)> {
         let scores = self.scores(&points);
         let mut best: Option<(f64, Vec<f64>)> = None;
         for (point, score) in points.into_iter().zip(scores) {
@@ -97,14 +100,17 @@ impl Search<'_> {
                 best = Some((score, point));
             }
         }
-        best.map(|(_, point)| point)
+        best
     }
 
     /// Whether a settled point may be proposed.
     fn fits(&self, point: &[f64]) -> bool {
         let mut focus = self.focus.iter();
         let focused = focus.all(|(axis, place)| point[*axis] == *place);
-        focused && !self.taken.contains(&bits(point)) && self.axes.allows(point)
+        let inside = self
+            .niche
+            .is_none_or(|niche| niche.contains(self.axes, point));
+        focused && inside && !self.taken.contains(&bits(point)) && self.axes.allows(point)
     }
 
     fn is_focused(&self, axis: usize) -> bool {
@@ -117,6 +123,9 @@ impl Search<'_> {
         let point = |index: usize| {
             let axes = 0..self.axes.axes().len();
             let mut point: Vec<f64> = axes.map(|axis| sobol.at(index as u64, axis)).collect();
+            if let Some(niche) = self.niche {
+                self.squeeze(&mut point, niche);
+            }
             for (axis, place) in self.focus {
                 point[*axis] = *place;
             }
@@ -124,6 +133,21 @@ impl Search<'_> {
             point
         };
         self.distinct((0..count).map(point))
+    }
+
+    /// From the cube into a niche.
+    fn squeeze(&self, point: &mut [f64], niche: Niche<'_>) {
+        for (axis, place) in point.iter_mut().enumerate() {
+            let centre = niche.centre[axis];
+            if centre.is_nan() {
+                continue;
+            }
+            let (low, high) = niche.range(axis);
+            *place = match self.axes.axes()[axis].kind {
+                Kind::Unordered { .. } | Kind::Fixed => centre,
+                _ => low + (high - low) * *place,
+            };
+        }
     }
 
     /// Points near the best ones, at distances of many magnitudes.
@@ -239,24 +263,26 @@ impl Search<'_> {
             decrease: 1e-4,
             gradient: 1e-5,
         };
-        minimize(
-            &mut x,
-            &vec![(0.0, 1.0); moving.len()],
-            stop,
-            |x, gradient| {
-                for ((_, axis), x) in moving.iter().zip(x) {
-                    at[*axis] = *x;
-                }
-                if !self.axes.allows(&at) {
-                    return f64::INFINITY;
-                }
-                let value = self.posterior.slope(&self.layout.embed(&at), &mut whole);
-                for ((dimension, _), slope) in moving.iter().zip(gradient) {
-                    *slope = -whole[*dimension];
-                }
-                -value
-            },
-        );
+        let bounds: Vec<(f64, f64)> = moving
+            .iter()
+            .map(|(_, axis)| {
+                let range = self.niche.map(|niche| niche.range(*axis));
+                range.unwrap_or((0.0, 1.0))
+            })
+            .collect();
+        minimize(&mut x, &bounds, stop, |x, gradient| {
+            for ((_, axis), x) in moving.iter().zip(x) {
+                at[*axis] = *x;
+            }
+            if !self.axes.allows(&at) {
+                return f64::INFINITY;
+            }
+            let value = self.posterior.slope(&self.layout.embed(&at), &mut whole);
+            for ((dimension, _), slope) in moving.iter().zip(gradient) {
+                *slope = -whole[*dimension];
+            }
+            -value
+        });
         for ((_, axis), x) in moving.iter().zip(&x) {
             at[*axis] = *x;
         }

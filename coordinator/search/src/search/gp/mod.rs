@@ -6,13 +6,17 @@
 //! A `Bad` trial counts as the worst cost so far, a `Void` one not at all, one under way as what the model
 //! thinks of it.
 
+mod answer;
+mod branches;
 mod design;
+mod explore;
 mod fit;
 mod improvement;
 mod kernel;
 mod lbfgs;
 mod linalg;
 mod maximize;
+mod niches;
 mod posterior;
 mod subset;
 mod warp;
@@ -21,11 +25,14 @@ use std::collections::BTreeSet;
 
 use trainyard_common::rng::Key;
 
-use super::axes::{Axes, Kind};
+use super::axes::Axes;
 use super::history::{History, Status};
+use answer::Task;
+use branches::neglected;
+use explore::{range, stagnation};
 use fit::{Hyper, Pairs};
 use kernel::Layout;
-use maximize::{Effort, Search, bits};
+use maximize::bits;
 use posterior::Posterior;
 use subset::subset;
 use warp::{WARPS, warp};
@@ -40,17 +47,6 @@ const GROWTH: f64 = 0.06;
 /// single axes alone, in turn.
 const FIT_STEPS: usize = 20;
 const FIT_AFRESH: usize = 40;
-
-/// The best points around which the next is looked for.
-const BEST: usize = 5;
-
-/// Every so many proposals a category that was hardly tried is looked at, if there is one: one that has less
-/// than this share of the trials that it would have at random.
-const LOOK_EVERY: usize = 8;
-const NEGLECTED: f64 = 0.3;
-
-/// A finite space of up to so many configurations is scored as a whole.
-const LISTED: u128 = 1_000;
 
 /// Draws before the points that are left are listed instead, and the largest space that is.
 const DRAWS: u64 = 256;
@@ -260,43 +256,30 @@ impl Gp {
             at.map_or(f64::MAX, |at| results[at].1)
         };
         let costs: Vec<f64> = self.rows.iter().map(cost).collect();
-        let values = warp(&costs, WARPS[self.warp]).values;
+        let warped = warp(&costs, WARPS[self.warp]);
+        let pending = history.trials.iter().enumerate();
+        let pending = pending.filter(|(_, past)| past.status == Status::Pending);
+        let pending: Vec<usize> = pending.map(|(trial, _)| trial).collect();
         let mut posterior = self.posterior.take()?;
-        let mut rows = self.rows.clone();
-        for (trial, past) in history.trials.iter().enumerate() {
-            if past.status == Status::Pending {
-                posterior.push(&self.features[trial]);
-                rows.push(trial);
-            }
+        for trial in &pending {
+            posterior.push(&self.features[*trial]);
         }
-        posterior.learn(&values);
-        let focus: Vec<(usize, f64)> = neglected(axes, history).into_iter().chain(fixed).collect();
-        let in_focus = |row: usize| {
-            let point = &history.trials[rows[row]].point;
-            focus.iter().all(|(axis, place)| point[*axis] == *place)
-        };
-        posterior.improve_on(&values, in_focus);
-        let mut order: Vec<usize> = (0..costs.len()).filter(|row| in_focus(*row)).collect();
-        order.sort_by(|a, b| costs[*a].total_cmp(&costs[*b]).then(a.cmp(b)));
-        let best = order.iter().take(BEST);
-        let best: Vec<Vec<f64>> = best
-            .map(|at| history.trials[rows[*at]].point.clone())
-            .collect();
-        let search = Search {
+        posterior.learn(&warped.values);
+        let focus = neglected(axes, history).into_iter().chain(fixed).collect();
+        let all: Vec<f64> = results.iter().map(|(_, cost)| *cost).collect();
+        let range = range(&all, design::length(self.layout.dimensions.len()));
+        let task = Task {
             axes,
-            layout: &self.layout,
-            posterior: &posterior,
-            taken: &self.taken,
-            best: &best,
-            focus: &focus,
-            key,
+            history,
+            pending,
+            values: warped.values,
+            focus,
+            grain: range * warped.slope,
         };
-        let found = match self.finite {
-            Some(size) if size <= LISTED => search.best_of(self.left(axes)),
-            _ => search.run(Effort::for_rows(posterior.rows())),
-        };
+        let known = (costs.as_slice(), stagnation(&all, range));
+        let found = self.chosen(&task, known, &mut posterior, key);
         self.posterior = Some(posterior);
-        found
+        found.map(|(_, point)| point)
     }
 
     /// All configurations of a finite space that no trial has.
@@ -352,40 +335,6 @@ fn results(history: &History) -> Vec<(usize, f64)> {
     trials
         .filter_map(|(trial, past)| Some((trial, cost(past.status)?)))
         .collect()
-}
-
-/// From time to time, the category that was tried least beside its share of the trials in which its
-/// hyperparameter was active; as the axis and the coordinate.
-fn neglected(axes: &Axes, history: &History) -> Option<(usize, f64)> {
-    let count = history.trials.len();
-    if count % LOOK_EVERY != LOOK_EVERY - 1 {
-        return None;
-    }
-    let mut least: Option<(f64, usize, f64)> = None;
-    for (position, axis) in axes.axes().iter().enumerate() {
-        let Kind::Unordered { cells } = axis.kind else {
-            continue;
-        };
-        if cells as usize > count / 2 {
-            continue;
-        }
-        let mut counts = vec![0u32; cells as usize];
-        for past in history
-            .trials
-            .iter()
-            .filter(|past| !past.point[position].is_nan())
-        {
-            counts[axis.cell(past.point[position]) as usize] += 1;
-        }
-        let active: u32 = counts.iter().sum();
-        for (cell, tried) in counts.iter().enumerate() {
-            let share = f64::from(*tried) * cells as f64 / f64::from(active.max(1));
-            if share < NEGLECTED && least.is_none_or(|(least, _, _)| share < least) {
-                least = Some((share, position, axis.middle(cell as u64)));
-            }
-        }
-    }
-    least.map(|(_, position, place)| (position, place))
 }
 
 #[cfg(test)]

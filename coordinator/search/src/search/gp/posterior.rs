@@ -101,6 +101,11 @@ impl Posterior {
         }
     }
 
+    /// Improvement is to be by more than this.
+    pub(super) fn ask_for(&mut self, margin: f64) {
+        self.best -= margin;
+    }
+
     fn least_mean(&self, values: &[f64], wanted: impl Fn(usize) -> bool) -> f64 {
         let mean = |row: usize| match values.get(row).zip(self.weights.get(row)) {
             // The mean at a row is b + R w = y - eta w.

@@ -19,11 +19,13 @@ pub(super) struct Warped {
     pub(super) values: Vec<f64>,
     /// The logarithm of the Jacobian, up to what all warps have in common.
     pub(super) log_jacobian: f64,
+    /// The warp's slope at the best: what a small difference of costs there is to the model.
+    pub(super) slope: f64,
 }
 
 /// Warps costs. They are finite; differences need not be.
 pub(super) fn warp(costs: &[f64], scale: f64) -> Warped {
-    let above = above_best(costs);
+    let (above, unit) = above_best(costs);
     let mut log_jacobian = 0.0;
     let mut values = Vec::with_capacity(above.len());
     for u in above {
@@ -51,18 +53,24 @@ pub(super) fn warp(costs: &[f64], scale: f64) -> Warped {
     } else {
         values.iter_mut().for_each(|v| *v = 0.0);
     }
+    let slope = if scale.is_finite() { 1.0 / scale } else { 1.0 };
     Warped {
         values,
         log_jacobian,
+        slope: if deviation > 0.0 {
+            slope / deviation / unit
+        } else {
+            0.0
+        },
     }
 }
 
 /// Costs above the best, in units of the median's distance (of the worst's where that is none).
-fn above_best(costs: &[f64]) -> Vec<f64> {
+fn above_best(costs: &[f64]) -> (Vec<f64>, f64) {
     let mut sorted = costs.to_vec();
     sorted.sort_by(f64::total_cmp);
     let (Some(best), Some(worst)) = (sorted.first(), sorted.last()) else {
-        return Vec::new();
+        return (Vec::new(), 1.0);
     };
     let median = sorted[sorted.len() / 2];
     // Halves, since the difference of two finite numbers can be infinite.
@@ -73,7 +81,7 @@ fn above_best(costs: &[f64]) -> Vec<f64> {
         let share = (cost / 2.0 - best / 2.0) / unit;
         if share.is_nan() { 0.0 } else { share }
     };
-    costs.iter().map(above).collect()
+    (costs.iter().map(above).collect(), 2.0 * unit)
 }
 
 #[cfg(test)]
