@@ -3,6 +3,7 @@
 //! Noise is a pure function of (seed, configuration, resource), so that every implementation of a protocol
 //! sees the same numbers. Values are costs: they are minimized.
 
+mod families;
 mod jobs;
 mod literature;
 
@@ -12,6 +13,7 @@ use serde_json::{Map, Value, json};
 use trainyard_common::rng::{mix, unit_f64};
 use trainyard_common::spec::Params;
 
+pub(crate) use families::*;
 pub(crate) use jobs::*;
 pub(crate) use literature::*;
 
@@ -26,6 +28,10 @@ pub(crate) struct Function {
     noisy: Option<fn(&Params, u64) -> f64>,
     /// The lowest truth.
     pub(crate) minimum: f64,
+    /// What a configuration is worth where the run's seed draws the function.
+    member: Option<fn(&Params, u64) -> f64>,
+    /// Its lowest, where that differs.
+    lowest: Option<fn(u64) -> f64>,
 }
 
 impl Function {
@@ -36,6 +42,21 @@ impl Function {
             truth,
             noisy: None,
             minimum,
+            member: None,
+            lowest: None,
+        }
+    }
+
+    /// One of a family for each seed.
+    fn family(
+        name: &'static str,
+        space: Value,
+        member: fn(&Params, u64) -> f64,
+        minimum: f64,
+    ) -> Self {
+        Self {
+            member: Some(member),
+            ..Self::exact(name, space, |_| f64::NAN, minimum)
         }
     }
 
@@ -49,8 +70,19 @@ impl Function {
     pub(crate) fn observe(&self, params: &Params, seed: u64) -> f64 {
         match self.noisy {
             Some(observed) => observed(params, seed),
+            None => self.worth(params, seed),
+        }
+    }
+
+    pub(crate) fn worth(&self, params: &Params, seed: u64) -> f64 {
+        match self.member {
+            Some(member) => member(params, seed),
             None => (self.truth)(params),
         }
+    }
+
+    pub(crate) fn lowest(&self, seed: u64) -> f64 {
+        self.lowest.map_or(self.minimum, |lowest| lowest(seed))
     }
 }
 
@@ -83,6 +115,17 @@ pub(crate) fn all() -> Vec<Function> {
         exact("network", network_space(), network, 0.0),
         exact("categorical6", choices_space(), choices, choices_minimum()),
         exact("integer_log", integer_space(), integer_log, 0.0),
+        Function::family("wells6", cube(6, 0.0, 1.0), wells, -1.0),
+        Function::family("ripples4", cube(4, 0.0, 1.0), ripples, 0.0),
+        Function::family("hidden12", cube(12, 0.0, 1.0), hidden, 0.0),
+        Function::family("noisy_hidden12", cube(12, 0.0, 1.0), hidden, 0.0).noisy(hidden_noisy),
+        Function {
+            lowest: Some(path_minimum),
+            ..Function::family("path3", cube(3, 0.0, 1.0), path, 0.0)
+        },
+        Function::family("training", training_space(), training, 0.0),
+        Function::family("families", families_space(), families, 0.0),
+        exact("ackley20", cube(20, -15.0, 30.0), ackley, 0.0),
     ]
 }
 

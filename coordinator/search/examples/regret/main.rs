@@ -2,7 +2,7 @@
 //!
 //! One worker: ask, evaluate, tell. Several: so many trials are asked first; then one running trial, chosen
 //! evenly by a generator seeded with 1000 + seed, is told and a new one asked. The incumbent is the best
-//! observed cost, and regret the truth of it minus the minimum.
+//! observed cost, and regret the truth of it minus the minimum. What is no number is a bad trial.
 //!
 //! With `--staged 1`, functions that cost less at a lower resource, under synchronous Hyperband.
 //!
@@ -31,6 +31,8 @@ const AT: [usize; 4] = [25, 50, 100, 200];
 struct Options {
     methods: Vec<String>,
     functions: Vec<String>,
+    /// The first seed, and how many.
+    from: u64,
     seeds: u64,
     workers: usize,
     evaluations: usize,
@@ -69,6 +71,7 @@ fn options() -> Result<Options, String> {
     let mut options = Options {
         methods: vec!["random".to_owned()],
         functions: Vec::new(),
+        from: 0,
         seeds: 20,
         workers: 1,
         evaluations: 100,
@@ -87,12 +90,13 @@ fn options() -> Result<Options, String> {
             "--staged" => options.staged = number()? > 0,
             "--method" => options.methods = words(),
             "--functions" => options.functions = words(),
+            "--from" => options.from = number()?,
             "--seeds" => options.seeds = number()?,
             "--workers" => options.workers = number()?.max(1) as usize,
             "--evaluations" => options.evaluations = number()?.max(1) as usize,
             _ => {
                 return Err(format!(
-                    "{flag}: not one of --method, --functions, --seeds, --workers, --evaluations, --staged"
+                    "{flag}: not one of --method, --functions, --from, --seeds, --workers, --evaluations, --staged"
                 ));
             }
         }
@@ -119,7 +123,7 @@ fn table(options: &Options) -> Result<(), String> {
     println!("|---|---|---|---|---|---|---|---|---|");
     for function in all.iter().filter(wanted) {
         for method in &options.methods {
-            let runs: Result<Vec<Run>, String> = (0..options.seeds)
+            let runs: Result<Vec<Run>, String> = (options.from..options.from + options.seeds)
                 .map(|seed| run(function, method, options, seed))
                 .collect();
             println!("{}", row(function.name, method, options, &runs?));
@@ -139,7 +143,7 @@ fn staged_table(options: &Options) -> Result<(), String> {
         .filter(|function| wanted(function.name))
     {
         for method in &options.methods {
-            let runs: Result<Vec<Vec<f64>>, String> = (0..options.seeds)
+            let runs: Result<Vec<Vec<f64>>, String> = (options.from..options.from + options.seeds)
                 .map(|seed| fidelity::run(function, method, seed))
                 .collect();
             let runs = runs?;
@@ -207,6 +211,7 @@ fn run(function: &Function, name: &str, options: &Options, seed: u64) -> Result<
     };
     let mut running: Vec<usize> = (1..options.workers).map(|_| ask(&mut history)).collect();
     let order = Key::new(1000 + seed);
+    let minimum = function.lowest(seed);
     let mut best = (f64::INFINITY, f64::NAN);
     let mut regret = Vec::with_capacity(options.evaluations);
     for step in 0..options.evaluations {
@@ -214,9 +219,14 @@ fn run(function: &Function, name: &str, options: &Options, seed: u64) -> Result<
         let told = running.remove(order.below(step as u64, running.len() as u64) as usize);
         let params = axes.decode(&history.trials[told].point);
         let cost = function.observe(&params, seed);
-        history.ended(told, Status::Done(cost));
+        let status = if cost.is_finite() {
+            Status::Done(cost)
+        } else {
+            Status::Bad
+        };
+        history.ended(told, status);
         if cost < best.0 {
-            best = (cost, (function.truth)(&params) - function.minimum);
+            best = (cost, function.worth(&params, seed) - minimum);
         }
         regret.push(best.1);
     }

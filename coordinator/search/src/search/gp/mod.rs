@@ -6,6 +6,7 @@
 //! A `Bad` trial counts as the worst cost so far, a `Void` one not at all, one under way as what the model
 //! thinks of it.
 
+mod branches;
 mod design;
 mod fit;
 mod improvement;
@@ -21,8 +22,9 @@ use std::collections::BTreeSet;
 
 use trainyard_common::rng::Key;
 
-use super::axes::{Axes, Kind};
+use super::axes::Axes;
 use super::history::{History, Status};
+use branches::neglected;
 use fit::{Hyper, Pairs};
 use kernel::Layout;
 use maximize::{Effort, Search, bits};
@@ -43,11 +45,6 @@ const FIT_AFRESH: usize = 40;
 
 /// The best points around which the next is looked for.
 const BEST: usize = 5;
-
-/// Every so many proposals a category that was hardly tried is looked at, if there is one: one that has less
-/// than this share of the trials that it would have at random.
-const LOOK_EVERY: usize = 8;
-const NEGLECTED: f64 = 0.3;
 
 /// A finite space of up to so many configurations is scored as a whole.
 const LISTED: u128 = 1_000;
@@ -252,7 +249,7 @@ impl Gp {
             }
         }
         posterior.learn(&values);
-        let focus: Vec<(usize, f64)> = neglected(axes, history).into_iter().collect();
+        let focus = neglected(axes, history);
         let in_focus = |row: usize| {
             let point = &history.trials[rows[row]].point;
             focus.iter().all(|(axis, place)| point[*axis] == *place)
@@ -334,40 +331,6 @@ fn results(history: &History) -> Vec<(usize, f64)> {
     trials
         .filter_map(|(trial, past)| Some((trial, cost(past.status)?)))
         .collect()
-}
-
-/// From time to time, the category that was tried least beside its share of the trials in which its
-/// hyperparameter was active; as the axis and the coordinate.
-fn neglected(axes: &Axes, history: &History) -> Option<(usize, f64)> {
-    let count = history.trials.len();
-    if count % LOOK_EVERY != LOOK_EVERY - 1 {
-        return None;
-    }
-    let mut least: Option<(f64, usize, f64)> = None;
-    for (position, axis) in axes.axes().iter().enumerate() {
-        let Kind::Unordered { cells } = axis.kind else {
-            continue;
-        };
-        if cells as usize > count / 2 {
-            continue;
-        }
-        let mut counts = vec![0u32; cells as usize];
-        for past in history
-            .trials
-            .iter()
-            .filter(|past| !past.point[position].is_nan())
-        {
-            counts[axis.cell(past.point[position]) as usize] += 1;
-        }
-        let active: u32 = counts.iter().sum();
-        for (cell, tried) in counts.iter().enumerate() {
-            let share = f64::from(*tried) * cells as f64 / f64::from(active.max(1));
-            if share < NEGLECTED && least.is_none_or(|(least, _, _)| share < least) {
-                least = Some((share, position, axis.middle(cell as u64)));
-            }
-        }
-    }
-    least.map(|(_, position, place)| (position, place))
 }
 
 #[cfg(test)]

@@ -298,3 +298,33 @@ const GOLDEN: [u64; 7] = [
     4604930618986332160,
     4602678819172646912,
 ];
+
+#[test]
+fn taking_over_a_proposal_leaves_the_state_that_making_it_does() {
+    let axes = mixed();
+    let key = Key::new(5);
+    let (mut live, mut again) = (Gp::new(&axes, 30), Gp::new(&axes, 30));
+    let mut history = History::default();
+    for trial in 0..90u64 {
+        let its = key.with(trial);
+        let point = live.propose(&axes, &history, its);
+        // Most are taken over, some made again.
+        if key.unit(trial) < 0.7 && trial < 80 {
+            again.adopt(&axes, &history, its);
+        } else {
+            let same = again.propose(&axes, &history, its);
+            assert_eq!(bits(&same), bits(&point), "{trial}");
+        }
+        history.begun(point);
+        // Results come in another order.
+        if trial >= 4 {
+            let ended = (trial - 4 + 2 * (trial % 2)) as usize;
+            let status = match ended % 7 {
+                3 => Status::Bad,
+                5 => Status::Void,
+                _ => Status::Done(bowl(&history.trials[ended].point)),
+            };
+            history.ended(ended, status);
+        }
+    }
+}
