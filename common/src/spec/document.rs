@@ -153,10 +153,14 @@ impl Document {
             .entry("searcher")
             .or_insert_with(|| serde_json::json!({}));
         let is_grid = searcher["name"] == "grid";
-        if let (Some(searcher), false) = (searcher.as_object_mut(), is_grid) {
-            searcher
-                .entry("max_trials")
-                .or_insert_with(|| u32::MAX.into());
+        if !searcher["max_time"].is_null() {
+            let message = "not accepted in a search alone: whoever asks stops asking";
+            return Err(SpecErrors::one("searcher.max_time", message));
+        }
+        if let (Some(searcher), false) = (searcher.as_object_mut(), is_grid)
+            && searcher.get("max_trials").is_none_or(Value::is_null)
+        {
+            searcher.insert("max_trials".to_owned(), u32::MAX.into());
         }
         read::write_out(&mut root);
         Self::checked(root, Vec::new())

@@ -16,6 +16,9 @@ use crate::specfile::SearchArgs;
 /// Longest line of input, in bytes; the protocol refuses it anyway, this bounds what is read.
 const MAX_LINE: u64 = 2 << 20;
 
+/// Largest record that is taken up, in bytes.
+const MAX_RECORD: u64 = 1 << 30;
+
 /// Drive a search from your own program, over lines of JSON
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -90,8 +93,18 @@ impl Log {
                 .open(path)
         };
         let mut file = options().map_err(unusable)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(unusable)?;
+        if file.try_lock().is_err() {
+            return Err(Failure::usage(format!(
+                "--log: {}: another process records there",
+                path.display()
+            )));
+        }
+        let mut bytes = Vec::new();
+        file.by_ref()
+            .take(MAX_RECORD)
+            .read_to_end(&mut bytes)
+            .map_err(unusable)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let head = head(document);
         // A line that was cut short, or has no answer, was never answered.
         let kept = replayed(&text, &head, study)

@@ -7,6 +7,9 @@ use crate::spec::{EntrypointSpec, JobSpec};
 
 const MAX_NAME: usize = 63;
 const MAX_SLOTS: u32 = 1_024;
+
+/// A suggestion takes the square of it.
+const MAX_GP_POINTS: u32 = 5_000;
 const STORES: [&str; 5] = ["file", "s3", "gs", "az", "memory"];
 
 pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
@@ -98,6 +101,23 @@ fn check_searcher(spec: &JobSpec, found: &mut Findings) {
             limit,
             "whole numbers from 1",
         );
+    }
+    if let Some(points) = searcher.gp_max_points {
+        found.expect(
+            (2..=MAX_GP_POINTS).contains(&points),
+            "searcher.gp_max_points",
+            points,
+            "whole numbers from 2 to 5000",
+        );
+        if !matches!(searcher.name, SearcherName::Gp | SearcherName::Auto) {
+            found.add(
+                "searcher.gp_max_points",
+                format!(
+                    "not accepted with `{}`, only with `gp` and `auto`",
+                    searcher.name.word()
+                ),
+            );
+        }
     }
     if let Some(limit) = spec.max_failed_trials {
         found.expect(

@@ -12,7 +12,7 @@ use trainyard_common::spec::search::{Mode, SearcherName};
 use trainyard_common::spec::{JobSpec, Params, SearcherSpec};
 
 use super::auto::{self, Choice};
-use super::axes::Axes;
+use super::axes::{Axes, Kind};
 use super::bohb::Bohb;
 use super::cma::Cma;
 use super::dehb::Dehb;
@@ -20,6 +20,7 @@ use super::gp::Gp;
 use super::history::{History, Status};
 use super::levels::Levels;
 use super::nsga2::Nsga2;
+use super::points::is_new;
 use super::random::RandomSearch;
 use super::scalarize::scalarized;
 use super::tpe::Tpe;
@@ -137,12 +138,26 @@ impl ModelSearch {
             .map(|point| self.axes.decode(&point));
         let fits = |params: &Params| self.axes.space().allows(params);
         let params = match proposed.filter(fits) {
-            Some(params) if self.draws.take(&params) => params,
+            Some(params) if self.draws.take(&params) && self.is_new(&params) => params,
             _ => self.draws.next(trial)?,
         };
         let point = self.axes.encode(&params);
         self.begin(point.unwrap_or_else(|| vec![f64::NAN; self.axes.axes().len()]));
         Some(params)
+    }
+
+    /// Whether no trial has this configuration; where there is nothing to choose, all have.
+    fn is_new(&self, params: &Params) -> bool {
+        let chooses = self
+            .axes
+            .axes()
+            .iter()
+            .any(|axis| axis.kind == Kind::Continuous);
+        if !chooses {
+            return true;
+        }
+        let point = self.axes.encode(params).unwrap_or_default();
+        is_new(&self.history, &point)
     }
 
     /// A trial begins whose configuration was proposed before: what comes next is as if it was proposed now,

@@ -12,10 +12,15 @@ use trainyard_common::rng::Key;
 use trainyard_common::space::SearchSpace;
 use trainyard_common::spec::Params;
 
+use super::axes::{Axes, Kind};
 use super::sequence::Sequence;
 
-/// Draws that constraints may refuse before the search gives up: no one in 100,000 meets them then.
-const MAX_REFUSED: u64 = 100_000;
+/// Draws that constraints may refuse before it is looked near a configuration that is known to meet them, and
+/// tries there.
+const MAX_REFUSED: u64 = 2_000;
+
+/// How near, as a power of 1/2 of a range.
+const NARROWEST: f64 = 30.0;
 
 /// Draws before the untried configurations are listed instead.
 const MAX_TRIES: u64 = 64;
@@ -70,15 +75,46 @@ impl RandomSearch {
 
     /// The first draw that meets the constraints; `None` after very many that do not.
     fn allowed(&mut self, key: Key) -> Option<Params> {
-        let most = if self.space.is_constrained() {
-            MAX_REFUSED
-        } else {
-            1
-        };
-        (0..most).find_map(|attempt| {
+        if !self.space.is_constrained() {
+            return Some(self.draw(key, 0));
+        }
+        let drawn = (0..MAX_REFUSED).find_map(|attempt| {
             let params = self.draw(key, attempt);
             self.space.allows(&params).then_some(params)
-        })
+        });
+        drawn.or_else(|| self.near_allowed(key))
+    }
+
+    /// Where hardly any configuration meets the constraints: one between a draw and a configuration that does,
+    /// the nearer to it the more are refused; that one itself if nothing else is left and it was not proposed.
+    fn near_allowed(&mut self, key: Key) -> Option<Params> {
+        let axes = Axes::new(self.space.clone());
+        let known = self.space.first_allowed()?;
+        let anchor = axes.encode(&known)?;
+        let between = (0..MAX_REFUSED).map(|attempt| {
+            let key = key.named("near").with(attempt);
+            let drawn = axes.draw(key);
+            let width = libm::exp2(-NARROWEST * key.unit(NARROWEST as u64 + attempt));
+            let mut point: Vec<f64> = (0u64..)
+                .zip(drawn.iter().zip(&anchor).zip(axes.axes()))
+                .map(|(axis, ((drawn, anchor), of))| {
+                    let stays = key.with(axis).unit(0) > width;
+                    match of.kind {
+                        _ if anchor.is_nan() || drawn.is_nan() => *drawn,
+                        Kind::Unordered { .. } if stays => *anchor,
+                        Kind::Unordered { .. } => *drawn,
+                        _ => anchor + width * (drawn - anchor),
+                    }
+                })
+                .collect();
+            axes.settle(&mut point);
+            axes.decode(&point)
+        });
+        let space = &self.space;
+        let is_new = |params: &Params| space.allows(params) && *params != known;
+        let found = between.into_iter().find(is_new);
+        let anchor_is_new = self.tried.insert(self.space.fingerprint(&known));
+        found.or_else(|| anchor_is_new.then_some(known))
     }
 
     /// Another point with each try.

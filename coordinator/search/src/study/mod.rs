@@ -89,6 +89,7 @@ pub struct Study {
     members: Vec<Member>,
     preempted: BTreeSet<TrialId>,
     under_way: usize,
+    most_under_way: usize,
     /// No new trial will begin.
     closed: bool,
     goal_reached: bool,
@@ -107,6 +108,10 @@ impl Study {
             members: Vec::new(),
             preempted: BTreeSet::new(),
             under_way: 0,
+            most_under_way: job
+                .searcher
+                .max_concurrent_trials
+                .map_or(usize::MAX, |most| most.max(1) as usize),
             closed: false,
             goal_reached: false,
         })
@@ -129,6 +134,9 @@ impl Study {
     pub fn ask(&mut self) -> Ask {
         if self.goal_reached {
             return Ask::Done;
+        }
+        if self.under_way >= self.most_under_way {
+            return Ask::Wait;
         }
         if let Some(trial) = self.preempted.pop_first() {
             return Ask::Train(self.begin(trial, None));
@@ -183,6 +191,10 @@ impl Study {
         }
         self.check_goal(values);
         let value = first(values);
+        if self.goal_reached {
+            self.end(trial, Outcome::Stopped { value }, values);
+            return Ok(Decision::Stop);
+        }
         if self.scheduler.reaches(trial, resource).is_none() {
             return Ok(Decision::Continue);
         }
@@ -229,12 +241,13 @@ impl Study {
             State::Preempted => {
                 return Err(StudyError::NotUnderWay(trial, "was preempted"));
             }
-            State::Paused => return Ok(()),
-            State::Ended if member.told => return Err(StudyError::ToldTwice(trial)),
-            State::Ended => {}
+            State::Paused | State::Ended if member.told => {
+                return Err(StudyError::ToldTwice(trial));
+            }
+            State::Paused | State::Ended => {}
         }
         if let Some(member) = self.members.get_mut(trial.0 as usize) {
-            member.told = member.state == State::Ended;
+            member.told = true;
         }
         Ok(())
     }
@@ -328,6 +341,7 @@ impl Study {
         };
         if let Some(member) = self.members.get_mut(trial.0 as usize) {
             member.state = State::UnderWay;
+            member.told = false;
             stretch.params = member.params.clone();
             stretch.from = has_resources.then_some(member.resource);
         }

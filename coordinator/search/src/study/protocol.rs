@@ -35,7 +35,9 @@ struct Nothing {}
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Report {
+    #[serde(deserialize_with = "trial")]
     trial: u32,
+    #[serde(deserialize_with = "resource")]
     resource: u64,
     #[serde(default, deserialize_with = "given")]
     value: Option<Value>,
@@ -46,6 +48,7 @@ struct Report {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tell {
+    #[serde(deserialize_with = "trial")]
     trial: u32,
     #[serde(default, deserialize_with = "given")]
     value: Option<Value>,
@@ -62,6 +65,29 @@ enum Told {
     Infeasible,
     Nan,
     Preempted,
+}
+
+fn trial<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let given = Value::deserialize(deserializer)?;
+    let number = whole(&given).and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| refused("trial", &given, "the number of a trial that was asked for"))
+}
+
+fn resource<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let given = Value::deserialize(deserializer)?;
+    whole(&given).ok_or_else(|| refused("resource", &given, "whole numbers from 1"))
+}
+
+/// A whole number, written with or without a decimal point.
+fn whole(value: &Value) -> Option<u64> {
+    let whole = |x: &f64| (0.0..9e15).contains(x) && libm::trunc(*x) == *x;
+    value
+        .as_u64()
+        .or_else(|| value.as_f64().filter(whole).map(|x| x as u64))
+}
+
+fn refused<E: serde::de::Error>(field: &str, given: &Value, accepted: &str) -> E {
+    E::custom(format!("{field}: {given} given; accepted: {accepted}"))
 }
 
 /// A value that is there, be it null.
@@ -82,6 +108,10 @@ fn carry_out(study: &mut Study, line: &str) -> Result<Value, String> {
         ));
     }
     let request: Request = serde_json::from_str(line).map_err(|error| {
+        if line.contains("NaN") || line.contains("Infinity") {
+            return "NaN and Infinity are no JSON; accepted for what is no number: `null`, or the state `nan`"
+                .to_owned();
+        }
         format!("{error}; accepted are {{\"ask\":{{}}}}, {{\"report\":{{...}}}} and {{\"tell\":{{...}}}}")
     })?;
     let refused = |error: StudyError| error.to_string();

@@ -68,7 +68,9 @@ fn trials_are_paused_promoted_and_end_at_the_maximum() {
         assert_eq!(say(&mut study, report)["decision"], "pause");
         // Not needed, and accepted.
         let tell = json!({"tell": {"trial": trial, "value": 3 - trial}});
-        assert_eq!(say(&mut study, tell), json!({"ok": true}));
+        assert_eq!(say(&mut study, tell.clone()), json!({"ok": true}));
+        let again = format!("trial: {trial} was told already");
+        assert_eq!(say(&mut study, tell), json!({ "error": again }));
     }
     let asked = ask(&mut study);
     assert_eq!(
@@ -136,6 +138,29 @@ fn a_goal_ends_the_search() {
 }
 
 #[test]
+fn what_runs_when_the_goal_is_reached_is_stopped() {
+    let objectives = json!([{"metric": "loss", "mode": "minimize", "goal": 0.5}]);
+    let scheduler = json!({"name": "median_stopping", "max_resource": 9});
+    let mut study = study(&json!({"objectives": objectives, "scheduler": scheduler}));
+    ask(&mut study);
+    ask(&mut study);
+    let report = |trial: u32, value: f64| json!({"report": {"trial": trial, "resource": 1.0, "value": value}});
+    assert_eq!(say(&mut study, report(0, 0.5))["decision"], "stop");
+    assert_eq!(say(&mut study, report(1, 3.0))["decision"], "stop");
+    assert_eq!(ask(&mut study), json!({"done": true}));
+}
+
+#[test]
+fn so_many_are_under_way_at_once() {
+    let mut study = study(&json!({"searcher": {"name": "random", "max_concurrent_trials": 2}}));
+    ask(&mut study);
+    ask(&mut study);
+    assert_eq!(ask(&mut study), json!({"wait": true}));
+    say(&mut study, json!({"tell": {"trial": 0, "value": 1}}));
+    assert_eq!(ask(&mut study)["trial"], 2);
+}
+
+#[test]
 fn a_bad_line_is_answered_and_changes_nothing() {
     let mut study = study(&json!({"objectives": [
         {"metric": "loss", "mode": "minimize"}, {"metric": "latency", "mode": "minimize"},
@@ -144,6 +169,18 @@ fn a_bad_line_is_answered_and_changes_nothing() {
     let told = |tell: Value| json!({ "tell": tell });
     for (line, error) in [
         ("{", "EOF while parsing"),
+        (
+            "{\"tell\":{\"trial\":0,\"value\":NaN}}",
+            "NaN and Infinity are no JSON",
+        ),
+        (
+            "{\"report\":{\"trial\":0,\"resource\":1.5,\"value\":1}}",
+            "resource: 1.5 given; accepted: whole",
+        ),
+        (
+            "{\"tell\":{\"trial\":-1,\"value\":1}}",
+            "trial: -1 given; accepted: the number",
+        ),
         ("{\"ask\":{},\"tell\":{}}", "expected"),
         ("{\"asks\":{}}", "unknown variant `asks`"),
         (
