@@ -100,7 +100,7 @@ impl Log {
             )));
         }
         let mut bytes = Vec::new();
-        file.by_ref()
+        Read::by_ref(&mut file)
             .take(MAX_RECORD)
             .read_to_end(&mut bytes)
             .map_err(unusable)?;
