@@ -216,6 +216,9 @@ mod tests {
             say(&mut log, &mut study, line);
         }
         let next = protocol::answer(&mut study.clone(), ask);
+        let busy = open(&path, SEARCH).err().unwrap().message;
+        assert!(busy.contains("another process records there"), "{busy}");
+        drop(log);
         // Killed while it wrote: a line without an answer, then half a line.
         for torn in [format!("{ask}\n"), "{\"as".to_owned()] {
             let whole = std::fs::read_to_string(&path).unwrap();
@@ -232,6 +235,7 @@ mod tests {
         let path = folder.path().join("log");
         let (mut log, mut study) = open(&path, SEARCH).unwrap();
         let asked = say(&mut log, &mut study, "{\"ask\":{}}");
+        drop(log);
         let refused = |text: &str| open(&path, text).err().unwrap().message;
         let other = refused(&format!("seed: 2\n{SEARCH}"));
         assert!(other.contains("records another search"), "{other}");
