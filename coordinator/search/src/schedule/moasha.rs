@@ -1,7 +1,7 @@
 //! MO-ASHA: asynchronous successive halving for several objectives (Schmucker et al. 2021, "Multi-objective
 //! Asynchronous Successive Halving").
 //!
-//! As [`super::Asha`], but for the order of results at a rung: by non-dominated front, and within a front by
+//! As `asha`, but for the order of results at a rung: by non-dominated front, and within a front by
 //! the epsilon-net, which begins with one member and goes on to the one farthest from all before. So
 //! the best floor(n / eta) of a rung cover its front, not one corner of it. The order of known results may
 //! change with every new one; what was promoted stays so.

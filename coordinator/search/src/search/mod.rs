@@ -2,7 +2,7 @@
 //! order of calls, so that replaying the log gives the same next suggestion after any restart.
 //!
 //! [`Searcher`] counts trials and hands out the spec's own points first; then one of three proposes: a grid,
-//! draws, or a model that learns from results ([`model`]).
+//! draws, or a model that learns from results (`model`).
 
 mod auto;
 pub mod axes;
