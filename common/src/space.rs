@@ -8,6 +8,8 @@ mod constraint;
 mod domain;
 mod grid;
 
+use std::sync::{Arc, OnceLock};
+
 use serde_json::Value;
 
 pub use constraint::Constraint;
@@ -16,7 +18,7 @@ pub use grid::Grid;
 
 use crate::rng::Key;
 use crate::spec::error::{SpecError, near};
-use crate::spec::{ParameterSpec, Params, Space};
+use crate::spec::{JobSpec, ParameterSpec, Params, Space};
 
 /// Longest name of a hyperparameter, in characters.
 const MAX_NAME: usize = 63;
@@ -58,6 +60,19 @@ pub struct SearchSpace {
     /// Positions of parameters, parents before children, otherwise in the order of the spec.
     order: Vec<usize>,
     constraints: Vec<Constraint>,
+    counted: Counted,
+}
+
+/// The number of configurations, once it was asked for: with constraints each is looked at. Copies of a space
+/// share it.
+#[derive(Debug, Clone, Default)]
+struct Counted(Arc<OnceLock<Option<u128>>>);
+
+/// It follows from the rest of a space.
+impl PartialEq for Counted {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl SearchSpace {
@@ -104,7 +119,16 @@ impl SearchSpace {
             parameters,
             order,
             constraints: Vec::new(),
+            counted: Counted::default(),
         })
+    }
+
+    /// The space of a job, with its constraints.
+    ///
+    /// # Errors
+    /// As [`Self::new`] and [`Self::constrained`].
+    pub fn of(job: &JobSpec) -> Result<Self, Vec<SpecError>> {
+        Self::new(&job.hyperparameters).and_then(|space| space.constrained(&job.constraints))
     }
 
     /// The same space with constraints.
@@ -137,6 +161,7 @@ impl SearchSpace {
             return Err(errors);
         }
         self.constraints = parsed;
+        self.counted = Counted::default();
         Ok(self)
     }
 
@@ -294,8 +319,10 @@ impl SearchSpace {
     /// Number of different configurations; `None` where a `double` without `step` makes them
     /// uncountable or conditions make them too many to count.
     pub fn cardinality(&self) -> Option<u128> {
-        let count = grid::count(self, |domain| domain.cardinality())?;
-        self.allowed(count, |space| space.finite())
+        *self.counted.0.get_or_init(|| {
+            let count = grid::count(self, |domain| domain.cardinality())?;
+            self.allowed(count, |space| space.finite())
+        })
     }
 
     /// Of so many configurations those that meet the constraints; `None` where they are too many to look at.

@@ -11,6 +11,7 @@ mod live;
 mod local;
 mod output;
 mod print;
+mod searched;
 mod session;
 mod specfile;
 mod tables;

@@ -6,7 +6,7 @@ use trainyard_common::spec::ObjectiveSpec;
 use super::Machine;
 use super::failures::{MAX_LOSSES, pause_after_losses};
 use super::records::{
-    Best, Decision, Evaluation, JobState, Outcome, SearchEntry, SearchRecord, TrialState,
+    Best, Decision, Evaluation, JobState, Metrics, Outcome, SearchEntry, SearchRecord, TrialState,
 };
 use super::state::{Job, Trial};
 use super::types::CheckpointRef;
@@ -104,17 +104,35 @@ impl Machine {
         self.log_search(job, SearchEntry::Observed(observation));
     }
 
-    /// Ends the search where a trial's values have reached an objective's goal.
-    pub(super) fn check_goal(&mut self, job: &JobId, trial: TrialId, values: &[(&str, f64)]) {
+    /// A trial's metrics at the end of an epoch may have reached a goal. In logical time they count at their turn
+    /// alone.
+    pub(super) fn told_goal(&mut self, job: &JobId, trial: TrialId, metrics: &Metrics) {
+        if self.jobs.get(job).is_some_and(|found| !found.is_logical()) {
+            self.check_goal(job, trial, |metric| {
+                let mut known = metrics.iter();
+                known
+                    .find(|(name, _)| name == metric)
+                    .map(|(_, value)| *value)
+            });
+        }
+    }
+
+    /// Ends the search where a trial's values, by metric, have reached an objective's goal.
+    pub(super) fn check_goal(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        value: impl Fn(&str) -> Option<f64>,
+    ) {
         let Some(found) = self.jobs.get(job) else {
             return;
         };
         let mut objectives = found.document.job().objectives.iter();
         let reached = objectives.find_map(|objective| {
             let goal = objective.goal?;
-            let known = values.iter().find(|(name, _)| *name == objective.metric);
-            let (name, value) = known?;
-            let reached = value.is_finite() && !objective.mode.better(goal, *value);
+            let value = value(&objective.metric)?;
+            let reached = value.is_finite() && !objective.mode.better(goal, value);
+            let name = &objective.metric;
             reached.then(|| format!("trial {trial} reached the goal: {name} {value}"))
         });
         let Some(why) = reached.filter(|_| found.record.search_closed.is_none()) else {

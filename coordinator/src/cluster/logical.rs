@@ -142,9 +142,11 @@ impl Machine {
     /// In logical time a goal is reached when the result counts.
     pub(super) fn logical_goal(&mut self, job: &JobId, trial: TrialId, value: Option<f64>) {
         let found = self.jobs.get(job).filter(|found| found.is_logical());
-        let metric = found.and_then(|found| Some(found.objective()?.metric.clone()));
-        if let (Some(metric), Some(value)) = (metric, value) {
-            self.check_goal(job, trial, &[(&metric, value)]);
+        let objective = found.and_then(Job::objective).cloned();
+        if let Some(objective) = objective.filter(|objective| objective.goal.is_some()) {
+            self.check_goal(job, trial, |metric| {
+                value.filter(|_| *metric == objective.metric)
+            });
         }
     }
 

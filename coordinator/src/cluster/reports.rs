@@ -2,6 +2,7 @@
 
 use super::Machine;
 use super::records::{Metrics, Outcome, TrialRecord};
+use super::state::Job;
 use super::types::{
     AttemptKind, AttemptRef, CheckpointRef, LogText, Point, RankRef, Report, ReportBody, SeriesLog,
     SeriesPoint, SessionId, ToWorker,
@@ -10,6 +11,24 @@ use trainyard_common::ids::WorkerId;
 
 /// Checkpoints that a trial is known to have; the keep rule leaves far fewer.
 const MAX_CHECKPOINTS: usize = 256;
+
+impl Job {
+    /// The values of several objectives at the end of an epoch, none unless all are there. `None`: there is one
+    /// objective alone, or the epoch has not ended.
+    fn values_of(&self, point: &Point) -> Option<Vec<f64>> {
+        let objectives = &self.document.job().objectives;
+        if !point.end_of_epoch || objectives.len() < 2 {
+            return None;
+        }
+        let value = |metric: &String| {
+            let mut known = point.metrics.iter();
+            let found = known.find(|(name, value)| name == metric && value.is_finite());
+            found.map(|(_, value)| *value)
+        };
+        let all: Option<Vec<f64>> = objectives.iter().map(|of| value(&of.metric)).collect();
+        Some(all.unwrap_or_default())
+    }
+}
 
 impl Machine {
     pub(super) fn reports(&mut self, session: SessionId, reports: Vec<Report>) {
@@ -151,9 +170,7 @@ impl Machine {
             return;
         };
         let objective = job.objective().cloned();
-        let objectives = &job.document.job().objectives;
-        let several = objectives.iter().filter(|_| objectives.len() > 1);
-        let metrics: Vec<String> = several.map(|of| of.metric.clone()).collect();
+        let values = job.values_of(&point);
         let Some(trial) = job.trial_mut(at.trial) else {
             return;
         };
@@ -166,14 +183,8 @@ impl Machine {
             return;
         }
         trial.record.newest_point = Some(position);
-        if point.end_of_epoch && !metrics.is_empty() {
-            let value = |metric: &String| {
-                let mut known = point.metrics.iter();
-                let found = known.find(|(name, value)| name == metric && value.is_finite());
-                found.map(|(_, value)| *value)
-            };
-            let all: Option<Vec<f64>> = metrics.iter().map(value).collect();
-            trial.record.values = all.unwrap_or_default();
+        if let Some(values) = values {
+            trial.record.values = values;
         }
         self.draft.trials.insert((at.job.clone(), at.trial));
         let value = objective.as_ref().and_then(|objective| {
@@ -188,17 +199,8 @@ impl Machine {
             }
             self.at_rung(&at.job, at.trial, point.epoch, Some(*value));
         }
-        let is_logical = self
-            .jobs
-            .get(&at.job)
-            .is_some_and(super::state::Job::is_logical);
-        if point.end_of_epoch && !is_logical {
-            let values: Vec<(&str, f64)> = point
-                .metrics
-                .iter()
-                .map(|(name, value)| (name.as_str(), *value))
-                .collect();
-            self.check_goal(&at.job, at.trial, &values);
+        if point.end_of_epoch {
+            self.told_goal(&at.job, at.trial, &point.metrics);
         }
         self.draft.step.points.push(SeriesPoint {
             job: at.job.clone(),

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-use trainyard_common::spec::Document;
 use trainyard_coordinator::cluster::records::SearchEntry;
 use trainyard_coordinator::insight::{Summary, Tried, summary};
 use trainyard_proto::v1;
@@ -12,7 +10,8 @@ use trainyard_proto::v1;
 use crate::cli::{Format, Global};
 use crate::exit::{Failure, Outcome};
 use crate::output::{Dependence, Insight, Pair, Share, Volume};
-use crate::{print, session, tables};
+use crate::searched::{self, Searched};
+use crate::{print, tables};
 
 /// Show what a search has found out: which hyperparameters matter, the best so far
 #[derive(Debug, clap::Args)]
@@ -29,13 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    let (spec, log, trials) = session::with(global, async |session| {
-        let client = &session.client;
-        let (_, spec) = client.job(&args.job).await?;
-        let log = client.search_log(&args.job).await?;
-        Ok((spec, log, client.trials(&args.job).await?))
-    })
-    .await?;
+    let Searched { spec, log, trials } = searched::ask(global, &args.job).await?;
     let insight = insight(&args, &spec, &log, &trials)?;
     match global.output {
         Format::Text => print::line(&tables::insight(&insight)),
@@ -49,11 +42,7 @@ fn insight(
     log: &[v1::SearchLogEntry],
     trials: &[v1::TrialSummary],
 ) -> Outcome<Insight> {
-    let unreadable = |what: &str, error: &dyn std::fmt::Display| {
-        Failure::failed(format!("{what} of {} cannot be read: {error}", args.job))
-    };
-    let spec: Value = serde_json::from_str(spec).map_err(|e| unreadable("the spec", &e))?;
-    let document = Document::from_accepted(spec).map_err(|e| unreadable("the spec", &e))?;
+    let document = searched::document(&args.job, spec)?;
     let names = document
         .space()
         .parameters()

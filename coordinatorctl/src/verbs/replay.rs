@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use trainyard_common::ids::TrialId;
-use trainyard_common::spec::{Document, Params};
+use trainyard_common::spec::Params;
 use trainyard_coordinator::cluster::records::SearchEntry;
 use trainyard_coordinator::cluster::replay::{Tally, verify};
 use trainyard_proto::v1;
@@ -15,7 +14,8 @@ use trainyard_proto::v1;
 use crate::cli::{Format, Global};
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::Replayed;
-use crate::{print, session, tables};
+use crate::searched::{self, Searched};
+use crate::{print, tables};
 
 /// Replay a job's search from its log, and say whether it decides the same
 #[derive(Debug, clap::Args)]
@@ -28,14 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    let (spec, log, trials) = session::with(global, async |session| {
-        let client = &session.client;
-        let (_, spec) = client.job(&args.job).await?;
-        // The trials after the log, so that none that it names is missing.
-        let log = client.search_log(&args.job).await?;
-        Ok((spec, log, client.trials(&args.job).await?))
-    })
-    .await?;
+    let Searched { spec, log, trials } = searched::ask(global, &args.job).await?;
     let replayed = replay(&args, &spec, &log, &trials)?;
     match global.output {
         Format::Text => print::line(&tables::replayed(&replayed))?,
@@ -53,11 +46,9 @@ fn replay(
     log: &[v1::SearchLogEntry],
     trials: &[v1::TrialSummary],
 ) -> Outcome<Replayed> {
-    let unreadable = |what: &str, error: &dyn std::fmt::Display| {
-        Failure::failed(format!("{what} of {} cannot be read: {error}", args.job))
-    };
-    let spec: Value = serde_json::from_str(spec).map_err(|e| unreadable("the spec", &e))?;
-    let document = Document::from_accepted(spec).map_err(|e| unreadable("the spec", &e))?;
+    let unreadable =
+        |what: &str, error: &dyn std::fmt::Display| searched::unreadable(&args.job, what, error);
+    let document = searched::document(&args.job, spec)?;
     let mut entries = Vec::with_capacity(log.len());
     for (index, entry) in (0u32..).zip(log) {
         if entry.index != index {
@@ -107,6 +98,7 @@ fn replay(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trainyard_common::spec::Document;
 
     const SPEC: &str = r#"
 name: s

@@ -9,23 +9,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::TrialId;
+use trainyard_common::spec::SchedulerSpec;
 use trainyard_common::spec::search::Mode;
-use trainyard_common::spec::{Params, SchedulerSpec};
 
-use super::pace::{Course, Pace};
-use super::place::{Place, cost, cost_of, order_of};
-use super::{Rule, Verdict};
+use super::pace::{Judge, Paced};
+use super::place::{Place, cost_of, order_of};
 
 /// What a trial has told so far, as costs.
 #[derive(Debug, Clone, Copy, Default)]
-struct Runner {
-    course: Course,
+pub(super) struct Record {
     sum: f64,
     count: u32,
     best: Option<f64>,
 }
 
-impl Runner {
+impl Record {
     fn tell(&mut self, cost: f64) {
         self.sum += cost;
         self.count += 1;
@@ -79,33 +77,25 @@ impl Averages {
     }
 }
 
-/// The state of one search.
+/// The averages of one search.
 #[derive(Debug, Clone)]
-pub(super) struct MedianStopping {
-    mode: Mode,
-    pace: Pace,
+pub(super) struct Field {
     min_trials: usize,
-    /// By trial number.
-    runners: Vec<Runner>,
     /// By period.
     averages: BTreeMap<u64, Averages>,
 }
 
-impl MedianStopping {
-    pub(super) fn of(spec: &SchedulerSpec, max: Option<u64>, mode: Mode) -> Self {
-        Self {
-            mode,
-            pace: Pace::of(spec, max),
-            min_trials: spec.min_trials.unwrap_or(SchedulerSpec::MIN_TRIALS) as usize,
-            runners: Vec::new(),
-            averages: BTreeMap::new(),
-        }
-    }
+pub(super) type MedianStopping = Paced<Field>;
 
-    fn runner(&self, trial: TrialId) -> Option<&Runner> {
-        self.runners.get(trial.0 as usize)
-    }
+pub(super) fn of(spec: &SchedulerSpec, max: Option<u64>, mode: Mode) -> MedianStopping {
+    let field = Field {
+        min_trials: spec.min_trials.unwrap_or(SchedulerSpec::MIN_TRIALS) as usize,
+        averages: BTreeMap::new(),
+    };
+    Paced::new(spec, max, mode, field)
+}
 
+impl Field {
     /// Whether the best cost is strictly worse than the median of the averages that were told.
     fn is_behind(&self, best: Option<f64>, period: u64) -> bool {
         let averages = self.averages.get(&period);
@@ -115,60 +105,24 @@ impl MedianStopping {
     }
 }
 
-impl Rule for MedianStopping {
-    fn begun(&mut self, trial: TrialId, _params: &Params) {
-        if trial.0 as usize == self.runners.len() {
-            self.runners.push(Runner::default());
+impl Judge for Field {
+    type Record = Record;
+
+    fn fails(
+        &mut self,
+        trial: TrialId,
+        period: u64,
+        record: &mut Record,
+        cost: Option<f64>,
+    ) -> bool {
+        if let Some(cost) = cost {
+            record.tell(cost);
         }
-    }
-
-    fn until(&self, _trial: TrialId) -> Option<u64> {
-        self.pace.max
-    }
-
-    fn next_look(&self, trial: TrialId) -> Option<u64> {
-        Some(self.pace.next(self.runner(trial)?.course))
-    }
-
-    fn from(&self, trial: TrialId) -> u64 {
-        self.runner(trial)
-            .map_or(0, |runner| runner.course.resource)
-    }
-
-    fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32> {
-        self.pace.counts(self.runner(trial)?.course, resource)
-    }
-
-    fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) -> Verdict {
-        let Some(runner) = self.runners.get_mut(trial.0 as usize) else {
-            return Verdict::Continue;
-        };
-        if !self.pace.advance(&mut runner.course, resource) {
-            return Verdict::Continue;
-        }
-        if let Some(value) = value {
-            runner.tell(cost(self.mode, value));
-        }
-        let told = *runner;
-        let period = self.pace.period(resource);
-        let stops = self.pace.may_stop(resource) && self.is_behind(told.best, period);
-        if let Some(average) = told.average() {
+        let fails = self.is_behind(record.best, period);
+        if let Some(average) = record.average() {
             let averages = self.averages.entry(period).or_default();
             averages.insert((order_of(average + 0.0), trial));
         }
-        if stops || self.pace.is_last(resource) {
-            self.ended(trial, None);
-        }
-        match (stops, self.pace.is_last(resource)) {
-            (true, _) => Verdict::Stop,
-            (_, true) => Verdict::Done,
-            _ => Verdict::Continue,
-        }
-    }
-
-    fn ended(&mut self, trial: TrialId, _value: Option<f64>) {
-        if let Some(runner) = self.runners.get_mut(trial.0 as usize) {
-            runner.course.over = true;
-        }
+        fails
     }
 }

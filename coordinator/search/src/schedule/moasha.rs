@@ -10,6 +10,7 @@ use trainyard_common::ids::TrialId;
 use trainyard_common::spec::Params;
 use trainyard_common::spec::search::Mode;
 
+use super::rungs::ladder;
 use super::{Promotion, Rule, Verdict};
 use crate::pareto;
 
@@ -128,31 +129,15 @@ pub struct MoAsha {
 impl MoAsha {
     /// Rungs from `min` to `max`; what the spec's checks refuse is taken for the nearest that they accept.
     pub fn new(min: u64, max: u64, eta: u32, modes: Vec<Mode>) -> Self {
-        let (eta, max) = (eta.max(2), max.max(1));
-        let mut resource = min.clamp(1, max);
-        let mut rungs = Vec::new();
-        while resource < max {
-            rungs.push(resource);
-            resource = resource.saturating_mul(u64::from(eta));
-        }
-        rungs.push(max);
         let rung = |resource| Rung {
             resource,
             ..Rung::default()
         };
         Self {
-            eta,
+            eta: eta.max(2),
             modes,
-            rungs: rungs.into_iter().map(rung).collect(),
+            rungs: ladder(min, max, eta).into_iter().map(rung).collect(),
             climbers: Vec::new(),
-        }
-    }
-
-    /// Trials begin in the order of their numbers.
-    pub fn begun(&mut self, trial: TrialId) {
-        if trial.0 as usize == self.climbers.len() {
-            let (rung, phase) = (0, Phase::Climbs);
-            self.climbers.push(Climber { rung, phase });
         }
     }
 
@@ -160,41 +145,14 @@ impl MoAsha {
         self.climbers.get(trial.0 as usize).copied()
     }
 
-    pub fn until(&self, trial: TrialId) -> Option<u64> {
-        let rung = self.climber(trial)?.rung;
-        Some(self.rungs.get(rung as usize)?.resource)
-    }
-
-    /// The resource of its last result.
-    pub fn from(&self, trial: TrialId) -> u64 {
-        let climber = self.climber(trial);
-        let reached = climber.and_then(|climber| match climber.phase {
-            Phase::Climbs => climber.rung.checked_sub(1),
-            Phase::Waits | Phase::Out => Some(climber.rung),
-        });
-        let rung = reached.and_then(|rung| self.rungs.get(rung as usize));
-        rung.map_or(0, |rung| rung.resource)
-    }
-
-    pub fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32> {
-        let climber = self.climber(trial)?;
-        let counts = climber.phase == Phase::Climbs && resource >= self.until(trial)?;
-        counts.then_some(climber.rung)
-    }
-
-    pub fn waits(&self, trial: TrialId) -> Option<u32> {
-        let climber = self.climber(trial)?;
-        (climber.phase == Phase::Waits).then_some(climber.rung)
-    }
-
-    pub fn at_top(&self, trial: TrialId) -> bool {
-        let climber = self.climber(trial);
-        climber.is_some_and(|climber| climber.rung as usize + 1 == self.rungs.len())
-    }
-
     /// The trial's values of all objectives at its rung; without one that is finite for each, it counts as
     /// worse than any and is never promoted. The resource is that of the report, at or behind the rung.
-    pub fn reached(&mut self, trial: TrialId, resource: u64, values: Option<&[f64]>) -> Verdict {
+    pub fn reached_with(
+        &mut self,
+        trial: TrialId,
+        resource: u64,
+        values: Option<&[f64]>,
+    ) -> Verdict {
         let Some(rung) = self.reaches(trial, resource) else {
             return Verdict::Continue;
         };
@@ -205,7 +163,7 @@ impl MoAsha {
     }
 
     /// The trial has ended. On its way to a rung it counts there with its values, or as the worst.
-    pub fn ended(&mut self, trial: TrialId, values: Option<&[f64]>) {
+    pub fn ended_with(&mut self, trial: TrialId, values: Option<&[f64]>) {
         let Some(climber) = self.climber(trial) else {
             return;
         };
@@ -219,46 +177,6 @@ impl MoAsha {
             }
             Phase::Out => {}
         }
-    }
-
-    /// From the highest rung down, the best that was not promoted.
-    pub fn promotable(&self) -> Option<Promotion> {
-        let rungs = self.rungs.iter().enumerate().rev();
-        let mut ready =
-            rungs.filter_map(|(number, rung)| Some((number, rung, rung.ready.first()?)));
-        let (number, rung, trial) = ready.next()?;
-        let next = self.rungs.get(number + 1)?;
-        Some(Promotion {
-            trial: *trial,
-            rung: u32::try_from(number).unwrap_or(u32::MAX),
-            reason: format!(
-                "among the best {} of {} results of {} objectives at epoch {} (rung {number} of {}): goes on to epoch {}",
-                rung.results / self.eta as usize,
-                rung.results,
-                self.modes.len(),
-                rung.resource,
-                self.rungs.len() - 1,
-                next.resource
-            ),
-            clone: None,
-            params: None,
-        })
-    }
-
-    pub fn promote(&mut self, trial: TrialId) -> Option<Promotion> {
-        let promotion = self.promotable().filter(|next| next.trial == trial)?;
-        if let Some(rung) = self.rungs.get_mut(promotion.rung as usize) {
-            rung.ready.retain(|ready| *ready != trial);
-        }
-        self.set(trial, promotion.rung + 1, Phase::Climbs);
-        Some(promotion)
-    }
-
-    pub fn describe(&self, trial: TrialId) -> String {
-        let rung = self.climber(trial).map_or(0, |climber| climber.rung);
-        let known = self.rungs.get(rung as usize);
-        let resource = known.map_or(0, |rung| rung.resource);
-        format!("rung {rung} of {} (epoch {resource})", self.rungs.len() - 1)
     }
 
     fn set(&mut self, trial: TrialId, rung: u32, phase: Phase) {
@@ -322,44 +240,84 @@ impl MoAsha {
 
 impl Rule for MoAsha {
     fn begun(&mut self, trial: TrialId, _params: &Params) {
-        self.begun(trial);
+        if trial.0 as usize == self.climbers.len() {
+            let (rung, phase) = (0, Phase::Climbs);
+            self.climbers.push(Climber { rung, phase });
+        }
     }
 
     fn until(&self, trial: TrialId) -> Option<u64> {
-        self.until(trial)
+        let rung = self.climber(trial)?.rung;
+        Some(self.rungs.get(rung as usize)?.resource)
     }
 
+    /// The resource of its last result.
     fn from(&self, trial: TrialId) -> u64 {
-        self.from(trial)
+        let climber = self.climber(trial);
+        let reached = climber.and_then(|climber| match climber.phase {
+            Phase::Climbs => climber.rung.checked_sub(1),
+            Phase::Waits | Phase::Out => Some(climber.rung),
+        });
+        let rung = reached.and_then(|rung| self.rungs.get(rung as usize));
+        rung.map_or(0, |rung| rung.resource)
     }
 
     fn reaches(&self, trial: TrialId, resource: u64) -> Option<u32> {
-        self.reaches(trial, resource)
+        let climber = self.climber(trial)?;
+        let counts = climber.phase == Phase::Climbs && resource >= self.until(trial)?;
+        counts.then_some(climber.rung)
     }
 
     /// One value alone tells nothing of the others.
     fn reached(&mut self, trial: TrialId, resource: u64, _value: Option<f64>) -> Verdict {
-        self.reached(trial, resource, None)
+        self.reached_with(trial, resource, None)
     }
 
     fn ended(&mut self, trial: TrialId, _value: Option<f64>) {
-        self.ended(trial, None);
+        self.ended_with(trial, None);
     }
 
     fn waits(&self, trial: TrialId) -> Option<u32> {
-        self.waits(trial)
+        let climber = self.climber(trial)?;
+        (climber.phase == Phase::Waits).then_some(climber.rung)
     }
 
     fn at_top(&self, trial: TrialId) -> bool {
-        self.at_top(trial)
+        let climber = self.climber(trial);
+        climber.is_some_and(|climber| climber.rung as usize + 1 == self.rungs.len())
     }
 
+    /// From the highest rung down, the best that was not promoted.
     fn promotable(&self) -> Option<Promotion> {
-        self.promotable()
+        let rungs = self.rungs.iter().enumerate().rev();
+        let mut ready =
+            rungs.filter_map(|(number, rung)| Some((number, rung, rung.ready.first()?)));
+        let (number, rung, trial) = ready.next()?;
+        let next = self.rungs.get(number + 1)?;
+        Some(Promotion {
+            trial: *trial,
+            rung: u32::try_from(number).unwrap_or(u32::MAX),
+            reason: format!(
+                "among the best {} of {} results of {} objectives at epoch {} (rung {number} of {}): goes on to epoch {}",
+                rung.results / self.eta as usize,
+                rung.results,
+                self.modes.len(),
+                rung.resource,
+                self.rungs.len() - 1,
+                next.resource
+            ),
+            clone: None,
+            params: None,
+        })
     }
 
     fn promote(&mut self, trial: TrialId) -> Option<Promotion> {
-        self.promote(trial)
+        let promotion = self.promotable().filter(|next| next.trial == trial)?;
+        if let Some(rung) = self.rungs.get_mut(promotion.rung as usize) {
+            rung.ready.retain(|ready| *ready != trial);
+        }
+        self.set(trial, promotion.rung + 1, Phase::Climbs);
+        Some(promotion)
     }
 
     fn first_resource(&self) -> Option<u64> {
@@ -367,7 +325,10 @@ impl Rule for MoAsha {
     }
 
     fn place(&self, trial: TrialId) -> String {
-        self.describe(trial)
+        let rung = self.climber(trial).map_or(0, |climber| climber.rung);
+        let known = self.rungs.get(rung as usize);
+        let resource = known.map_or(0, |rung| rung.resource);
+        format!("rung {rung} of {} (epoch {resource})", self.rungs.len() - 1)
     }
 }
 
@@ -416,15 +377,15 @@ mod tests {
             Some([0.45, 0.75]),
         ];
         for (trial, values) in (0..).map(TrialId).zip(&results) {
-            moasha.begun(trial);
+            moasha.begun(trial, &Params::new());
             assert_eq!(moasha.reaches(trial, 0), None);
             assert_eq!(moasha.reaches(trial, 1), Some(0));
             match values {
                 Some(values) => {
-                    assert_eq!(moasha.reached(trial, 1, Some(values)), Verdict::Pause);
+                    assert_eq!(moasha.reached_with(trial, 1, Some(values)), Verdict::Pause);
                     assert_eq!(moasha.waits(trial), Some(0));
                 }
-                None => moasha.ended(trial, None),
+                None => moasha.ended_with(trial, None),
             }
         }
         // Two of six: the one with the least loss, and the farthest from it, that of the greatest accuracy.
@@ -438,31 +399,31 @@ mod tests {
         );
         assert_eq!(next(&moasha), Some((0, 0)));
         // It ends while it waits: nobody takes its place among the best.
-        moasha.ended(TrialId(0), None);
+        moasha.ended_with(TrialId(0), None);
         assert_eq!(next(&moasha), None);
         // At the top a trial is done.
         assert_eq!(
-            moasha.reached(TrialId(2), 3, Some(&[0.1, 0.2])),
+            moasha.reached_with(TrialId(2), 3, Some(&[0.1, 0.2])),
             Verdict::Pause
         );
         assert!(!moasha.at_top(TrialId(2)));
-        assert_eq!(moasha.describe(TrialId(2)), "rung 1 of 2 (epoch 3)");
+        assert_eq!(moasha.place(TrialId(2)), "rung 1 of 2 (epoch 3)");
         let mut top = MoAsha::new(4, 4, 3, vec![Mode::Minimize]);
-        top.begun(TrialId(0));
-        assert_eq!(top.reached(TrialId(0), 4, Some(&[1.0])), Verdict::Done);
+        top.begun(TrialId(0), &Params::new());
+        assert_eq!(top.reached_with(TrialId(0), 4, Some(&[1.0])), Verdict::Done);
     }
 
     #[test]
     fn without_finite_values_nobody_goes_on() {
         let mut moasha = moasha(9);
         for trial in (0..9).map(TrialId) {
-            moasha.begun(trial);
+            moasha.begun(trial, &Params::new());
             let values: Option<&[f64]> = match trial.0 % 3 {
                 0 => None,
                 1 => Some(&[f64::NAN, 1.0]),
                 _ => Some(&[1.0]),
             };
-            moasha.reached(trial, 1, values);
+            moasha.reached_with(trial, 1, values);
         }
         assert_eq!(moasha.promotable(), None);
     }
@@ -480,10 +441,10 @@ mod tests {
             let mut several = MoAsha::new(1, 9, 3, vec![Mode::Maximize]);
             let mut one = Asha::new(1, 9, 3, Mode::Maximize);
             for ((trial, value), promote) in (0..).map(TrialId).zip(values).zip(promotes) {
-                several.begun(trial);
+                several.begun(trial, &Params::new());
                 one.begun(trial, &Params::new());
                 let vector = value.map(|value| [value]);
-                let verdict = several.reached(trial, 1, vector.as_ref().map(|v| &v[..]));
+                let verdict = several.reached_with(trial, 1, vector.as_ref().map(|v| &v[..]));
                 prop_assert_eq!(verdict, one.reached(trial, 1, value));
                 while promote && let Some(next) = one.promotable() {
                     let found = several.promotable().map(|found| (found.trial, found.rung));
@@ -492,7 +453,7 @@ mod tests {
                     several.promote(next.trial);
                     let value = f64::from(next.trial.0 * 7 % 11);
                     one.reached(next.trial, 9, Some(value));
-                    several.reached(next.trial, 9, Some(&[value]));
+                    several.reached_with(next.trial, 9, Some(&[value]));
                 }
             }
             prop_assert_eq!(several.promotable().map(|p| p.trial), one.promotable().map(|p| p.trial));
@@ -524,10 +485,10 @@ mod tests {
             let costs: Vec<Vec<f64>> = costs.iter().map(|c| c.iter().map(|c| f64::from(*c)).collect()).collect();
             let mut moasha = MoAsha::new(1, 9, 3, vec![Mode::Minimize; 2]);
             let mut trials: Vec<u32> = (0..costs.len() as u32).collect();
-            trials.iter().for_each(|trial| moasha.begun(TrialId(*trial)));
+            trials.iter().for_each(|trial| moasha.begun(TrialId(*trial), &Params::new()));
             trials.sort_by_key(|trial| Key::new(shuffle).bits(u64::from(*trial)));
             for trial in trials {
-                moasha.reached(TrialId(trial), 1, Some(&costs[trial as usize]));
+                moasha.reached_with(TrialId(trial), 1, Some(&costs[trial as usize]));
             }
             let ready: Vec<usize> = moasha.rungs[0].ready.iter().map(|trial| trial.0 as usize).collect();
             prop_assert_eq!(&ready, &order(&costs)[..costs.len() / 3].to_vec());

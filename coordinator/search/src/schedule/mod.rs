@@ -219,7 +219,7 @@ impl Scheduler {
         values: &[f64],
     ) -> Verdict {
         match &mut self.kind {
-            Kind::MoAsha(rule) => rule.reached(trial, resource, some(values)),
+            Kind::MoAsha(rule) => rule.reached_with(trial, resource, some(values)),
             _ => self.reached(trial, resource, value),
         }
     }
@@ -227,7 +227,7 @@ impl Scheduler {
     /// As [`ended`](Self::ended), with the values of all objectives.
     pub fn ended_with(&mut self, trial: TrialId, value: Option<f64>, values: &[f64]) {
         match &mut self.kind {
-            Kind::MoAsha(rule) => rule.ended(trial, some(values)),
+            Kind::MoAsha(rule) => rule.ended_with(trial, some(values)),
             _ => self.ended(trial, value),
         }
     }
@@ -413,12 +413,8 @@ impl Kind {
             }
             SchedulerName::Sha => Self::Halving(Box::new(sha::of(spec, max, mode))),
             SchedulerName::Hyperband => Self::Halving(Box::new(hyperband::of(spec, max, mode))),
-            SchedulerName::MedianStopping => {
-                Self::Median(Box::new(MedianStopping::of(spec, given, mode)))
-            }
-            SchedulerName::EarlyStopping => {
-                Self::Early(Box::new(EarlyStopping::of(spec, given, mode)))
-            }
+            SchedulerName::MedianStopping => Self::Median(Box::new(median::of(spec, given, mode))),
+            SchedulerName::EarlyStopping => Self::Early(Box::new(early::of(spec, given, mode))),
             SchedulerName::Pbt | SchedulerName::Pb2 => {
                 Pbt::of(job, spec, max, mode).map_or(Self::Fifo, |pbt| Self::Pbt(Box::new(pbt)))
             }

@@ -60,9 +60,7 @@ pub(super) struct Pbt {
 impl Pbt {
     /// `None` where the hyperparameters make no space, which no accepted job has.
     pub(super) fn of(job: &JobSpec, spec: &SchedulerSpec, max: u64, mode: Mode) -> Option<Self> {
-        let space = SearchSpace::new(&job.hyperparameters)
-            .and_then(|space| space.constrained(&job.constraints))
-            .ok()?;
+        let space = SearchSpace::of(job).ok()?;
         let population = spec.population.or(job.searcher.max_trials);
         let factors = spec.perturb_factors.clone();
         Some(Self {

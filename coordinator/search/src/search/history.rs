@@ -29,8 +29,6 @@ pub struct Past {
 #[derive(Debug, Clone, Default)]
 pub struct History {
     pub trials: Vec<Past>,
-    /// Results and ends that were heard so far: grows with everything that may change a model.
-    pub version: u64,
 }
 
 impl History {
@@ -41,7 +39,6 @@ impl History {
             status: Status::Pending,
             rungs: Vec::new(),
         });
-        self.version += 1;
     }
 
     /// A trial came to this cost at a resource; told again, the later cost counts.
@@ -53,13 +50,11 @@ impl History {
             Ok(at) => past.rungs[at].1 = cost,
             Err(at) => past.rungs.insert(at, (resource, cost)),
         }
-        self.version += 1;
     }
 
     pub fn ended(&mut self, trial: usize, status: Status) {
         if let Some(past) = self.trials.get_mut(trial) {
             past.status = status;
-            self.version += 1;
         }
     }
 

@@ -57,7 +57,6 @@ impl Levels {
         });
         let seen = History {
             trials: trials.collect(),
-            version: history.version,
         };
         (seen, changed)
     }

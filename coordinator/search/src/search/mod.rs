@@ -158,9 +158,7 @@ impl Searcher {
     /// # Errors
     /// Where the space is wrong, a grid has an axis without points, or a random search no end.
     pub fn of(job: &JobSpec) -> Result<Self, SearchError> {
-        let space = SearchSpace::new(&job.hyperparameters)
-            .and_then(|space| space.constrained(&job.constraints))
-            .map_err(all)?;
+        let space = SearchSpace::of(job).map_err(all)?;
         let spec = &job.searcher;
         let mut given = Vec::new();
         for point in &spec.points_to_evaluate {

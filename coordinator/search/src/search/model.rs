@@ -111,8 +111,8 @@ impl ModelSearch {
             axes,
         };
         for prior in &job.searcher.prior_results {
-            if let Some(point) = search.axes.encode(&prior.params) {
-                search.begin(point);
+            if search.axes.encode(&prior.params).is_some() {
+                search.begin(&prior.params);
                 let cost = search.cost(prior.value);
                 if let Some(levels) = &search.levels {
                     search.history.reached(search.priors, levels.top(), cost);
@@ -127,8 +127,7 @@ impl ModelSearch {
     /// A trial begins whose configuration others chose.
     pub(super) fn begun(&mut self, params: &Params) {
         self.draws.take(params);
-        let point = self.axes.encode(params);
-        self.begin(point.unwrap_or_else(|| vec![f64::NAN; self.axes.axes().len()]));
+        self.begin(params);
     }
 
     pub(super) fn next(&mut self, trial: TrialId, first_resource: Option<u64>) -> Option<Params> {
@@ -141,8 +140,7 @@ impl ModelSearch {
             Some(params) if self.draws.take(&params) && self.is_new(&params) => params,
             _ => self.draws.next(trial)?,
         };
-        let point = self.axes.encode(&params);
-        self.begin(point.unwrap_or_else(|| vec![f64::NAN; self.axes.axes().len()]));
+        self.begin(&params);
         Some(params)
     }
 
@@ -168,8 +166,10 @@ impl ModelSearch {
         self.begun(params);
     }
 
-    fn begin(&mut self, point: Vec<f64>) {
-        self.history.begun(point);
+    fn begin(&mut self, params: &Params) {
+        let point = self.axes.encode(params);
+        let nowhere = || vec![f64::NAN; self.axes.axes().len()];
+        self.history.begun(point.unwrap_or_else(nowhere));
         self.costs.push(None);
     }
 

@@ -6,6 +6,7 @@
 //! for.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::rng::Key;
@@ -40,6 +41,8 @@ pub(super) struct RandomSearch {
     finite: Option<u128>,
     /// Fingerprints of what was proposed, in a finite space.
     tried: BTreeSet<String>,
+    /// A configuration that meets the constraints, once draws did not find one; with its axes.
+    known: OnceLock<Option<(Axes, Params)>>,
 }
 
 impl RandomSearch {
@@ -57,6 +60,7 @@ impl RandomSearch {
             sequence,
             used: 0,
             tried: given.into_iter().collect(),
+            known: OnceLock::new(),
         }
     }
 
@@ -88,9 +92,13 @@ impl RandomSearch {
     /// Where hardly any configuration meets the constraints: one between a draw and a configuration that does,
     /// the nearer to it the more are refused; that one itself if nothing else is left and it was not proposed.
     fn near_allowed(&mut self, key: Key) -> Option<Params> {
-        let axes = Axes::new(self.space.clone());
-        let known = self.space.first_allowed()?;
-        let anchor = axes.encode(&known)?;
+        let space = &self.space;
+        let known = self.known.get_or_init(|| {
+            let known = space.first_allowed()?;
+            Some((Axes::new(space.clone()), known))
+        });
+        let (axes, known) = known.as_ref()?;
+        let anchor = axes.encode(known)?;
         let between = (0..MAX_REFUSED).map(|attempt| {
             let key = key.named("near").with(attempt);
             let drawn = axes.draw(key);
@@ -110,11 +118,10 @@ impl RandomSearch {
             axes.settle(&mut point);
             axes.decode(&point)
         });
-        let space = &self.space;
-        let is_new = |params: &Params| space.allows(params) && *params != known;
+        let is_new = |params: &Params| space.allows(params) && params != known;
         let found = between.into_iter().find(is_new);
-        let anchor_is_new = self.tried.insert(self.space.fingerprint(&known));
-        found.or_else(|| anchor_is_new.then_some(known))
+        let known_is_new = self.tried.insert(space.fingerprint(known));
+        found.or_else(|| known_is_new.then(|| known.clone()))
     }
 
     /// Another point with each try.

@@ -150,6 +150,18 @@ pub(super) fn behaves(fresh: &dyn Fn(&Axes) -> Box<Propose<'static>>) {
     keeps_constraints(fresh);
 }
 
+/// Of a searcher that ranks: costs in the same order lead to the same points.
+pub(super) fn heeds_order_alone(fresh: &dyn Fn(&Axes) -> Box<Propose<'static>>) {
+    let axes = every_kind();
+    let stretched = |point: &[f64]| {
+        let cost = bowl(point);
+        1e6 * cost * cost * cost - 1e9
+    };
+    let (plain, _) = record(&axes, &mut *fresh(&axes), 4, 300, &bowl);
+    let (other, _) = record(&axes, &mut *fresh(&axes), 4, 300, &stretched);
+    assert_eq!(fingerprint(&plain), fingerprint(&other));
+}
+
 fn never_fails(fresh: &dyn Fn(&Axes) -> Box<Propose<'static>>) {
     let spaces = [
         axes(json!({})),

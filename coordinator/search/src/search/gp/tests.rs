@@ -109,7 +109,6 @@ fn a_finite_space_is_used_up_without_repetition_and_then_repeated() {
     assert_eq!(different(&history), 40);
     let first = History {
         trials: history.trials[..40].to_vec(),
-        version: 0,
     };
     assert_eq!(different(&first), 40);
 }
