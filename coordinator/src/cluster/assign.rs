@@ -13,7 +13,6 @@ use super::records::{
 use super::state::{Trial, TrialSlot};
 use super::types::{Assignment, AttemptKind, CheckpointRef, RankRef, ToWorker};
 use crate::placement::Place;
-use crate::search::Suggestion;
 
 impl Machine {
     /// Uses the places. False: the job has nothing for them after all.
@@ -39,21 +38,11 @@ impl Machine {
         let now = self.now;
         let found = self.jobs.get_mut(job)?;
         let trial = TrialId(u32::try_from(found.trials.len()).ok()?);
-        let idle = found.spent();
         let first_resource = found.scheduler.first_resource();
-        let params = match found.searcher.as_mut()?.suggest(trial, first_resource) {
-            Suggestion::Params(params) => params,
-            Suggestion::Exhausted => {
-                self.log_search(job, SearchEntry::Exhausted);
-                self.close_search(job, "the searcher has nothing more to propose");
-                return None;
-            }
-            Suggestion::Wait => {
-                if idle {
-                    self.close_search(job, "the searcher waits for results, but no trial is left");
-                }
-                return None;
-            }
+        let Some(params) = found.searcher.as_mut()?.suggest(trial, first_resource) else {
+            self.log_search(job, SearchEntry::Exhausted);
+            self.close_search(job, "the searcher has nothing more to propose");
+            return None;
         };
         let record = TrialRecord {
             job: job.clone(),
@@ -81,6 +70,7 @@ impl Machine {
             ended_ms: 0,
             checkpoints: Vec::new(),
             copies: None,
+            told: None,
             suggested: None,
             changes: 0,
             next_attempt: 0,
@@ -247,7 +237,11 @@ impl Machine {
     /// Checkpoints of a trial that its keep rule may delete: not those that others may still copy.
     fn sweepable(&self, job: &JobId, trial: &Trial) -> Vec<CheckpointRef> {
         let checkpoints = trial.record.checkpoints.clone();
-        let Some(found) = self.jobs.get(job).filter(|found| !found.scheduler.grows()) else {
+        let Some(found) = self
+            .jobs
+            .get(job)
+            .filter(|found| found.scheduler.is_population())
+        else {
             return checkpoints;
         };
         let number = trial.record.trial;

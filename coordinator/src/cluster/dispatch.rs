@@ -11,7 +11,6 @@ use super::Machine;
 use super::records::JobState;
 use crate::placement::queue::{Ask, Queued};
 use crate::placement::{DEVICES, Place, Unplaced, at};
-use crate::schedule::Admission;
 
 /// Turns after one event: what one turn lets go, the next one gives away.
 const MAX_TURNS: usize = 4;
@@ -161,7 +160,7 @@ impl Machine {
                     Some(Want::Promote)
                 } else {
                     let open = found.record.search_closed.is_none();
-                    let admits = found.scheduler.admits() == Admission::New;
+                    let admits = found.scheduler.admits();
                     (open && admits).then_some(Want::New)
                 }
             }

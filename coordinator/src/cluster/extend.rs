@@ -78,7 +78,7 @@ impl Machine {
             let text = "its search log no longer replays with this version".to_owned();
             return refused("job", text);
         };
-        if trials > 0 && !found.scheduler.grows() {
+        if trials > 0 && found.scheduler.is_population() {
             let text = format!("{trials} given; a population does not grow");
             return refused("trials", text);
         }

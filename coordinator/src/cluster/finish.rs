@@ -10,7 +10,6 @@ use super::records::{
 };
 use super::state::{Job, Trial};
 use super::types::CheckpointRef;
-use crate::schedule::Admission;
 use crate::search::{self, Observation};
 
 impl Machine {
@@ -235,10 +234,8 @@ impl Machine {
             .is_some_and(|all| found.trials.len() >= all as usize);
         let closed = match found.scheduler.admits() {
             _ if all => Some("every trial was suggested"),
-            Admission::Closed => Some("the scheduler takes no more trials"),
-            // Nobody is left who could make room for another.
-            Admission::Wait if found.spent() => Some("the scheduler waits for no one"),
-            Admission::Wait | Admission::New => None,
+            false => Some("the scheduler takes no more trials"),
+            true => None,
         };
         if let Some(why) = closed
             && searching

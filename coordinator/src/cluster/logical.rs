@@ -9,7 +9,6 @@ use trainyard_common::ids::{JobId, TrialId};
 use super::Machine;
 use super::records::JobState;
 use super::state::Job;
-use crate::schedule::Admission;
 use crate::schedule::logical::{self, Stint};
 use crate::search::Outcome;
 
@@ -64,9 +63,7 @@ impl Machine {
                 let from = found.scheduler.from(next.trial);
                 self.promote(job);
                 self.begin_stint(job, next.trial, clock, from);
-            } else if found.record.search_closed.is_none()
-                && found.scheduler.admits() == Admission::New
-            {
+            } else if found.record.search_closed.is_none() && found.scheduler.admits() {
                 let Some(trial) = self.suggest(job) else {
                     return;
                 };

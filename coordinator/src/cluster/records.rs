@@ -328,6 +328,10 @@ pub struct TrialRecord {
     /// Another trial's checkpoint, from which it goes on until it has a newer one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<CheckpointRef>,
+    /// Its value where it is to wait, and the epoch. It counts once the checkpoint is there that others may
+    /// copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<(u64, f64)>,
     /// What the searcher proposed, where a scheduler has changed it since; and how often it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggested: Option<Params>,

@@ -6,7 +6,7 @@ use trainyard_common::spec::{JobSpec, Params};
 
 use super::records::SearchEntry;
 use crate::schedule::Scheduler;
-use crate::search::{Searcher, Suggestion};
+use crate::search::Searcher;
 
 /// What a log that replays is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ fn step<'a>(
                 _ => searcher.suggest(*trial, first_resource),
             };
             match suggestion {
-                Suggestion::Params(params) if Some(&params) == known => {
+                Some(params) if Some(&params) == known => {
                     scheduler.begun(*trial, &params);
                 }
                 other => {

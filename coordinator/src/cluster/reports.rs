@@ -197,7 +197,7 @@ impl Machine {
                 trial.record.best = Some((*value, point.step));
                 self.better_trial(&at.job, at.trial);
             }
-            self.at_rung(&at.job, at.trial, point.epoch, Some(*value));
+            self.told_value(&at.job, at.trial, point.epoch, *value);
         }
         if point.end_of_epoch {
             self.told_goal(&at.job, at.trial, &point.metrics);

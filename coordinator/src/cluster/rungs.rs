@@ -46,14 +46,24 @@ impl Job {
 }
 
 impl Machine {
+    /// A trial has reported a value at a resource. In a population it counts once the attempt has ended
+    /// there: who copies the trial needs the checkpoint of that epoch, and it is still on its way.
+    pub(super) fn told_value(&mut self, job: &JobId, trial: TrialId, resource: u64, value: f64) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        if !found.scheduler.is_population() || found.scheduler.at_top(trial) {
+            return self.at_rung(job, trial, resource, Some(value));
+        }
+        let counts = found.scheduler.reaches(trial, resource).is_some();
+        if let Some(known) = found.trial_mut(trial).filter(|_| counts) {
+            known.record.told = Some((resource, value));
+            self.draft.trials.insert((job.clone(), trial));
+        }
+    }
+
     /// A trial's result at a resource; it counts if it is the one that its rung waits for.
-    pub(super) fn at_rung(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        resource: u64,
-        value: Option<f64>,
-    ) {
+    fn at_rung(&mut self, job: &JobId, trial: TrialId, resource: u64, value: Option<f64>) {
         let found = self.jobs.get(job);
         let counts = found.and_then(|found| found.scheduler.reaches(trial, resource));
         if counts.is_some() && !self.hold_rung(job, trial, value) {
@@ -172,8 +182,11 @@ impl Machine {
     pub(super) fn until_reached(&mut self, at: &AttemptRef) {
         let (job, trial) = (&at.job, at.trial);
         let until = self.attempt(at).and_then(|attempt| attempt.until_epoch);
-        // Nothing was reported there that counts.
-        self.at_rung(job, trial, until.unwrap_or(0), None);
+        let found = self.jobs.get(job).and_then(|found| found.live(trial));
+        let told = found.and_then(|known| known.record.told);
+        let told = told.filter(|(resource, _)| Some(*resource) == until);
+        // Where nothing counted there until now, and nothing was told, it has no value.
+        self.at_rung(job, trial, until.unwrap_or(0), told.map(|(_, value)| value));
         if self.is_stopped(job, trial) {
             self.end_stopped(job, trial, "stopped");
             return;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::{Document, Params};
-use trainyard_coordinator::search::{Searcher, Suggestion};
+use trainyard_coordinator::search::Searcher;
 
 use super::preview_simulate;
 use crate::cli::{Format, Global};
@@ -46,7 +46,7 @@ fn preview(document: &Document, count: u32) -> Outcome<Preview> {
     let trials_expected = searcher.expected_trials();
     let mut configurations = Vec::new();
     for trial_id in 0..count {
-        let Suggestion::Params(params) = searcher.suggest(TrialId(trial_id), None) else {
+        let Some(params) = searcher.suggest(TrialId(trial_id), None) else {
             break;
         };
         let params = Value::Object(params);
@@ -60,8 +60,6 @@ fn preview(document: &Document, count: u32) -> Outcome<Preview> {
 
 /// What trial 0 will be.
 pub(crate) fn first(document: &Document) -> Outcome<Params> {
-    match searcher(document)?.suggest(TrialId(0), None) {
-        Suggestion::Params(params) => Ok(params),
-        Suggestion::Exhausted | Suggestion::Wait => Ok(Params::new()),
-    }
+    let first = searcher(document)?.suggest(TrialId(0), None);
+    Ok(first.unwrap_or_default())
 }

@@ -125,11 +125,11 @@ searcher: {name: random, max_trials: 2}
 
     /// A trial as the searcher of the spec proposes it.
     fn proposed(spec: &Document, number: u32) -> v1::TrialSummary {
-        use trainyard_coordinator::search::{Searcher, Suggestion};
+        use trainyard_coordinator::search::Searcher;
         let job = spec.job();
         let mut searcher = Searcher::of(job).unwrap();
         let suggestions = (0..=number).map(|trial| searcher.suggest(TrialId(trial), None));
-        let Some(Suggestion::Params(params)) = suggestions.last() else {
+        let Some(Some(params)) = suggestions.last() else {
             panic!("no suggestion");
         };
         v1::TrialSummary {

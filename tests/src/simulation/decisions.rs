@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::{Mode, SchedulerName};
 use trainyard_coordinator::cluster::records::{SearchEntry, TrialRecord, TrialState};
-use trainyard_coordinator::schedule::Scheduler;
-use trainyard_coordinator::search::{Observation, Outcome, Searcher, Suggestion};
+use trainyard_coordinator::schedule::{CloneOf, Scheduler};
+use trainyard_coordinator::search::{Observation, Outcome, Searcher};
 
 use super::jobs::{Fate, Variant};
 
@@ -22,6 +22,8 @@ pub(super) struct Decisions {
     observed: BTreeSet<TrialId>,
     rungs: BTreeSet<(TrialId, u32)>,
     pub(super) promoted: u32,
+    /// Clones of checkpoints that their sources' records do not name.
+    pub(super) unfounded: Vec<CloneOf>,
     /// The whole log.
     pub(super) log: Vec<SearchEntry>,
 }
@@ -44,6 +46,7 @@ impl Decisions {
             observed: BTreeSet::new(),
             rungs: BTreeSet::new(),
             promoted: 0,
+            unfounded: Vec::new(),
             log: Vec::new(),
         })
     }
@@ -70,7 +73,7 @@ impl Decisions {
             SearchEntry::Suggested { trial } => self.suggested(*trial, records(*trial))?,
             SearchEntry::Exhausted => {
                 let next = self.searcher.clone().suggest(TrialId(self.suggested), None);
-                if next != Suggestion::Exhausted {
+                if next.is_some() {
                     return Err(format!("exhausted, but a replay suggests {next:?}"));
                 }
             }
@@ -94,7 +97,7 @@ impl Decisions {
                 let resource = resource.ok_or("a rung without its resource")?;
                 self.reached(*trial, *rung, resource, *value, records(*trial))?;
             }
-            SearchEntry::Promoted { trial, rung } => self.promoted(*trial, *rung)?,
+            SearchEntry::Promoted { trial, rung } => self.promoted(*trial, *rung, records)?,
         }
         self.log.push(entry.clone());
         Ok(())
@@ -118,7 +121,7 @@ impl Decisions {
         let known = record.map(TrialRecord::suggested_params);
         let first_resource = self.scheduler.first_resource();
         match self.searcher.suggest(trial, first_resource) {
-            Suggestion::Params(params) if Some(&params) == known => {
+            Some(params) if Some(&params) == known => {
                 self.scheduler.begun(trial, &params);
             }
             other => {
@@ -206,8 +209,19 @@ impl Decisions {
         Ok(())
     }
 
-    fn promoted(&mut self, trial: TrialId, rung: u32) -> Result<(), String> {
+    fn promoted<'a>(
+        &mut self,
+        trial: TrialId,
+        rung: u32,
+        records: impl Fn(TrialId) -> Option<&'a TrialRecord>,
+    ) -> Result<(), String> {
         let next = self.scheduler.promotable();
+        let clone = next.as_ref().and_then(|next| next.clone);
+        self.unfounded.extend(clone.filter(|of| {
+            let source = records(of.trial).map(|record| &record.checkpoints);
+            let mut made = source.into_iter().flatten();
+            !made.any(|made| made.epoch == of.resource)
+        }));
         let next = next.map(|next| (next.trial, next.rung));
         let ruled = self.rule.as_ref().and_then(Rule::next);
         if next != Some((trial, rung)) || (self.rule.is_some() && ruled != next) {

@@ -43,6 +43,12 @@ impl Objects {
         self.get(job, manifest) == Some(Object::Deleted)
     }
 
+    /// Whether one whose name begins so is there and can no longer be read.
+    pub(super) fn any_corrupt(&self, job: &JobId, prefix: &str) -> bool {
+        let mut known = self.manifests.get(job).into_iter().flatten();
+        known.any(|(name, object)| name.starts_with(prefix) && *object == Object::Corrupt)
+    }
+
     /// False: it was there already.
     pub(super) fn written(&mut self, job: &JobId, manifest: &str) -> bool {
         let known = self.manifests.entry(job.clone()).or_default();

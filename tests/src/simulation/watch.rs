@@ -7,7 +7,6 @@ use trainyard_common::ids::Term;
 use trainyard_coordinator::cluster::Machine;
 use trainyard_coordinator::cluster::query::{WorkerState, WorkspaceSummary};
 use trainyard_coordinator::cluster::records::JobState;
-use trainyard_coordinator::schedule::Admission;
 
 use super::jobs::variant_of;
 use super::stats::Hit;
@@ -186,7 +185,7 @@ fn waiting(job: &JobView, clock: u64) -> Option<u32> {
     let most = variant.job().searcher.max_concurrent_trials;
     let under_way = (job.pending.len() + job.running.len()) as u32;
     let room = most.is_none_or(|most| under_way < most.max(1));
-    let admits = || job.decisions.scheduler.admits() == Admission::New;
+    let admits = || job.decisions.scheduler.admits();
     let goes_on = || (job.record.search_closed.is_none() && admits()) || promotable(job);
     (resumes || (room && goes_on())).then_some(variant.ranks)
 }

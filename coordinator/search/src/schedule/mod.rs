@@ -53,16 +53,6 @@ pub enum Verdict {
     Stop,
 }
 
-/// Whether a new trial may begin. Asked only while nothing is promotable, which comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    New,
-    /// Not before another result.
-    Wait,
-    /// Never again.
-    Closed,
-}
-
 /// A checkpoint of another trial, to go on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloneOf {
@@ -125,8 +115,8 @@ trait Rule {
     fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) -> Verdict;
     fn ended(&mut self, trial: TrialId, value: Option<f64>);
     /// As long as the search is not closed.
-    fn admits(&self) -> Admission {
-        Admission::New
+    fn admits(&self) -> bool {
+        true
     }
     fn close(&mut self) {}
     fn reopen(&mut self) {}
@@ -242,18 +232,16 @@ impl Scheduler {
         }
     }
 
-    /// Whether a new trial may begin now, nothing being promotable.
-    pub fn admits(&self) -> Admission {
-        match self.rule() {
-            _ if self.closed => Admission::Closed,
-            Some(rule) => rule.admits(),
-            None => Admission::New,
-        }
+    /// Whether new trials may begin, once nothing is promotable. Where they may not, none will, unless the
+    /// search is extended.
+    pub fn admits(&self) -> bool {
+        !self.closed && self.rule().is_none_or(Rule::admits)
     }
 
-    /// Whether more trials may be added to the search: not to a population.
-    pub fn grows(&self) -> bool {
-        !matches!(self.kind, Kind::Pbt(_))
+    /// Whether its trials are members of a population: they go on from each other's checkpoints, and none
+    /// are added to them.
+    pub fn is_population(&self) -> bool {
+        matches!(self.kind, Kind::Pbt(_))
     }
 
     /// No new trial will begin: what waits for more trials does not any longer. False: nothing does.

@@ -23,7 +23,7 @@ use super::explore::Explore;
 use super::member::{Lineage, Member, Phase};
 use super::pb2::Bandit;
 use super::place::{Place, WORST, cost, order};
-use super::{Admission, CloneOf, Promotion, Rule, Verdict};
+use super::{CloneOf, Promotion, Rule, Verdict};
 use crate::search::axes::Axes;
 
 /// What was decided for a member that waits.
@@ -104,7 +104,7 @@ impl Pbt {
             Phase::Done | Phase::Dead => false,
         };
         let pauses = resource < self.max && resource.is_multiple_of(self.interval);
-        let open = self.admits() == Admission::New || (0..).zip(&self.members).any(to_come);
+        let open = self.admits() || (0..).zip(&self.members).any(to_come);
         promised || (copied && pauses && open)
     }
 
@@ -127,7 +127,7 @@ impl Pbt {
     /// Ranks all that wait at the lowest resource that a living member has, once nobody there is under way
     /// and no member is still to begin.
     fn settle(&mut self) {
-        if !self.synchronous || self.admits() == Admission::New {
+        if !self.synchronous || self.admits() {
             return;
         }
         let living = |member: &&Member| matches!(member.phase, Phase::Runs | Phase::Waits);
@@ -356,13 +356,9 @@ impl Rule for Pbt {
         }
     }
 
-    fn admits(&self) -> Admission {
+    fn admits(&self) -> bool {
         let begun = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
-        if self.closed || begun >= self.population {
-            Admission::Closed
-        } else {
-            Admission::New
-        }
+        !self.closed && begun < self.population
     }
 
     fn close(&mut self) {

@@ -35,17 +35,6 @@ use model::ModelSearch;
 use random::RandomSearch;
 use sequence::Sequence;
 
-/// The answer to "what next?".
-#[derive(Debug, Clone, PartialEq)]
-pub enum Suggestion {
-    /// A configuration for the trial.
-    Params(Params),
-    /// There will be no more suggestions.
-    Exhausted,
-    /// None now; ask again after the next observation.
-    Wait,
-}
-
 /// How a trial ended, as far as a search cares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -210,9 +199,10 @@ impl Searcher {
 
     /// A configuration for `trial`. Called once for each trial, in the order of trial numbers.
     /// `first_resource` is the resource at which the scheduler wants its first result; `None`: at its end.
-    pub fn suggest(&mut self, trial: TrialId, first_resource: Option<u64>) -> Suggestion {
+    /// No answer: there will be no more.
+    pub fn suggest(&mut self, trial: TrialId, first_resource: Option<u64>) -> Option<Params> {
         if self.suggested >= self.expected() {
-            return Suggestion::Exhausted;
+            return None;
         }
         let params = match self.given.pop() {
             Some(point) => {
@@ -228,7 +218,7 @@ impl Searcher {
             },
         };
         self.suggested += u32::from(params.is_some());
-        params.map_or(Suggestion::Exhausted, Suggestion::Params)
+        params
     }
 
     /// As [`suggest`](Self::suggest), for a trial whose configuration is known from the log: a model takes it
@@ -239,12 +229,12 @@ impl Searcher {
         trial: TrialId,
         first_resource: Option<u64>,
         params: &Params,
-    ) -> Suggestion {
+    ) -> Option<Params> {
         match &mut self.strategy {
             Strategy::Model(model) if self.given.is_empty() && self.suggested < self.max_trials => {
                 model.adopt(trial, first_resource, params);
                 self.suggested += 1;
-                Suggestion::Params(params.clone())
+                Some(params.clone())
             }
             _ => self.suggest(trial, first_resource),
         }

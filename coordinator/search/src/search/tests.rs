@@ -20,10 +20,7 @@ fn job(searcher: Value, space: &Value, seed: u64) -> JobSpec {
 /// All suggestions, at most `limit`.
 fn all(searcher: &mut Searcher, limit: u32) -> Vec<Params> {
     (0..limit)
-        .map_while(|trial| match searcher.suggest(TrialId(trial), None) {
-            Suggestion::Params(params) => Some(params),
-            Suggestion::Exhausted | Suggestion::Wait => None,
-        })
+        .map_while(|trial| searcher.suggest(TrialId(trial), None))
         .collect()
 }
 
@@ -50,7 +47,7 @@ fn a_grid_has_each_configuration_once() {
     assert_eq!(grid.expected_trials(), Some(4 * (4 + 1) * 4));
     let found = all(&mut grid, 1_000);
     assert_eq!((found.len(), different(&found)), (80, 80));
-    assert_eq!(grid.suggest(TrialId(80), None), Suggestion::Exhausted);
+    assert_eq!(grid.suggest(TrialId(80), None), None);
     for params in &found {
         assert_eq!(
             params.contains_key("momentum"),
@@ -155,7 +152,7 @@ fn an_evolution_hears_of_its_own_samples() {
         let mut search = searcher(json!({"name": name, "max_trials": 400}), &space, 5);
         let mut best = f64::INFINITY;
         for trial in (0..400).map(TrialId) {
-            let Suggestion::Params(params) = search.suggest(trial, None) else {
+            let Some(params) = search.suggest(trial, None) else {
                 panic!("{name} ended");
             };
             let value = cost(&params);
@@ -226,7 +223,7 @@ proptest! {
         }
         let next = live.suggest(TrialId(before), None);
         prop_assert_eq!(&next, &replayed.suggest(TrialId(before), None));
-        let Suggestion::Params(params) = next else {
+        let Some(params) = next else {
             return Err(TestCaseError::fail("ended early"));
         };
         prop_assert!(checked.contains(&params).is_ok());

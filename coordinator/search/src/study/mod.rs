@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::{JobSpec, ObjectiveSpec, Params};
 
-use crate::schedule::{Admission, CloneOf, Scheduler, Verdict};
-use crate::search::{Observation, Outcome, SearchError, Searcher, Suggestion};
+use crate::schedule::{CloneOf, Scheduler, Verdict};
+use crate::search::{Observation, Outcome, SearchError, Searcher};
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,11 +145,9 @@ impl Study {
             if let Some(stretch) = self.promote() {
                 return Ask::Train(stretch);
             }
-            if !self.closed && self.scheduler.admits() == Admission::New {
-                match self.suggest() {
-                    Suggestion::Params(params) => return Ask::Train(self.new_trial(params)),
-                    Suggestion::Wait if self.under_way > 0 => return Ask::Wait,
-                    Suggestion::Wait | Suggestion::Exhausted => {}
+            if !self.closed && self.scheduler.admits() {
+                if let Some(params) = self.suggest() {
+                    return Ask::Train(self.new_trial(params));
                 }
                 self.close();
                 continue;
@@ -292,14 +290,10 @@ impl Study {
         Err(StudyError::NotUnderWay(trial, why))
     }
 
-    fn suggest(&mut self) -> Suggestion {
-        match u32::try_from(self.members.len()) {
-            Ok(number) => {
-                let first_resource = self.scheduler.first_resource();
-                self.searcher.suggest(TrialId(number), first_resource)
-            }
-            Err(_) => Suggestion::Exhausted,
-        }
+    fn suggest(&mut self) -> Option<Params> {
+        let number = u32::try_from(self.members.len()).ok()?;
+        let first_resource = self.scheduler.first_resource();
+        self.searcher.suggest(TrialId(number), first_resource)
     }
 
     fn new_trial(&mut self, params: Params) -> Stretch {

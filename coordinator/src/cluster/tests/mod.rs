@@ -11,6 +11,7 @@ mod logical;
 mod membership;
 mod pause;
 mod placement;
+mod population;
 mod purity;
 mod rules;
 mod simulation;

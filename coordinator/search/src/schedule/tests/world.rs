@@ -140,7 +140,7 @@ impl World {
             let running = self.running();
             self.most_running = self.most_running.max(running.len());
             if running.is_empty() {
-                assert_eq!(self.scheduler.admits(), Admission::Closed, "it hangs");
+                assert!(!self.scheduler.admits(), "it hangs");
                 break;
             }
             let trial = running[self.pick(running.len())];
@@ -189,7 +189,7 @@ impl World {
                 assert!(self.scheduler.until(trial).unwrap() > from);
                 self.trials[number] = State::Runs(from);
                 self.tell(Entry::Promoted(next), check);
-            } else if self.scheduler.admits() == Admission::New {
+            } else if self.scheduler.admits() {
                 if self.trials.len() as u32 == self.limit {
                     self.close(check);
                     continue;
@@ -213,9 +213,9 @@ impl World {
     }
 
     fn close(&mut self, check: &mut impl FnMut(&Scheduler, &[Entry])) {
-        if self.scheduler.admits() == Admission::New {
+        if self.scheduler.admits() {
             self.scheduler.close();
-            assert_eq!(self.scheduler.admits(), Admission::Closed);
+            assert!(!self.scheduler.admits());
             self.tell(Entry::Closed, check);
         }
     }
@@ -380,17 +380,5 @@ fn every_search_ends_and_replays() {
             let replayed = replay(&job, &world.log);
             assert_eq!(replayed.promotable(), world.scheduler.promotable());
         }
-    }
-}
-
-#[test]
-fn free_workers_are_never_idle_before_the_search_closes() {
-    for scheduler in ALL {
-        let job = job(scheduler, 60, 1);
-        World::new(&job, 3, ROUGH).run(9, |scheduler, log| {
-            if scheduler.admits() == Admission::Wait {
-                panic!("{:?}", log.last());
-            }
-        });
     }
 }
