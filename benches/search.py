@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Quality and cost of the search, ours beside the peers in one run. What is recorded stays: an interrupted run goes on.
 
-    cargo build --release -p trainyard-coordinatorctl
+    cargo build --release -p coordinatorctl
     python3 benches/search.py regret                       # one fidelity, 1 worker and 8 asynchronous ones
     python3 benches/search.py fidelity                     # several fidelities, on simulated time
     python3 benches/search.py cost                         # processor time of a suggestion, memory of a trial
@@ -163,7 +163,7 @@ def measure(given, records):
     todo = list(jobs(given, ours, peers, functions.FIDELITY if several else functions.SINGLE))
     needs_ours = any(job["method"] in ours for job in todo)
     if needs_ours and not given.coordinatorctl.exists():
-        sys.exit(f"no {given.coordinatorctl}: build it (cargo build --release -p trainyard-coordinatorctl) or give --coordinatorctl")
+        sys.exit(f"no {given.coordinatorctl}: build it (cargo build --release -p coordinatorctl) or give --coordinatorctl")
     version = build(given.coordinatorctl) if needs_ours else None
     for job in todo:
         method = job["method"]

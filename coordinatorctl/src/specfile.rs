@@ -34,15 +34,34 @@ impl SpecArgs {
     /// bad one at once.
     pub(crate) fn load(&self, more: Option<String>) -> Outcome<Document> {
         let document = self.parse(more)?.map_err(|errors| self.refusal(&errors))?;
-        for warning in document.warnings() {
-            print::remark(&format!("warning: {warning}"));
+        Ok(remarked(document))
+    }
+
+    /// As [`load`](Self::load), also of a search without a trainer.
+    pub(crate) fn load_any(&self) -> Outcome<Document> {
+        let text = self.text()?;
+        if !Document::is_search(&text) {
+            let document = self.parsed(&text, None)?;
+            return Ok(remarked(document.map_err(|errors| self.refusal(&errors))?));
         }
-        Ok(document)
+        if self.limit.is_some() {
+            let path = self.job.display();
+            let message =
+                format!("--limit: {path} is a search without a trainer, and has no samples");
+            return Err(Failure::usage(message));
+        }
+        let document = Document::parse_search(&text, &self.set);
+        Ok(remarked(
+            document.map_err(|errors| refusal(&self.job, "search", &errors))?,
+        ))
     }
 
     /// Reads the file; what is wrong inside it is the inner error.
     pub(crate) fn parse(&self, more: Option<String>) -> Outcome<Parsed> {
-        let text = self.text()?;
+        self.parsed(&self.text()?, more)
+    }
+
+    fn parsed(&self, text: &str, more: Option<String>) -> Outcome<Parsed> {
         let folder = self.folder()?;
         let mut set = self.set.clone();
         set.extend(self.limit.map(|n| format!("training.limit_samples={n}")));
@@ -51,7 +70,7 @@ impl SpecArgs {
             base_dir: Some(&folder),
             set: &set,
         };
-        Ok(Document::parse_with(&text, options))
+        Ok(Document::parse_with(text, options))
     }
 
     pub(crate) fn refusal(&self, errors: &SpecErrors) -> Failure {
@@ -94,11 +113,16 @@ impl SearchArgs {
         let set: Vec<String> = self.set.iter().cloned().chain(more).collect();
         let document = Document::parse_search(&file(&self.search)?, &set)
             .map_err(|errors| refusal(&self.search, "search", &errors))?;
-        for warning in document.warnings() {
-            print::remark(&format!("warning: {warning}"));
-        }
-        Ok(document)
+        Ok(remarked(document))
     }
+}
+
+/// The document; its remarks are said on standard error.
+fn remarked(document: Document) -> Document {
+    for warning in document.warnings() {
+        print::remark(&format!("warning: {warning}"));
+    }
+    document
 }
 
 fn file(path: &Path) -> Outcome<String> {

@@ -207,6 +207,32 @@ fn a_good_spec_validates_and_previews() {
 }
 
 #[test]
+fn a_search_without_a_trainer_previews() {
+    let folder = tempfile::tempdir().unwrap();
+    let search = "hyperparameters: {x: {type: double, minval: 0, maxval: 1}}\n\
+                  scheduler: {name: hyperband, max_resource: 9}\n";
+    std::fs::write(folder.path().join("search.yaml"), search).unwrap();
+    let preview = ["preview", "search.yaml", "-n", "2", "--output", "json"];
+    let shown = json(&ctl(folder.path(), &preview));
+    assert_eq!(shown["configurations"].as_array().unwrap().len(), 2);
+    assert_eq!(shown["trials_expected"], Value::Null);
+    let simulate = ["preview", "search.yaml", "--simulate"];
+    let endless = ctl(folder.path(), &simulate);
+    assert_eq!(code(&endless), 2);
+    assert!(err(&endless).contains("searcher.max_trials"));
+    let few = ["--set", "searcher.max_trials=30", "--output", "json"];
+    let forecast = json(&ctl(folder.path(), &[&simulate[..], &few].concat()));
+    assert_eq!(forecast["trials"], 30);
+    let limited = ctl(folder.path(), &["preview", "search.yaml", "--limit", "5"]);
+    assert_eq!(code(&limited), 2);
+    assert!(
+        err(&limited).starts_with("error: --limit"),
+        "{}",
+        err(&limited)
+    );
+}
+
+#[test]
 fn a_bad_spec_tells_every_error_with_its_path() {
     let folder = folder("epochs: 2, optimizer", "epoch: 2, optimiser");
     for verb in ["validate", "preview", "run", "submit"] {

@@ -105,6 +105,18 @@ impl Document {
         Self::checked(root, errors)
     }
 
+    /// Whether the text has the fields of a search alone, which [`parse_search`](Self::parse_search) reads, and no
+    /// other.
+    pub fn is_search(text: &str) -> bool {
+        let root = read::tree(text).ok();
+        let fields = root.as_ref().and_then(Value::as_object);
+        fields.is_some_and(|fields| {
+            let mut names = fields.keys().map(String::as_str);
+            fields.contains_key("hyperparameters")
+                && names.all(|name| SEARCH_FIELDS.contains(&name))
+        })
+    }
+
     /// Reads a search alone: `hyperparameters`, `constraints`, `objectives`, `searcher`, `scheduler` and `seed`.
     /// Whoever asks does the training, as many trials as they like unless `searcher.max_trials` says how
     /// many.

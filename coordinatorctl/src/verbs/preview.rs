@@ -1,4 +1,4 @@
-//! `preview`: the first configurations of a search, without a cluster; or all of it, in virtual time.
+//! `preview`: the first configurations of a search, with a trainer or without; or all of it, in virtual time.
 
 use serde_json::Value;
 use trainyard_common::ids::TrialId;
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    let document = args.spec.load(None)?;
+    let document = args.spec.load_any()?;
     if args.simulation.wanted() {
         return preview_simulate::run(global, &document, &args.simulation).await;
     }

@@ -48,6 +48,10 @@ impl Simulation {
 pub(super) async fn run(global: &Global, document: &Document, args: &Simulation) -> Outcome {
     let axes = Axes::new(document.space().clone());
     let job = document.job();
+    if job.searcher.max_trials == Some(u32::MAX) {
+        let message = "--simulate: the search has no end; say one with --set searcher.max_trials=N";
+        return Err(Failure::usage(message));
+    }
     let whole = match (&job.scheduler, &job.model) {
         (Some(scheduler), _) if scheduler.max_resource.is_some() => scheduler.max_resource,
         (_, Some(_)) => Some(u64::from(job.training.epochs)),

@@ -563,6 +563,10 @@ fn a_search_alone_has_no_trainer() {
     assert_eq!(document.warnings(), [""; 0]);
     let job = document.job();
     assert_eq!((job.seed, job.searcher.max_trials), (7, Some(u32::MAX)));
+    assert!(Document::is_search(&text));
+    for other in ["seed: 1", "[1", "hyperparameters: {}\nmodel: {}"] {
+        assert!(!Document::is_search(other), "{other}");
+    }
     let refused = |text: &str| Document::parse_search(text, &[]).unwrap_err().to_string();
     assert!(refused("model: {layers: []}").starts_with("model: not a field of a search alone"));
     assert!(refused("- 1").contains("the document is no mapping"));

@@ -264,9 +264,9 @@ impl Searcher {
         Some(self.size? - self.expected())
     }
 
-    /// The number of trials that the search will have, where it is known.
+    /// The number of trials that the search will have; `None`: it has no end of its own.
     pub fn expected_trials(&self) -> Option<u32> {
-        Some(self.expected())
+        Some(self.expected()).filter(|trials| *trials != u32::MAX)
     }
 
     fn expected(&self) -> u32 {

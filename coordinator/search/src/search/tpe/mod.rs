@@ -27,7 +27,7 @@ pub(super) use proposals::{Proposals, good, mixtures, rank_weights};
 const START: usize = 10;
 
 /// Kernels of other than good trials: so many of the latest, and as many that stand for those before.
-const MOST_OTHER: usize = 512;
+const MOST_OTHER: usize = 384;
 
 #[derive(Debug, Clone)]
 pub struct Tpe {
