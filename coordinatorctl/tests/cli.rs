@@ -220,6 +220,10 @@ fn a_search_without_a_trainer_previews() {
     let endless = ctl(folder.path(), &simulate);
     assert_eq!(code(&endless), 2);
     assert!(err(&endless).contains("searcher.max_trials"));
+    let finite = "hyperparameters={x: {type: categorical, vals: [a, b, c]}}";
+    let ends = ["--set", finite, "--output", "json"];
+    let forecast = json(&ctl(folder.path(), &[&simulate[..], &ends].concat()));
+    assert_eq!(forecast["trials"], 3);
     let few = ["--set", "searcher.max_trials=30", "--output", "json"];
     let forecast = json(&ctl(folder.path(), &[&simulate[..], &few].concat()));
     assert_eq!(forecast["trials"], 30);

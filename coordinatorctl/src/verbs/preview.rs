@@ -37,7 +37,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     }
 }
 
-fn searcher(document: &Document) -> Outcome<Searcher> {
+pub(super) fn searcher(document: &Document) -> Outcome<Searcher> {
     Searcher::of(document.job()).map_err(|error| Failure::usage(error.to_string()))
 }
 

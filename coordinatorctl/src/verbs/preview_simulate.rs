@@ -8,6 +8,7 @@ use trainyard_coordinator::study::Study;
 use trainyard_coordinator::study::simulate::{Forecast, Plan, Surrogate, simulate};
 use trainyard_proto::v1;
 
+use super::preview::searcher;
 use crate::cli::{Format, Global};
 use crate::exit::{Failure, Outcome};
 use crate::output::{ForecastRung, Improvement, SearchForecast};
@@ -48,7 +49,8 @@ impl Simulation {
 pub(super) async fn run(global: &Global, document: &Document, args: &Simulation) -> Outcome {
     let axes = Axes::new(document.space().clone());
     let job = document.job();
-    if job.searcher.max_trials == Some(u32::MAX) {
+    let endless = searcher(document)?.expected_trials().is_none();
+    if endless && job.searcher.max_time.is_none() {
         let message = "--simulate: the search has no end; say one with --set searcher.max_trials=N";
         return Err(Failure::usage(message));
     }
