@@ -71,17 +71,10 @@ impl World {
         self.take(step);
     }
 
-    fn rank(assignment: &Assignment) -> RankRef {
-        RankRef {
-            at: assignment.at.clone(),
-            rank: assignment.rank,
-        }
-    }
-
     /// The so-many-th running attempt trains as far as it was told to.
     fn train(&mut self, which: usize) -> u32 {
         let assignment = self.running.remove(which);
-        let rank = Self::rank(&assignment);
+        let rank = rank_of(&assignment);
         let number = assignment.at.trial.0;
         let until = assignment.until_epoch.unwrap();
         let from = assignment.resume_from.as_ref().map_or(0, |from| from.epoch);
@@ -97,7 +90,7 @@ impl World {
     /// The only worker is lost after it has told its first epoch's value.
     fn loses_its_worker(&mut self, value: f64) {
         let lost = self.running.remove(0);
-        self.report(&Self::rank(&lost), epoch(1, self.metric, value));
+        self.report(&rank_of(&lost), epoch(1, self.metric, value));
         self.apply(Event::WorkerLost {
             session: SessionId(self.session),
         });
@@ -193,7 +186,7 @@ fn a_restart_at_any_moment_decides_the_same() {
             assert_eq!(machine.jobs(), restarted.bench.machine.jobs());
             restarted.bench.machine = machine;
             restarted.session += 1;
-            let running = restarted.running.iter().map(World::rank).collect();
+            let running = restarted.running.iter().map(rank_of).collect();
             let slots = restarted.slots;
             restarted.apply(joined("w", slots, restarted.session, running));
             restarted.train(which);
@@ -236,10 +229,10 @@ fn a_log_that_another_scheduler_would_not_have_written_is_noticed() {
 #[test]
 fn failures_and_missing_values_count_as_the_worst_of_the_rung() {
     let mut world = World::new(3, 1);
-    let rank = World::rank(&world.running.remove(0));
+    let rank = rank_of(&world.running.remove(0));
     world.report(&rank, ended(Outcome::Nan, "not a number"));
     // Reaches its epoch, but never told a value of the objective.
-    let rank = World::rank(&world.running.remove(0));
+    let rank = rank_of(&world.running.remove(0));
     world.report(&rank, ended(Outcome::Paused, ""));
     assert_eq!(trial(&world.bench, "a-1", 1).state, TrialState::Paused);
     assert_eq!(world.train(0), 2);

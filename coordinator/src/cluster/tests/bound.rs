@@ -124,10 +124,7 @@ impl World {
             };
             match message {
                 ToWorker::Assign(assignment) => {
-                    let rank = RankRef {
-                        at: assignment.at.clone(),
-                        rank: assignment.rank,
-                    };
+                    let rank = rank_of(&assignment);
                     let endless = self.attempt_draw(&rank, 0, 3) == 0;
                     let lasts = 1_000 + self.attempt_draw(&rank, 1, 60_000);
                     let run = Run {

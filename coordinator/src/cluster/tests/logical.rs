@@ -70,17 +70,10 @@ impl World {
         self.take(step);
     }
 
-    fn rank(assignment: &Assignment) -> RankRef {
-        RankRef {
-            at: assignment.at.clone(),
-            rank: assignment.rank,
-        }
-    }
-
     /// One epoch of a running attempt; trial 4 fails early, trial 6 tells no value.
     fn advance(&mut self, which: usize) {
         let run = &mut self.running[which];
-        let (rank, number) = (Self::rank(&run.assignment), run.assignment.at.trial.0);
+        let (rank, number) = (rank_of(&run.assignment), run.assignment.at.trial.0);
         run.epoch += 1;
         let (done, until) = (run.epoch, run.assignment.until_epoch);
         if number == 4 && done == until.unwrap_or(2).min(2) {
@@ -125,7 +118,7 @@ impl World {
         assert_eq!(machine.jobs(), self.bench.machine.jobs());
         self.bench.machine = machine;
         self.session += 1;
-        let running = self.running.iter().map(|run| Self::rank(&run.assignment));
+        let running = self.running.iter().map(|run| rank_of(&run.assignment));
         let running = running.collect();
         self.apply(joined("w", self.slots, self.session, running));
     }

@@ -207,10 +207,13 @@ fn assigned(step: &Step) -> Vec<&Assignment> {
     assigned.collect()
 }
 
-fn ranks(step: &Step) -> Vec<RankRef> {
-    let ranks = assigned(step).into_iter().map(|assignment| RankRef {
+fn rank_of(assignment: &Assignment) -> RankRef {
+    RankRef {
         at: assignment.at.clone(),
         rank: assignment.rank,
-    });
-    ranks.collect()
+    }
+}
+
+fn ranks(step: &Step) -> Vec<RankRef> {
+    assigned(step).into_iter().map(rank_of).collect()
 }

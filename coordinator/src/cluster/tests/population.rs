@@ -7,13 +7,6 @@ use crate::cluster::types::Record;
 const PBT: &str = "scheduler: {name: pbt, interval: 1, population: 4, quantile: 0.25}";
 const METRIC: &str = "validation_loss";
 
-fn rank(assignment: &Assignment) -> RankRef {
-    RankRef {
-        at: assignment.at.clone(),
-        rank: assignment.rank,
-    }
-}
-
 fn given(step: &Step) -> Vec<Assignment> {
     assigned(step).into_iter().cloned().collect()
 }
@@ -37,17 +30,17 @@ fn without_the_first() -> (Bench, Assignment) {
 
 fn tell(bench: &mut Bench, member: &Assignment) {
     let value = f64::from(member.at.trial.0);
-    let step = bench.report(1, &rank(member), epoch(1, METRIC, value));
+    let step = bench.report(1, &rank_of(member), epoch(1, METRIC, value));
     assert!(given(&step).is_empty());
 }
 
 /// The checkpoint is there, and the attempt ends.
 fn pause(bench: &mut Bench, member: &Assignment) -> Step {
     let value = f64::from(member.at.trial.0);
-    let saved = checkpoint(&rank(member), 1, METRIC, value);
-    let step = bench.report(1, &rank(member), ReportBody::Checkpoint(saved));
+    let saved = checkpoint(&rank_of(member), 1, METRIC, value);
+    let step = bench.report(1, &rank_of(member), ReportBody::Checkpoint(saved));
     assert!(given(&step).is_empty());
-    bench.report(1, &rank(member), ended(Outcome::Paused, ""))
+    bench.report(1, &rank_of(member), ended(Outcome::Paused, ""))
 }
 
 /// The last, which is the worst, goes on from the first's checkpoint; what counted for the first.
@@ -56,7 +49,7 @@ fn copied(step: &Step, first: &Assignment) -> Option<f64> {
     assert_eq!(given.len(), 4);
     let last = given.iter().find(|given| given.at.trial == TrialId(3));
     let last = last.unwrap();
-    let from = checkpoint(&rank(first), 1, METRIC, 0.0);
+    let from = checkpoint(&rank_of(first), 1, METRIC, 0.0);
     assert_eq!((last.copies, &last.resume_from), (true, &Some(from)));
     let mut counted = step.records.iter().filter_map(|record| match record {
         Record::Search(record) => match &record.entry {
@@ -78,7 +71,7 @@ fn a_member_counts_once_its_checkpoint_is_there() {
 #[test]
 fn a_member_that_is_lost_before_its_checkpoint_is_there_makes_it_again() {
     let (mut bench, first) = without_the_first();
-    let mut step = bench.report(1, &rank(&first), ended(Outcome::Error, "no store"));
+    let mut step = bench.report(1, &rank_of(&first), ended(Outcome::Error, "no store"));
     while given(&step).is_empty() {
         step = bench.later(1_000);
     }

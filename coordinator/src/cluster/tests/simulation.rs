@@ -514,10 +514,7 @@ impl World {
             }
             ToWorker::LinesStored { .. } => {}
             ToWorker::Assign(assignment) => {
-                let rank = RankRef {
-                    at: assignment.at.clone(),
-                    rank: assignment.rank,
-                };
+                let rank = rank_of(&assignment);
                 let from = assignment.resume_from.as_ref().map_or(0, |from| from.step);
                 let run = Run {
                     step: from,
