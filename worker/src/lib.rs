@@ -1,14 +1,17 @@
 //! A worker: trains trials on its slots for a coordinator, and the training engine that it uses.
 //!
 //! `train`, `model`, `data`, `collective` and `checkpoint` are a library that knows nothing of the
-//! cluster; `agent` and `runner` join it to one.
+//! cluster. `attempt <- outbox <- runner <- agent` join it to one, and know each other in this direction
+//! only.
 
 pub mod agent;
+mod attempt;
 pub mod checkpoint;
 pub mod collective;
 pub mod config;
 pub mod data;
 pub mod devices;
 pub mod model;
+mod outbox;
 pub mod runner;
 pub mod train;

@@ -6,8 +6,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trainyard_common::spec::{Device, JobSpec};
 use trainyard_worker::agent::{self, WorkerError};
-use trainyard_worker::config::WorkerConfig;
-use trainyard_worker::devices::{self, Gpu, GpuChoice};
+use trainyard_worker::config::{GpuChoice, WorkerConfig};
+use trainyard_worker::devices::{self, Gpu};
 
 use crate::exit::{Failure, Outcome};
 

@@ -7,9 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument as _;
 use trainyard_proto::v1::{Assignment, AttemptOutcome, Pulse, RunningAttempt, StopAttempt};
 
-use super::logs::Level;
-use super::outbox::{Outbox, Reporter};
-use crate::runner::{self, Activity, AttemptKey, End, Host, Stop, StopSignal};
+use crate::attempt::{Activity, AttemptKey, End, Stop, StopSignal};
+use crate::outbox::{Level, Outbox, Reporter};
+use crate::runner::{self, Host};
 
 #[derive(Debug)]
 pub(crate) struct Attempts {

@@ -152,13 +152,13 @@ async fn read(
         SourceSpec::Csv(csv) => {
             let object = source::open(&csv.url).await?;
             let csv = csv.clone();
-            let wanted = table::Wanted {
+            let settings = table::TableSettings {
                 task,
                 classes,
                 shard_samples,
             };
             let reading = tokio::task::spawn_blocking(move || {
-                let table = table::read(&csv, object.unpack()?, wanted)?;
+                let table = table::read(&csv, object.unpack()?, settings)?;
                 Ok(Read {
                     url: csv.url,
                     shape: vec![table.samples.sample_len],

@@ -21,7 +21,7 @@ pub(crate) struct Table {
 
 /// What is asked of a file besides its own spec.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct TableSettings {
     pub(crate) task: Task,
     /// Labels must be below it, where it is known.
     pub(crate) classes: Option<usize>,
@@ -37,7 +37,11 @@ enum Role {
 }
 
 /// Reads a file to its end.
-pub(crate) fn read(spec: &CsvSpec, stream: Stream, wanted: Wanted) -> Result<Table, DataError> {
+pub(crate) fn read(
+    spec: &CsvSpec,
+    stream: Stream,
+    settings: TableSettings,
+) -> Result<Table, DataError> {
     let [delimiter] = spec.delimiter.as_bytes()[..] else {
         return Err(DataError::Columns {
             url: spec.url.clone(),
@@ -53,11 +57,11 @@ pub(crate) fn read(spec: &CsvSpec, stream: Stream, wanted: Wanted) -> Result<Tab
     if !rows.next(&mut record)? {
         return Err(empty());
     }
-    let columns = Columns::new(spec, &record, wanted.task)?;
+    let columns = Columns::new(spec, &record, settings.task)?;
     if spec.header && !rows.next(&mut record)? {
         return Err(empty());
     }
-    let mut filling = Filling::new(spec, &columns, wanted);
+    let mut filling = Filling::new(spec, &columns, settings);
     loop {
         filling.end_line = rows.end_line();
         filling.row(&record)?;
@@ -266,7 +270,7 @@ impl Columns {
 struct Filling<'a> {
     spec: &'a CsvSpec,
     columns: &'a Columns,
-    wanted: Wanted,
+    settings: TableSettings,
     features: Vec<f32>,
     classes: Vec<u32>,
     values: Vec<f32>,
@@ -281,11 +285,11 @@ struct Filling<'a> {
 }
 
 impl<'a> Filling<'a> {
-    fn new(spec: &'a CsvSpec, columns: &'a Columns, wanted: Wanted) -> Self {
+    fn new(spec: &'a CsvSpec, columns: &'a Columns, settings: TableSettings) -> Self {
         Self {
             spec,
             columns,
-            wanted,
+            settings,
             features: Vec::new(),
             classes: Vec::new(),
             values: Vec::new(),
@@ -312,7 +316,7 @@ impl<'a> Filling<'a> {
                 }
                 Role::Target(slot) => {
                     let value = self.number(record, at, cell)?;
-                    if self.wanted.task == Task::Classification {
+                    if self.settings.task == Task::Classification {
                         let class = self.class(record, at, value)?;
                         self.classes.push(class);
                     } else {
@@ -321,12 +325,12 @@ impl<'a> Filling<'a> {
                 }
             }
         }
-        if self.wanted.task == Task::Regression {
+        if self.settings.task == Task::Regression {
             self.values.extend_from_slice(&self.row_targets);
         }
         self.len += 1;
         self.open += 1;
-        if self.open == self.wanted.shard_samples {
+        if self.open == self.settings.shard_samples {
             self.close();
         }
         Ok(())
@@ -348,14 +352,14 @@ impl<'a> Filling<'a> {
 
     fn class(&self, record: &ByteRecord, at: usize, value: f64) -> Result<u32, DataError> {
         let bound = self
-            .wanted
+            .settings
             .classes
             .map_or(f64::from(u32::MAX), |n| n as f64);
         if value.fract() == 0.0 && value >= 0.0 && value < bound {
             return Ok(value as u32);
         }
         let name = self.columns.name(at);
-        let reason = match self.wanted.classes {
+        let reason = match self.settings.classes {
             _ if value.fract() != 0.0 || value < 0.0 => {
                 format!("{name}: label {value} is not a whole number from 0")
             }
@@ -383,7 +387,7 @@ impl<'a> Filling<'a> {
     }
 
     fn close(&mut self) {
-        let targets = match self.wanted.task {
+        let targets = match self.settings.task {
             Task::Classification => {
                 TargetValues::Classes(std::mem::take(&mut self.classes).into_boxed_slice())
             }
@@ -406,7 +410,7 @@ impl<'a> Filling<'a> {
         Samples {
             sample_len: features.filter(|role| **role == Role::Feature).count(),
             target_width: self.columns.targets,
-            shard_samples: self.wanted.shard_samples,
+            shard_samples: self.settings.shard_samples,
             shards: self.shards,
             len: self.len,
         }

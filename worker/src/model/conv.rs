@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::activation::{mask_positive, relu};
 use super::dense::add;
 use super::gemm::{View, gemm};
-use super::plan::Window;
+use super::graph::Window;
 #[cfg(target_arch = "x86_64")]
 use super::shifted::Shifted;
 use super::simd::vectorized;

@@ -13,11 +13,11 @@ mod direct;
 mod dropout;
 mod error;
 mod gemm;
+mod graph;
 mod init;
 mod loss;
 mod norm;
 mod pass;
-mod plan;
 mod pool;
 #[cfg(target_arch = "x86_64")]
 mod shifted;
@@ -34,9 +34,9 @@ use trainyard_common::spec::training::Loss;
 pub use error::ModelError;
 
 use crate::checkpoint::NamedTensor;
+use graph::{Node, Op};
 use loss::Head;
 use pass::Workspace;
-use plan::{Node, Op};
 
 /// A trainable tensor: f32, contiguous, on the network's device.
 #[derive(Debug, Clone)]
@@ -113,9 +113,9 @@ impl Network {
         key: Key,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let plan = plan::compile(spec, sample_shape, loss, outputs)?;
+        let graph = graph::compile(spec, sample_shape, loss, outputs)?;
         if !device.is_cpu()
-            && let Some(node) = plan.nodes.first()
+            && let Some(node) = graph.nodes.first()
         {
             return Err(ModelError::Device {
                 index: node.layer,
@@ -123,9 +123,9 @@ impl Network {
                 device: if device.is_cuda() { "cuda" } else { "metal" },
             });
         }
-        let mut parameters = Vec::with_capacity(plan.parameters.len());
+        let mut parameters = Vec::with_capacity(graph.parameters.len());
         let mut offsets = vec![0];
-        for wanted in plan.parameters {
+        for wanted in graph.parameters {
             let data = wanted.initial(key);
             offsets.push(offsets[offsets.len() - 1] + data.len());
             let var = Var::from_vec(data, wanted.shape, device)?;
@@ -135,13 +135,13 @@ impl Network {
             });
         }
         let mut network = Self {
-            nodes: plan.nodes,
-            head: plan.head,
+            nodes: graph.nodes,
+            head: graph.head,
             parameters,
             offsets,
-            running: vec![0.0; plan.statistics],
+            running: vec![0.0; graph.statistics],
             sample_len: sample_shape.iter().product(),
-            outputs: plan.outputs,
+            outputs: graph.outputs,
             idle: Mutex::new(Vec::new()),
         };
         network.reset_running_statistics();

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Var};
 use trainyard_common::rng::Key;
 
 use super::error::ModelError;
-use super::plan::{Node, Op};
+use super::graph::{Node, Op};
 use super::{Network, ShardOutcome, Targets};
 
 /// Buffers of a pass; they grow to the largest shard seen and stay.

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::plan::Window;
+use super::graph::Window;
 
 /// Input values handled by one task, at least.
 const BLOCK: usize = 1 << 14;

@@ -11,15 +11,16 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use trainyard_proto::v1::{AssignmentKind, AttemptOutcome};
 
-use super::keeper::{Failure, Keeper, News, from_wire, metrics_to_wire};
-use super::teller::Teller;
-use super::{End, Host, Stop, Task, memory, resume, thread};
-use crate::agent::outbox::Reporter;
+use super::observer::AttemptObserver;
+use super::retention::{CheckpointNews, CheckpointRetention, Failure, from_wire, metrics_to_wire};
+use super::{Host, Task, out_of_memory, resume, thread};
+use crate::attempt::{End, Stop};
 use crate::checkpoint::{CheckpointStore, Owner, Uploader};
 use crate::collective::{
     Cancel, CollectiveError, Group, LocalGroup, Membership, Timeouts, cpu_kind,
 };
 use crate::data::{self, Dataset};
+use crate::outbox::Reporter;
 use crate::train::{Finish, PartName, TrainError, Trainer};
 
 /// A rank that ends because of another waits so long for the coordinator to say why: that rank's own
@@ -100,7 +101,7 @@ impl Attempt {
     async fn run(self: Arc<Self>) -> End {
         let failure: Failure = Arc::new(OnceLock::new());
         let known = self.task.assignment.checkpoints.iter().map(from_wire);
-        let keeper = Keeper::new(
+        let retention = CheckpointRetention::new(
             &self.task.spec.job,
             self.store.clone(),
             known.collect(),
@@ -108,15 +109,15 @@ impl Attempt {
             failure.clone(),
         );
         let (news, told) = mpsc::unbounded_channel();
-        let keeper = tokio::spawn(keeper.run(told));
+        let retention = tokio::spawn(retention.run(told));
         let trains = self.task.assignment.kind() != AssignmentKind::Evaluate;
         let uploader = (self.reporter.key.rank == 0 && trains).then(|| {
             let saved = news.clone();
-            // A keeper that is gone has panicked: its attempt ends below.
-            let done = move |result| drop(saved.send(News::Saved(result)));
+            // If nobody hears it, the retention has panicked: its attempt ends below.
+            let done = move |result| drop(saved.send(CheckpointNews::Saved(result)));
             Uploader::start(&self.runtime, self.store.clone(), self.owner(), done)
         });
-        let mut teller = Teller {
+        let mut observer = AttemptObserver {
             reporter: self.reporter.clone(),
             runtime: self.runtime.clone(),
             uploader,
@@ -129,24 +130,24 @@ impl Attempt {
         let name = format!("{}-{}", key.job, key.trial);
         let this = self.clone();
         let work = move || {
-            let result = this.work(&mut teller, &news);
-            if let Some(uploader) = teller.uploader.take() {
-                teller.given_up |= !this.finish_uploads(uploader);
+            let result = this.work(&mut observer, &news);
+            if let Some(uploader) = observer.uploader.take() {
+                observer.given_up |= !this.finish_uploads(uploader);
             }
-            let stop = this.reporter.stop.get().filter(|_| teller.given_up);
+            let stop = this.reporter.stop.get().filter(|_| observer.given_up);
             let result = match (result, stop) {
                 // It has not kept what it was to keep.
-                (Ok(_), Some(stop)) => Err(End::stopped(stop, teller.step).into()),
+                (Ok(_), Some(stop)) => Err(End::stopped(stop, observer.step).into()),
                 (result, _) => result,
             };
-            (result, teller.step)
+            (result, observer.step)
         };
         let worked = thread::run(name, self.threads(), work).await;
-        if keeper.await.is_err() {
+        if retention.await.is_err() {
             return End::error("checkpoints could not be followed up", 0);
         }
         match worked {
-            Err(panic) if memory::is_meant_by(&panic) => End::out_of_memory(panic, 0),
+            Err(panic) if out_of_memory::is_meant_by(&panic) => End::out_of_memory(panic, 0),
             Err(panic) => End::error(panic, 0),
             Ok((_, step)) if failure.get().is_some() => {
                 End::error(failure.get().map_or("", String::as_str), step)
@@ -189,8 +190,8 @@ impl Attempt {
     /// On the attempt's thread: everything from the rendezvous to the end.
     fn work(
         &self,
-        teller: &mut Teller,
-        news: &mpsc::UnboundedSender<News>,
+        observer: &mut AttemptObserver,
+        news: &mpsc::UnboundedSender<CheckpointNews>,
     ) -> Result<Finish, Failed> {
         // Ranks meet before they load: however much longer one of them takes, the others see that it
         // lives, and at once when it does not.
@@ -208,11 +209,11 @@ impl Attempt {
         )?;
         if !broken.is_empty() {
             // As for the uploader's results.
-            let _ = news.send(News::Broken(broken));
+            let _ = news.send(CheckpointNews::Broken(broken));
         }
         let mut trainer = Trainer::new(&self.task.spec, dataset, group)?;
         let step = found.as_ref().map_or(0, |snapshot| snapshot.step);
-        teller.step = step;
+        observer.step = step;
         match found {
             Some(snapshot) if self.task.assignment.copies => trainer.restore_copy(snapshot)?,
             Some(snapshot) => trainer.restore(snapshot)?,
@@ -224,7 +225,7 @@ impl Attempt {
             None => {}
         }
         if evaluates {
-            let Some(metrics) = trainer.evaluate(PartName::Test, teller)? else {
+            let Some(metrics) = trainer.evaluate(PartName::Test, observer)? else {
                 return Ok(Finish::Stopped);
             };
             let end = End {
@@ -236,7 +237,7 @@ impl Attempt {
         if let Some(epoch) = self.task.assignment.until_epoch {
             trainer.pause_after(epoch);
         }
-        Ok(trainer.run(teller)?)
+        Ok(trainer.run(observer)?)
     }
 
     /// All ranks of the attempt, together.
@@ -344,7 +345,7 @@ fn failed(error: &TrainError, step: u64) -> End {
     match error {
         TrainError::NotANumber { step } => End::new(AttemptOutcome::Nan, error.to_string(), *step),
         error if error.can_retry() => End::error(error, step),
-        error if memory::is_meant_by(&error.to_string()) => End::out_of_memory(error, step),
+        error if out_of_memory::is_meant_by(&error.to_string()) => End::out_of_memory(error, step),
         error => End::infeasible(error, step),
     }
 }

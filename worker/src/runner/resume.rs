@@ -4,10 +4,10 @@
 use tokio::runtime::Handle;
 use trainyard_proto::v1::{Assignment, AssignmentKind};
 
-use super::keeper::from_wire;
-use crate::agent::outbox::Reporter;
+use super::retention::from_wire;
 use crate::checkpoint::{CheckpointRef, CheckpointStore, NewestWhole, Snapshot};
 use crate::collective::{CollectiveError, Group};
+use crate::outbox::Reporter;
 use crate::train::TrainError;
 
 /// Why ranks could not agree on a checkpoint.

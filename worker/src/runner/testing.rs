@@ -5,8 +5,9 @@ use std::sync::Arc;
 use trainyard_common::spec::{EntrypointSpec, JobSpec, TrialSpec};
 use trainyard_proto::v1::{Assignment, AssignmentKind, Progress, Rank, Report, report::Body};
 
-use super::{AttemptKey, End, Host, Stop, StopSignal, execute};
-use crate::agent::outbox::{Outbox, Reporter};
+use super::{Host, execute};
+use crate::attempt::{AttemptKey, End, Stop, StopSignal};
+use crate::outbox::{Outbox, Reporter};
 
 /// An attempt under way.
 pub(crate) struct Run {

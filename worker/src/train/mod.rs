@@ -5,11 +5,11 @@
 //! and restored, changes a bit of it.
 
 mod agreement;
+mod batches;
 mod error;
 mod evaluation;
 mod observer;
 mod optimizer;
-mod plan;
 mod settings;
 mod state;
 #[cfg(test)]

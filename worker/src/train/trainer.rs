@@ -6,9 +6,9 @@ use trainyard_common::rng::Key;
 use trainyard_common::spec::TrialSpec;
 
 use super::agreement::same_data;
+use super::batches::BatchPlan;
 use super::evaluation::{Evaluation, Judged, targets};
 use super::optimizer::Optimizer;
-use super::plan::BatchPlan;
 use super::settings::Settings;
 use super::state::{self, Cursor, Identity, View};
 use super::totals::Totals;

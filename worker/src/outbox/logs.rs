@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use trainyard_proto::v1::{LogBatch, LogLine};
 
-use crate::runner::AttemptKey;
+use crate::attempt::{AttemptKey, cut};
 
 /// Lines held at most.
 const CAPACITY: usize = 8192;
@@ -157,16 +157,6 @@ impl LogBuffer {
     }
 }
 
-/// The text up to a number of bytes, cut between characters, with the cut marked.
-pub(crate) fn cut(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let boundary = |end: &usize| text.is_char_boundary(*end);
-    let end = (0..=limit).rev().find(boundary).unwrap_or(0);
-    format!("{}... ({} bytes)", &text[..end], text.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,13 +235,5 @@ mod tests {
         assert_eq!((told[2].1.level.as_str(), told[2].1.time_ms), ("warn", 7));
         assert_eq!(text(3), (1, "1"));
         assert_eq!(told.len(), 3 + CAPACITY - 1);
-    }
-
-    #[test]
-    fn long_texts_are_cut_between_characters() {
-        let text = "ä".repeat(MAX_TEXT_BYTES);
-        let short = cut(&text, 5);
-        assert_eq!(short, format!("ää... ({} bytes)", text.len()));
-        assert_eq!(cut("abc", 3), "abc");
     }
 }

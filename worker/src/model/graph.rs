@@ -91,14 +91,14 @@ pub(crate) struct Node {
 
 /// A parameter to be made.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct ParameterSpec {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
-    start: Start,
+    initial: InitialValues,
 }
 
 #[derive(Debug)]
-enum Start {
+enum InitialValues {
     Constant(f32),
     Drawn {
         initializer: Initializer,
@@ -107,12 +107,12 @@ enum Start {
     },
 }
 
-impl Wanted {
+impl ParameterSpec {
     pub(crate) fn initial(&self, key: Key) -> Vec<f32> {
         let len = self.shape.iter().product();
-        match self.start {
-            Start::Constant(value) => vec![value; len],
-            Start::Drawn {
+        match self.initial {
+            InitialValues::Constant(value) => vec![value; len],
+            InitialValues::Drawn {
                 initializer,
                 fan_in,
                 fan_out,
@@ -122,9 +122,9 @@ impl Wanted {
 }
 
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) parameters: Vec<Wanted>,
+    pub(crate) parameters: Vec<ParameterSpec>,
     /// Length of the statistics buffer.
     pub(crate) statistics: usize,
     pub(crate) head: Head,
@@ -137,7 +137,7 @@ pub(crate) fn compile(
     sample_shape: &[usize],
     loss: &Loss,
     outputs: usize,
-) -> Result<Plan, ModelError> {
+) -> Result<Graph, ModelError> {
     let summary = shapes::summarize(sample_shape, &spec.layers)?;
     let mut builder = Builder {
         nodes: Vec::new(),
@@ -169,7 +169,7 @@ pub(crate) fn compile(
     if head.folds_last_activation() {
         builder.nodes.pop();
     }
-    Ok(Plan {
+    Ok(Graph {
         outputs: builder.shape[0],
         nodes: builder.nodes,
         parameters: builder.parameters,
@@ -189,7 +189,7 @@ fn trailing_function(layer: &LayerSpec) -> Activation {
 
 struct Builder {
     nodes: Vec<Node>,
-    parameters: Vec<Wanted>,
+    parameters: Vec<ParameterSpec>,
     statistics: usize,
     /// Of one sample, after the layers so far.
     shape: Vec<usize>,
@@ -295,8 +295,8 @@ impl Builder {
             return Err(self.error(format!("epsilon {}; accepted: above 0", spec.epsilon)));
         }
         let channels = self.shape[0];
-        let gamma = self.parameter("gamma", vec![channels], Start::Constant(1.0));
-        self.parameter("beta", vec![channels], Start::Constant(0.0));
+        let gamma = self.parameter("gamma", vec![channels], InitialValues::Constant(1.0));
+        self.parameter("beta", vec![channels], InitialValues::Constant(0.0));
         let op = Op::BatchNorm(BatchNorm {
             channels,
             area: self.shape[1..].iter().product(),
@@ -357,11 +357,11 @@ impl Builder {
         self.shape.iter().product()
     }
 
-    fn parameter(&mut self, role: &str, shape: Vec<usize>, start: Start) -> usize {
-        self.parameters.push(Wanted {
+    fn parameter(&mut self, role: &str, shape: Vec<usize>, initial: InitialValues) -> usize {
+        self.parameters.push(ParameterSpec {
             name: format!("{}.{}.{role}", self.layer, self.name),
             shape,
-            start,
+            initial,
         });
         self.parameters.len() - 1
     }
@@ -369,7 +369,7 @@ impl Builder {
     /// The bias always follows its kernel in the flat buffers.
     fn bias(&mut self, used: bool, len: usize) -> bool {
         if used {
-            self.parameter("bias", vec![len], Start::Constant(0.0));
+            self.parameter("bias", vec![len], InitialValues::Constant(0.0));
         }
         used
     }
@@ -401,8 +401,8 @@ impl Builder {
     }
 }
 
-fn drawn(initializer: Initializer, fan_in: usize, fan_out: usize) -> Start {
-    Start::Drawn {
+fn drawn(initializer: Initializer, fan_in: usize, fan_out: usize) -> InitialValues {
+    InitialValues::Drawn {
         initializer,
         fan_in,
         fan_out,

@@ -3,13 +3,13 @@
 use tokio::runtime::Handle;
 use trainyard_proto::v1::{self, report::Body};
 
-use super::Stop;
-use super::keeper::{Failure, metrics_to_wire};
-use crate::agent::outbox::Reporter;
+use super::retention::{Failure, metrics_to_wire};
+use crate::attempt::Stop;
 use crate::checkpoint::{Snapshot, Uploader};
+use crate::outbox::Reporter;
 use crate::train::{Observer, Progress, SnapshotReason, Started, StopMode};
 
-pub(super) struct Teller {
+pub(super) struct AttemptObserver {
     pub(super) reporter: Reporter,
     pub(super) runtime: Handle,
     /// Of rank 0.
@@ -23,7 +23,7 @@ pub(super) struct Teller {
     pub(super) epochs_total: u64,
 }
 
-impl Teller {
+impl AttemptObserver {
     /// Only rank 0 speaks of the run; the others only of their end.
     fn report(&self, body: Body) {
         if self.reporter.key.rank == 0 {
@@ -39,7 +39,7 @@ impl Teller {
     }
 }
 
-impl Observer for Teller {
+impl Observer for AttemptObserver {
     fn started(&mut self, started: &Started) {
         self.step = started.from_step;
         self.reporter.activity.reached(started.from_step);

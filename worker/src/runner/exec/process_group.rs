@@ -125,7 +125,7 @@ impl Watch {
 
 /// A program's process group; killed with its attempt, however that ends, and with the worker.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct ProcessGroup {
     /// Until it has been killed for good.
     leader: Option<pid_t>,
     /// Readable once the program has ended. `None` where the system has no such thing.
@@ -133,7 +133,7 @@ pub(super) struct Group {
     watchdog: Arc<Watchdog>,
 }
 
-impl Group {
+impl ProcessGroup {
     /// The group of a program that was started as its leader and has not been waited for.
     pub(super) fn of(child: &Child, watchdog: &Arc<Watchdog>) -> Self {
         let leader = child.id().and_then(|id| pid_t::try_from(id).ok());
@@ -181,7 +181,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.kill();
     }
@@ -223,14 +223,14 @@ mod tests {
     async fn family(
         watchdog: &Arc<Watchdog>,
         script: &str,
-    ) -> (Child, Group, impl Future<Output = ()>) {
+    ) -> (Child, ProcessGroup, impl Future<Output = ()>) {
         let mut child = Command::new("sh")
             .args(["-c", script])
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
             .unwrap();
-        let group = Group::of(&child, watchdog);
+        let group = ProcessGroup::of(&child, watchdog);
         let mut pipe = child.stdout.take().unwrap();
         let mut first = [0; 8];
         pipe.read_exact(&mut first).await.unwrap();

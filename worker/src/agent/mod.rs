@@ -3,14 +3,10 @@
 //! [`run`] is the whole of it. Attempts run on whether or not a coordinator is there; what they say
 //! waits in the outbox until it is acknowledged. Knows nothing of how training works.
 
-pub(crate) mod absence;
 mod address;
 mod attempts;
-mod buffer;
 mod health;
 mod host;
-pub(crate) mod logs;
-pub(crate) mod outbox;
 mod probe;
 mod session;
 
@@ -29,12 +25,11 @@ use trainyard_proto::v1::Register;
 use crate::collective::{Rendezvous, cpu_kind};
 use crate::config::{ConfigError, WorkerConfig};
 use crate::devices::Devices;
-use crate::runner::Host;
-use absence::Absence;
+use crate::outbox::Outbox;
+use crate::runner::{Absence, Host};
 use address::Facing;
 use attempts::Attempts;
 use health::Pulse;
-use outbox::Outbox;
 use session::SessionEnd;
 
 /// Beyond the coordinator's own deadline for closing, for the last bytes of a session.

@@ -1,6 +1,9 @@
 //! What attempts say, on its way to the coordinator: the shared buffers that attempts write to and
 //! the session empties, and the handle of one attempt. Knows nothing of connections.
 
+mod logs;
+mod reports;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,9 +12,11 @@ use tokio::time::Instant;
 use trainyard_proto::MAX_REPORTS_PER_BATCH;
 use trainyard_proto::v1::{LogBatch, Report, report::Body};
 
-use super::buffer::{Pushed, ReportBuffer};
-use super::logs::{Level, LogBuffer};
-use crate::runner::{Activity, AttemptKey, Stop, StopSignal};
+use crate::attempt::{Activity, AttemptKey, Stop, StopSignal};
+use logs::LogBuffer;
+use reports::{Pushed, ReportBuffer};
+
+pub(crate) use logs::Level;
 
 /// So long reports that nothing waits for, and log lines, wait for more of them: those of a short
 /// trial then share a message, and at the coordinator a commit, with its end.

@@ -1,14 +1,18 @@
 //! A worker's configuration: one struct, read from a file, then the environment, then flags, and
 //! checked before a port is bound. Knows nothing of sessions or attempts.
 
-use std::path::{Path, PathBuf};
+mod flags;
+mod gpu_choice;
+
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 pub use trainyard_common::config::ConfigError;
 use trainyard_common::config::{DEFAULT_ADDRESS, layered};
 
-use crate::devices::GpuChoice;
+pub use flags::{WorkerCommand, WorkerFlags};
+pub use gpu_choice::GpuChoice;
 
 /// The most slots of one worker: more than any machine has devices.
 pub const MAX_SLOTS: usize = 1024;
@@ -186,89 +190,6 @@ impl WorkerConfig {
     pub fn connect_timeout(&self) -> Option<Duration> {
         (self.connect_timeout_s > 0).then(|| Duration::from_secs(self.connect_timeout_s))
     }
-}
-
-/// What a command line or the environment overrides; unset fields leave the file's values.
-#[derive(Debug, Clone, Default, clap::Args, Serialize)]
-pub struct WorkerFlags {
-    /// Address of the coordinator, `http://host:port` or `host:port`; several are tried in turn.
-    #[arg(
-        long = "coordinator",
-        env = "TRAINYARD_COORDINATOR",
-        value_delimiter = ','
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub coordinators: Option<Vec<String>>,
-    /// Trials without a GPU that run at once, one rank a slot; 0 where GPUs are all [default: 1].
-    #[arg(long, env = "TRAINYARD_SLOTS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slots: Option<usize>,
-    /// GPUs, each a slot for `device: cuda`: `all` that are visible, `none`, or numbers or UUIDs separated
-    /// by commas [default: all].
-    #[arg(long, env = "TRAINYARD_GPUS", value_name = "WHICH")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gpus: Option<GpuChoice>,
-    /// Trials without a GPU that are taken ahead and wait here for a slot, so that none is idle while the
-    /// coordinator stores a result: for searches of many trials of milliseconds. Searchers propose that much
-    /// earlier, and a trial may wait behind a long one [default: 0].
-    #[arg(long, env = "TRAINYARD_PREFETCH", value_name = "TRIALS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefetch: Option<usize>,
-    /// Threads of each slot [default: the machine's, divided by the slots, GPUs included].
-    #[arg(long, env = "TRAINYARD_THREADS_PER_SLOT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads_per_slot: Option<usize>,
-    /// What the worker is called, before eight random digits [default: the host's name].
-    #[arg(long, env = "TRAINYARD_WORKER_NAME")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Where other workers are accepted for all-reduce [default: a free port, of 127.0.0.1 if the
-    /// coordinator is on this machine, else of every interface].
-    #[arg(long, env = "TRAINYARD_COLLECTIVE_BIND", value_name = "HOST:PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub collective_bind: Option<String>,
-    /// What other workers are told to connect to [default: where this one listens; for every interface
-    /// by default, the address from which this machine speaks to the coordinator].
-    #[arg(long, env = "TRAINYARD_COLLECTIVE_ADVERTISE", value_name = "HOST:PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub collective_advertise: Option<String>,
-    /// Where gRPC health checks are answered, for probes [default: nowhere].
-    #[arg(long, env = "TRAINYARD_HEALTH_BIND", value_name = "HOST:PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub health_bind: Option<String>,
-    /// Seconds to look for a coordinator at the start before giving up; 0: for ever [default: 60].
-    #[arg(
-        long = "connect-timeout",
-        env = "TRAINYARD_CONNECT_TIMEOUT",
-        value_name = "SECONDS"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub connect_timeout_s: Option<u64>,
-    /// Milliseconds that leaving (SIGTERM) may take, for checkpoints and last reports [default: 60000].
-    #[arg(long, env = "TRAINYARD_DRAIN_GRACE_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drain_grace_ms: Option<u64>,
-}
-
-/// The whole command line of a worker.
-#[derive(Debug, Clone, clap::Parser)]
-#[command(
-    name = "worker",
-    version,
-    about = "Trains trials on this machine for a coordinator."
-)]
-pub struct WorkerCommand {
-    /// A YAML file of settings; the environment and flags win over it.
-    #[arg(long, env = "TRAINYARD_WORKER_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// What is logged: a level, or directives such as `info,trainyard_worker=debug`.
-    #[arg(long, env = "TRAINYARD_LOG", default_value = trainyard_common::telemetry::DEFAULT_FILTER)]
-    pub log: String,
-    /// `human` or `json`.
-    #[arg(long, env = "TRAINYARD_LOG_FORMAT", default_value_t)]
-    pub log_format: trainyard_common::telemetry::LogFormat,
-    #[command(flatten)]
-    pub flags: WorkerFlags,
 }
 
 /// A coordinator's address as tonic wants it; `host:port` means plain HTTP/2.

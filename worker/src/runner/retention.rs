@@ -10,11 +10,11 @@ use trainyard_common::spec::JobSpec;
 use trainyard_common::spec::search::Mode;
 use trainyard_proto::v1::{self, CheckpointSaved, CheckpointsDropped, report::Body};
 
-use crate::agent::outbox::Reporter;
 use crate::checkpoint::{CheckpointError, CheckpointRef, CheckpointStore, KeepPolicy, to_drop};
+use crate::outbox::Reporter;
 
-/// What a keeper is told.
-pub(super) enum News {
+/// What became of checkpoints, besides their being superseded.
+pub(super) enum CheckpointNews {
     /// What the uploader says of each snapshot. It blocks on more snapshots in flight than a few, so
     /// that the number of results that wait is bounded by it.
     Saved(Result<CheckpointRef, CheckpointError>),
@@ -25,7 +25,7 @@ pub(super) enum News {
 /// Why a checkpoint could not be saved: the attempt cannot keep its promises and ends.
 pub(super) type Failure = Arc<OnceLock<String>>;
 
-pub(super) struct Keeper {
+pub(super) struct CheckpointRetention {
     store: CheckpointStore,
     reporter: Reporter,
     failure: Failure,
@@ -36,7 +36,7 @@ pub(super) struct Keeper {
     unacknowledged: Option<u64>,
 }
 
-impl Keeper {
+impl CheckpointRetention {
     pub(super) fn new(
         job: &JobSpec,
         store: CheckpointStore,
@@ -57,15 +57,15 @@ impl Keeper {
     }
 
     /// Follows the uploader until it has ended and nothing is left to be deleted.
-    pub(super) async fn run(mut self, mut news: mpsc::UnboundedReceiver<News>) {
+    pub(super) async fn run(mut self, mut news: mpsc::UnboundedReceiver<CheckpointNews>) {
         let mut open = true;
         while open || self.unacknowledged.is_some() {
             let ticket = self.unacknowledged.unwrap_or(u64::MAX);
             tokio::select! {
                 biased;
                 told = news.recv(), if open => match told {
-                    Some(News::Saved(result)) => self.saved(result).await,
-                    Some(News::Broken(manifests)) => self.forget(manifests).await,
+                    Some(CheckpointNews::Saved(result)) => self.saved(result).await,
+                    Some(CheckpointNews::Broken(manifests)) => self.forget(manifests).await,
                     None => open = false,
                 },
                 acknowledged = self.reporter.acknowledged(ticket), if self.unacknowledged.is_some() => {

@@ -28,12 +28,12 @@ impl Default for Absence {
 
 impl Absence {
     /// A session with a coordinator has begun.
-    pub(super) fn over(&self) {
+    pub(crate) fn over(&self) {
         self.0.send_replace(None);
     }
 
     /// The session has ended.
-    pub(super) fn begun(&self, contact: Instant, lease: Duration) {
+    pub(crate) fn begun(&self, contact: Instant, lease: Duration) {
         self.0.send_replace(Some(Away { contact, lease }));
     }
 

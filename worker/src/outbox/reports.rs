@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use trainyard_proto::v1::{Report, report::Body};
 
-use crate::runner::AttemptKey;
+use crate::attempt::AttemptKey;
 
 /// Reports handed out but not acknowledged: beyond it the rest waits.
 const WINDOW: usize = 4 * trainyard_proto::MAX_REPORTS_PER_BATCH;

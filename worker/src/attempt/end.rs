@@ -1,0 +1,69 @@
+//! How an attempt ended, and how that is told.
+
+use trainyard_proto::v1::{AttemptOutcome, Ended, Metric, report::Body};
+
+use super::{Stop, cut};
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct End {
+    pub(crate) outcome: AttemptOutcome,
+    pub(crate) error: String,
+    pub(crate) step: u64,
+    pub(crate) test_metrics: Vec<Metric>,
+}
+
+/// The longest error that is reported, in bytes.
+const MAX_ERROR_BYTES: usize = 4096;
+
+impl End {
+    pub(crate) fn completed(step: u64) -> Self {
+        Self::new(AttemptOutcome::Completed, String::new(), step)
+    }
+
+    /// The end at the epoch that the assignment named.
+    pub(crate) fn paused(step: u64) -> Self {
+        Self::new(AttemptOutcome::Paused, String::new(), step)
+    }
+
+    pub(crate) fn error(message: impl std::fmt::Display, step: u64) -> Self {
+        Self::new(AttemptOutcome::Error, message.to_string(), step)
+    }
+
+    /// The end by lack of memory.
+    pub(crate) fn out_of_memory(message: impl std::fmt::Display, step: u64) -> Self {
+        Self::new(AttemptOutcome::OutOfMemory, message.to_string(), step)
+    }
+
+    /// The end by something that every other try of this configuration would meet as well.
+    pub(crate) fn infeasible(message: impl std::fmt::Display, step: u64) -> Self {
+        Self::new(AttemptOutcome::Infeasible, message.to_string(), step)
+    }
+
+    pub(crate) fn new(outcome: AttemptOutcome, error: String, step: u64) -> Self {
+        Self {
+            outcome,
+            error,
+            step,
+            test_metrics: Vec::new(),
+        }
+    }
+
+    /// The end of an attempt that left because it was told to.
+    pub(crate) fn stopped(stop: Stop, step: u64) -> Self {
+        let outcome = match stop {
+            Stop::Checkpoint => AttemptOutcome::Preempted,
+            Stop::Now | Stop::Abandoned => AttemptOutcome::Cancelled,
+        };
+        Self::new(outcome, String::new(), step)
+    }
+
+    pub(crate) fn into_body(self) -> Body {
+        Body::Ended(Ended {
+            outcome: self.outcome.into(),
+            error: cut(&self.error, MAX_ERROR_BYTES),
+            step: self.step,
+            test_metrics: self.test_metrics,
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! One attempt at running a trial, as every part of a worker speaks of it: its key, how it is told to
+//! stop, what it shows of its progress, and its end. Knows nothing of what runs it.
+
+mod activity;
+mod end;
+mod key;
+mod stop;
+mod text;
+
+pub(crate) use activity::Activity;
+pub(crate) use end::End;
+pub(crate) use key::AttemptKey;
+pub(crate) use stop::{Stop, StopSignal};
+pub(crate) use text::cut;
