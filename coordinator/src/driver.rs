@@ -19,7 +19,8 @@ use trainyard_common::ids::Term;
 
 use crate::archive::Archives;
 use crate::cluster::Machine;
-use crate::cluster::types::{Effect, Event, Rejection, SessionId};
+use crate::cluster::api::{Effect, Event, Rejection};
+use crate::cluster::model::SessionId;
 use crate::store::{AnyStore, Store, StoreError};
 
 pub(crate) mod clock;

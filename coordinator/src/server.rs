@@ -13,7 +13,8 @@ use tokio_util::task::TaskTracker;
 use trainyard_common::config::ConfigError;
 use trainyard_common::ids::Term;
 
-use crate::cluster::types::{MachineConfig, Record, RecordError};
+use crate::cluster::api::MachineConfig;
+use crate::cluster::model::{Record, RecordError};
 use crate::cluster::{Machine, RestoreError};
 use crate::config::CoordinatorConfig;
 use crate::driver::clock::Clock;

@@ -18,7 +18,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use trainyard_common::ids::JobId;
 use trainyard_common::store_url;
 
-use crate::cluster::types::ArchiveRef;
+use crate::cluster::model::ArchiveRef;
 use format::{Entry, Gathered, Index, Malformed, Part};
 
 /// Parts and indices that are kept at hand: a page of trials is mostly in the part of the one before.

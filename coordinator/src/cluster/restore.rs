@@ -7,19 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
+use trainyard_common::spec::Document;
 
-use super::Machine;
-use super::leave::Removal;
-use super::query::TrialCounts;
-use super::records::{
-    AttemptRecord, JobRecord, JobState, Outcome, RankPlace, RemovalRecord, SearchEntry,
-    SearchRecord, SpecRecord, TrialRecord,
+use crate::cluster::Machine;
+use crate::cluster::api::MachineConfig;
+use crate::cluster::leaving::leave::Removal;
+use crate::cluster::model::{
+    AttemptRecord, AttemptRef, Job, JobRecord, JobState, Outcome, RankPlace, RankRef, Record,
+    RecordError, RemovalRecord, SearchEntry, SearchRecord, SessionId, SpecRecord, Trial,
+    TrialCounts, TrialRecord, TrialSlot, Turns, Worker, WorkerInfo,
 };
-use super::replay::{Check, replay};
-use super::state::{Job, Trial, TrialSlot, Turns, Worker};
-use super::types::{
-    AttemptRef, Document, MachineConfig, RankRef, Record, RecordError, SessionId, WorkerInfo,
-};
+use crate::cluster::view::replay::{Check, replay};
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
 
@@ -283,7 +281,7 @@ impl Machine {
                 continue;
             };
             for attempt in trial.attempts.iter().filter(|a| a.outcome.is_none()) {
-                let at: AttemptRef = super::attempts::reference(attempt);
+                let at: AttemptRef = crate::cluster::lifecycle::attempts::reference(attempt);
                 if attempt.vacate.is_some() {
                     let until = self.now.saturating_add(self.config.vacate_ms);
                     self.vacating.insert(at.clone(), until);

@@ -8,7 +8,8 @@ use super::outbox::Outbox;
 use super::writes::Writes;
 use super::{CallError, MAX_GATHERED};
 use crate::cluster::Machine;
-use crate::cluster::types::{Effect, Rejection, Reply, SessionId, Step};
+use crate::cluster::api::{Effect, Rejection, Reply, Step};
+use crate::cluster::model::SessionId;
 
 /// What waits for the commit.
 pub(super) enum After {

@@ -12,7 +12,8 @@ use super::outbox::{OutboxReader, outbox};
 use super::{CallError, Input};
 use crate::archive::Archives;
 use crate::cluster::Machine;
-use crate::cluster::types::{Event, RankRef, Reply, SessionId, WorkerInfo};
+use crate::cluster::api::{Event, Reply};
+use crate::cluster::model::{RankRef, SessionId, WorkerInfo};
 use crate::store::{AnyStore, Item, Series, Store};
 
 /// Speaks to the loop. Clones speak to the same one.

@@ -8,7 +8,8 @@ use trainyard_common::ids::WorkerId;
 
 use super::outbox::Outbox;
 use crate::cluster::Machine;
-use crate::cluster::types::{Event, Rejection, Reply, SessionId};
+use crate::cluster::api::{Event, Rejection, Reply};
+use crate::cluster::model::SessionId;
 
 /// Log lines wait so long for others to share their commit. The last ones of an attempt come right before
 /// its end, for which a slot waits: a commit of their own would hold that up.

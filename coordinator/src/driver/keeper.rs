@@ -12,7 +12,8 @@ use trainyard_common::store_url;
 
 use super::Input;
 use crate::archive::{Archives, Writer, delete_below};
-use crate::cluster::types::{ArchiveRef, Event};
+use crate::cluster::api::Event;
+use crate::cluster::model::ArchiveRef;
 use crate::store::{AnyStore, Series, SeriesKind, Store};
 
 /// Records that are read from the store at a time.

@@ -13,7 +13,8 @@ use tokio_util::task::TaskTracker;
 use trainyard_common::ids::WorkerId;
 
 use super::Input;
-use crate::cluster::types::{Event, SessionId};
+use crate::cluster::api::Event;
+use crate::cluster::model::SessionId;
 
 /// Connections under way at one time; further ones wait for their turn.
 const MAX_KNOCKS: usize = 64;

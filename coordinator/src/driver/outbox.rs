@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::CallError;
-use crate::cluster::types::ToWorker;
+use crate::cluster::api::ToWorker;
 
 /// Messages that wait for one worker. An assignment for each slot and then some: only a worker that
 /// has stopped reading lets it fill up.

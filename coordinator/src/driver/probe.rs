@@ -12,7 +12,7 @@ use trainyard_common::store_url;
 
 use super::Input;
 use super::outbox::{Outbox, Outgoing};
-use crate::cluster::types::Event;
+use crate::cluster::api::Event;
 
 /// Probes at one time; further ones wait for their turn.
 const MAX_PROBES: usize = 32;

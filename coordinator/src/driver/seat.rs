@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{CallError, DriverHandle};
 use crate::cluster::Machine;
-use crate::cluster::types::{Event, Reply};
+use crate::cluster::api::{Event, Reply};
 
 /// How long a call waits at a standby while nobody leads: the next leader, perhaps this one, is about to.
 const LEADERLESS: Duration = Duration::from_secs(1);

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::AttemptId;
 
-use crate::cluster::types::{Decision, LogText, Point, SeriesDecision};
+use crate::cluster::api::{LogText, Point, SeriesDecision};
+use crate::cluster::model::Decision;
 use crate::store::Item;
 
 /// Version of the forms below. Raise it when an older program would misread what is written.

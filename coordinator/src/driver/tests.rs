@@ -6,7 +6,7 @@ use trainyard_common::ids::{JobId, RequestId, TrialId};
 use trainyard_common::spec::Document;
 
 use super::*;
-use crate::cluster::types::{MachineConfig, Reply};
+use crate::cluster::api::{MachineConfig, Reply};
 use crate::store::MemoryStore;
 
 const SPEC: &str = r#"
@@ -207,8 +207,8 @@ fn lines() -> Input {
         session: Some(SessionId(1)),
         event: Event::Logs {
             session: SessionId(1),
-            rank: crate::cluster::types::RankRef {
-                at: crate::cluster::types::AttemptRef {
+            rank: crate::cluster::model::RankRef {
+                at: crate::cluster::model::AttemptRef {
                     job: JobId::from("j"),
                     trial: TrialId(0),
                     attempt: trainyard_common::ids::AttemptId(0),

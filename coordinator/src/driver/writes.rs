@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{DriverError, series};
-use crate::cluster::types::{Key, Record, SeriesDecision, SeriesLog, SeriesPoint, Step};
+use crate::cluster::api::{SeriesDecision, SeriesLog, SeriesPoint, Step};
+use crate::cluster::model::{Key, Record};
 use crate::store::{Append, Batch, Change, Series, SeriesKind};
 
 /// Of several steps that write one record the last one counts; only that is encoded.

@@ -5,11 +5,11 @@ use trainyard_common::ids::{JobId, TrialId};
 use trainyard_proto::v1;
 
 use super::status::ApiError;
-use crate::cluster::query::{
-    AttemptSummary, JobSummary, TrialSummary, WorkerState, WorkerSummary, WorkspaceSummary,
+use crate::cluster::api::{
+    AttemptSummary, TrialSummary, WorkerState, WorkerSummary, WorkspaceSummary,
 };
-use crate::cluster::types::{
-    AttemptKind, Decision, JobState, Metrics, Outcome, RankPlace, TrialState,
+use crate::cluster::model::{
+    AttemptKind, Decision, JobState, JobSummary, Metrics, Outcome, RankPlace, TrialState,
 };
 use crate::driver::series::{StoredDecision, StoredPoint};
 

@@ -4,10 +4,12 @@
 //! driver counts such removals: while none begins, what is read is whole.
 
 use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::spec::Document;
 
 use super::status::ApiError;
-use crate::cluster::query::{JobSummary, TrialSummary, recorded_trial};
-use crate::cluster::types::{ArchiveRef, Document, Record};
+use crate::cluster::api::TrialSummary;
+use crate::cluster::model::{ArchiveRef, JobSummary, Record};
+use crate::cluster::view::recorded_trial;
 use crate::driver::DriverHandle;
 use crate::driver::keeper::{item_key, series_prefix};
 use crate::store::{Item, Series, SeriesKind};

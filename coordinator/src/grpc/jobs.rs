@@ -14,7 +14,7 @@ use trainyard_proto::v1::job_service_server::JobService;
 
 use super::status::ApiError;
 use super::{convert, found, logs, pages, search_log, watch};
-use crate::cluster::types::{Event, Reply, WorkspaceChange};
+use crate::cluster::api::{Event, Reply, WorkspaceChange};
 use crate::driver::{CallError, Seat};
 
 /// Largest spec that is read, bytes. The largest sensible one is a few kilobytes.

@@ -5,7 +5,8 @@ use trainyard_proto::v1::{self, coordinator_message::Message};
 
 use super::convert;
 use super::status::ApiError;
-use crate::cluster::types::{Assignment, AttemptKind, RankRef, ToWorker};
+use crate::cluster::api::{Assignment, ToWorker};
+use crate::cluster::model::{AttemptKind, RankRef};
 use crate::driver::Outgoing;
 
 /// One message of the session, under the coordinator's term.

@@ -235,8 +235,8 @@ mod tests {
 
     use super::*;
     use crate::cluster::Machine;
-    use crate::cluster::records::{Record, TrialRecord};
-    use crate::cluster::types::{Event, MachineConfig};
+    use crate::cluster::api::{Event, MachineConfig};
+    use crate::cluster::model::{Record, TrialRecord};
     use crate::driver::Driver;
     use crate::driver::clock::Clock;
     use crate::store::{AnyStore, MemoryStore, Store};

@@ -4,8 +4,7 @@ use trainyard_common::ids::JobId;
 use trainyard_proto::v1;
 
 use super::status::ApiError;
-use crate::cluster::records::search_prefix;
-use crate::cluster::types::Record;
+use crate::cluster::model::{Record, search_prefix};
 use crate::driver::Seat;
 
 /// Entries of one answer: well below the size of a message.

@@ -6,7 +6,7 @@ use trainyard_common::spec::SpecErrors;
 use trainyard_proto::LEADER_METADATA;
 
 use crate::archive::ArchiveError;
-use crate::cluster::types::Rejection;
+use crate::cluster::api::Rejection;
 use crate::driver::CallError;
 use crate::driver::series::SeriesError;
 use crate::store::StoreError;

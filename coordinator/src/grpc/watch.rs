@@ -11,7 +11,7 @@ use trainyard_proto::v1::{JobEvent, job_event::Event};
 use super::status::{ApiError, status};
 use super::{convert, found};
 use crate::cluster::Machine;
-use crate::cluster::query::TrialSummary;
+use crate::cluster::api::TrialSummary;
 use crate::driver::{CallError, DriverHandle};
 
 /// Trials that are looked at, and held for one reader, at a time.
@@ -96,7 +96,8 @@ mod tests {
     use trainyard_common::spec::Document;
 
     use super::*;
-    use crate::cluster::types::{self, MachineConfig, Reply};
+    use crate::cluster::api;
+    use crate::cluster::api::{MachineConfig, Reply};
     use crate::driver::Driver;
     use crate::driver::clock::Clock;
     use crate::store::{AnyStore, MemoryStore, Store as _};
@@ -118,7 +119,7 @@ searcher: {name: random, max_trials: 1}
         let store = AnyStore::Memory(store);
         let (driver, handle) = Driver::new(machine, store, Clock::start(), closing, tasks).unwrap();
         tokio::spawn(driver.run(CancellationToken::new()));
-        let submit = types::Event::Submit {
+        let submit = api::Event::Submit {
             request: RequestId::from("r"),
             document: Box::new(Document::parse(SPEC).unwrap()),
         };
@@ -133,12 +134,12 @@ searcher: {name: random, max_trials: 1}
                 let request = RequestId::from(format!("r-{number}").as_str());
                 let (job, trial) = (job.clone(), None);
                 let event = match number % 2 {
-                    0 => types::Event::Pause {
+                    0 => api::Event::Pause {
                         request,
                         job,
                         trial,
                     },
-                    _ => types::Event::Resume {
+                    _ => api::Event::Resume {
                         request,
                         job,
                         trial,

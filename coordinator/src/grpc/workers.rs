@@ -15,10 +15,8 @@ use trainyard_proto::v1::{self, CoordinatorMessage, WorkerMessage};
 
 use super::status::{ApiError, call_status, status};
 use super::{convert, outgoing};
-use crate::cluster::types::{
-    AttemptRef, Event, LogText, Outcome, Point, Pulse, RankRef, Report, ReportBody, SessionId,
-    WorkerInfo,
-};
+use crate::cluster::api::{Event, LogText, Point, Pulse, Report, ReportBody};
+use crate::cluster::model::{AttemptRef, Outcome, RankRef, SessionId, WorkerInfo};
 use crate::driver::{CallError, DriverHandle, OutboxReader, Seat, SessionEnd};
 
 /// A stream must say who it is within this long.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cluster::types::{Record, RecordError};
+use crate::cluster::model::{Record, RecordError};
 use crate::store::etcd::{Changed, Following};
 
 /// Changes are read at most this often, so that a record which changes all the time costs little.
@@ -81,7 +81,7 @@ mod tests {
     use trainyard_common::ids::WorkerId;
 
     use super::*;
-    use crate::cluster::records::WorkerRecord;
+    use crate::cluster::model::WorkerRecord;
 
     fn record(drained_ms: u64) -> (String, Bytes, Record) {
         let record = Record::Worker(WorkerRecord {

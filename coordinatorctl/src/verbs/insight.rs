@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use trainyard_coordinator::cluster::records::SearchEntry;
+use trainyard_coordinator::cluster::model::SearchEntry;
 use trainyard_coordinator::insight::{Summary, Tried, summary};
 use trainyard_proto::v1;
 

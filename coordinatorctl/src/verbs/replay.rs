@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::Params;
-use trainyard_coordinator::cluster::records::SearchEntry;
-use trainyard_coordinator::cluster::replay::{Tally, verify};
+use trainyard_coordinator::cluster::model::SearchEntry;
+use trainyard_coordinator::cluster::view::replay::{Tally, verify};
 use trainyard_proto::v1;
 
 use crate::cli::{Format, Global};

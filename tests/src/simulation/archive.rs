@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use trainyard_common::ids::Term;
 use trainyard_coordinator::cluster::Machine;
-use trainyard_coordinator::cluster::records::{Key, Record};
-use trainyard_coordinator::cluster::types::MachineConfig;
+use trainyard_coordinator::cluster::api::MachineConfig;
+use trainyard_coordinator::cluster::model::{Key, Record};
 
 use super::heap::apart;
 use super::scale::cpu_ns;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::{JobId, TrialId};
-use trainyard_coordinator::cluster::records::{Decision, Key, Record};
-use trainyard_coordinator::cluster::types::{SeriesPoint, Step};
+use trainyard_coordinator::cluster::api::{SeriesPoint, Step};
+use trainyard_coordinator::cluster::model::{Decision, Key, Record};
 
 /// What one turn of a driver wants written; of several versions of a record the last one counts.
 #[derive(Debug, Default)]

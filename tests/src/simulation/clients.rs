@@ -1,7 +1,7 @@
 //! People and their programs: each request is asked until it is answered, under one request id.
 
 use trainyard_common::ids::{JobId, RequestId, TrialId};
-use trainyard_coordinator::cluster::types::{Event, Rejection, Reply, WorkspaceChange};
+use trainyard_coordinator::cluster::api::{Event, Rejection, Reply, WorkspaceChange};
 
 use super::coordinator::{Input, Node};
 use super::jobs::{WORKSPACES, variant_of};

@@ -1,9 +1,7 @@
 //! What became of jobs in the end, held against the same job left in peace.
 
 use trainyard_common::ids::TrialId;
-use trainyard_coordinator::cluster::query::JobSummary;
-use trainyard_coordinator::cluster::records::SearchEntry;
-use trainyard_coordinator::cluster::types::{JobState, TrialState};
+use trainyard_coordinator::cluster::model::{JobState, JobSummary, SearchEntry, TrialState};
 
 use super::jobs::{number_of, variants};
 use super::world::World;

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use trainyard_common::ids::{Term, WorkerId};
 use trainyard_coordinator::cluster::Machine;
-use trainyard_coordinator::cluster::types::{
-    Effect, Event, Rejection, Reply, SessionId, Step, ToWorker,
-};
+use trainyard_coordinator::cluster::api::{Effect, Event, Rejection, Reply, Step, ToWorker};
+use trainyard_coordinator::cluster::model::SessionId;
 
 use super::batch::Batch;
 use super::leaving::Task;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::{Mode, SchedulerName};
-use trainyard_coordinator::cluster::records::{SearchEntry, TrialRecord, TrialState};
+use trainyard_coordinator::cluster::model::{SearchEntry, TrialRecord, TrialState};
 use trainyard_coordinator::schedule::{CloneOf, Scheduler};
 use trainyard_coordinator::search::{Observation, Outcome, Searcher};
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use trainyard_common::ids::{JobId, Term, TrialId};
-use trainyard_coordinator::cluster::records::{ArchiveRef, JobRecord, Key, Leaving, Record};
-use trainyard_coordinator::cluster::types::{Event, Rejection};
+use trainyard_coordinator::cluster::api::{Event, Rejection};
+use trainyard_coordinator::cluster::model::{ArchiveRef, JobRecord, Key, Leaving, Record};
 
 use super::coordinator::Input;
 use super::stats::Hit;

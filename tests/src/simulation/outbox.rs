@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 
-use trainyard_coordinator::cluster::types::{RankRef, Report, ReportBody};
+use trainyard_coordinator::cluster::api::{Report, ReportBody};
+use trainyard_coordinator::cluster::model::RankRef;
 
 /// Reports of one message, as on the wire.
 const BATCH: usize = 256;

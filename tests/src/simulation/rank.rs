@@ -2,9 +2,9 @@
 //! as they are to train, checkpoints, stopped or broken off. The model of the worker's runner.
 
 use trainyard_common::checkpoint::{CheckpointRef, KeepPolicy, to_drop};
-use trainyard_coordinator::cluster::records::AttemptKind;
-pub(super) use trainyard_coordinator::cluster::types::Outcome;
-use trainyard_coordinator::cluster::types::{Assignment, AttemptRef, Point, RankRef, ReportBody};
+use trainyard_coordinator::cluster::api::{Assignment, Point, ReportBody};
+pub(super) use trainyard_coordinator::cluster::model::Outcome;
+use trainyard_coordinator::cluster::model::{AttemptKind, AttemptRef, RankRef};
 
 use super::jobs::{Fate, Variant, variant_of};
 use super::stats::Hit;

@@ -1,7 +1,7 @@
 //! What a record may not become: nothing that was decided is revised.
 
 use trainyard_common::ids::JobId;
-use trainyard_coordinator::cluster::records::{
+use trainyard_coordinator::cluster::model::{
     AttemptRecord, JobRecord, JobState, Leaving, Record, SearchEntry, TrialRecord,
 };
 

@@ -8,10 +8,10 @@ use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::{JobId, RequestId, Term, TrialId, WorkerId};
 use trainyard_common::spec::Document;
 use trainyard_coordinator::cluster::Machine;
-use trainyard_coordinator::cluster::types::{
-    Assignment, Effect, Event, MachineConfig, Outcome, Point, Pulse, RankRef, Report, ReportBody,
-    SessionId, Step, ToWorker, WorkerInfo,
+use trainyard_coordinator::cluster::api::{
+    Assignment, Effect, Event, MachineConfig, Point, Pulse, Report, ReportBody, Step, ToWorker,
 };
+use trainyard_coordinator::cluster::model::{Outcome, RankRef, SessionId, WorkerInfo};
 
 use super::archive::Archive;
 use super::heap;

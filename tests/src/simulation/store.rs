@@ -7,11 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
-use trainyard_coordinator::cluster::records::{
-    AttemptKind, AttemptRecord, JobRecord, Key, Outcome, Record, SearchRecord, TrialRecord,
-    TrialState,
+use trainyard_coordinator::cluster::model::{
+    AttemptKind, AttemptRecord, AttemptRef, JobRecord, Key, Outcome, RankRef, Record, SearchRecord,
+    TrialRecord, TrialState,
 };
-use trainyard_coordinator::cluster::types::{AttemptRef, RankRef};
 
 use super::batch::Batch;
 use super::decisions::Decisions;

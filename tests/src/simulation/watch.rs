@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use trainyard_common::ids::Term;
 use trainyard_coordinator::cluster::Machine;
-use trainyard_coordinator::cluster::query::{WorkerState, WorkspaceSummary};
-use trainyard_coordinator::cluster::records::JobState;
+use trainyard_coordinator::cluster::api::{WorkerState, WorkspaceSummary};
+use trainyard_coordinator::cluster::model::JobState;
 
 use super::jobs::variant_of;
 use super::stats::Hit;

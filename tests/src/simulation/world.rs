@@ -5,9 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use trainyard_common::ids::{JobId, RequestId, TrialId};
-use trainyard_coordinator::cluster::types::{
-    AttemptRef, Event, JobState, MachineConfig, SessionId,
-};
+use trainyard_coordinator::cluster::api::{Event, MachineConfig};
+use trainyard_coordinator::cluster::model::{AttemptRef, JobState, SessionId};
 
 use super::clients::Client;
 use super::compare::JobResult;

@@ -7,8 +7,9 @@ use trainyard_common::rng::Key as Draw;
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::records::{Decision, JobState, SearchEntry, TrialState};
-use crate::cluster::types::{AttemptKind, Key, Record};
+use crate::cluster::model::{
+    AttemptKind, Decision, JobState, Key, Record, SearchEntry, TrialState,
+};
 
 const ASHA: &str = "scheduler: {name: asha, max_resource: 9, eta: 3}";
 

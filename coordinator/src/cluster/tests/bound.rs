@@ -8,8 +8,7 @@ use trainyard_common::ids::JobId;
 use trainyard_common::rng::Key;
 
 use super::*;
-use crate::cluster::records::Record;
-use crate::cluster::types::Key as RecordKey;
+use crate::cluster::model::{Key as RecordKey, Record};
 
 const SEEDS: u64 = 20;
 /// One turn of the world, and so how late anything is heard of.
@@ -151,7 +150,7 @@ impl World {
     }
 
     /// One in four makes no checkpoint until it is stopped without.
-    fn stop(&mut self, at: &super::super::types::AttemptRef, checkpoint: bool) {
+    fn stop(&mut self, at: &crate::cluster::model::AttemptRef, checkpoint: bool) {
         let now = self.bench.now;
         self.asked += 1;
         let wait = match (checkpoint, self.draw(4)) {
@@ -235,7 +234,7 @@ impl World {
                 term,
             });
             self.pushing.insert(job.clone(), pushing);
-            let late = END_MS + 3 * TURN_MS + super::super::reserve::PACE_MS;
+            let late = END_MS + 3 * TURN_MS + crate::cluster::placing::reserve::PACE_MS;
             // Each coordinator waits for workers to come back, and keeps slots anew.
             let anew = self.config.lease_ms + self.config.reserve_ms + late;
             let bound = self.bench.machine.wait_bound_ms(pushing.ahead, late)

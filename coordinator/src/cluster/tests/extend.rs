@@ -4,8 +4,8 @@ use trainyard_common::ids::JobId;
 
 use super::rules::job;
 use super::*;
-use crate::cluster::records::JobState;
-use crate::cluster::types::{Record, Rejection, Reply};
+use crate::cluster::api::{Rejection, Reply};
+use crate::cluster::model::{JobState, Record};
 
 fn extend(request: &str, job: &str, trials: u32, seconds: f64) -> Event {
     Event::Extend {

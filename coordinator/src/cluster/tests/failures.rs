@@ -4,9 +4,8 @@ use trainyard_common::spec::FailureKind;
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::failures::MAX_LOSSES;
-use crate::cluster::records::{JobState, SearchEntry, TrialState};
-use crate::cluster::types::Record;
+use crate::cluster::lifecycle::failures::MAX_LOSSES;
+use crate::cluster::model::{JobState, Record, SearchEntry, TrialState};
 use crate::search;
 
 /// What a worker says for each kind.

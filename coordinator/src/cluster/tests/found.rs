@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::records::{JobState, Record, TrialState};
-use crate::cluster::types::Key;
+use crate::cluster::model::{JobState, Key, Record, TrialState};
 
 /// The newest of each record.
 #[derive(Default)]

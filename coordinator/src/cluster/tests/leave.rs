@@ -6,8 +6,8 @@ use trainyard_common::ids::JobId;
 
 use super::rules::job;
 use super::*;
-use crate::cluster::records::{ArchiveRef, JobState, Key, Leaving, Record};
-use crate::cluster::types::{Rejection, Reply};
+use crate::cluster::api::{Rejection, Reply};
+use crate::cluster::model::{ArchiveRef, JobState, Key, Leaving, Record};
 
 /// A machine and what is stored of it.
 struct Kept {

@@ -6,8 +6,8 @@ use trainyard_common::spec::RetryBackoffSpec;
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::failures::MAX_LOSSES;
-use crate::cluster::records::{JobState, TrialState};
+use crate::cluster::lifecycle::failures::MAX_LOSSES;
+use crate::cluster::model::{JobState, TrialState};
 
 #[test]
 fn a_trial_that_ends_its_worker_again_and_again_fails() {

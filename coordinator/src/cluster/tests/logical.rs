@@ -7,8 +7,7 @@ use trainyard_common::rng::Key as Draw;
 
 use super::rules::job;
 use super::*;
-use crate::cluster::records::{JobState, SearchEntry};
-use crate::cluster::types::{Key, Record};
+use crate::cluster::model::{JobState, Key, Record, SearchEntry};
 
 const ASHA: &str = "logical_time: true\nlogical_workers: 3\n\
                     scheduler: {name: asha, max_resource: 9, eta: 3}";

@@ -2,10 +2,9 @@
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::drain::MAX_DRAINS;
-use crate::cluster::query::{WorkerState, WorkerSummary};
-use crate::cluster::records::{Decision, TrialState};
-use crate::cluster::types::{Pulse, Record, Rejection, Reply};
+use crate::cluster::api::{Pulse, Rejection, Reply, WorkerState, WorkerSummary};
+use crate::cluster::fleet::drain::MAX_DRAINS;
+use crate::cluster::model::{Decision, Record, TrialState};
 
 fn drain(worker: &str, undo: bool) -> Event {
     Event::Drain {

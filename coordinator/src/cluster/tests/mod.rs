@@ -19,13 +19,15 @@ mod slots;
 mod vacate;
 mod workspaces;
 
+use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::{RequestId, Term, TrialId};
+use trainyard_common::spec::Document;
 
-use super::Machine;
-use super::types::{
-    Assignment, CheckpointRef, Document, Effect, Event, MachineConfig, Outcome, Point, RankRef,
-    Report, ReportBody, SessionId, Step, ToWorker, WorkerInfo,
+use crate::cluster::Machine;
+use crate::cluster::api::{
+    Assignment, Effect, Event, MachineConfig, Point, Report, ReportBody, Step, ToWorker,
 };
+use crate::cluster::model::{Outcome, RankRef, SessionId, WorkerInfo};
 
 fn config() -> MachineConfig {
     MachineConfig {

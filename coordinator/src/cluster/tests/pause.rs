@@ -6,8 +6,8 @@ use trainyard_common::ids::{JobId, TrialId};
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::records::{JobState, TrialState};
-use crate::cluster::types::{Key, Record, Rejection, Reply};
+use crate::cluster::api::{Rejection, Reply};
+use crate::cluster::model::{JobState, Key, Record, TrialState};
 
 fn hold(pause: bool, request: &str, number: Option<u32>) -> Event {
     let (request, job) = (request.into(), JobId("a-1".to_owned()));

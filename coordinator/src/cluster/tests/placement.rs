@@ -2,8 +2,7 @@
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::records::{Decision, JobState, Record, TrialState};
-use crate::cluster::types::Key;
+use crate::cluster::model::{Decision, JobState, Key, Record, TrialState};
 use std::collections::BTreeMap;
 use trainyard_common::ids::JobId;
 
@@ -123,7 +122,7 @@ fn as_few_leave_as_can() {
 /// The ranks that hold slots for a job.
 fn held(bench: &Bench, job: &str) -> Vec<RankRef> {
     let workers = bench.machine.workers.values();
-    let held = workers.flat_map(super::super::state::Worker::held);
+    let held = workers.flat_map(crate::cluster::model::Worker::held);
     held.filter(|rank| rank.at.job.as_str() == job).collect()
 }
 
@@ -169,7 +168,7 @@ fn a_trial_is_not_preempted_for_ever() {
     let mut bench = Bench::new();
     bench.apply(submit("0", program("low", 1, "")));
     let mut rank = ranks(&bench.apply(joined("w", 1, 1, vec![]))).remove(0);
-    for number in 1..=crate::cluster::preempt::MAX_PREEMPTIONS {
+    for number in 1..=crate::cluster::placing::preempt::MAX_PREEMPTIONS {
         let high = program("high", 1, "priority: 1");
         let step = bench.apply(submit(&number.to_string(), high));
         assert_eq!(asked(&step), ["low-1"], "{number}");

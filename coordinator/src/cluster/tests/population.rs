@@ -1,8 +1,7 @@
 //! Populations in the machine: a member counts with the checkpoint that others may copy.
 
 use super::*;
-use crate::cluster::records::SearchEntry;
-use crate::cluster::types::Record;
+use crate::cluster::model::{Record, SearchEntry};
 
 const PBT: &str = "scheduler: {name: pbt, interval: 1, population: 4, quantile: 0.25}";
 const METRIC: &str = "validation_loss";

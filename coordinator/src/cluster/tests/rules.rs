@@ -2,19 +2,19 @@
 
 use trainyard_common::ids::JobId;
 
-use super::super::records::{FORMAT_VERSION, Record, RecordError};
-use super::super::types::{JobState, Key, Rejection, Reply, TrialState};
 use super::*;
+use crate::cluster::api::{Rejection, Reply};
+use crate::cluster::model::{FORMAT_VERSION, JobState, Key, Record, RecordError, TrialState};
 
 fn id(job: &str) -> JobId {
     job.into()
 }
 
-pub(super) fn job(bench: &Bench, job: &str) -> super::super::query::JobSummary {
+pub(super) fn job(bench: &Bench, job: &str) -> crate::cluster::model::JobSummary {
     bench.machine.job(&id(job)).unwrap()
 }
 
-pub(super) fn trial(bench: &Bench, job: &str, trial: u32) -> super::super::query::TrialSummary {
+pub(super) fn trial(bench: &Bench, job: &str, trial: u32) -> crate::cluster::api::TrialSummary {
     bench.machine.trial(&id(job), TrialId(trial)).unwrap()
 }
 
@@ -41,7 +41,7 @@ fn requests_that_are_remembered_are_bounded() {
     let mut bench = Bench::new();
     bench.apply(submit("first", program("a", 1, "")));
     let mut removed = Vec::new();
-    for number in 0..super::super::submit::MAX_REQUESTS {
+    for number in 0..crate::cluster::lifecycle::submit::MAX_REQUESTS {
         let request = format!("c{number}").as_str().into();
         let event = Event::Cancel {
             request,
@@ -560,7 +560,7 @@ fn the_winner_is_judged_once_from_its_best_checkpoint() {
     }
     assert_eq!(job(&bench, "net-1").state, JobState::Evaluating);
     let judge = assigned(&step)[0];
-    assert_eq!(judge.kind, super::super::types::AttemptKind::Evaluate);
+    assert_eq!(judge.kind, crate::cluster::model::AttemptKind::Evaluate);
     assert_eq!(judge.resume_from.as_ref().map(|from| from.step), Some(2));
     let rank = ranks(&step)[0].clone();
     let step = bench.report(1, &rank, ended(Outcome::Preempted, ""));
@@ -708,8 +708,8 @@ fn ended_trials_take_little_memory() {
     }
     let job = &bench.machine.jobs[&id("a-1")];
     let bytes = job.trials.iter().map(|slot| match slot {
-        super::super::state::TrialSlot::Ended { json, .. } => json.len(),
-        super::super::state::TrialSlot::Live(_) => usize::MAX,
+        crate::cluster::model::TrialSlot::Ended { json, .. } => json.len(),
+        crate::cluster::model::TrialSlot::Live(_) => usize::MAX,
     });
     assert!(bytes.max().is_some_and(|most| most < 1_200));
     assert_eq!(job.counts.completed, 1_000);

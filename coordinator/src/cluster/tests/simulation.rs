@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trainyard_common::ids::JobId;
 use trainyard_common::rng::Key;
 
-use super::super::records::{AttemptKind, JobState, TrialState};
-use super::super::state::TrialSlot;
-use super::super::types::{AttemptRef, Record, Reply};
 use super::*;
+use crate::cluster::api::Reply;
+use crate::cluster::model::{AttemptKind, AttemptRef, JobState, Record, TrialSlot, TrialState};
 
 const SEEDS: u64 = 100;
 /// Disturbed turns before the world is left in peace.
@@ -291,7 +290,7 @@ impl World {
         slots::check(machine);
         let mut places = BTreeSet::new();
         for (id, job) in &machine.jobs {
-            let mut counts = super::super::query::TrialCounts::default();
+            let mut counts = crate::cluster::model::TrialCounts::default();
             for (number, slot) in (0u32..).zip(&job.trials) {
                 let trial = TrialId(number);
                 match slot.state() {
@@ -318,7 +317,7 @@ impl World {
                 assert_eq!(training == 1, state == TrialState::Running, "{id}/{number}");
                 for attempt in live {
                     for rank in attempt.ranks.iter().filter(|rank| rank.ended.is_none()) {
-                        let at = super::super::attempts::reference(attempt);
+                        let at = crate::cluster::lifecycle::attempts::reference(attempt);
                         let rank_ref = RankRef {
                             at,
                             rank: rank.place.rank,

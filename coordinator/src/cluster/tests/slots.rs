@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Machine;
-use super::super::state::Proof;
+use crate::cluster::Machine;
+use crate::cluster::model::Proof;
 use crate::placement::{Place, at};
 
 /// What is kept up to date change by change is what a look at everything gives.

@@ -2,7 +2,7 @@
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::records::{Decision, JobState, TrialState, Vacate};
+use crate::cluster::model::{Decision, JobState, TrialState, Vacate};
 
 /// One trial that runs on one worker, and its rank.
 fn running() -> (Bench, RankRef) {

@@ -2,9 +2,8 @@
 
 use super::rules::job;
 use super::*;
-use crate::cluster::query::WorkspaceSummary;
-use crate::cluster::records::Record;
-use crate::cluster::types::{Rejection, Reply, WorkspaceChange};
+use crate::cluster::api::{Rejection, Reply, WorkspaceChange, WorkspaceSummary};
+use crate::cluster::model::Record;
 
 fn set(bench: &mut Bench, workspace: &str, change: WorkspaceChange) -> Step {
     bench.apply(Event::SetWorkspace {
@@ -219,7 +218,7 @@ fn what_was_set_outlives_the_coordinator() {
 fn held(bench: &Bench) -> Vec<RankRef> {
     let workers = bench.machine.workers.values();
     workers
-        .flat_map(super::super::state::Worker::held)
+        .flat_map(crate::cluster::model::Worker::held)
         .collect()
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::super::Change;
 use super::*;
-use crate::cluster::types::Record;
+use crate::cluster::model::Record;
 
 /// 100,000 trials stay under 1 GiB.
 const MAX_BYTES_PER_TRIAL: i64 = 1024 * 1024 * 1024 / 100_000;

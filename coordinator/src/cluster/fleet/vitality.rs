@@ -1,0 +1,247 @@
+//! Dead, hung, silent and slow told apart: what heartbeats say of attempts, and what the coordinator
+//! makes of silence.
+//!
+//! Owns the judgement, not its consequences for trials. Nothing here is stored: a new leader begins to
+//! count afresh.
+
+use std::collections::BTreeMap;
+
+use trainyard_common::ids::{JobId, TrialId, WorkerId};
+
+use crate::cluster::Machine;
+use crate::cluster::api::Pulse;
+use crate::cluster::model::{AttemptRef, Outcome, RankRef, SessionId, Worker};
+
+/// The shortest time without progress after which an attempt counts as hung, where the spec sets none.
+const HANG_FLOOR_MS: u64 = 600_000;
+/// Where the spec sets none: so many times the longest quiet time so far.
+const HANG_FACTOR: u64 = 10;
+/// Signs of progress after which there is a longest quiet time that means something.
+const HANG_SIGNS: u32 = 2;
+/// What was measured longer ago than this counts half.
+const RATE_WINDOW_MS: u64 = 300_000;
+/// Steps are counted for so long before anybody is called slow.
+const SLOW_AFTER_MS: u64 = 30_000;
+/// Fewer than this have no median to speak of.
+const SLOW_RANKS: usize = 3;
+/// Slow: this many times slower than the job's median.
+const SLOW_FACTOR: f64 = 3.0;
+
+/// What is known of one running rank's progress.
+#[derive(Debug, Clone, Default)]
+pub(in crate::cluster) struct Progress {
+    /// The worker's count of signs of progress.
+    signs: u64,
+    step: u64,
+    /// How often `signs` was seen to grow.
+    grown: u32,
+    /// Heartbeats came for so long without its growing.
+    quiet_ms: u64,
+    longest_quiet_ms: u64,
+    /// Steps in the window, and its length.
+    steps: f64,
+    window_ms: u64,
+}
+
+impl Progress {
+    /// Takes in what a heartbeat says, `elapsed_ms` after the one before.
+    fn hear(&mut self, pulse: &Pulse, elapsed_ms: u64) {
+        self.quiet_ms += elapsed_ms;
+        if pulse.signs > self.signs {
+            if self.grown > 0 {
+                self.longest_quiet_ms = self.longest_quiet_ms.max(self.quiet_ms);
+            }
+            self.grown = self.grown.saturating_add(1);
+            self.quiet_ms = 0;
+            self.signs = pulse.signs;
+        }
+        if self.grown > 1 {
+            self.window_ms += elapsed_ms;
+            self.steps += pulse.step.saturating_sub(self.step) as f64;
+        }
+        self.step = self.step.max(pulse.step);
+        if self.window_ms > RATE_WINDOW_MS {
+            self.window_ms /= 2;
+            self.steps /= 2.0;
+        }
+    }
+
+    /// How long it may be quiet; `None`: as long as it likes.
+    fn patience_ms(&self, hang_timeout: Option<f64>) -> Option<u64> {
+        match hang_timeout {
+            Some(seconds) if seconds > 0.0 => Some((seconds * 1_000.0) as u64),
+            Some(_) => None,
+            None if self.grown < HANG_SIGNS => None,
+            None => Some(HANG_FLOOR_MS.max(self.longest_quiet_ms.saturating_mul(HANG_FACTOR))),
+        }
+    }
+
+    /// Steps a second, once they were measured for long enough.
+    fn rate(&self) -> Option<f64> {
+        (self.window_ms >= SLOW_AFTER_MS && self.steps > 0.0)
+            .then(|| self.steps * 1_000.0 / self.window_ms as f64)
+    }
+}
+
+/// What a worker is, for those who look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerState {
+    Ready,
+    /// Gets nothing new; what it runs is moved away.
+    Draining,
+    /// Gets nothing new and runs nothing.
+    Drained,
+    /// Its connection is gone; its attempts are its own until its lease has run out.
+    Silent,
+    /// Connected, but late with heartbeats or with the end of a hung attempt: gets nothing new.
+    Suspect,
+    /// Its lease has run out, or its host said that it is gone.
+    Lost,
+}
+
+impl Machine {
+    /// Progress of running ranks, told with a heartbeat.
+    pub(in crate::cluster) fn pulses(&mut self, session: SessionId, pulses: &[Pulse]) {
+        let Some(id) = self.sessions.get(&session).cloned() else {
+            return;
+        };
+        let (now, lease_ms) = (self.now, self.config.lease_ms);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        // Nobody was heard in a long silence, so that it does not count as one of the attempt's.
+        let elapsed = now.saturating_sub(worker.pulsed_ms).min(lease_ms / 2);
+        worker.pulsed_ms = now;
+        let held = worker.held();
+        for pulse in pulses.iter().filter(|pulse| held.contains(&pulse.rank)) {
+            let known = worker.progress.entry(pulse.rank.clone());
+            known.or_default().hear(pulse, elapsed);
+        }
+        let quiet: Vec<(RankRef, u64)> = worker
+            .progress
+            .iter()
+            .map(|(rank, known)| (rank.clone(), known.quiet_ms))
+            .collect();
+        for (rank, quiet_ms) in quiet {
+            self.judge_quiet(&id, &rank, quiet_ms);
+        }
+    }
+
+    fn judge_quiet(&mut self, worker: &WorkerId, rank: &RankRef, quiet_ms: u64) {
+        let lives = self
+            .attempt(&rank.at)
+            .is_some_and(|attempt| attempt.outcome.is_none() && attempt.vacate.is_none());
+        let job = self.jobs.get(&rank.at.job).filter(|_| lives);
+        let timeout = job.and_then(|job| job.document.job().hang_timeout);
+        let known = self.workers.get(worker).and_then(|w| w.progress.get(rank));
+        let patience = known.and_then(|known| known.patience_ms(timeout));
+        let Some(patience) = patience.filter(|most| lives && quiet_ms >= *most) else {
+            return;
+        };
+        let error = format!(
+            "rank {} on worker {worker} showed no progress for {} s, and {} s are allowed (hang_timeout)",
+            rank.rank,
+            quiet_ms / 1_000,
+            patience / 1_000
+        );
+        self.close_attempt(&rank.at, Outcome::Hung, &error, "made no progress");
+    }
+
+    /// When a connected worker becomes suspect for its silence.
+    pub(in crate::cluster) fn suspect_at(&self, worker: &Worker) -> u64 {
+        worker
+            .lease_until_ms
+            .saturating_sub(self.config.lease_ms / 2)
+    }
+
+    /// Why a connected worker gets nothing new, though it does not drain.
+    pub(in crate::cluster) fn suspicion(&self, worker: &Worker) -> Option<String> {
+        if self.suspect_at(worker) <= self.now {
+            let silent = self.now.saturating_sub(worker.last_seen_ms) / 1_000;
+            return Some(format!("no heartbeat for {silent} s"));
+        }
+        let hung = worker.slots.iter().flatten().find(|rank| {
+            let attempt = self.attempt(&rank.at);
+            attempt.is_some_and(|attempt| attempt.outcome == Some(Outcome::Hung))
+        })?;
+        let AttemptRef { job, trial, .. } = &hung.at;
+        Some(format!("still runs the hung attempt of {job}/{trial}"))
+    }
+
+    /// Whether something new may be placed there.
+    pub(in crate::cluster) fn placeable(&self, worker: &Worker) -> bool {
+        worker.session.is_some() && !worker.draining && self.suspicion(worker).is_none()
+    }
+
+    /// `medians`: of [`Self::medians`].
+    pub(in crate::cluster) fn worker_state(
+        &self,
+        worker: &Worker,
+        medians: &BTreeMap<JobId, f64>,
+    ) -> (WorkerState, u64, String) {
+        let seen = worker.last_seen_ms;
+        if worker.session.is_none() {
+            let left = worker.lease_until_ms.saturating_sub(self.now) / 1_000;
+            let note = format!("not connected; its lease runs for {left} s");
+            return (WorkerState::Silent, seen, note);
+        }
+        if let Some(why) = self.suspicion(worker) {
+            return (WorkerState::Suspect, seen, why);
+        }
+        if worker.draining {
+            let since = self.drains.get(&worker.info.worker);
+            let since = since.map_or(seen, |drain| drain.drained_ms);
+            return match worker.held().len() {
+                0 => (WorkerState::Drained, since, String::new()),
+                held => (WorkerState::Draining, since, format!("still runs {held}")),
+            };
+        }
+        let slow = worker.progress.iter().filter_map(|(rank, known)| {
+            let told = slowness(known, *medians.get(&rank.at.job)?)?;
+            Some(format!("{}/{} is slow: {told}", rank.at.job, rank.at.trial))
+        });
+        let slow: Vec<String> = slow.collect();
+        (WorkerState::Ready, seen, slow.join("; "))
+    }
+
+    /// Steps a second of the median rank of each job that has enough of them.
+    pub(in crate::cluster) fn medians(&self) -> BTreeMap<JobId, f64> {
+        let mut rates: BTreeMap<JobId, Vec<f64>> = BTreeMap::new();
+        for (rank, known) in self.workers.values().flat_map(|worker| &worker.progress) {
+            if let Some(rate) = known.rate() {
+                rates.entry(rank.at.job.clone()).or_default().push(rate);
+            }
+        }
+        rates.retain(|_, rates| rates.len() >= SLOW_RANKS);
+        let medians = rates.into_iter().map(|(job, mut rates)| {
+            rates.sort_by(f64::total_cmp);
+            (job, rates[rates.len() / 2])
+        });
+        medians.collect()
+    }
+
+    /// How a running trial compares with the median of its job's ranks, where it is far below.
+    pub fn slow_trial(&self, job: &JobId, trial: TrialId) -> Option<String> {
+        let found = self.jobs.get(job)?.live(trial)?;
+        let attempt = found.attempts.iter().find(|a| a.outcome.is_none())?;
+        let at = crate::cluster::lifecycle::attempts::reference(attempt);
+        let median = *self.medians().get(job)?;
+        attempt.ranks.iter().find_map(|known| {
+            let place = &known.place;
+            let rank = RankRef {
+                at: at.clone(),
+                rank: place.rank,
+            };
+            let progress = self.workers.get(&place.worker)?.progress.get(&rank)?;
+            let told = slowness(progress, median)?;
+            let (rank, worker) = (place.rank, &place.worker);
+            Some(format!("rank {rank} on worker {worker} is slow: {told}"))
+        })
+    }
+}
+
+fn slowness(progress: &Progress, median: f64) -> Option<String> {
+    let rate = progress.rate()?;
+    (rate * SLOW_FACTOR < median)
+        .then(|| format!("{rate:.2} steps a second, the job's median is {median:.2}"))
+}

@@ -1,0 +1,490 @@
+//! How ended jobs leave the records: into an archive, or for good.
+//!
+//! An archive is written while the job's records stand; only the step that names it lets them go. What
+//! goes, goes in pieces: first the job itself, in one step, which leaves a record of what is still to be
+//! removed; then the records of its trials, a piece a turn. Series, objects and checkpoints go by an
+//! effect. Whatever a restart cuts is done again. One effect is under way at a time.
+
+use std::collections::BTreeMap;
+
+use trainyard_common::ids::{AttemptId, JobId, RequestId, TrialId};
+
+use crate::cluster::Machine;
+use crate::cluster::api::{Effect, Event, Rejection, Reply};
+use crate::cluster::lifecycle::submit::fnv1a;
+use crate::cluster::model::{
+    ArchiveRef, ArchivedRecord, Job, JobState, Key, Leaving, Record, RemovalRecord, TrialSlot,
+    archived_key, attempt_key, job_key, removal_key, search_key, spec_key, trial_key,
+};
+use crate::cluster::view::query::job_summary;
+
+/// Records that one turn removes: they fit one transaction of etcd, beside what else the turn writes.
+const PIECE: usize = 100;
+
+/// Jobs whose time is over that one turn takes up.
+const MAX_EXPIRED: usize = 100;
+
+/// Pauses before what failed is tried again, doubled each time: stores come back within minutes.
+const FIRST_PAUSE_MS: u64 = 5_000;
+const LONGEST_PAUSE_MS: u64 = 600_000;
+
+/// What is left of a job that is gone.
+pub(in crate::cluster) struct Removal {
+    pub(in crate::cluster) record: RemovalRecord,
+    /// How many attempts each of its trials has left.
+    attempts: Vec<u32>,
+    /// Entries of its search log.
+    entries: u32,
+    /// Everything but records is gone.
+    swept: bool,
+}
+
+impl Removal {
+    pub(in crate::cluster) fn new(record: RemovalRecord, attempts: Vec<u32>, entries: u32) -> Self {
+        Self {
+            record,
+            attempts,
+            entries,
+            swept: false,
+        }
+    }
+
+    fn has_records(&self) -> bool {
+        !self.attempts.is_empty() || self.entries > 0
+    }
+
+    /// The next records to remove, from the end, so that what is left has no gap.
+    fn piece(&mut self) -> Vec<Key> {
+        let job = &self.record.job;
+        let mut keys = Vec::with_capacity(PIECE);
+        while keys.len() < PIECE {
+            let trials = self.attempts.len();
+            if let Some(left) = self.attempts.last_mut() {
+                let trial = TrialId(u32::try_from(trials - 1).unwrap_or(u32::MAX));
+                if *left > 0 {
+                    *left -= 1;
+                    keys.push(attempt_key(job, trial, AttemptId(*left)));
+                } else {
+                    self.attempts.pop();
+                    keys.push(trial_key(job, trial));
+                }
+            } else if self.entries > 0 {
+                self.entries -= 1;
+                keys.push(search_key(job, self.entries));
+            } else {
+                break;
+            }
+        }
+        keys
+    }
+}
+
+/// What the driver is asked to do for jobs that leave.
+#[derive(Default)]
+pub(in crate::cluster) struct Keeping {
+    task: Option<(JobId, Task)>,
+    /// From when on what failed is tried again, and how often it has failed.
+    retries: BTreeMap<JobId, (u64, u32)>,
+}
+
+enum Task {
+    Archive,
+    Remove(RemovalRecord),
+}
+
+impl Keeping {
+    fn works_on(&self, job: &JobId) -> bool {
+        self.task.as_ref().is_some_and(|(known, _)| known == job)
+    }
+
+    fn take(&mut self, job: &JobId) -> Option<Task> {
+        let (_, task) = self.task.take_if(|(known, _)| known == job)?;
+        Some(task)
+    }
+
+    fn may_try(&self, job: &JobId, now: u64) -> bool {
+        self.retries.get(job).is_none_or(|(at, _)| *at <= now)
+    }
+
+    /// Notes a failure; tells when to try again.
+    fn failed(&mut self, job: &JobId, now: u64) -> u64 {
+        let (at, tries) = self.retries.entry(job.clone()).or_default();
+        let pause = FIRST_PAUSE_MS.saturating_mul(1 << (*tries).min(16));
+        *at = now.saturating_add(pause.min(LONGEST_PAUSE_MS));
+        *tries += 1;
+        *at
+    }
+}
+
+impl Machine {
+    /// What is asked and told of jobs that leave.
+    pub(in crate::cluster) fn leaving_event(&mut self, event: Event) -> Result<(), Rejection> {
+        match event {
+            Event::Delete {
+                request,
+                job,
+                force,
+                checkpoints,
+            } => self.delete(&request, &job, force, checkpoints)?,
+            Event::Archive { request, job } => self.archive(&request, &job)?,
+            Event::Archived { job, archive } => self.archive_written(&job, archive),
+            Event::Removed { job, error } => self.remainder_removed(&job, error),
+            // Every other is the caller's.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Removes an ended job for good. Each request id acts once.
+    fn delete(
+        &mut self,
+        request: &RequestId,
+        job: &JobId,
+        force: bool,
+        checkpoints: bool,
+    ) -> Result<(), Rejection> {
+        let flags = format!("{force} {checkpoints}");
+        let digest = fnv1a(["delete", job.as_str(), &flags]);
+        if self.known_request(request, digest)?.is_none() {
+            if let Some(found) = self.jobs.get(job) {
+                let state = found.record.state;
+                if !state.ended() && !force {
+                    let hint =
+                        "ended jobs alone can be deleted; cancel it first, or delete it by force";
+                    return Err(not_ended(job, state, hint));
+                }
+                let before = found.record.leaving;
+                if !state.ended() {
+                    self.stop_job(job, JobState::Cancelled, String::new());
+                }
+                let checkpoints =
+                    checkpoints || before == Some(Leaving::Delete { checkpoints: true });
+                self.leave(job, Leaving::Delete { checkpoints });
+            } else {
+                self.delete_archived(job, checkpoints)?;
+            }
+            self.remember(request, digest, job);
+            self.dirty = true;
+        }
+        self.reply(Reply::Deleted { job: job.clone() });
+        Ok(())
+    }
+
+    fn delete_archived(&mut self, job: &JobId, checkpoints: bool) -> Result<(), Rejection> {
+        let Some(archived) = self.archived.remove(job) else {
+            return Err(Rejection::UnknownJob(job.clone()));
+        };
+        self.archived_order.remove(&archived.number);
+        self.draft.step.removed.push(archived_key(job));
+        let record = RemovalRecord {
+            job: job.clone(),
+            keep: None,
+            checkpoint_url: checkpoints.then_some(archived.summary.checkpoint_url),
+        };
+        // Its records may still be on their way out.
+        let left = self.removals.remove(job);
+        let (attempts, entries) =
+            left.map_or_else(Default::default, |left| (left.attempts, left.entries));
+        self.remove(Removal::new(record, attempts, entries));
+        Ok(())
+    }
+
+    /// Moves an ended job into an archive. Each request id acts once.
+    fn archive(&mut self, request: &RequestId, job: &JobId) -> Result<(), Rejection> {
+        let digest = fnv1a(["archive", job.as_str()]);
+        let known = self.known_request(request, digest)?.is_some();
+        if let Some(found) = self.jobs.get(job) {
+            let (state, leaving) = (found.record.state, found.record.leaving);
+            if !known && !state.ended() {
+                let hint = "ended jobs alone can be archived; cancel it first, or wait for its end";
+                return Err(not_ended(job, state, hint));
+            }
+            if !known && matches!(leaving, Some(Leaving::Delete { .. })) {
+                self.not_leaving(found, "archive it")?;
+            }
+            if !known && leaving.is_none() {
+                self.leave(job, Leaving::Archive);
+            }
+        } else if !self.archived.contains_key(job) {
+            return Err(Rejection::UnknownJob(job.clone()));
+        }
+        if !known {
+            self.remember(request, digest, job);
+            self.dirty = true;
+        }
+        self.reply(Reply::Archiving {
+            job: job.clone(),
+            archived: self.archived.contains_key(job),
+        });
+        Ok(())
+    }
+
+    fn leave(&mut self, job: &JobId, how: Leaving) {
+        self.unretain(job);
+        if let Some(found) = self.jobs.get_mut(job)
+            && found.record.state.ended()
+        {
+            found.record.leaving = Some(how);
+            self.leaving.insert(job.clone());
+            self.draft.jobs.insert(job.clone());
+        }
+    }
+
+    /// Why a job that is not among the jobs cannot do what was asked.
+    pub(in crate::cluster) fn missing(&self, job: &JobId, ask: &'static str) -> Rejection {
+        match self.archived.contains_key(job) {
+            true => Rejection::Archived {
+                job: job.clone(),
+                ask,
+            },
+            false => Rejection::UnknownJob(job.clone()),
+        }
+    }
+
+    /// Refuses what would change a job that is on its way out.
+    pub(in crate::cluster) fn not_leaving(
+        &self,
+        job: &Job,
+        ask: &'static str,
+    ) -> Result<(), Rejection> {
+        let what = match job.record.leaving {
+            None => return Ok(()),
+            Some(Leaving::Archive) => "archived",
+            Some(Leaving::Delete { .. }) => "deleted",
+        };
+        Err(Rejection::Leaving {
+            job: job.record.job.clone(),
+            what,
+            ask,
+        })
+    }
+
+    /// Until when an ended job stays.
+    pub(in crate::cluster) fn retained_until(&self, job: &Job) -> u64 {
+        let retain_ms = match job.document.job().retain {
+            Some(seconds) => (seconds.max(0.0) * 1_000.0) as u64,
+            None => self.config.retain_ms,
+        };
+        job.record.ended_ms.saturating_add(retain_ms)
+    }
+
+    /// From now on an ended job's time runs.
+    pub(in crate::cluster) fn retain(&mut self, job: &JobId) {
+        let until = self.jobs.get(job).map(|found| self.retained_until(found));
+        if let Some(until) = until {
+            self.retained.insert((until, job.clone()));
+            self.wake_at(until);
+        }
+    }
+
+    pub(in crate::cluster) fn unretain(&mut self, job: &JobId) {
+        let until = self.jobs.get(job).map(|found| self.retained_until(found));
+        if let Some(until) = until {
+            self.retained.remove(&(until, job.clone()));
+        }
+    }
+
+    /// Takes up jobs whose time is over, and removes a piece of those that are gone.
+    pub(in crate::cluster) fn expire_leaving(&mut self) {
+        for _ in 0..MAX_EXPIRED {
+            let over = self.retained.first().is_some_and(|(at, _)| *at <= self.now);
+            let Some((_, job)) = over.then(|| self.retained.pop_first()).flatten() else {
+                break;
+            };
+            self.leave(&job, Leaving::Archive);
+        }
+        let next = self.removals.values_mut().find(|left| left.has_records());
+        if let Some(removal) = next {
+            self.draft.step.removed.extend(removal.piece());
+        }
+    }
+
+    pub(in crate::cluster) fn leaving_deadlines(&self) -> impl Iterator<Item = u64> {
+        let soon = self.now + 1;
+        let retained = self.retained.first().map(|(at, _)| (*at).max(soon));
+        let pieces = self.removals.values().any(Removal::has_records);
+        let retries = self.keeping.retries.values().map(|(at, _)| *at);
+        retained
+            .into_iter()
+            .chain(pieces.then_some(soon))
+            .chain(retries)
+    }
+
+    /// Goes on with what can go on, whenever something has changed.
+    pub(in crate::cluster) fn tend(&mut self) {
+        if !self.dirty || (self.leaving.is_empty() && self.removals.is_empty()) {
+            return;
+        }
+        let ready: Vec<(JobId, bool)> = self
+            .leaving
+            .iter()
+            .filter_map(|job| match self.jobs.get(job)?.record.leaving? {
+                Leaving::Delete { checkpoints } => Some((job.clone(), checkpoints)),
+                Leaving::Archive => None,
+            })
+            .filter(|(job, _)| !self.keeping.works_on(job) && !self.holds_slots(job))
+            .collect();
+        for (job, checkpoints) in ready {
+            self.take_out(&job, None, checkpoints);
+        }
+        let done: Vec<JobId> = self
+            .removals
+            .iter()
+            .filter(|(_, left)| left.swept && !left.has_records())
+            .map(|(job, _)| job.clone())
+            .collect();
+        for job in done {
+            self.removals.remove(&job);
+            self.draft.step.removed.push(removal_key(&job));
+        }
+        self.ask_keeper();
+    }
+
+    /// Whether a rank of the job has slots: its last words are still to come, or its worker's lease runs.
+    fn holds_slots(&self, job: &JobId) -> bool {
+        self.accounts.contains_key(job)
+    }
+
+    /// The job is gone but for what a record of its own names.
+    fn take_out(&mut self, job: &JobId, keep: Option<String>, checkpoints: bool) {
+        self.leaving.remove(job);
+        self.keeping.retries.remove(job);
+        let Some(found) = self.jobs.remove(job) else {
+            return;
+        };
+        self.order.remove(&found.record.number);
+        self.draft.step.removed.push(job_key(job));
+        self.draft.step.removed.push(spec_key(job));
+        // Those who watch it are told.
+        self.draft.jobs.insert(job.clone());
+        let attempts = found.trials.iter().map(TrialSlot::attempts).collect();
+        let record = RemovalRecord {
+            job: job.clone(),
+            keep,
+            checkpoint_url: checkpoints.then_some(found.record.checkpoint_url),
+        };
+        self.remove(Removal::new(record, attempts, found.next_entry));
+    }
+
+    fn remove(&mut self, removal: Removal) {
+        let record = removal.record.clone();
+        self.removals.insert(record.job.clone(), removal);
+        self.draft.step.records.push(Record::Removal(record));
+        self.wake_at(self.now + 1);
+    }
+
+    /// Asks for the next effect, if none is under way.
+    fn ask_keeper(&mut self) {
+        if self.keeping.task.is_some() {
+            return;
+        }
+        let now = self.now;
+        let unswept =
+            |(job, left): &(&JobId, &Removal)| !left.swept && self.keeping.may_try(job, now);
+        if let Some((job, left)) = self.removals.iter().find(unswept) {
+            let (job, record) = (job.clone(), left.record.clone());
+            self.draft.step.effects.push(Effect::Remove {
+                job: job.clone(),
+                keep: record.keep.clone(),
+                checkpoint_url: record.checkpoint_url.clone(),
+            });
+            self.keeping.task = Some((job, Task::Remove(record)));
+            return;
+        }
+        let mut waiting = self.leaving.iter().filter_map(|job| {
+            let found = self.jobs.get(job)?;
+            let ready = found.record.leaving == Some(Leaving::Archive)
+                && self.keeping.may_try(job, now)
+                && !self.holds_slots(job);
+            ready.then(|| (job.clone(), found.trials.len()))
+        });
+        if let Some((job, trials)) = waiting.next() {
+            let trials = u32::try_from(trials).unwrap_or(u32::MAX);
+            let effect = Effect::Archive {
+                job: job.clone(),
+                trials,
+            };
+            self.draft.step.effects.push(effect);
+            self.keeping.task = Some((job, Task::Archive));
+        }
+    }
+
+    /// The archive exists once the record that names it does: the job's own go in the same step.
+    fn archive_written(&mut self, job: &JobId, archive: Result<ArchiveRef, String>) {
+        if !matches!(self.keeping.take(job), Some(Task::Archive)) {
+            return;
+        }
+        self.dirty = true;
+        let now = self.now;
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        if found.record.leaving != Some(Leaving::Archive) {
+            // To be deleted since: that takes the archive along.
+            return;
+        }
+        match archive {
+            Err(error) => {
+                found.record.note = format!("cannot be archived, tried again later: {error}");
+                self.draft.jobs.insert(job.clone());
+                let at = self.keeping.failed(job, now);
+                self.wake_at(at);
+            }
+            Ok(archive) => {
+                let mut summary = job_summary(found);
+                summary.archived_ms = now;
+                let keep = archive.name.clone();
+                let record = ArchivedRecord {
+                    number: found.record.number,
+                    summary,
+                    archive,
+                };
+                let stored = Record::Archived(Box::new(record.clone()));
+                self.draft.step.records.push(stored);
+                self.shelve(record);
+                self.take_out(job, Some(keep), false);
+            }
+        }
+    }
+
+    pub(in crate::cluster) fn shelve(&mut self, record: ArchivedRecord) {
+        let job = record.summary.job.clone();
+        self.archived_order.insert(record.number, job.clone());
+        self.archived.insert(job, record);
+    }
+
+    /// All but records is gone of a job, or why it is not.
+    fn remainder_removed(&mut self, job: &JobId, error: Option<String>) {
+        let Some(Task::Remove(asked)) = self.keeping.take(job) else {
+            return;
+        };
+        self.dirty = true;
+        if error.is_some() {
+            let at = self.keeping.failed(job, self.now);
+            self.wake_at(at);
+            return;
+        }
+        self.keeping.retries.remove(job);
+        // More may have been asked for meanwhile.
+        if let Some(left) = self.removals.get_mut(job) {
+            left.swept = left.record == asked;
+        }
+    }
+}
+
+fn not_ended(job: &JobId, state: JobState, hint: &'static str) -> Rejection {
+    let state = match state {
+        JobState::Pending => "pending",
+        JobState::Running => "running",
+        JobState::Evaluating => "evaluating",
+        JobState::Paused => "paused",
+        JobState::Completed => "completed",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+    };
+    Rejection::NotEnded {
+        job: job.clone(),
+        state,
+        hint,
+    }
+}

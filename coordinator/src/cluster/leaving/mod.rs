@@ -1,0 +1,3 @@
+//! Ended jobs into archives, and out of the records.
+
+pub(super) mod leave;

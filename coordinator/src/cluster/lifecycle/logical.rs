@@ -1,0 +1,190 @@
+//! Searches in logical time: results wait for their turn, and logical workers take what comes next.
+//!
+//! Owns which stints are under way and what is applied when (the order is `crate::schedule::logical`'s).
+//! A trial's own state is what really happened; only what searcher and scheduler hear is held back. Stints
+//! are stored in their trials' records, so that what waits for its turn outlives the coordinator.
+
+use trainyard_common::ids::{JobId, TrialId};
+
+use crate::cluster::Machine;
+use crate::cluster::model::{Job, JobState};
+use crate::schedule::logical::{self, Stint};
+use crate::search::Outcome;
+
+impl Job {
+    pub(in crate::cluster) fn is_logical(&self) -> bool {
+        self.document.job().logical_time
+    }
+
+    /// Whether the trial's result is held back until its turn.
+    pub(in crate::cluster) fn held_back(&self, trial: TrialId) -> bool {
+        let stint = self.stints.get(&trial);
+        stint.is_some_and(|stint| !stint.last && stint.rung.is_some())
+    }
+
+    fn logical_workers(&self) -> usize {
+        self.document.job().logical_workers.unwrap_or(1).max(1) as usize
+    }
+}
+
+impl Machine {
+    /// Applies every result whose turn has come, and fills the logical workers after each.
+    pub(in crate::cluster) fn logical_turn(&mut self, job: &JobId) {
+        loop {
+            let Some(found) = self.jobs.get_mut(job) else {
+                return;
+            };
+            let searches = matches!(found.record.state, JobState::Pending | JobState::Running);
+            if !searches || !found.is_logical() {
+                return;
+            }
+            self.fill(job);
+            let Some(found) = self.jobs.get_mut(job) else {
+                return;
+            };
+            let Some((time, trial)) = logical::due(&found.stints) else {
+                break;
+            };
+            found.record.logical_clock = time;
+            self.draft.jobs.insert(job.clone());
+            self.apply_stint(job, trial);
+        }
+        self.check_job(job);
+    }
+
+    /// Gives free logical workers a promoted trial or a new one.
+    fn fill(&mut self, job: &JobId) {
+        while let Some(found) = self.jobs.get(job)
+            && found.stints.len() < found.logical_workers()
+        {
+            let clock = found.record.logical_clock;
+            if let Some(next) = found.scheduler.promotable() {
+                let from = found.scheduler.from(next.trial);
+                self.promote(job);
+                self.begin_stint(job, next.trial, clock, from);
+            } else if found.record.search_closed.is_none() && found.scheduler.admits() {
+                let Some(trial) = self.suggest(job) else {
+                    return;
+                };
+                self.begin_stint(job, trial, clock, 0);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn begin_stint(&mut self, job: &JobId, trial: TrialId, start: u64, from: u64) {
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        let until = found.scheduler.until(trial);
+        let last = until.is_none() || found.scheduler.at_top(trial);
+        let stint = Stint::new(start, from, until, last);
+        self.set_stint(job, trial, Some(stint));
+    }
+
+    pub(in crate::cluster) fn set_stint(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        stint: Option<Stint>,
+    ) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        match stint.clone() {
+            Some(stint) => found.stints.insert(trial, stint),
+            None => found.stints.remove(&trial),
+        };
+        if let Some(known) = found.trial_mut(trial) {
+            known.record.stint = stint;
+            self.draft.trials.insert((job.clone(), trial));
+        }
+    }
+
+    /// A trial under way has told of something. False: its stint is over, or there are none.
+    fn change_stint(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        change: impl FnOnce(&mut Stint),
+    ) -> bool {
+        let found = self.jobs.get(job);
+        let Some(mut stint) = found.and_then(|found| found.stints.get(&trial)).cloned() else {
+            return false;
+        };
+        change(&mut stint);
+        self.set_stint(job, trial, Some(stint));
+        self.dirty = true;
+        true
+    }
+
+    /// A trial has used so much of its resource: nothing earlier can come from it any more.
+    pub(in crate::cluster) fn stint_reported(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        resource: u64,
+    ) {
+        self.change_stint(job, trial, |stint| {
+            stint.reported = stint.reported.max(resource);
+        });
+    }
+
+    /// A result at a rung waits for its turn. False: it counts at once.
+    pub(in crate::cluster) fn hold_rung(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        value: Option<f64>,
+    ) -> bool {
+        self.change_stint(job, trial, |stint| {
+            stint.rung.get_or_insert(value);
+        })
+    }
+
+    /// The end of a trial waits for its turn. False: it counts at once.
+    pub(in crate::cluster) fn hold_end(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        outcome: Outcome,
+    ) -> bool {
+        self.change_stint(job, trial, |stint| {
+            stint.ended.get_or_insert(outcome);
+        })
+    }
+
+    /// In logical time a goal is reached when the result counts.
+    pub(in crate::cluster) fn logical_goal(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        value: Option<f64>,
+    ) {
+        let found = self.jobs.get(job).filter(|found| found.is_logical());
+        let objective = found.and_then(Job::objective).cloned();
+        if let Some(objective) = objective.filter(|objective| objective.goal.is_some()) {
+            self.check_goal(job, trial, |metric| {
+                value.filter(|_| *metric == objective.metric)
+            });
+        }
+    }
+
+    /// What the stint came to now counts.
+    fn apply_stint(&mut self, job: &JobId, trial: TrialId) {
+        let found = self.jobs.get(job);
+        let Some(stint) = found.and_then(|found| found.stints.get(&trial)).cloned() else {
+            return;
+        };
+        self.set_stint(job, trial, None);
+        if let (Some(value), Some(until)) = (stint.rung, stint.until) {
+            self.count_rung(job, trial, until, value);
+        }
+        if let Some(outcome) = stint.ended.filter(|_| !self.is_stopped(job, trial)) {
+            self.logical_goal(job, trial, outcome.value());
+            self.count_end(job, trial, outcome);
+            self.stop_eliminated(job);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Reports of workers: each is counted once, whatever is told twice, late or by the wrong one.
+
+use crate::cluster::Machine;
+use crate::cluster::api::{LogText, Point, Report, ReportBody, SeriesLog, SeriesPoint, ToWorker};
+use crate::cluster::model::{
+    AttemptKind, AttemptRef, Job, Metrics, Outcome, RankRef, SessionId, TrialRecord,
+};
+use trainyard_common::checkpoint::CheckpointRef;
+use trainyard_common::ids::WorkerId;
+
+/// Checkpoints that a trial is known to have; the keep rule leaves far fewer.
+const MAX_CHECKPOINTS: usize = 256;
+
+impl Job {
+    /// The values of several objectives at the end of an epoch, none unless all are there. `None`: there is one
+    /// objective alone, or the epoch has not ended.
+    fn values_of(&self, point: &Point) -> Option<Vec<f64>> {
+        let objectives = &self.document.job().objectives;
+        if !point.end_of_epoch || objectives.len() < 2 {
+            return None;
+        }
+        let value = |metric: &String| {
+            let mut known = point.metrics.iter();
+            let found = known.find(|(name, value)| name == metric && value.is_finite());
+            found.map(|(_, value)| *value)
+        };
+        let all: Option<Vec<f64>> = objectives.iter().map(|of| value(&of.metric)).collect();
+        Some(all.unwrap_or_default())
+    }
+}
+
+impl Machine {
+    pub(in crate::cluster) fn reports(&mut self, session: SessionId, reports: Vec<Report>) {
+        let Some(worker) = self.seen(session) else {
+            return;
+        };
+        let newest = reports.iter().map(|report| report.sequence).max();
+        for report in reports {
+            self.report(&worker, report);
+        }
+        if let Some(sequence) = newest {
+            self.send(&worker, session, ToWorker::Acknowledged { sequence });
+        }
+    }
+
+    fn report(&mut self, worker: &WorkerId, report: Report) {
+        let Report {
+            sequence,
+            rank,
+            body,
+            ..
+        } = report;
+        if let ReportBody::Dropped { manifests } = &body {
+            self.dropped(&rank.at, manifests);
+        }
+        let Some(lives) = self.count_report(worker, &rank, sequence) else {
+            return;
+        };
+        // Only rank 0 of a training attempt speaks for the trial.
+        let speaks = lives && rank.rank == 0 && !self.judges(&rank.at);
+        match body {
+            ReportBody::Ended {
+                outcome,
+                error,
+                step,
+                test_metrics,
+            } => {
+                self.release(&rank);
+                if lives {
+                    self.last_report(&rank, outcome, &error, step, test_metrics);
+                }
+            }
+            ReportBody::Started {
+                steps_total,
+                epochs_total,
+                parameters,
+                ..
+            } if speaks => {
+                self.change_trial(&rank.at, |trial| {
+                    trial.steps_total = steps_total;
+                    trial.epochs_total = epochs_total;
+                    trial.parameters = parameters;
+                });
+            }
+            ReportBody::Progress(point) if speaks => {
+                self.progress(&rank.at, point);
+            }
+            ReportBody::Checkpoint(checkpoint) if speaks => {
+                self.checkpoint_saved(&rank.at, checkpoint);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the attempt lives, once the report is recognised as new; None for a report that was
+    /// counted before, or comes from a membership that never was.
+    fn count_report(&mut self, worker: &WorkerId, rank: &RankRef, sequence: u64) -> Option<bool> {
+        let at = &rank.at;
+        self.attempt(at)?;
+        let trial = self.jobs.get_mut(&at.job)?.trial_mut(at.trial)?;
+        let attempt = trial.attempt_mut(at.attempt)?;
+        let lives = attempt.outcome.is_none();
+        let known = attempt.ranks.get_mut(rank.rank as usize)?;
+        if &known.place.worker != worker || sequence <= known.applied || known.ended.is_some() {
+            // Touched, so that a thawed trial is put away again.
+            self.draft
+                .attempts
+                .insert((at.job.clone(), at.trial, at.attempt));
+            return None;
+        }
+        known.applied = sequence;
+        self.draft
+            .attempts
+            .insert((at.job.clone(), at.trial, at.attempt));
+        Some(lives)
+    }
+
+    fn last_report(
+        &mut self,
+        rank: &RankRef,
+        outcome: Outcome,
+        error: &str,
+        step: u64,
+        test_metrics: Metrics,
+    ) {
+        let judged = self.judges(&rank.at);
+        if rank.rank == 0 {
+            if let Some(attempt) = self.attempt_mut(&rank.at) {
+                attempt.step = attempt.step.max(step);
+            }
+            if judged
+                && outcome == Outcome::Completed
+                && let Some(job) = self.jobs.get_mut(&rank.at.job)
+            {
+                job.record.test_metrics = finite(test_metrics);
+                self.draft.jobs.insert(rank.at.job.clone());
+            }
+        }
+        self.rank_ended(rank, outcome, error);
+    }
+
+    fn judges(&self, at: &AttemptRef) -> bool {
+        self.attempt(at)
+            .is_some_and(|attempt| attempt.kind == AttemptKind::Evaluate)
+    }
+
+    /// Changes a trial's record.
+    pub(in crate::cluster) fn change_trial(
+        &mut self,
+        at: &AttemptRef,
+        change: impl FnOnce(&mut TrialRecord),
+    ) {
+        let job = self.jobs.get_mut(&at.job);
+        if let Some(trial) = job.and_then(|job| job.trial_mut(at.trial)) {
+            change(&mut trial.record);
+            self.draft.trials.insert((at.job.clone(), at.trial));
+        }
+    }
+
+    /// A point of the learning curve. After a restart from a checkpoint the same steps are told
+    /// again; only what lies beyond the newest point counts.
+    fn progress(&mut self, at: &AttemptRef, mut point: Point) {
+        point.metrics = finite(point.metrics);
+        if let Some(attempt) = self.attempt_mut(at) {
+            attempt.step = point.step;
+            attempt.epoch = point.epoch;
+            attempt.metrics.clone_from(&point.metrics);
+        }
+        if point.end_of_epoch {
+            self.stint_reported(&at.job, at.trial, point.epoch);
+        }
+        let Some(job) = self.jobs.get_mut(&at.job) else {
+            return;
+        };
+        let objective = job.objective().cloned();
+        let values = job.values_of(&point);
+        let Some(trial) = job.trial_mut(at.trial) else {
+            return;
+        };
+        let position = (point.step, point.end_of_epoch);
+        if trial
+            .record
+            .newest_point
+            .is_some_and(|newest| position <= newest)
+        {
+            return;
+        }
+        trial.record.newest_point = Some(position);
+        if let Some(values) = values {
+            trial.record.values = values;
+        }
+        self.draft.trials.insert((at.job.clone(), at.trial));
+        let value = objective.as_ref().and_then(|objective| {
+            let mut metrics = point.metrics.iter();
+            metrics.find(|(name, _)| *name == objective.metric)
+        });
+        if let (Some(objective), Some((_, value)), true) = (&objective, value, point.end_of_epoch) {
+            let best = trial.record.best;
+            if best.is_none_or(|(best, _)| objective.mode.better(*value, best)) {
+                trial.record.best = Some((*value, point.step));
+                self.better_trial(&at.job, at.trial);
+            }
+            self.told_value(&at.job, at.trial, point.epoch, *value);
+        }
+        if point.end_of_epoch {
+            self.told_goal(&at.job, at.trial, &point.metrics);
+        }
+        self.draft.step.points.push(SeriesPoint {
+            job: at.job.clone(),
+            trial: at.trial,
+            attempt: at.attempt,
+            point,
+        });
+    }
+
+    fn checkpoint_saved(&mut self, at: &AttemptRef, checkpoint: CheckpointRef) {
+        self.change_trial(at, |trial| {
+            let known = &mut trial.checkpoints;
+            if known
+                .iter()
+                .any(|known| known.manifest == checkpoint.manifest)
+            {
+                return;
+            }
+            known.push(checkpoint);
+            if known.len() > MAX_CHECKPOINTS {
+                known.remove(0);
+            }
+            trial.losses = 0;
+            trial.copies = None;
+        });
+    }
+
+    /// What is deleted is gone, whoever deleted it.
+    fn dropped(&mut self, at: &AttemptRef, manifests: &[String]) {
+        let known = self.jobs.get(&at.job).and_then(|job| job.trial(at.trial));
+        let touched = known.is_some_and(|trial| {
+            let mut checkpoints = trial.record.checkpoints.iter();
+            checkpoints.any(|known| manifests.contains(&known.manifest))
+        });
+        if touched {
+            self.change_trial(at, |trial| {
+                trial
+                    .checkpoints
+                    .retain(|known| !manifests.contains(&known.manifest));
+            });
+        }
+    }
+
+    /// Log lines of an attempt that is known, ended or not. Lines that a worker tells again are recognised
+    /// by their numbers.
+    pub(in crate::cluster) fn log_lines(
+        &mut self,
+        session: SessionId,
+        rank: &RankRef,
+        first: u64,
+        mut lines: Vec<LogText>,
+    ) {
+        let Some(worker) = self.seen(session) else {
+            return;
+        };
+        if lines.is_empty() {
+            return;
+        }
+        let through = first.saturating_add(lines.len() as u64 - 1);
+        // A batch of lines does not tell a generation.
+        let logged = self.numbered_attempt(&rank.at).and_then(|attempt| {
+            let known = attempt.ranks.get(rank.rank as usize)?;
+            (known.place.worker == worker).then_some(known.logged)
+        });
+        if let Some(logged) = logged {
+            let again = match first {
+                0 => 0,
+                first => logged.saturating_add(1).saturating_sub(first),
+            };
+            let again = usize::try_from(again).unwrap_or(usize::MAX);
+            lines.drain(..again.min(lines.len()));
+            if !lines.is_empty() {
+                self.store_lines(rank, first, through, lines);
+            }
+        }
+        if first > 0 {
+            self.send(&worker, session, ToWorker::LinesStored { through });
+        }
+    }
+
+    fn store_lines(&mut self, rank: &RankRef, first: u64, through: u64, lines: Vec<LogText>) {
+        let at = &rank.at;
+        let trial = self.jobs.get_mut(&at.job);
+        let trial = trial.and_then(|job| job.trial_mut(at.trial));
+        let attempt = trial.and_then(|trial| trial.attempt_mut(at.attempt));
+        let known = attempt.and_then(|attempt| attempt.ranks.get_mut(rank.rank as usize));
+        if let Some(known) = known
+            && first > 0
+        {
+            known.logged = through;
+        }
+        // A thawed trial is put away again with it.
+        let changed = (at.job.clone(), at.trial, at.attempt);
+        self.draft.attempts.insert(changed);
+        self.draft.step.logs.push(SeriesLog {
+            job: at.job.clone(),
+            trial: at.trial,
+            attempt: at.attempt,
+            rank: rank.rank,
+            lines,
+        });
+    }
+}
+
+/// JSON has no infinities and no NaN, and neither decides anything.
+fn finite(mut metrics: Metrics) -> Metrics {
+    metrics.retain(|(_, value)| value.is_finite());
+    metrics
+}

@@ -1,0 +1,294 @@
+//! What a scheduler decides, carried out: results at rungs, promotions, and who is stopped in the end.
+//!
+//! Which trial goes on is the scheduler's to say (`crate::schedule`). Each result and each promotion is an
+//! entry of the job's search log, so that the same log gives the same decisions.
+
+use trainyard_common::ids::{JobId, TrialId};
+
+use crate::cluster::Machine;
+use crate::cluster::model::{AttemptRef, Decision, Job, SearchEntry, TrialState, Vacate};
+use crate::schedule::Verdict;
+use crate::search::Outcome;
+
+impl Job {
+    /// Whether nothing of the search goes on by itself any more: no trial is under way, none is to be
+    /// promoted, and nobody holds one that could.
+    pub(in crate::cluster) fn spent(&self) -> bool {
+        let under_way = !self.pending.is_empty() || !self.running.is_empty();
+        let held = || {
+            let mut paused = self.paused.iter();
+            paused.any(|trial| {
+                let by_people = self.live(*trial).is_some_and(|known| known.record.held);
+                by_people || self.scheduler.waits(*trial).is_none()
+            })
+        };
+        !under_way && self.stints.is_empty() && self.scheduler.promotable().is_none() && !held()
+    }
+
+    /// Whether the trial has a checkpoint of the rung that it is at. The built-in trainer always makes
+    /// one there; if it was lost with its worker, the trial trains that stretch once more: it may turn
+    /// out to be the best, and its weights are what the search is for. A program has none.
+    pub(in crate::cluster) fn kept_its_rung(&self, trial: TrialId) -> bool {
+        let newest = self
+            .live(trial)
+            .and_then(|known| known.record.checkpoints.last());
+        let kept = newest.map(|checkpoint| checkpoint.epoch);
+        // What is held back the scheduler has not heard of.
+        let held_back = self.stints.get(&trial).filter(|stint| stint.rung.is_some());
+        let rung = match held_back.and_then(|stint| stint.until) {
+            Some(until) => until,
+            None => self.scheduler.from(trial),
+        };
+        self.document.job().model.is_none() || kept >= Some(rung)
+    }
+}
+
+impl Machine {
+    /// A trial has reported a value at a resource. In a population it counts once the attempt has ended
+    /// there: who copies the trial needs the checkpoint of that epoch, and it is still on its way.
+    pub(in crate::cluster) fn told_value(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        resource: u64,
+        value: f64,
+    ) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        if !found.scheduler.is_population() || found.scheduler.at_top(trial) {
+            return self.at_rung(job, trial, resource, Some(value));
+        }
+        let counts = found.scheduler.reaches(trial, resource).is_some();
+        if let Some(known) = found.trial_mut(trial).filter(|_| counts) {
+            known.record.told = Some((resource, value));
+            self.draft.trials.insert((job.clone(), trial));
+        }
+    }
+
+    /// A trial's result at a resource; it counts if it is the one that its rung waits for.
+    fn at_rung(&mut self, job: &JobId, trial: TrialId, resource: u64, value: Option<f64>) {
+        let found = self.jobs.get(job);
+        let counts = found.and_then(|found| found.scheduler.reaches(trial, resource));
+        if counts.is_some() && !self.hold_rung(job, trial, value) {
+            self.count_rung(job, trial, resource, value);
+        }
+    }
+
+    /// Tells the scheduler a trial's result at its rung.
+    pub(in crate::cluster) fn count_rung(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        resource: u64,
+        value: Option<f64>,
+    ) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let Some(rung) = found.scheduler.reaches(trial, resource) else {
+            return;
+        };
+        if let Some(searcher) = &mut found.searcher {
+            searcher.reached(trial, resource, value);
+        }
+        let values = match (value, found.trial(trial)) {
+            (Some(_), Some(known)) => known.record.values.clone(),
+            _ => Vec::new(),
+        };
+        let verdict = found
+            .scheduler
+            .reached_with(trial, resource, value, &values);
+        let place = found.scheduler.place(trial);
+        let entry = SearchEntry::Rung {
+            trial,
+            rung,
+            value,
+            resource: Some(resource),
+            values,
+        };
+        self.log_search(job, entry);
+        self.dirty = true;
+        if verdict == Verdict::Stop {
+            let best = self.best_value(job, trial);
+            self.stop_trial(
+                job,
+                trial,
+                best,
+                &format!("stopped at epoch {resource}: {place}"),
+            );
+        }
+        self.stop_eliminated(job);
+        self.logical_goal(job, trial, value);
+    }
+
+    /// A trial has had its chance: it ends, at a checkpoint if it runs. That counts at once, whenever its
+    /// slots are free; `value` is what it came to.
+    pub(in crate::cluster) fn stop_trial(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        value: Option<f64>,
+        why: &str,
+    ) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let running = found.running.contains(&trial);
+        let Some(known) = found.trial_mut(trial).filter(|known| !known.record.stopped) else {
+            return;
+        };
+        known.record.stopped = true;
+        self.draft.trials.insert((job.clone(), trial));
+        self.set_stint(job, trial, None);
+        self.count_end(job, trial, Outcome::Stopped { value });
+        if !running {
+            self.end_stopped(job, trial, why);
+        } else if let Some(at) = self.living(job, trial) {
+            self.vacate(&at, Vacate::Stop, why);
+        }
+    }
+
+    /// What a trial came to until now.
+    fn best_value(&self, job: &JobId, trial: TrialId) -> Option<f64> {
+        let slot = self.jobs.get(job)?.trials.get(trial.0 as usize)?;
+        slot.best().map(|(value, _)| value)
+    }
+
+    /// Whether it was told to end.
+    pub(in crate::cluster) fn is_stopped(&self, job: &JobId, trial: TrialId) -> bool {
+        let known = self.jobs.get(job).and_then(|found| found.live(trial));
+        known.is_some_and(|known| known.record.stopped)
+    }
+
+    /// Ends trials that wait though no promotion can reach them any more.
+    pub(in crate::cluster) fn stop_eliminated(&mut self, job: &JobId) {
+        let found = self.jobs.get(job);
+        let eliminated = found.map_or_else(Vec::new, |found| found.scheduler.eliminated());
+        for trial in &eliminated {
+            let Some(found) = self.jobs.get(job) else {
+                return;
+            };
+            let why = format!("stopped at {}", found.scheduler.place(*trial));
+            let best = self.best_value(job, *trial);
+            self.stop_trial(job, *trial, best, &why);
+        }
+    }
+
+    /// Ends a trial without slots that was stopped.
+    pub(in crate::cluster) fn end_stopped(&mut self, job: &JobId, trial: TrialId, why: &str) {
+        let state = TrialState::Completed;
+        self.finish_trial(job, trial, state, Decision::Stopped, String::new(), why);
+        self.check_job(job);
+    }
+
+    /// An attempt has ended at the epoch until which it was to train.
+    pub(in crate::cluster) fn until_reached(&mut self, at: &AttemptRef) {
+        let (job, trial) = (&at.job, at.trial);
+        let until = self.attempt(at).and_then(|attempt| attempt.until_epoch);
+        let found = self.jobs.get(job).and_then(|found| found.live(trial));
+        let told = found.and_then(|known| known.record.told);
+        let told = told.filter(|(resource, _)| Some(*resource) == until);
+        // Where nothing counted there until now, and nothing was told, it has no value.
+        self.at_rung(job, trial, until.unwrap_or(0), told.map(|(_, value)| value));
+        if self.is_stopped(job, trial) {
+            self.end_stopped(job, trial, "stopped");
+            return;
+        }
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        // Promoted while it was still on its way out, or never asked to end there.
+        if until.is_none() || found.scheduler.until(trial) > until {
+            let state = self.rests(job, trial);
+            self.set_waiting(job, trial, state, "goes on from its checkpoint");
+        } else if found.scheduler.at_top(trial) {
+            let why = format!("has trained {} epochs, `max_resource`", until.unwrap_or(0));
+            self.end_trial(job, trial, TrialState::Completed, String::new(), &why);
+        } else {
+            let place = found.scheduler.place(trial);
+            let why = format!("waits at {place}: goes on once it is promoted");
+            self.set_waiting(job, trial, TrialState::Paused, &why);
+            self.check_job(job);
+        }
+    }
+
+    /// Takes the scheduler's promotion. `None`: there is none, or the trial cannot be placed yet, because
+    /// a person holds it or its attempt has not quite ended.
+    pub(in crate::cluster) fn promote(&mut self, job: &JobId) -> Option<TrialId> {
+        let found = self.jobs.get_mut(job)?;
+        let trial = found.scheduler.promotable()?.trial;
+        let promotion = found.scheduler.promote(trial)?;
+        let running = found.running.contains(&trial);
+        let rung = promotion.rung;
+        self.log_search(job, SearchEntry::Promoted { trial, rung });
+        self.explain(job, trial, Decision::Promoted, promotion.reason.clone());
+        let free = !running && !self.held(job, trial);
+        let found = self.jobs.get_mut(job)?;
+        if free {
+            found.set_state(trial, TrialState::Pending);
+        }
+        let mut retry_at_ms = 0;
+        if let Some(known) = found.trial_mut(trial) {
+            known.record.reason = promotion.reason;
+            retry_at_ms = known.record.retry_at_ms;
+        }
+        self.draft.trials.insert((job.clone(), trial));
+        self.draft.jobs.insert(job.clone());
+        self.wake_at(retry_at_ms);
+        free.then_some(trial)
+    }
+
+    /// Before a trial goes on: takes over the weights and hyperparameters that its scheduler has chosen for
+    /// it since it was trained last.
+    pub(in crate::cluster) fn adopt(&mut self, job: &JobId, trial: TrialId) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let lineage = found.scheduler.lineage(trial);
+        let changes = u32::try_from(lineage.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let Some(newest) = lineage.last().cloned() else {
+            return;
+        };
+        // Of several at that epoch the newest.
+        let copied = newest.source.and_then(|source| {
+            let made = &found.trial(source)?.record.checkpoints;
+            let mut made = made.iter().rev();
+            made.find(|made| made.epoch == newest.resource).cloned()
+        });
+        let Some(known) = found.trial_mut(trial) else {
+            return;
+        };
+        let record = &mut known.record;
+        if record.changes >= changes {
+            return;
+        }
+        record.changes = changes;
+        let before = std::mem::replace(&mut record.params, newest.params);
+        record.suggested.get_or_insert(before);
+        let lost = newest.source.is_some() && copied.is_none();
+        record.copies = copied;
+        self.draft.trials.insert((job.clone(), trial));
+        if lost {
+            let why = "the checkpoint to be copied is lost: goes on with its own weights";
+            self.explain(job, trial, Decision::Resumed, why.to_owned());
+        }
+    }
+
+    /// Ends the trials that wait at rungs: no promotion can come any more.
+    pub(in crate::cluster) fn stop_waiting(&mut self, job: &JobId) {
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        let waiting: Vec<TrialId> = found.paused.iter().copied().collect();
+        for trial in waiting {
+            let Some(found) = self.jobs.get(job) else {
+                return;
+            };
+            let place = found.scheduler.place(trial);
+            let why = format!("stopped at {place}: no promotion can come any more");
+            let state = TrialState::Completed;
+            self.finish_trial(job, trial, state, Decision::Stopped, String::new(), &why);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Giving free slots to trials, in the order of `crate::placement::queue`.
+//!
+//! A turn looks at the jobs that have changed and at the heads of the lines: what asks for the same and does
+//! not fit is tried once. Who waits for what, and what is kept for whom, is in `waiting` and `reserve`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trainyard_common::ids::{JobId, TrialId, WorkerId};
+
+use crate::cluster::Machine;
+use crate::cluster::model::JobState;
+use crate::placement::queue::{Ask, Queued};
+use crate::placement::{DEVICES, Place, Unplaced, at};
+
+/// Turns after one event: what one turn lets go, the next one gives away.
+const MAX_TURNS: usize = 4;
+
+/// What a job would do with free slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cluster) enum Want {
+    Judge(TrialId),
+    Resume(TrialId),
+    /// The trial that the scheduler promotes next.
+    Promote,
+    New,
+}
+
+impl Machine {
+    /// Places all that can be placed now.
+    pub(in crate::cluster) fn dispatch(&mut self) {
+        for _ in 0..MAX_TURNS {
+            if !self.dirty {
+                break;
+            }
+            self.dirty = false;
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        let changed = std::mem::take(&mut self.workers_changed);
+        for job in self.changed_jobs() {
+            self.line_up(&job);
+        }
+        self.check_kept(changed);
+        let mut full: BTreeMap<Ask, Unplaced> = BTreeMap::new();
+        while let Some((job, ask)) = self.queue.next(|ask| full.contains_key(ask)) {
+            self.ask_proofs(&job, &ask);
+            match self.find(&job, &ask) {
+                Ok(places) => self.use_places(&job, &ask, &places),
+                Err(why) => {
+                    if matches!(why, Unplaced::TooLarge { .. }) {
+                        // It would keep others of its workspace from what it cannot use.
+                        self.queue.end_hold(&job);
+                    }
+                    full.insert(ask, why);
+                }
+            }
+        }
+        self.preempt(&full);
+        self.reserve(&full);
+        self.ask_holders();
+        self.tell_waiting(&full, changed);
+    }
+
+    /// Jobs of which something has changed since the last turn.
+    fn changed_jobs(&mut self) -> BTreeSet<JobId> {
+        let mut changed = std::mem::take(&mut self.touched);
+        self.draft.touch(&mut changed);
+        changed
+    }
+
+    /// Puts a job in the line in which it belongs, or in none.
+    pub(in crate::cluster) fn line_up(&mut self, job: &JobId) {
+        self.logical_turn(job);
+        let Some(want) = self.want(job) else {
+            self.leave_queue(job);
+            return;
+        };
+        let ask = self.ask_of(job, want);
+        if self
+            .kept
+            .get(job)
+            .is_some_and(|kept| kept.ranks != ask.ranks)
+        {
+            self.let_go(job);
+        }
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        let queued = Queued {
+            priority: found.record.priority,
+            ask: self.ask_of(job, want),
+            workspace: found.record.workspace.clone(),
+            number: found.record.number,
+        };
+        let since = found.record.waiting_since_ms;
+        self.queue.put(job, queued);
+        self.set_waiting_since(job, since);
+        self.untold.insert(job.clone());
+    }
+
+    /// It wants no slots, or cannot use any.
+    pub(in crate::cluster) fn leave_queue(&mut self, job: &JobId) {
+        self.let_go(job);
+        self.queue.take_out(job);
+        self.set_waiting_since(job, None);
+    }
+
+    fn ask_of(&self, job: &JobId, want: Want) -> Ask {
+        let kept = self.kept.contains_key(job).then(|| job.clone());
+        let Some(found) = self.jobs.get(job) else {
+            return Ask {
+                store: String::new(),
+                device: 0,
+                ranks: 1,
+                kept,
+            };
+        };
+        let resources = &found.document.job().resources;
+        Ask {
+            store: found.record.store_url.clone(),
+            device: at(resources.device),
+            // One rank can judge.
+            ranks: match want {
+                Want::Judge(_) => 1,
+                _ => resources.slots_per_trial.max(1),
+            },
+            kept,
+        }
+    }
+
+    pub(in crate::cluster) fn want(&self, job: &JobId) -> Option<Want> {
+        let found = self.jobs.get(job)?;
+        match found.record.state {
+            JobState::Evaluating => {
+                let evaluation = found.record.evaluation.as_ref()?;
+                let live = found.live(evaluation.trial);
+                let busy = live.is_some_and(|t| t.attempts.iter().any(|a| a.outcome.is_none()));
+                (!busy && evaluation.retry_at_ms <= self.now)
+                    .then_some(Want::Judge(evaluation.trial))
+            }
+            JobState::Pending | JobState::Running => {
+                let mut ready = found.turns.iter().filter(|trial| {
+                    let live = found.live(*trial);
+                    live.is_some_and(|trial| trial.record.retry_at_ms <= self.now)
+                });
+                if let Some(trial) = ready.next() {
+                    return Some(Want::Resume(trial));
+                }
+                if found.is_logical() {
+                    // Its logical workers have taken what comes next already.
+                    return None;
+                }
+                let most = found.document.job().searcher.max_concurrent_trials;
+                let under_way = found.pending.len() + found.running.len();
+                if most.is_some_and(|most| under_way >= most.max(1) as usize) {
+                    None
+                } else if found.scheduler.promotable().is_some() {
+                    Some(Want::Promote)
+                } else {
+                    let open = found.record.search_closed.is_none();
+                    let admits = found.scheduler.admits();
+                    (open && admits).then_some(Want::New)
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn ask_proofs(&mut self, job: &JobId, ask: &Ask) {
+        let device = DEVICES[ask.device];
+        let unasked = self.index.unasked(&ask.store, device);
+        let unasked: Vec<WorkerId> = unasked.cloned().collect();
+        for worker in unasked {
+            self.ask_proof(&worker, &ask.store, job);
+        }
+    }
+
+    /// Uses the places, and puts the job where it belongs afterwards.
+    fn use_places(&mut self, job: &JobId, ask: &Ask, places: &[Place]) {
+        let Some(want) = self.want(job) else {
+            self.leave_queue(job);
+            return;
+        };
+        if self.ask_of(job, want) != *ask {
+            self.line_up(job);
+        } else if self.start(job, want, places) {
+            if places.iter().any(|place| self.is_held(place)) {
+                self.use_kept(job, places);
+            }
+            // The next one of its trials waits anew.
+            self.queue.take_out(job);
+            self.line_up(job);
+        } else {
+            self.leave_queue(job);
+        }
+    }
+
+    fn is_held(&self, place: &Place) -> bool {
+        let worker = self.workers.get(&place.worker);
+        let slot = worker.and_then(|worker| worker.slots.get(place.slot as usize));
+        slot.is_some_and(Option::is_some)
+    }
+}

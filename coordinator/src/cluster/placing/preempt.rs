@@ -1,0 +1,163 @@
+//! Asking attempts of lower priority to leave for jobs that do not fit beside them, and who may be asked at
+//! all. The slots that they leave are kept by `reserve`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trainyard_common::ids::JobId;
+
+use crate::cluster::Machine;
+use crate::cluster::model::{AttemptKind, AttemptRef, JobState, Vacate};
+use crate::cluster::placing::reserve::{Cause, MAX_RESERVED};
+use crate::placement::Unplaced;
+use crate::placement::choose::{Holder, choose};
+use crate::placement::queue::{Ask, device_name};
+
+/// Jobs at one time for which others have been asked to leave.
+const MAX_PREEMPTING: usize = 64;
+
+/// Gangs of one job for which others are asked to leave at one time.
+const MAX_GANGS: usize = 16;
+
+/// A trial that was preempted so often is not preempted for a higher priority any more.
+pub(in crate::cluster) const MAX_PREEMPTIONS: u32 = 5;
+
+/// Who could not get others to leave is not tried again before this.
+const TRY_AGAIN_MS: u64 = 1_000;
+
+impl Machine {
+    /// Asks attempts of lower priority to leave for jobs that do not fit beside them.
+    pub(in crate::cluster) fn preempt(&mut self, full: &BTreeMap<Ask, Unplaced>) {
+        let now = self.now;
+        self.tried.retain(|_, again| *again > now);
+        let lowest = self.held_by.keys().next().copied();
+        for priority in self.queue.priorities() {
+            if lowest.is_none_or(|lowest| lowest >= priority) || self.returning() {
+                return;
+            }
+            let mut tried: BTreeSet<Ask> = BTreeSet::new();
+            let mut others = true;
+            while others && self.kept.len() < MAX_RESERVED + MAX_PREEMPTING {
+                let left_out = |ask: &Ask| {
+                    let busy = full.get(ask) == Some(&Unplaced::Busy);
+                    ask.kept.is_some() || !busy || tried.contains(ask)
+                };
+                let next = self.queue.next_at(priority, left_out);
+                others = next.is_some();
+                if let Some((job, ask)) = next
+                    && !self.preempt_for(&job, &ask, priority)
+                {
+                    tried.insert(ask);
+                }
+            }
+        }
+    }
+
+    /// False: nobody left who could be asked.
+    fn preempt_for(&mut self, job: &JobId, ask: &Ask, priority: i32) -> bool {
+        let gate = (priority, ask.clone());
+        if let Some(again) = self.tried.get(&gate).copied() {
+            self.wake_at(again);
+            return false;
+        }
+        let mut field = self.field(ask, false, |machine, at| {
+            let started_ms = machine.started(at);
+            machine.may_preempt(at, priority).then(|| Holder {
+                importance: machine.importance(at),
+                started_ms,
+            })
+        });
+        let why = "others of lower priority were asked to leave";
+        let mut gangs = 0;
+        while gangs < self.gangs_wanted(job, ask)
+            && let Some(choice) = choose(ask.ranks as usize, &field.seats, &field.holders)
+        {
+            gangs += 1;
+            self.keep(job, ask, &choice.places, Cause::Preempts, why);
+            for holder in &choice.holders {
+                let at = field.attempts[*holder].clone();
+                self.preempt_attempt(&at, job, ask, priority);
+            }
+            field
+                .seats
+                .retain(|seat| !choice.places.contains(&seat.place));
+            for seat in &mut field.seats {
+                seat.held = seat.held.filter(|held| !choice.holders.contains(held));
+            }
+        }
+        if gangs == 0 {
+            let again = self.now + TRY_AGAIN_MS;
+            self.tried.insert(gate, again);
+            self.wake_at(again);
+        }
+        gangs > 0
+    }
+
+    fn preempt_attempt(&mut self, at: &AttemptRef, job: &JobId, ask: &Ask, priority: i32) {
+        let (ranks, device) = (ask.ranks, device_name(ask.device));
+        let theirs = self.importance(at);
+        let reason = format!(
+            "preempted for {job}, of priority {priority} over {theirs}, which needs {ranks} {device} slots"
+        );
+        self.vacate(at, Vacate::Preempt, &reason);
+        self.change_trial(at, |trial| trial.preempted += 1);
+    }
+
+    pub(in crate::cluster) fn started(&self, at: &AttemptRef) -> u64 {
+        self.attempt(at).map_or(0, |attempt| attempt.started_ms)
+    }
+
+    pub(in crate::cluster) fn priority(&self, job: &JobId) -> i32 {
+        self.jobs.get(job).map_or(0, |found| found.record.priority)
+    }
+
+    pub(in crate::cluster) fn importance(&self, at: &AttemptRef) -> i64 {
+        i64::from(self.priority(&at.job))
+    }
+
+    pub(in crate::cluster) fn preemptible(&self, at: &AttemptRef) -> bool {
+        let found = self.jobs.get(&at.job);
+        !self.leaves(at) && found.is_some_and(|found| found.document.job().preemptible)
+    }
+
+    fn may_preempt(&self, at: &AttemptRef, priority: i32) -> bool {
+        let trial = self
+            .jobs
+            .get(&at.job)
+            .and_then(|found| found.live(at.trial));
+        let trains = self
+            .attempt(at)
+            .is_some_and(|a| a.kind == AttemptKind::Train);
+        let often = trial.is_none_or(|trial| trial.record.preempted >= MAX_PREEMPTIONS);
+        self.preemptible(at) && self.priority(&at.job) < priority && trains && !often
+    }
+
+    /// Whether one who has waited for long may ask this attempt to leave.
+    pub(in crate::cluster) fn may_ask(&self, at: &AttemptRef, priority: i32, pushes: bool) -> bool {
+        let theirs = self.priority(&at.job);
+        self.preemptible(at) && (theirs < priority || (pushes && theirs == priority))
+    }
+
+    /// Gangs that the job would start at once, within its workspace's quota.
+    fn gangs_wanted(&self, job: &JobId, ask: &Ask) -> usize {
+        let Some(found) = self.jobs.get(job) else {
+            return 0;
+        };
+        if found.record.state == JobState::Evaluating {
+            return 1;
+        }
+        let open = found.record.search_closed.is_none() && !found.is_logical();
+        let suggestions = match found.expected {
+            Some(all) => (all as usize).saturating_sub(found.trials.len()),
+            None => 1,
+        };
+        let promotions = usize::from(found.scheduler.promotable().is_some());
+        let more = suggestions.max(promotions);
+        let wanted = found.pending.len() + if open { more } else { promotions };
+        let most = found.document.job().searcher.max_concurrent_trials;
+        let most = most.map_or(usize::MAX, |most| most.max(1) as usize);
+        let quota = self.queue.room(&found.record.workspace, ask.device);
+        let quota = quota.map_or(usize::MAX, |room| (room / ask.ranks.max(1)) as usize);
+        let wanted = wanted.min(most.saturating_sub(found.running.len()));
+        wanted.min(quota).min(MAX_GANGS)
+    }
+}

@@ -1,0 +1,394 @@
+//! Answers to queries, as plain data; the gRPC shell turns them into messages.
+
+use serde::{Deserialize, Serialize};
+use trainyard_common::checkpoint::CheckpointRef;
+use trainyard_common::ids::{AttemptId, Generation, JobId, Term, TrialId, WorkerId};
+use trainyard_common::spec::{Document, ObjectiveSpec, Params};
+
+use crate::cluster::Machine;
+use crate::cluster::api::WorkerState;
+use crate::cluster::lifecycle::finish::best_checkpoint;
+use crate::cluster::model::{
+    ArchiveRef, AttemptKind, AttemptRecord, Job, JobState, Metrics, Outcome, RankPlace, Trial,
+    TrialRecord, TrialState, WorkerInfo,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TrialCounts {
+    pub pending: u32,
+    pub running: u32,
+    pub paused: u32,
+    pub completed: u32,
+    pub failed: u32,
+    pub cancelled: u32,
+}
+
+impl TrialCounts {
+    pub fn total(&self) -> u32 {
+        let open = self.pending + self.running + self.paused;
+        open + self.completed + self.failed + self.cancelled
+    }
+}
+
+/// Part of what is stored of an archived job: fields are only added, with a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSummary {
+    pub job: JobId,
+    pub name: String,
+    pub workspace: String,
+    pub priority: i32,
+    pub state: JobState,
+    pub submitted_ms: u64,
+    pub started_ms: u64,
+    pub ended_ms: u64,
+    pub trials: TrialCounts,
+    pub trials_expected: Option<u32>,
+    /// Metric of the first objective; empty without one.
+    pub objective: String,
+    pub maximize: bool,
+    pub best_trial: Option<TrialId>,
+    pub best_value: Option<f64>,
+    pub error: String,
+    /// Why the job waits, and other remarks.
+    pub note: String,
+    /// Which searcher `auto` has chosen, and why.
+    pub chosen: String,
+    pub test_metrics: Metrics,
+    pub checkpoint_url: String,
+    /// When it left the records for an archive; 0 = it has not.
+    #[serde(default)]
+    pub archived_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrialSummary {
+    pub job: JobId,
+    pub trial: TrialId,
+    pub state: TrialState,
+    pub params: Params,
+    /// What the searcher proposed, where a scheduler has changed it since.
+    pub suggested: Option<Params>,
+    pub epoch: u64,
+    pub epochs_total: u64,
+    pub step: u64,
+    pub steps_total: u64,
+    pub metrics: Metrics,
+    pub best_value: Option<f64>,
+    pub best_step: u64,
+    pub restarts: u32,
+    pub error: String,
+    /// Why it is where it is.
+    pub reason: String,
+    pub created_ms: u64,
+    pub started_ms: u64,
+    pub ended_ms: u64,
+    pub best_checkpoint: Option<CheckpointRef>,
+    pub latest_checkpoint: Option<CheckpointRef>,
+    /// All that are known to exist, oldest first.
+    pub checkpoints: Vec<CheckpointRef>,
+    pub attempts: Vec<AttemptSummary>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptSummary {
+    pub attempt: AttemptId,
+    pub generation: Generation,
+    pub kind: AttemptKind,
+    pub ranks: Vec<RankPlace>,
+    pub outcome: Option<Outcome>,
+    pub error: String,
+    pub reason: String,
+    pub started_ms: u64,
+    pub ended_ms: u64,
+    pub from_step: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerSummary {
+    pub worker: WorkerId,
+    pub host: String,
+    pub version: String,
+    pub devices: Vec<String>,
+    pub slots_used: u32,
+    /// Free ones that are kept for a named job.
+    pub slots_kept: u32,
+    pub connected: bool,
+    pub draining: bool,
+    pub state: WorkerState,
+    /// Since when it is draining, or when it was last heard of.
+    pub since_ms: u64,
+    /// Why it is in that state; what runs slowly there.
+    pub note: String,
+    pub last_heartbeat_ms: u64,
+    pub cpu_kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSummary {
+    pub term: Term,
+    pub slots_total: u32,
+    pub slots_used: u32,
+    pub jobs_active: u32,
+}
+
+/// What a workspace may use, and what it uses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkspaceSummary {
+    pub workspace: String,
+    pub weight: f64,
+    pub max_cpu_slots: Option<u32>,
+    pub max_cuda_slots: Option<u32>,
+    pub cpu_slots_used: u32,
+    pub cuda_slots_used: u32,
+    /// The larger of the used fractions of the cluster's cpu and cuda slots.
+    pub share: f64,
+    pub jobs_active: u32,
+    /// Jobs that want slots.
+    pub jobs_waiting: u32,
+}
+
+impl Machine {
+    /// Jobs that are not archived, in the order of submission.
+    pub fn jobs(&self) -> Vec<JobSummary> {
+        let jobs = self.order.values().filter_map(|job| self.jobs.get(job));
+        jobs.map(job_summary).collect()
+    }
+
+    /// Numbers and summaries of archived jobs, or of the others, the newest first: those of `workspace`
+    /// (empty: of all) with a number below `before`, at most `limit`.
+    pub fn jobs_before(
+        &self,
+        before: u64,
+        workspace: &str,
+        archived: bool,
+        limit: usize,
+    ) -> Vec<(u64, JobSummary)> {
+        let of = |found: &str| workspace.is_empty() || found == workspace;
+        let order = match archived {
+            true => &self.archived_order,
+            false => &self.order,
+        };
+        let newest_first = order.range(..before).rev();
+        let found = newest_first.filter_map(|(number, job)| {
+            let summary = match archived {
+                true => self.archived.get(job)?.summary.clone(),
+                false => {
+                    let found = self.jobs.get(job)?;
+                    if !of(&found.record.workspace) {
+                        return None;
+                    }
+                    job_summary(found)
+                }
+            };
+            of(&summary.workspace).then_some((*number, summary))
+        });
+        found.take(limit).collect()
+    }
+
+    /// The job, archived or not.
+    pub fn any_job(&self, job: &JobId) -> Option<JobSummary> {
+        let archived = || Some(self.archived.get(job)?.summary.clone());
+        self.job(job).or_else(archived)
+    }
+
+    /// Where an archived job lies.
+    pub fn archive_of(&self, job: &JobId) -> Option<ArchiveRef> {
+        Some(self.archived.get(job)?.archive.clone())
+    }
+
+    pub fn job(&self, job: &JobId) -> Option<JobSummary> {
+        self.jobs.get(job).map(job_summary)
+    }
+
+    pub fn document(&self, job: &JobId) -> Option<&Document> {
+        Some(&self.jobs.get(job)?.document)
+    }
+
+    /// The job's trials in order; `None` without such a job.
+    pub fn trials(&self, job: &JobId) -> Option<Vec<TrialSummary>> {
+        self.trials_from(job, TrialId(0), usize::MAX)
+    }
+
+    /// The job's trials from `first` on, at most `limit`; `None` without such a job.
+    pub fn trials_from(
+        &self,
+        job: &JobId,
+        first: TrialId,
+        limit: usize,
+    ) -> Option<Vec<TrialSummary>> {
+        let job = self.jobs.get(job)?;
+        let count = u32::try_from(job.trials.len()).unwrap_or(u32::MAX);
+        let numbers = (first.0..count).take(limit).map(TrialId);
+        let trials = numbers.filter_map(|number| job.trial(number));
+        Some(
+            trials
+                .map(|trial| trial_summary(job.objective(), trial))
+                .collect(),
+        )
+    }
+
+    pub fn trial(&self, job: &JobId, trial: TrialId) -> Option<TrialSummary> {
+        let job = self.jobs.get(job)?;
+        Some(trial_summary(job.objective(), job.trial(trial)?))
+    }
+
+    pub fn workers(&self) -> Vec<WorkerSummary> {
+        let lost = self.lost.values().map(|lost| WorkerSummary {
+            state: WorkerState::Lost,
+            since_ms: lost.lost_ms,
+            note: lost.why.clone(),
+            ..worker_summary(&lost.info, lost.seen_ms)
+        });
+        let medians = self.medians();
+        let workers = self.workers.values().map(|worker| {
+            let (state, since_ms, note) = self.worker_state(worker, &medians);
+            WorkerSummary {
+                slots_used: used(&worker.slots),
+                slots_kept: u32::try_from(self.index.kept_free(&worker.info.worker))
+                    .unwrap_or(u32::MAX),
+                connected: worker.session.is_some(),
+                draining: worker.draining,
+                state,
+                since_ms,
+                note,
+                ..worker_summary(&worker.info, worker.last_seen_ms)
+            }
+        });
+        workers.chain(lost).collect()
+    }
+
+    /// Slots are those of connected workers.
+    pub fn cluster(&self) -> ClusterSummary {
+        let connected = || {
+            self.workers
+                .values()
+                .filter(|worker| worker.session.is_some())
+        };
+        let total: usize = connected().map(|worker| worker.slots.len()).sum();
+        ClusterSummary {
+            term: self.term,
+            slots_total: u32::try_from(total).unwrap_or(u32::MAX),
+            slots_used: connected().map(|worker| used(&worker.slots)).sum(),
+            jobs_active: u32::try_from(self.active.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn worker_summary(info: &WorkerInfo, seen_ms: u64) -> WorkerSummary {
+    WorkerSummary {
+        worker: info.worker.clone(),
+        host: info.host.clone(),
+        version: info.version.clone(),
+        devices: info.devices.clone(),
+        slots_used: 0,
+        slots_kept: 0,
+        connected: false,
+        draining: false,
+        state: WorkerState::Lost,
+        since_ms: seen_ms,
+        note: String::new(),
+        last_heartbeat_ms: seen_ms,
+        cpu_kind: info.cpu_kind.clone(),
+    }
+}
+
+fn used<T>(slots: &[Option<T>]) -> u32 {
+    u32::try_from(slots.iter().flatten().count()).unwrap_or(u32::MAX)
+}
+
+pub(in crate::cluster) fn job_summary(job: &Job) -> JobSummary {
+    let record = &job.record;
+    let objective = job.objective();
+    JobSummary {
+        job: record.job.clone(),
+        name: record.name.clone(),
+        workspace: record.workspace.clone(),
+        priority: record.priority,
+        state: record.state,
+        submitted_ms: record.submitted_ms,
+        started_ms: record.started_ms,
+        ended_ms: record.ended_ms,
+        trials: job.counts,
+        trials_expected: job.expected,
+        objective: objective.map_or_else(String::new, |objective| objective.metric.clone()),
+        maximize: objective.is_some_and(|objective| {
+            objective.mode == trainyard_common::spec::search::Mode::Maximize
+        }),
+        best_trial: record.best.map(|best| best.trial),
+        best_value: record.best.map(|best| best.value),
+        error: record.error.clone(),
+        note: record.note.clone(),
+        chosen: record.chosen.clone(),
+        test_metrics: record.test_metrics.clone(),
+        checkpoint_url: record.checkpoint_url.clone(),
+        archived_ms: 0,
+    }
+}
+
+/// A trial as its records tell it, in a job of this spec.
+pub fn recorded_trial(
+    document: &Document,
+    record: TrialRecord,
+    attempts: Vec<AttemptRecord>,
+) -> TrialSummary {
+    let mut trial = Trial { record, attempts };
+    trial.trim();
+    trial_summary(document.job().objectives.first(), trial)
+}
+
+fn trial_summary(objective: Option<&ObjectiveSpec>, trial: Trial) -> TrialSummary {
+    let best_checkpoint = best_checkpoint(objective, &trial);
+    let Trial { record, attempts } = trial;
+    let training = |attempt: &&AttemptRecord| attempt.kind == AttemptKind::Train;
+    let newest = attempts.iter().rev().find(training);
+    // A new attempt has not told anything yet: the metrics of the one before still stand.
+    let mut told = attempts.iter().rev().filter(training);
+    let metrics = told.find(|attempt| !attempt.metrics.is_empty());
+    TrialSummary {
+        epoch: newest.map_or(0, |attempt| attempt.epoch),
+        step: newest.map_or(0, |attempt| attempt.step),
+        metrics: metrics.map_or_else(Vec::new, |attempt| attempt.metrics.clone()),
+        attempts: attempts
+            .iter()
+            .filter(training)
+            .map(attempt_summary)
+            .collect(),
+        best_checkpoint,
+        job: record.job,
+        trial: record.trial,
+        state: record.state,
+        params: record.params,
+        suggested: record.suggested,
+        epochs_total: record.epochs_total,
+        steps_total: record.steps_total,
+        best_value: record.best.map(|(value, _)| value),
+        best_step: record.best.map_or(0, |(_, step)| step),
+        restarts: record.restarts,
+        error: record.error,
+        reason: record.reason,
+        created_ms: record.created_ms,
+        started_ms: record.started_ms,
+        ended_ms: record.ended_ms,
+        latest_checkpoint: record.checkpoints.last().cloned(),
+        checkpoints: record.checkpoints,
+    }
+}
+
+fn attempt_summary(attempt: &AttemptRecord) -> AttemptSummary {
+    AttemptSummary {
+        attempt: attempt.attempt,
+        generation: attempt.generation,
+        kind: attempt.kind,
+        ranks: attempt
+            .ranks
+            .iter()
+            .map(|rank| rank.place.clone())
+            .collect(),
+        outcome: attempt.outcome,
+        error: attempt.error.clone(),
+        reason: attempt.reason.clone(),
+        started_ms: attempt.started_ms,
+        ended_ms: attempt.ended_ms,
+        from_step: attempt.from_step,
+    }
+}
