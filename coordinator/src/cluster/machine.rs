@@ -1,23 +1,20 @@
-//! The machine's parts together, and its turn: one event in, one step out.
+//! The machine: all that the coordinator knows and decides by.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use trainyard_common::ids::{JobId, RequestId, Term, TrialId, WorkerId};
+use trainyard_common::ids::{JobId, RequestId, Term, WorkerId};
 
-use crate::cluster::api::{Effect, Event, MachineConfig, Rejection, Step};
+use crate::cluster::api::MachineConfig;
 use crate::cluster::draft::Draft;
-use crate::cluster::leaving::leave::{Keeping, Removal};
+use crate::cluster::leaving::removal::{Keeping, Removal};
 use crate::cluster::model::{
-    ArchivedRecord, AttemptRef, CountersRecord, Job, JobState, Lost, Proof, Record, RequestRecord,
-    SessionId, SpecRecord, Worker, WorkerRecord, WorkspaceRecord,
+    ArchivedRecord, AttemptRef, CountersRecord, Job, Lost, RequestRecord, SessionId, Worker,
+    WorkerRecord, WorkspaceRecord,
 };
-use crate::cluster::placing::{reserve, slots};
+use crate::cluster::placing::{kept, slots};
 use crate::placement::index::Index;
 use crate::placement::queue::{Ask, Queue};
-
-/// Ended trials that are packed with one event after a restart: some milliseconds' worth at most.
-const FROZEN_A_STEP: u32 = 32;
 
 /// All that the coordinator knows and decides by.
 pub struct Machine {
@@ -65,7 +62,7 @@ pub struct Machine {
     /// How many active jobs use each store.
     pub(in crate::cluster) store_users: BTreeMap<String, usize>,
     /// Slots kept for jobs.
-    pub(in crate::cluster) kept: BTreeMap<JobId, reserve::Kept>,
+    pub(in crate::cluster) kept: BTreeMap<JobId, kept::Kept>,
     /// Waiting jobs for which slots are kept once they have waited for long: since when, number, job.
     pub(in crate::cluster) waiting: BTreeSet<(u64, u64, JobId)>,
     /// When others will be asked to leave for a job that has waited for long.
@@ -147,272 +144,11 @@ impl Machine {
         }
     }
 
-    /// Takes in one event. `now_ms` is Unix time that never goes back (a steady clock, set by the
-    /// wall clock when the process started).
-    ///
-    /// # Errors
-    /// What was asked cannot be; nothing has changed.
-    pub fn apply(&mut self, now_ms: u64, event: Event) -> Result<Step, Rejection> {
-        self.now = self.now.max(now_ms);
-        match event {
-            Event::Submit { request, document } => self.submit(&request, *document)?,
-            Event::Cancel { request, job } => self.cancel(&request, &job)?,
-            Event::Pause {
-                request,
-                job,
-                trial,
-            } => self.pause(&request, &job, trial)?,
-            Event::Resume {
-                request,
-                job,
-                trial,
-            } => self.resume(&request, &job, trial)?,
-            Event::WorkerJoined {
-                info,
-                session,
-                running,
-                term,
-            } => self.worker_joined(info, session, running, term)?,
-            Event::WorkerLost { session } => self.worker_disconnected(session),
-            Event::Heartbeat { session } => {
-                self.seen(session);
-            }
-            Event::Pulses { session, pulses } => self.pulses(session, &pulses),
-            Event::Leaving { session } => self.leaving(session),
-            Event::Extend {
-                request,
-                job,
-                trials,
-                seconds,
-            } => self.extend(&request, &job, trials, seconds)?,
-            Event::Drain { worker, undo } => self.drain(&worker, undo)?,
-            Event::SetWorkspace { workspace, change } => self.set_workspace(&workspace, change)?,
-            Event::RemoveWorkspace { workspace } => self.remove_workspace(&workspace),
-            Event::Knocked {
-                worker,
-                session,
-                refused,
-            } => self.knocked(&worker, session, refused),
-            Event::Reports { session, reports } => self.reports(session, reports),
-            Event::Logs {
-                session,
-                rank,
-                first,
-                lines,
-            } => self.log_lines(session, &rank, first, lines),
-            Event::StoreProbed {
-                worker,
-                path,
-                error,
-            } => self.store_probed(&worker, &path, error),
-            Event::Stalled { ms } => self.stalled(ms),
-            Event::Tick => {}
-            leaving @ (Event::Delete { .. }
-            | Event::Archive { .. }
-            | Event::Archived { .. }
-            | Event::Removed { .. }) => self.leaving_event(leaving)?,
-        }
-        for (job, error) in std::mem::take(&mut self.broken) {
-            self.stop_job(&job, JobState::Failed, error);
-        }
-        if self.now >= self.wake {
-            self.expire();
-        }
-        self.tend();
-        self.dispatch();
-        let step = self.finish_step();
-        // Only what has its record may be packed.
-        self.freeze_some();
-        Ok(step)
-    }
-
-    /// Packs some of the trials that had ended before this machine was restored. Doing it for all of them
-    /// then would make a take-over longer.
-    fn freeze_some(&mut self) {
-        let Some((id, from)) = self.thawed.pop_first() else {
-            return;
-        };
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let all = u32::try_from(job.trials.len()).unwrap_or(u32::MAX);
-        let to = from.saturating_add(FROZEN_A_STEP).min(all);
-        (from..to).for_each(|trial| job.freeze(TrialId(trial)));
-        if to < all {
-            self.thawed.insert(id, to);
-        }
-    }
-
-    /// When the machine wants a `Tick`, if nothing happens before. May be early, or have passed.
-    pub fn next_deadline(&self) -> Option<u64> {
-        (self.wake != u64::MAX).then_some(self.wake)
-    }
-
     pub fn term(&self) -> Term {
         self.term
     }
 
     pub(in crate::cluster) fn wake_at(&mut self, deadline: u64) {
         self.wake = self.wake.min(deadline);
-    }
-
-    /// Acts on every deadline that has passed and finds the next one.
-    fn expire(&mut self) {
-        let now = self.now;
-        let expired: Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(|worker| worker.lease_until_ms <= now)
-            .map(|worker| worker.info.worker.clone())
-            .collect();
-        for worker in expired {
-            self.worker_expired(&worker);
-        }
-        let missing = |worker: &Worker| {
-            let late = worker.missing.iter().filter(|(_, until)| **until <= now);
-            late.map(|(rank, _)| rank.clone()).collect::<Vec<_>>()
-        };
-        let lost: Vec<_> = self.workers.values().flat_map(missing).collect();
-        for rank in lost {
-            self.rank_lost(&rank, "the worker came back without it");
-        }
-        let late = self.settling.iter().filter(|(_, until)| **until <= now);
-        let late: Vec<AttemptRef> = late.map(|(at, _)| at.clone()).collect();
-        for at in late {
-            self.settle(&at, true);
-        }
-        self.expire_vacating();
-        self.expire_probes();
-        self.expire_searches();
-        self.expire_leaving();
-        self.refresh_due();
-        let jobs = self.active.iter().map(|(_, _, job)| job.clone());
-        self.touched.extend(jobs);
-        self.dirty = true;
-        self.wake = self
-            .deadlines()
-            .filter(|at| *at > now)
-            .min()
-            .unwrap_or(u64::MAX);
-    }
-
-    fn expire_probes(&mut self) {
-        let (now, retry_ms) = (self.now, self.now + self.config.probe_retry_ms);
-        let waited = self.config.probe_timeout_ms;
-        let proofs = self
-            .workers
-            .values_mut()
-            .flat_map(|w| w.stores.values_mut());
-        for proof in proofs {
-            if let Proof::Asked {
-                until_ms, tries, ..
-            } = *proof
-                && until_ms <= now
-            {
-                let error = format!("no answer to the probe within {waited} ms");
-                *proof = Proof::Failed {
-                    error,
-                    retry_ms,
-                    tries,
-                };
-                self.workers_changed = true;
-            }
-        }
-    }
-
-    fn expire_searches(&mut self) {
-        let over = self.active.iter().filter_map(|(_, _, job)| {
-            let found = self.jobs.get(job)?;
-            (found.search_ends_ms() <= self.now).then(|| job.clone())
-        });
-        for job in over.collect::<Vec<_>>() {
-            self.close_search(&job, "max_time has passed");
-        }
-    }
-
-    /// All deadlines.
-    fn deadlines(&self) -> impl Iterator<Item = u64> {
-        let workers = self.workers.values().flat_map(|worker| {
-            let proofs = worker.stores.values().filter_map(|proof| match proof {
-                Proof::Asked { until_ms, .. } => Some(*until_ms),
-                Proof::Failed { retry_ms, .. } => Some(*retry_ms),
-                Proof::Proven => None,
-            });
-            let missing = worker.missing.values().copied();
-            let silence = [self.suspect_at(worker), worker.lease_until_ms];
-            missing.chain(proofs).chain(silence)
-        });
-        let jobs = self
-            .active
-            .iter()
-            .filter_map(|(_, _, job)| self.jobs.get(job));
-        let jobs = jobs.flat_map(|job| {
-            let retries = job.pending.iter().filter_map(|trial| job.live(*trial));
-            let retries = retries.map(|trial| trial.record.retry_at_ms);
-            let judged = job
-                .record
-                .evaluation
-                .as_ref()
-                .map(|judged| judged.retry_at_ms);
-            retries.chain(judged).chain([job.search_ends_ms()])
-        });
-        let waits = self.settling.values().chain(self.vacating.values());
-        let placing = self.reserve_deadlines();
-        let leaving = self.leaving_deadlines();
-        let others = waits.copied().chain(placing).chain(leaving);
-        workers.chain(jobs).chain(others)
-    }
-
-    /// Collects the records that the step has changed, each once, and puts ended trials away.
-    fn finish_step(&mut self) -> Step {
-        let draft = std::mem::take(&mut self.draft);
-        draft.touch(&mut self.touched);
-        let mut step = draft.step;
-        let records = &mut step.records;
-        if draft.counters {
-            records.push(Record::Counters(self.counters));
-        }
-        for job in &draft.specs {
-            if let Some(found) = self.jobs.get(job) {
-                records.push(Record::Spec(Box::new(SpecRecord {
-                    job: job.clone(),
-                    document: found.document.to_json(),
-                })));
-            }
-        }
-        let drained = draft.workers.iter().filter_map(|id| self.drains.get(id));
-        records.extend(drained.cloned().map(Record::Worker));
-        let set = draft.workspaces.iter();
-        let set = set.filter_map(|name| self.workspaces.get(name));
-        records.extend(set.cloned().map(Record::Workspace));
-        let mut changed: BTreeMap<JobId, BTreeSet<_>> = BTreeMap::new();
-        for job in &draft.jobs {
-            changed.entry(job.clone()).or_default();
-            if let Some(found) = self.jobs.get(job) {
-                records.push(Record::Job(Box::new(found.record.clone())));
-            }
-        }
-        records.extend(draft.search.into_iter().map(Record::Search));
-        for (job, trial) in &draft.trials {
-            changed.entry(job.clone()).or_default().insert(*trial);
-            if let Some(found) = self.jobs.get(job).and_then(|found| found.live(*trial)) {
-                records.push(Record::Trial(Box::new(found.record.clone())));
-            }
-        }
-        for (job, trial, attempt) in &draft.attempts {
-            changed.entry(job.clone()).or_default().insert(*trial);
-            let found = self.jobs.get(job).and_then(|found| found.live(*trial));
-            if let Some(found) = found.and_then(|trial| trial.attempt(*attempt)) {
-                records.push(Record::Attempt(Box::new(found.clone())));
-            }
-        }
-        for (job, trials) in changed {
-            if let Some(found) = self.jobs.get_mut(&job) {
-                trials.iter().for_each(|trial| found.freeze(*trial));
-            }
-            let trials = trials.into_iter().collect();
-            step.effects.push(Effect::Changed { job, trials });
-        }
-        step
     }
 }

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `model` | jobs, trials, attempts, workers: what is persisted, under which key, and what is held in memory |
 //! | `api` | what goes in and out: events, steps, effects, rejections, messages, answers |
-//! | `machine`, `draft` | the parts together, the turn of an event and its deadlines; what a turn has changed |
+//! | `machine`, `draft` | the parts together; what a turn has changed |
+//! | `turn`, `deadlines` | one event in, one step out; when to be woken, and what to do then |
 //! | `lifecycle` | what people ask of jobs, what workers report, how attempts, trials, searches and jobs end |
 //! | `placing` | giving free slots to trials, keeping slots, asking for them; workspaces' shares |
 //! | `fleet` | workers: sessions, leases, re-attachment, proofs of stores; hung, silent and slow told apart |
@@ -16,6 +17,7 @@
 //! | `restore` | the machine from its records |
 
 pub mod api;
+mod deadlines;
 mod draft;
 mod fleet;
 mod leaving;
@@ -26,6 +28,7 @@ mod placing;
 mod restore;
 #[cfg(test)]
 mod tests;
+mod turn;
 pub mod view;
 
 pub use machine::Machine;

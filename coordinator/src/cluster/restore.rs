@@ -11,7 +11,7 @@ use trainyard_common::spec::Document;
 
 use crate::cluster::Machine;
 use crate::cluster::api::MachineConfig;
-use crate::cluster::leaving::leave::Removal;
+use crate::cluster::leaving::removal::Removal;
 use crate::cluster::model::{
     AttemptRecord, AttemptRef, Job, JobRecord, JobState, Outcome, RankPlace, RankRef, Record,
     RecordError, RemovalRecord, SearchEntry, SearchRecord, SessionId, SpecRecord, Trial,

@@ -15,8 +15,8 @@ use trainyard_proto::v1::{self, CoordinatorMessage, WorkerMessage};
 
 use super::status::{ApiError, call_status, status};
 use super::{convert, outgoing};
-use crate::cluster::api::{Event, LogText, Point, Pulse, Report, ReportBody};
-use crate::cluster::model::{AttemptRef, Outcome, RankRef, SessionId, WorkerInfo};
+use crate::cluster::api::{Event, LogText, Point, Report, ReportBody};
+use crate::cluster::model::{AttemptRef, Outcome, Pulse, RankRef, SessionId, WorkerInfo};
 use crate::driver::{CallError, DriverHandle, OutboxReader, Seat, SessionEnd};
 
 /// A stream must say who it is within this long.

@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use trainyard_common::ids::Term;
-use trainyard_coordinator::cluster::api::{Pulse, Report, SeriesLog, ToWorker};
-use trainyard_coordinator::cluster::model::{RankRef, SessionId, WorkerInfo};
+use trainyard_coordinator::cluster::api::{Report, SeriesLog, ToWorker};
+use trainyard_coordinator::cluster::model::{Pulse, RankRef, SessionId, WorkerInfo};
 
 use super::stats::Hit;
 use super::world::{Due, World};

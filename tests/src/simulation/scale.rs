@@ -9,9 +9,9 @@ use trainyard_common::ids::{JobId, RequestId, Term, TrialId, WorkerId};
 use trainyard_common::spec::Document;
 use trainyard_coordinator::cluster::Machine;
 use trainyard_coordinator::cluster::api::{
-    Assignment, Effect, Event, MachineConfig, Point, Pulse, Report, ReportBody, Step, ToWorker,
+    Assignment, Effect, Event, MachineConfig, Point, Report, ReportBody, Step, ToWorker,
 };
-use trainyard_coordinator::cluster::model::{Outcome, RankRef, SessionId, WorkerInfo};
+use trainyard_coordinator::cluster::model::{Outcome, Pulse, RankRef, SessionId, WorkerInfo};
 
 use super::archive::Archive;
 use super::heap;

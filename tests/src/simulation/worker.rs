@@ -4,10 +4,8 @@
 use std::collections::BTreeMap;
 
 use trainyard_common::ids::{Term, WorkerId};
-use trainyard_coordinator::cluster::api::{
-    LogText, Pulse, Report, ReportBody, SeriesLog, ToWorker,
-};
-use trainyard_coordinator::cluster::model::{RankRef, WorkerInfo};
+use trainyard_coordinator::cluster::api::{LogText, Report, ReportBody, SeriesLog, ToWorker};
+use trainyard_coordinator::cluster::model::{Pulse, RankRef, WorkerInfo};
 
 use super::jobs::variant_of;
 use super::network::{Down, Link, LinkId, Up, Way};

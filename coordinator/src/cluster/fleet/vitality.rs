@@ -9,95 +9,13 @@ use std::collections::BTreeMap;
 use trainyard_common::ids::{JobId, TrialId, WorkerId};
 
 use crate::cluster::Machine;
-use crate::cluster::api::Pulse;
-use crate::cluster::model::{AttemptRef, Outcome, RankRef, SessionId, Worker};
+use crate::cluster::api::WorkerState;
+use crate::cluster::model::{AttemptRef, Outcome, Progress, Pulse, RankRef, SessionId, Worker};
 
-/// The shortest time without progress after which an attempt counts as hung, where the spec sets none.
-const HANG_FLOOR_MS: u64 = 600_000;
-/// Where the spec sets none: so many times the longest quiet time so far.
-const HANG_FACTOR: u64 = 10;
-/// Signs of progress after which there is a longest quiet time that means something.
-const HANG_SIGNS: u32 = 2;
-/// What was measured longer ago than this counts half.
-const RATE_WINDOW_MS: u64 = 300_000;
-/// Steps are counted for so long before anybody is called slow.
-const SLOW_AFTER_MS: u64 = 30_000;
 /// Fewer than this have no median to speak of.
 const SLOW_RANKS: usize = 3;
 /// Slow: this many times slower than the job's median.
 const SLOW_FACTOR: f64 = 3.0;
-
-/// What is known of one running rank's progress.
-#[derive(Debug, Clone, Default)]
-pub(in crate::cluster) struct Progress {
-    /// The worker's count of signs of progress.
-    signs: u64,
-    step: u64,
-    /// How often `signs` was seen to grow.
-    grown: u32,
-    /// Heartbeats came for so long without its growing.
-    quiet_ms: u64,
-    longest_quiet_ms: u64,
-    /// Steps in the window, and its length.
-    steps: f64,
-    window_ms: u64,
-}
-
-impl Progress {
-    /// Takes in what a heartbeat says, `elapsed_ms` after the one before.
-    fn hear(&mut self, pulse: &Pulse, elapsed_ms: u64) {
-        self.quiet_ms += elapsed_ms;
-        if pulse.signs > self.signs {
-            if self.grown > 0 {
-                self.longest_quiet_ms = self.longest_quiet_ms.max(self.quiet_ms);
-            }
-            self.grown = self.grown.saturating_add(1);
-            self.quiet_ms = 0;
-            self.signs = pulse.signs;
-        }
-        if self.grown > 1 {
-            self.window_ms += elapsed_ms;
-            self.steps += pulse.step.saturating_sub(self.step) as f64;
-        }
-        self.step = self.step.max(pulse.step);
-        if self.window_ms > RATE_WINDOW_MS {
-            self.window_ms /= 2;
-            self.steps /= 2.0;
-        }
-    }
-
-    /// How long it may be quiet; `None`: as long as it likes.
-    fn patience_ms(&self, hang_timeout: Option<f64>) -> Option<u64> {
-        match hang_timeout {
-            Some(seconds) if seconds > 0.0 => Some((seconds * 1_000.0) as u64),
-            Some(_) => None,
-            None if self.grown < HANG_SIGNS => None,
-            None => Some(HANG_FLOOR_MS.max(self.longest_quiet_ms.saturating_mul(HANG_FACTOR))),
-        }
-    }
-
-    /// Steps a second, once they were measured for long enough.
-    fn rate(&self) -> Option<f64> {
-        (self.window_ms >= SLOW_AFTER_MS && self.steps > 0.0)
-            .then(|| self.steps * 1_000.0 / self.window_ms as f64)
-    }
-}
-
-/// What a worker is, for those who look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkerState {
-    Ready,
-    /// Gets nothing new; what it runs is moved away.
-    Draining,
-    /// Gets nothing new and runs nothing.
-    Drained,
-    /// Its connection is gone; its attempts are its own until its lease has run out.
-    Silent,
-    /// Connected, but late with heartbeats or with the end of a hung attempt: gets nothing new.
-    Suspect,
-    /// Its lease has run out, or its host said that it is gone.
-    Lost,
-}
 
 impl Machine {
     /// Progress of running ranks, told with a heartbeat.

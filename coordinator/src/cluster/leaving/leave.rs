@@ -5,116 +5,20 @@
 //! removed; then the records of its trials, a piece a turn. Series, objects and checkpoints go by an
 //! effect. Whatever a restart cuts is done again. One effect is under way at a time.
 
-use std::collections::BTreeMap;
-
-use trainyard_common::ids::{AttemptId, JobId, RequestId, TrialId};
+use trainyard_common::ids::{JobId, RequestId};
 
 use crate::cluster::Machine;
 use crate::cluster::api::{Effect, Event, Rejection, Reply};
+use crate::cluster::leaving::removal::{Removal, Task};
 use crate::cluster::lifecycle::submit::fnv1a;
 use crate::cluster::model::{
-    ArchiveRef, ArchivedRecord, Job, JobState, Key, Leaving, Record, RemovalRecord, TrialSlot,
-    archived_key, attempt_key, job_key, removal_key, search_key, spec_key, trial_key,
+    ArchiveRef, ArchivedRecord, Job, JobState, Leaving, Record, RemovalRecord, TrialSlot,
+    archived_key, job_key, removal_key, spec_key,
 };
 use crate::cluster::view::query::job_summary;
 
-/// Records that one turn removes: they fit one transaction of etcd, beside what else the turn writes.
-const PIECE: usize = 100;
-
 /// Jobs whose time is over that one turn takes up.
 const MAX_EXPIRED: usize = 100;
-
-/// Pauses before what failed is tried again, doubled each time: stores come back within minutes.
-const FIRST_PAUSE_MS: u64 = 5_000;
-const LONGEST_PAUSE_MS: u64 = 600_000;
-
-/// What is left of a job that is gone.
-pub(in crate::cluster) struct Removal {
-    pub(in crate::cluster) record: RemovalRecord,
-    /// How many attempts each of its trials has left.
-    attempts: Vec<u32>,
-    /// Entries of its search log.
-    entries: u32,
-    /// Everything but records is gone.
-    swept: bool,
-}
-
-impl Removal {
-    pub(in crate::cluster) fn new(record: RemovalRecord, attempts: Vec<u32>, entries: u32) -> Self {
-        Self {
-            record,
-            attempts,
-            entries,
-            swept: false,
-        }
-    }
-
-    fn has_records(&self) -> bool {
-        !self.attempts.is_empty() || self.entries > 0
-    }
-
-    /// The next records to remove, from the end, so that what is left has no gap.
-    fn piece(&mut self) -> Vec<Key> {
-        let job = &self.record.job;
-        let mut keys = Vec::with_capacity(PIECE);
-        while keys.len() < PIECE {
-            let trials = self.attempts.len();
-            if let Some(left) = self.attempts.last_mut() {
-                let trial = TrialId(u32::try_from(trials - 1).unwrap_or(u32::MAX));
-                if *left > 0 {
-                    *left -= 1;
-                    keys.push(attempt_key(job, trial, AttemptId(*left)));
-                } else {
-                    self.attempts.pop();
-                    keys.push(trial_key(job, trial));
-                }
-            } else if self.entries > 0 {
-                self.entries -= 1;
-                keys.push(search_key(job, self.entries));
-            } else {
-                break;
-            }
-        }
-        keys
-    }
-}
-
-/// What the driver is asked to do for jobs that leave.
-#[derive(Default)]
-pub(in crate::cluster) struct Keeping {
-    task: Option<(JobId, Task)>,
-    /// From when on what failed is tried again, and how often it has failed.
-    retries: BTreeMap<JobId, (u64, u32)>,
-}
-
-enum Task {
-    Archive,
-    Remove(RemovalRecord),
-}
-
-impl Keeping {
-    fn works_on(&self, job: &JobId) -> bool {
-        self.task.as_ref().is_some_and(|(known, _)| known == job)
-    }
-
-    fn take(&mut self, job: &JobId) -> Option<Task> {
-        let (_, task) = self.task.take_if(|(known, _)| known == job)?;
-        Some(task)
-    }
-
-    fn may_try(&self, job: &JobId, now: u64) -> bool {
-        self.retries.get(job).is_none_or(|(at, _)| *at <= now)
-    }
-
-    /// Notes a failure; tells when to try again.
-    fn failed(&mut self, job: &JobId, now: u64) -> u64 {
-        let (at, tries) = self.retries.entry(job.clone()).or_default();
-        let pause = FIRST_PAUSE_MS.saturating_mul(1 << (*tries).min(16));
-        *at = now.saturating_add(pause.min(LONGEST_PAUSE_MS));
-        *tries += 1;
-        *at
-    }
-}
 
 impl Machine {
     /// What is asked and told of jobs that leave.

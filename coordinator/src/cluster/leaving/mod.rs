@@ -1,3 +1,4 @@
 //! Ended jobs into archives, and out of the records.
 
-pub(super) mod leave;
+mod leave;
+pub(super) mod removal;

@@ -1,11 +1,40 @@
 //! What there is: jobs, trials, attempts, workers, as they are persisted and as they are held in memory.
+//!
+//! Knows nothing of the machine, and decides nothing.
 
-mod records;
-mod state;
+mod archive;
+mod attempt;
+mod codec;
+mod job;
+mod keys;
+mod progress;
+mod request;
+mod search_log;
+mod summary;
+mod trial;
+mod worker;
+mod workspace;
 
-pub use records::*;
-pub(in crate::cluster) use state::*;
-
-pub use super::api::{AttemptRef, RankRef, SessionId, WorkerInfo};
-pub(in crate::cluster) use super::fleet::vitality::Progress;
-pub use super::view::query::{JobSummary, TrialCounts};
+pub use archive::{ArchiveRef, ArchivedRecord, RemovalRecord};
+pub use attempt::{
+    AttemptKind, AttemptRecord, AttemptRef, Metrics, Outcome, RankPlace, RankRecord, RankRef,
+    Vacate,
+};
+pub use codec::{FORMAT_VERSION, Record, RecordError};
+pub use job::{Best, Evaluation, JobRecord, JobState, Leaving, SpecRecord};
+pub(in crate::cluster) use job::{Job, Turns};
+pub use keys::Key;
+pub(crate) use keys::{
+    archived_key, attempt_key, job_key, removal_key, request_key, search_key, search_prefix,
+    spec_key, trial_key, worker_key, workspace_key,
+};
+pub(in crate::cluster) use progress::Progress;
+pub use progress::Pulse;
+pub use request::{CountersRecord, RequestRecord};
+pub use search_log::{SearchEntry, SearchRecord};
+pub use summary::JobSummary;
+pub use trial::{Decision, TrialCounts, TrialRecord, TrialState};
+pub(in crate::cluster) use trial::{Trial, TrialSlot};
+pub(in crate::cluster) use worker::{Lost, Proof, Worker};
+pub use worker::{SessionId, WorkerInfo, WorkerRecord};
+pub use workspace::WorkspaceRecord;

@@ -7,7 +7,8 @@ use trainyard_common::ids::JobId;
 
 use crate::cluster::Machine;
 use crate::cluster::model::{AttemptKind, AttemptRef, JobState, Vacate};
-use crate::cluster::placing::reserve::{Cause, MAX_RESERVED};
+use crate::cluster::placing::kept::Cause;
+use crate::cluster::placing::reserve::MAX_RESERVED;
 use crate::placement::Unplaced;
 use crate::placement::choose::{Holder, choose};
 use crate::placement::queue::{Ask, device_name};

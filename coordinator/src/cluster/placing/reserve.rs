@@ -8,14 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::JobId;
-use trainyard_common::spec::Device;
 
 use crate::cluster::Machine;
-use crate::cluster::model::{AttemptRef, Decision, RankPlace, Vacate};
+use crate::cluster::model::{AttemptRef, Decision, Vacate};
 use crate::cluster::placing::dispatch::Want;
-use crate::placement::choose::{Choice, Holder, Seat, choose};
+use crate::cluster::placing::field::Field;
+use crate::cluster::placing::kept::{Cause, Kept};
+use crate::placement::choose::{Choice, Holder, choose};
 use crate::placement::queue::Ask;
-use crate::placement::{DEVICES, Place, Unplaced};
+use crate::placement::{Place, Unplaced};
 
 /// Jobs at one time for which slots are kept because they have waited for long.
 pub(in crate::cluster) const MAX_RESERVED: usize = 4;
@@ -23,140 +24,10 @@ pub(in crate::cluster) const MAX_RESERVED: usize = 4;
 /// Slots are chosen at most this often for those who wait: it takes a look at every slot.
 pub(in crate::cluster) const PACE_MS: u64 = 1_000;
 
-/// Slots that are named in a note.
-const MAX_NAMED: usize = 8;
-
 /// More than any priority: who cannot be asked to leave.
 const STAYS: i64 = 1 << 40;
 
-/// Why slots are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cluster) enum Cause {
-    /// Others of lower priority were asked to leave at once.
-    Preempts,
-    /// It has waited for long: at this time those are asked to leave who still hold them.
-    Starves { ask_at_ms: u64 },
-    /// They were asked.
-    Asked,
-    /// A search that runs would have one more gang: nobody is asked who is its equal, and until this time
-    /// alone.
-    Hopes { until_ms: u64 },
-}
-
-/// Slots that are kept for a job.
-#[derive(Debug, Clone)]
-pub(in crate::cluster) struct Kept {
-    pub(in crate::cluster) places: BTreeSet<Place>,
-    pub(in crate::cluster) store: String,
-    /// Of one gang.
-    pub(in crate::cluster) ranks: u32,
-    /// How many gangs they are for.
-    gangs: usize,
-    cause: Cause,
-    why: String,
-}
-
-impl Kept {
-    /// What is kept and why, for the job's note.
-    pub(in crate::cluster) fn told(&self) -> String {
-        let named = self.places.iter().take(MAX_NAMED);
-        let named: Vec<String> = named.map(|p| format!("{}:{}", p.worker, p.slot)).collect();
-        let more = match self.places.len().saturating_sub(MAX_NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        format!("; {}{more} are kept for it: {}", named.join(", "), self.why)
-    }
-}
-
-/// Slots that a gang could have, and who holds them.
-pub(in crate::cluster) struct Field {
-    pub(in crate::cluster) seats: Vec<Seat>,
-    pub(in crate::cluster) holders: Vec<Holder>,
-    pub(in crate::cluster) attempts: Vec<AttemptRef>,
-}
-
 impl Machine {
-    /// Where the job's gang fits now; what is kept for it is its own.
-    pub(in crate::cluster) fn find(
-        &mut self,
-        job: &JobId,
-        ask: &Ask,
-    ) -> Result<Vec<Place>, Unplaced> {
-        let own = ask.kept.as_ref().and_then(|_| self.kept.get(job));
-        let Some(own) = own else {
-            return self.index.place(&ask.store, ask.request());
-        };
-        own.places.iter().for_each(|place| self.index.let_go(place));
-        let placed = self.index.place(&ask.store, ask.request());
-        for place in &own.places {
-            self.index.keep(place, job);
-        }
-        placed
-    }
-
-    /// A gang of the job has got its places: what was kept for it is let go.
-    pub(in crate::cluster) fn use_kept(&mut self, job: &JobId, used: &[Place]) {
-        let Some(kept) = self.kept.get_mut(job) else {
-            return;
-        };
-        kept.gangs = kept.gangs.saturating_sub(1);
-        let left = kept.gangs * kept.ranks as usize;
-        let mut gone: Vec<Place> = used
-            .iter()
-            .filter(|p| kept.places.contains(p))
-            .cloned()
-            .collect();
-        let surplus = (kept.places.len() - gone.len()).saturating_sub(left);
-        let others = kept
-            .places
-            .iter()
-            .rev()
-            .filter(|place| !gone.contains(place));
-        let others: Vec<Place> = others.take(surplus).cloned().collect();
-        self.dirty |= !others.is_empty();
-        gone.extend(others);
-        for place in &gone {
-            kept.places.remove(place);
-            self.index.let_go(place);
-        }
-        if kept.places.is_empty() {
-            self.kept.remove(job);
-        }
-    }
-
-    /// Keeps nothing for the job any more.
-    pub(in crate::cluster) fn let_go(&mut self, job: &JobId) {
-        let Some(kept) = self.kept.remove(job) else {
-            return;
-        };
-        kept.places
-            .iter()
-            .for_each(|place| self.index.let_go(place));
-        if let Some(mut queued) = self.queue.get(job).cloned() {
-            queued.ask.kept = None;
-            self.queue.put(job, queued);
-            self.untold.insert(job.clone());
-        }
-        self.dirty = true;
-    }
-
-    /// Lets go what is of no use: on workers that are gone, or that its workspace's quota does not allow.
-    pub(in crate::cluster) fn check_kept(&mut self, workers_changed: bool) {
-        let useless = self.kept.iter().filter(|(job, kept)| {
-            let serves = |place: &Place| self.index.serves(&place.worker, &kept.store);
-            let queued = self.queue.get(job);
-            let may = queued.is_some_and(|q| self.queue.may_take(&q.workspace, &q.ask));
-            !may || (workers_changed && !kept.places.iter().all(serves))
-        });
-        let useless: Vec<JobId> = useless.map(|(job, _)| job.clone()).collect();
-        if !useless.is_empty() {
-            // Others are kept instead at once.
-            self.reserve_again_ms = 0;
-        }
-        useless.iter().for_each(|job| self.let_go(job));
-    }
-
     /// Keeps slots for jobs that have waited for long, in the order in which they began to wait.
     pub(in crate::cluster) fn reserve(&mut self, full: &BTreeMap<Ask, Unplaced>) {
         if self.waiting.is_empty() || self.returning() {
@@ -286,35 +157,6 @@ impl Machine {
         choose(ask.ranks as usize, &field.seats, &field.holders).is_some()
     }
 
-    /// Keeps places for one more gang of the job.
-    pub(in crate::cluster) fn keep(
-        &mut self,
-        job: &JobId,
-        ask: &Ask,
-        places: &[Place],
-        cause: Cause,
-        why: &str,
-    ) {
-        for place in places {
-            self.index.keep(place, job);
-        }
-        let kept = self.kept.entry(job.clone()).or_insert_with(|| Kept {
-            places: BTreeSet::new(),
-            store: ask.store.clone(),
-            ranks: ask.ranks,
-            gangs: 0,
-            cause,
-            why: why.to_owned(),
-        });
-        kept.gangs += 1;
-        kept.places.extend(places.iter().cloned());
-        if let Some(mut queued) = self.queue.get(job).cloned() {
-            queued.ask.kept = Some(job.clone());
-            self.queue.put(job, queued.clone());
-            self.waits_for_slots(job, &queued.ask);
-        }
-    }
-
     /// Asks those to leave who still hold what is kept for a job that has waited for long.
     pub(in crate::cluster) fn ask_holders(&mut self) {
         let now = self.now;
@@ -373,62 +215,6 @@ impl Machine {
         }
     }
 
-    /// Slots on usable workers that have proven the store, of those that are kept for others only if asked.
-    /// `holder`: what is known of who holds one; `None`: it cannot be had.
-    pub(in crate::cluster) fn field(
-        &self,
-        ask: &Ask,
-        kept_too: bool,
-        holder: impl Fn(&Self, &AttemptRef) -> Option<Holder>,
-    ) -> Field {
-        let mut field = Field {
-            seats: Vec::new(),
-            holders: Vec::new(),
-            attempts: Vec::new(),
-        };
-        let mut known: BTreeMap<AttemptRef, Option<usize>> = BTreeMap::new();
-        let device: Device = DEVICES[ask.device];
-        let serving = self.workers.iter();
-        let serving = serving.filter(|(id, _)| self.index.serves(id, &ask.store));
-        for (id, worker) in serving {
-            for (slot, held) in (0u32..).zip(&worker.slots) {
-                let other = worker.device(slot as usize) != device;
-                if other || (!kept_too && self.index.kept(id, slot).is_some()) {
-                    continue;
-                }
-                let held = match held.as_ref().filter(|rank| !self.leaves(&rank.at)) {
-                    None => None,
-                    Some(rank) => {
-                        let at = known.entry(rank.at.clone()).or_insert_with(|| {
-                            field.holders.push(holder(self, &rank.at)?);
-                            field.attempts.push(rank.at.clone());
-                            Some(field.holders.len() - 1)
-                        });
-                        if at.is_none() {
-                            continue;
-                        }
-                        *at
-                    }
-                };
-                field.seats.push(Seat {
-                    place: Place {
-                        worker: id.clone(),
-                        slot,
-                    },
-                    kind: worker.info.cpu_kind.clone(),
-                    held,
-                });
-            }
-        }
-        field
-    }
-
-    /// Whether an attempt gives its slots back without being asked.
-    pub(in crate::cluster) fn leaves(&self, at: &AttemptRef) -> bool {
-        self.attempt(at)
-            .is_none_or(|attempt| attempt.outcome.is_some() || attempt.vacate.is_some())
-    }
-
     /// Whether what the job wants is a trial that exists and waits, or the only one that would run. A
     /// search that runs might want one more for ever; that is no reason to stop its equals.
     pub(in crate::cluster) fn pushes(&self, job: &JobId) -> bool {
@@ -467,26 +253,6 @@ impl Machine {
             self.wake_at(self.returned_ms);
         }
         returning
-    }
-
-    /// What was kept for the job of an attempt that is placed on it, for the reason of its placing.
-    pub(in crate::cluster) fn kept_for(&self, job: &JobId, ranks: &[RankPlace]) -> String {
-        let Some(kept) = self.kept.get(job) else {
-            return String::new();
-        };
-        let own = ranks.iter().any(|rank| {
-            rank.slots.iter().any(|slot| {
-                let worker = rank.worker.clone();
-                kept.places.contains(&Place {
-                    worker,
-                    slot: *slot,
-                })
-            })
-        });
-        match own {
-            true => format!(", kept for it because {}", kept.why),
-            false => String::new(),
-        }
     }
 
     /// The longest that a gang waits before which `ahead` others began to wait, if they fit beside what has a

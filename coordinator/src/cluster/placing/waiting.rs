@@ -110,7 +110,7 @@ impl Machine {
         let kept = self
             .kept
             .get(job)
-            .map(crate::cluster::placing::reserve::Kept::told);
+            .map(crate::cluster::placing::kept::Kept::told);
         let kept = kept.unwrap_or_default();
         self.note(job, &format!("waits for {ranks} free {device} slots{kept}"));
     }

@@ -2,9 +2,9 @@
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::api::{Pulse, Rejection, Reply, WorkerState, WorkerSummary};
+use crate::cluster::api::{Rejection, Reply, WorkerState, WorkerSummary};
 use crate::cluster::fleet::drain::MAX_DRAINS;
-use crate::cluster::model::{Decision, Record, TrialState};
+use crate::cluster::model::{Decision, Pulse, Record, TrialState};
 
 fn drain(worker: &str, undo: bool) -> Event {
     Event::Drain {

@@ -1,151 +1,16 @@
 //! Answers to queries, as plain data; the gRPC shell turns them into messages.
 
-use serde::{Deserialize, Serialize};
-use trainyard_common::checkpoint::CheckpointRef;
-use trainyard_common::ids::{AttemptId, Generation, JobId, Term, TrialId, WorkerId};
-use trainyard_common::spec::{Document, ObjectiveSpec, Params};
+use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::spec::{Document, ObjectiveSpec};
 
 use crate::cluster::Machine;
-use crate::cluster::api::WorkerState;
+use crate::cluster::api::{
+    AttemptSummary, ClusterSummary, TrialSummary, WorkerState, WorkerSummary,
+};
 use crate::cluster::lifecycle::finish::best_checkpoint;
 use crate::cluster::model::{
-    ArchiveRef, AttemptKind, AttemptRecord, Job, JobState, Metrics, Outcome, RankPlace, Trial,
-    TrialRecord, TrialState, WorkerInfo,
+    ArchiveRef, AttemptKind, AttemptRecord, Job, JobSummary, Trial, TrialRecord, WorkerInfo,
 };
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct TrialCounts {
-    pub pending: u32,
-    pub running: u32,
-    pub paused: u32,
-    pub completed: u32,
-    pub failed: u32,
-    pub cancelled: u32,
-}
-
-impl TrialCounts {
-    pub fn total(&self) -> u32 {
-        let open = self.pending + self.running + self.paused;
-        open + self.completed + self.failed + self.cancelled
-    }
-}
-
-/// Part of what is stored of an archived job: fields are only added, with a default.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JobSummary {
-    pub job: JobId,
-    pub name: String,
-    pub workspace: String,
-    pub priority: i32,
-    pub state: JobState,
-    pub submitted_ms: u64,
-    pub started_ms: u64,
-    pub ended_ms: u64,
-    pub trials: TrialCounts,
-    pub trials_expected: Option<u32>,
-    /// Metric of the first objective; empty without one.
-    pub objective: String,
-    pub maximize: bool,
-    pub best_trial: Option<TrialId>,
-    pub best_value: Option<f64>,
-    pub error: String,
-    /// Why the job waits, and other remarks.
-    pub note: String,
-    /// Which searcher `auto` has chosen, and why.
-    pub chosen: String,
-    pub test_metrics: Metrics,
-    pub checkpoint_url: String,
-    /// When it left the records for an archive; 0 = it has not.
-    #[serde(default)]
-    pub archived_ms: u64,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrialSummary {
-    pub job: JobId,
-    pub trial: TrialId,
-    pub state: TrialState,
-    pub params: Params,
-    /// What the searcher proposed, where a scheduler has changed it since.
-    pub suggested: Option<Params>,
-    pub epoch: u64,
-    pub epochs_total: u64,
-    pub step: u64,
-    pub steps_total: u64,
-    pub metrics: Metrics,
-    pub best_value: Option<f64>,
-    pub best_step: u64,
-    pub restarts: u32,
-    pub error: String,
-    /// Why it is where it is.
-    pub reason: String,
-    pub created_ms: u64,
-    pub started_ms: u64,
-    pub ended_ms: u64,
-    pub best_checkpoint: Option<CheckpointRef>,
-    pub latest_checkpoint: Option<CheckpointRef>,
-    /// All that are known to exist, oldest first.
-    pub checkpoints: Vec<CheckpointRef>,
-    pub attempts: Vec<AttemptSummary>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttemptSummary {
-    pub attempt: AttemptId,
-    pub generation: Generation,
-    pub kind: AttemptKind,
-    pub ranks: Vec<RankPlace>,
-    pub outcome: Option<Outcome>,
-    pub error: String,
-    pub reason: String,
-    pub started_ms: u64,
-    pub ended_ms: u64,
-    pub from_step: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerSummary {
-    pub worker: WorkerId,
-    pub host: String,
-    pub version: String,
-    pub devices: Vec<String>,
-    pub slots_used: u32,
-    /// Free ones that are kept for a named job.
-    pub slots_kept: u32,
-    pub connected: bool,
-    pub draining: bool,
-    pub state: WorkerState,
-    /// Since when it is draining, or when it was last heard of.
-    pub since_ms: u64,
-    /// Why it is in that state; what runs slowly there.
-    pub note: String,
-    pub last_heartbeat_ms: u64,
-    pub cpu_kind: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterSummary {
-    pub term: Term,
-    pub slots_total: u32,
-    pub slots_used: u32,
-    pub jobs_active: u32,
-}
-
-/// What a workspace may use, and what it uses.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WorkspaceSummary {
-    pub workspace: String,
-    pub weight: f64,
-    pub max_cpu_slots: Option<u32>,
-    pub max_cuda_slots: Option<u32>,
-    pub cpu_slots_used: u32,
-    pub cuda_slots_used: u32,
-    /// The larger of the used fractions of the cluster's cpu and cuda slots.
-    pub share: f64,
-    pub jobs_active: u32,
-    /// Jobs that want slots.
-    pub jobs_waiting: u32,
-}
 
 impl Machine {
     /// Jobs that are not archived, in the order of submission.

@@ -1,23 +1,126 @@
-//! What the machine holds in memory: jobs, trials, workers, and the draft of the current step.
+//! A job: what is persisted of it, and what is held in memory while it is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
-use trainyard_common::spec::{Device, Document, ObjectiveSpec};
+use serde_json::Value;
+use trainyard_common::checkpoint::CheckpointRef;
+use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::spec::{Document, ObjectiveSpec};
 
-use crate::cluster::api::Step;
-use crate::cluster::model::{
-    AttemptRecord, JobRecord, Progress, RankRef, SearchRecord, SessionId, TrialCounts, TrialRecord,
-    TrialState, WorkerInfo,
-};
+use super::attempt::Metrics;
+use super::trial::{Trial, TrialCounts, TrialSlot, TrialState};
 use crate::schedule::Scheduler;
 use crate::schedule::logical::Stint;
 use crate::search::Searcher;
 
-/// Attempts of one trial that are held in memory; older ones are in the store alone.
-pub(in crate::cluster) const MAX_ATTEMPTS_HELD: usize = 16;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    Pending,
+    Running,
+    Evaluating,
+    /// A person holds it: nothing of it is placed or suggested.
+    Paused,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl JobState {
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A job's state. Its document, which never changes, is a record of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub job: JobId,
+    /// Order of submission over all jobs.
+    pub number: u64,
+    pub name: String,
+    pub workspace: String,
+    pub priority: i32,
+    pub state: JobState,
+    pub submitted_ms: u64,
+    /// When its first trial was placed; 0 = not yet.
+    pub started_ms: u64,
+    pub ended_ms: u64,
+    /// The store that workers must have proven.
+    pub store_url: String,
+    /// Where this job's checkpoints lie in it.
+    pub checkpoint_url: String,
+    /// Generation of the next attempt.
+    pub next_generation: u64,
+    /// Why there will be no further suggestion.
+    pub search_closed: Option<String>,
+    pub best: Option<Best>,
+    /// Why the job failed.
+    pub error: String,
+    /// Why it waits, and other remarks.
+    pub note: String,
+    /// Which searcher `auto` has chosen, and why; empty where the spec names one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub chosen: String,
+    pub test_metrics: Metrics,
+    pub evaluation: Option<Evaluation>,
+    /// A person has paused it.
+    #[serde(default)]
+    pub held: bool,
+    #[serde(default)]
+    pub held_since_ms: u64,
+    /// How long it was paused before; that does not count towards `max_time`.
+    #[serde(default)]
+    pub held_ms: u64,
+    /// Time that was added to `max_time`.
+    #[serde(default)]
+    pub extended_ms: u64,
+    /// Logical time of the newest result that counted.
+    #[serde(default)]
+    pub logical_clock: u64,
+    /// Since when it has been waiting for slots that others have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since_ms: Option<u64>,
+    /// It has ended and is on its way out of the records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
+}
+
+/// How an ended job leaves the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaving {
+    /// Into an archive object, from which questions are still answered.
+    Archive,
+    /// For good; its checkpoints, too, where that was asked for.
+    Delete { checkpoints: bool },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    pub trial: TrialId,
+    pub value: f64,
+    pub step: u64,
+}
+
+/// The judging of the winner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    pub trial: TrialId,
+    pub checkpoint: CheckpointRef,
+    /// Failed tries; beyond `max_restarts` the job fails.
+    pub restarts: u32,
+    pub losses: u32,
+    pub retry_at_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpecRecord {
+    pub job: JobId,
+    pub document: Value,
+}
 
 pub(in crate::cluster) struct Job {
     pub(in crate::cluster) record: JobRecord,
@@ -209,202 +312,5 @@ fn count(counts: &mut TrialCounts, state: TrialState) -> &mut u32 {
         TrialState::Completed => &mut counts.completed,
         TrialState::Failed => &mut counts.failed,
         TrialState::Cancelled => &mut counts.cancelled,
-    }
-}
-
-/// A trial; an ended one is kept as a few hundred bytes of JSON.
-pub(in crate::cluster) enum TrialSlot {
-    Live(Box<Trial>),
-    Ended {
-        state: TrialState,
-        best: Option<(f64, u64)>,
-        /// Attempts that there ever were.
-        attempts: u32,
-        json: Box<[u8]>,
-    },
-}
-
-impl TrialSlot {
-    pub(in crate::cluster) fn state(&self) -> TrialState {
-        match self {
-            Self::Live(trial) => trial.record.state,
-            Self::Ended { state, .. } => *state,
-        }
-    }
-
-    pub(in crate::cluster) fn attempts(&self) -> u32 {
-        match self {
-            Self::Live(trial) => trial.record.next_attempt,
-            Self::Ended { attempts, .. } => *attempts,
-        }
-    }
-
-    pub(in crate::cluster) fn best(&self) -> Option<(f64, u64)> {
-        match self {
-            Self::Live(trial) => trial.record.best,
-            Self::Ended { best, .. } => *best,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::cluster) struct Trial {
-    pub(in crate::cluster) record: TrialRecord,
-    /// The newest, oldest first.
-    pub(in crate::cluster) attempts: Vec<AttemptRecord>,
-}
-
-impl Trial {
-    pub(in crate::cluster) fn attempt_mut(
-        &mut self,
-        attempt: AttemptId,
-    ) -> Option<&mut AttemptRecord> {
-        let mut newest_first = self.attempts.iter_mut().rev();
-        newest_first.find(|known| known.attempt == attempt)
-    }
-
-    pub(in crate::cluster) fn attempt(&self, attempt: AttemptId) -> Option<&AttemptRecord> {
-        let mut newest_first = self.attempts.iter().rev();
-        newest_first.find(|known| known.attempt == attempt)
-    }
-
-    /// Forgets the oldest ended attempts beyond the bound.
-    pub(in crate::cluster) fn trim(&mut self) {
-        while self.attempts.len() > MAX_ATTEMPTS_HELD && self.attempts[0].outcome.is_some() {
-            self.attempts.remove(0);
-        }
-    }
-}
-
-/// Whether a worker can use a store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cluster) enum Proof {
-    Asked {
-        path: String,
-        until_ms: u64,
-        /// The number of this try.
-        tries: u32,
-    },
-    Proven,
-    Failed {
-        error: String,
-        retry_ms: u64,
-        tries: u32,
-    },
-}
-
-pub(in crate::cluster) struct Worker {
-    pub(in crate::cluster) info: WorkerInfo,
-    /// None: its stream broke, or (after a restart) it has not come back yet.
-    pub(in crate::cluster) session: Option<SessionId>,
-    /// Nothing new is placed there.
-    pub(in crate::cluster) draining: bool,
-    /// Its process has announced that it leaves.
-    pub(in crate::cluster) leaving: bool,
-    /// The newest session that it had.
-    pub(in crate::cluster) newest_session: SessionId,
-    /// Its host has accepted a connection from here, so that a refusal means something.
-    pub(in crate::cluster) answers: bool,
-    /// What running ranks told of their progress, and when the newest word came.
-    pub(in crate::cluster) progress: BTreeMap<RankRef, Progress>,
-    pub(in crate::cluster) pulsed_ms: u64,
-    pub(in crate::cluster) last_seen_ms: u64,
-    pub(in crate::cluster) lease_until_ms: u64,
-    pub(in crate::cluster) slots: Vec<Option<RankRef>>,
-    /// Ranks that it should run but did not name when it came back, and until when their last
-    /// reports are waited for.
-    pub(in crate::cluster) missing: BTreeMap<RankRef, u64>,
-    /// By URL.
-    pub(in crate::cluster) stores: BTreeMap<String, Proof>,
-}
-
-/// A worker that was lost, for those who look.
-#[derive(Debug, Clone)]
-pub(in crate::cluster) struct Lost {
-    pub(in crate::cluster) info: WorkerInfo,
-    pub(in crate::cluster) seen_ms: u64,
-    pub(in crate::cluster) lost_ms: u64,
-    pub(in crate::cluster) why: String,
-}
-
-impl Worker {
-    pub(in crate::cluster) fn device(&self, slot: usize) -> Device {
-        match self.info.devices.get(slot) {
-            Some(name) if name.starts_with("cuda") => Device::Cuda,
-            _ => Device::Cpu,
-        }
-    }
-
-    /// Takes over the slots that a rank held in an earlier session. False: not all of them are left.
-    pub(in crate::cluster) fn retake(
-        &mut self,
-        before: &[Option<RankRef>],
-        rank: &RankRef,
-    ) -> bool {
-        let mut all = true;
-        for (slot, _) in before
-            .iter()
-            .enumerate()
-            .filter(|(_, held)| held.as_ref() == Some(rank))
-        {
-            match self.slots.get_mut(slot) {
-                Some(free) => *free = Some(rank.clone()),
-                None => all = false,
-            }
-        }
-        all
-    }
-
-    /// Frees the slots that a rank holds here, and says which.
-    pub(in crate::cluster) fn release(&mut self, rank: &RankRef) -> Vec<u32> {
-        self.missing.remove(rank);
-        self.progress.remove(rank);
-        let mut freed = Vec::new();
-        for (number, slot) in (0u32..).zip(&mut self.slots) {
-            if slot.as_ref() == Some(rank) {
-                *slot = None;
-                freed.push(number);
-            }
-        }
-        freed
-    }
-
-    /// The job of each slot that is held.
-    pub(in crate::cluster) fn holders(&self) -> Vec<JobId> {
-        let held = self.slots.iter().flatten();
-        held.map(|rank| rank.at.job.clone()).collect()
-    }
-
-    /// The ranks that hold slots here, each once.
-    pub(in crate::cluster) fn held(&self) -> BTreeSet<RankRef> {
-        self.slots.iter().flatten().cloned().collect()
-    }
-}
-
-/// What the current step has changed so far.
-#[derive(Default)]
-pub(in crate::cluster) struct Draft {
-    pub(in crate::cluster) counters: bool,
-    pub(in crate::cluster) specs: BTreeSet<JobId>,
-    pub(in crate::cluster) workers: BTreeSet<WorkerId>,
-    pub(in crate::cluster) workspaces: BTreeSet<String>,
-    pub(in crate::cluster) jobs: BTreeSet<JobId>,
-    pub(in crate::cluster) trials: BTreeSet<(JobId, TrialId)>,
-    pub(in crate::cluster) attempts: BTreeSet<(JobId, TrialId, AttemptId)>,
-    pub(in crate::cluster) search: Vec<SearchRecord>,
-    pub(in crate::cluster) step: Step,
-}
-
-impl Draft {
-    /// Adds the jobs of which something has changed.
-    pub(in crate::cluster) fn touch(&self, touched: &mut BTreeSet<JobId>) {
-        let trials = self.trials.iter().map(|(job, _)| job);
-        let attempts = self.attempts.iter().map(|(job, ..)| job);
-        let logged = self.search.iter().map(|entry| &entry.job);
-        for job in self.jobs.iter().chain(trials).chain(attempts).chain(logged) {
-            if !touched.contains(job) {
-                touched.insert(job.clone());
-            }
-        }
     }
 }

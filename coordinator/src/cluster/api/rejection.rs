@@ -1,0 +1,59 @@
+//! Why an event was refused.
+
+use trainyard_common::ids::{JobId, RequestId, Term, TrialId, WorkerId};
+
+/// Why an event was refused; nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("no job {0}")]
+    UnknownJob(JobId),
+    #[error("job {job} has no trial {trial}")]
+    UnknownTrial { job: JobId, trial: TrialId },
+    #[error("{what} has ended: there is nothing to {ask}")]
+    Ended { what: String, ask: &'static str },
+    #[error("{job} is {state}: {hint}")]
+    NotEnded {
+        job: JobId,
+        state: &'static str,
+        hint: &'static str,
+    },
+    #[error("{job} is archived: {ask}")]
+    Archived { job: JobId, ask: &'static str },
+    #[error("{job} is being {what}: it is too late to {ask}")]
+    Leaving {
+        job: JobId,
+        what: &'static str,
+        ask: &'static str,
+    },
+    #[error("{job} cannot be extended: {field}: {message}")]
+    Extend {
+        job: JobId,
+        field: &'static str,
+        message: String,
+    },
+    #[error("workspace {workspace:?}: {field}: {message}")]
+    Workspace {
+        workspace: String,
+        field: &'static str,
+        message: String,
+    },
+    #[error("no worker {worker}; {known}")]
+    UnknownWorker { worker: WorkerId, known: String },
+    #[error("request id must have 1 to {max} characters, given {given}")]
+    RequestId { given: usize, max: usize },
+    #[error("request id {0:?} was already used for another request")]
+    RequestReused(RequestId),
+    #[error(
+        "checkpoint_storage.url: {url} lives in one process's memory, and this coordinator's workers \
+         are processes of their own; use file://, s3://, gs:// or az://"
+    )]
+    MemoryStore { url: String },
+    #[error("{path}: {message}")]
+    Spec { path: String, message: String },
+    #[error("worker {worker}: {message}")]
+    Worker { worker: WorkerId, message: String },
+    #[error(
+        "worker has obeyed term {theirs}, newer than this coordinator's {ours}: it no longer leads"
+    )]
+    Deposed { theirs: Term, ours: Term },
+}

@@ -1,0 +1,120 @@
+//! When the machine wants to be woken, and what it does then.
+
+use trainyard_common::ids::WorkerId;
+
+use crate::cluster::Machine;
+use crate::cluster::model::{AttemptRef, Proof, Worker};
+
+impl Machine {
+    /// When the machine wants a `Tick`, if nothing happens before. May be early, or have passed.
+    pub fn next_deadline(&self) -> Option<u64> {
+        (self.wake != u64::MAX).then_some(self.wake)
+    }
+
+    /// Acts on every deadline that has passed and finds the next one.
+    pub(in crate::cluster) fn expire(&mut self) {
+        let now = self.now;
+        let expired: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|worker| worker.lease_until_ms <= now)
+            .map(|worker| worker.info.worker.clone())
+            .collect();
+        for worker in expired {
+            self.worker_expired(&worker);
+        }
+        let missing = |worker: &Worker| {
+            let late = worker.missing.iter().filter(|(_, until)| **until <= now);
+            late.map(|(rank, _)| rank.clone()).collect::<Vec<_>>()
+        };
+        let lost: Vec<_> = self.workers.values().flat_map(missing).collect();
+        for rank in lost {
+            self.rank_lost(&rank, "the worker came back without it");
+        }
+        let late = self.settling.iter().filter(|(_, until)| **until <= now);
+        let late: Vec<AttemptRef> = late.map(|(at, _)| at.clone()).collect();
+        for at in late {
+            self.settle(&at, true);
+        }
+        self.expire_vacating();
+        self.expire_probes();
+        self.expire_searches();
+        self.expire_leaving();
+        self.refresh_due();
+        let jobs = self.active.iter().map(|(_, _, job)| job.clone());
+        self.touched.extend(jobs);
+        self.dirty = true;
+        self.wake = self
+            .deadlines()
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(u64::MAX);
+    }
+
+    fn expire_probes(&mut self) {
+        let (now, retry_ms) = (self.now, self.now + self.config.probe_retry_ms);
+        let waited = self.config.probe_timeout_ms;
+        let proofs = self
+            .workers
+            .values_mut()
+            .flat_map(|w| w.stores.values_mut());
+        for proof in proofs {
+            if let Proof::Asked {
+                until_ms, tries, ..
+            } = *proof
+                && until_ms <= now
+            {
+                let error = format!("no answer to the probe within {waited} ms");
+                *proof = Proof::Failed {
+                    error,
+                    retry_ms,
+                    tries,
+                };
+                self.workers_changed = true;
+            }
+        }
+    }
+
+    fn expire_searches(&mut self) {
+        let over = self.active.iter().filter_map(|(_, _, job)| {
+            let found = self.jobs.get(job)?;
+            (found.search_ends_ms() <= self.now).then(|| job.clone())
+        });
+        for job in over.collect::<Vec<_>>() {
+            self.close_search(&job, "max_time has passed");
+        }
+    }
+
+    /// All deadlines.
+    fn deadlines(&self) -> impl Iterator<Item = u64> {
+        let workers = self.workers.values().flat_map(|worker| {
+            let proofs = worker.stores.values().filter_map(|proof| match proof {
+                Proof::Asked { until_ms, .. } => Some(*until_ms),
+                Proof::Failed { retry_ms, .. } => Some(*retry_ms),
+                Proof::Proven => None,
+            });
+            let missing = worker.missing.values().copied();
+            let silence = [self.suspect_at(worker), worker.lease_until_ms];
+            missing.chain(proofs).chain(silence)
+        });
+        let jobs = self
+            .active
+            .iter()
+            .filter_map(|(_, _, job)| self.jobs.get(job));
+        let jobs = jobs.flat_map(|job| {
+            let retries = job.pending.iter().filter_map(|trial| job.live(*trial));
+            let retries = retries.map(|trial| trial.record.retry_at_ms);
+            let judged = job
+                .record
+                .evaluation
+                .as_ref()
+                .map(|judged| judged.retry_at_ms);
+            retries.chain(judged).chain([job.search_ends_ms()])
+        });
+        let waits = self.settling.values().chain(self.vacating.values());
+        let placing = self.reserve_deadlines();
+        let leaving = self.leaving_deadlines();
+        let others = waits.copied().chain(placing).chain(leaving);
+        workers.chain(jobs).chain(others)
+    }
+}
