@@ -1,14 +1,10 @@
 //! The command line: verbs and the options that all of them take. Each verb's own arguments stand in
 //! its file under `verbs`.
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-
+use crate::options::Global;
 use crate::verbs;
-
-/// Where a coordinator listens unless it was told otherwise.
-pub(crate) const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7070";
 
 /// Train and search on one machine, or drive a Trainyard cluster.
 #[derive(Debug, Parser)]
@@ -28,70 +24,31 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// Options of every verb.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// How results are written to standard output
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
-    pub(crate) output: Format,
-    /// The coordinator to ask; of several, separated by commas, the one that leads is found
-    #[arg(
-        long,
-        global = true,
-        env = "TRAINYARD_COORDINATOR",
-        default_value = DEFAULT_COORDINATOR,
-        value_name = "URL"
-    )]
-    pub(crate) coordinator: String,
-    /// Directory in which `run` keeps its jobs (for `run`: by default ./trainyard-data). Other verbs
-    /// look into it instead of asking a coordinator
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// What is logged to standard error: a level, or directives such as warn,trainyard_worker=debug
-    #[arg(
-        long,
-        global = true,
-        env = "TRAINYARD_LOG",
-        default_value = "warn",
-        value_name = "FILTER"
-    )]
-    pub(crate) log_level: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people
-    Text,
-    /// For programs: the shapes in docs/cli.md
-    Json,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Run(verbs::run::Args),
-    Submit(verbs::submit::Args),
+    Submit(verbs::job::submit::Args),
     Validate(verbs::validate::Args),
-    Preview(verbs::preview::Args),
-    AskTell(verbs::ask_tell::Args),
+    Preview(verbs::search::preview::Args),
+    AskTell(verbs::search::ask_tell::Args),
     Schema(verbs::schema::Args),
     /// Look at the network of a job
     #[command(subcommand)]
     Model(ModelVerb),
-    List(verbs::list::Args),
-    Describe(verbs::describe::Args),
-    Watch(verbs::watch::Args),
-    Logs(verbs::logs::Args),
-    Wait(verbs::wait::Args),
-    Best(verbs::best::Args),
-    Insight(verbs::insight::Args),
-    Cancel(verbs::cancel::Args),
-    Archive(verbs::archive::Args),
-    Delete(verbs::delete::Args),
-    Extend(verbs::extend::Args),
-    Pause(verbs::pause::Args),
-    Resume(verbs::resume::Args),
-    Replay(verbs::replay::Args),
+    List(verbs::job::list::Args),
+    Describe(verbs::job::describe::Args),
+    Watch(verbs::job::watch::Args),
+    Logs(verbs::job::logs::Args),
+    Wait(verbs::job::wait::Args),
+    Best(verbs::job::best::Args),
+    Insight(verbs::search::insight::Args),
+    Cancel(verbs::job::cancel::Args),
+    Archive(verbs::job::archive::Args),
+    Delete(verbs::job::delete::Args),
+    Extend(verbs::job::extend::Args),
+    Pause(verbs::job::pause::Args),
+    Resume(verbs::job::resume::Args),
+    Replay(verbs::search::replay::Args),
     /// Look at the trials of a job
     #[command(subcommand)]
     Trial(TrialVerb),
@@ -114,26 +71,26 @@ pub(crate) enum ModelVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrialVerb {
-    List(verbs::trial_list::Args),
-    Describe(verbs::trial_describe::Args),
-    Logs(verbs::trial_logs::Args),
-    Explain(verbs::trial_explain::Args),
-    Pause(verbs::trial_pause::Args),
-    Resume(verbs::trial_resume::Args),
+    List(verbs::trial::list::Args),
+    Describe(verbs::trial::describe::Args),
+    Logs(verbs::trial::logs::Args),
+    Explain(verbs::trial::explain::Args),
+    Pause(verbs::trial::pause::Args),
+    Resume(verbs::trial::resume::Args),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckpointVerb {
-    List(verbs::checkpoint_list::Args),
-    Download(verbs::checkpoint_download::Args),
-    Verify(verbs::checkpoint_verify::Args),
+    List(verbs::checkpoint::list::Args),
+    Download(verbs::checkpoint::download::Args),
+    Verify(verbs::checkpoint::verify::Args),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerVerb {
-    List(verbs::worker_list::Args),
-    Drain(verbs::worker_drain::DrainArgs),
-    Undrain(verbs::worker_drain::UndrainArgs),
+    List(verbs::worker::list::Args),
+    Drain(verbs::worker::drain::DrainArgs),
+    Undrain(verbs::worker::drain::UndrainArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -146,9 +103,12 @@ pub(crate) enum WorkspaceVerb {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use clap::CommandFactory;
 
     use super::*;
+    use crate::options::Format;
 
     #[test]
     fn the_command_is_well_formed() {

@@ -1,9 +1,8 @@
 //! The exit codes of `coordinatorctl` and the one error type that carries them.
 //!
-//! Every verb returns an [`Outcome`]; [`report`] is the only place that turns one into a process exit.
+//! Every verb returns an [`Outcome`]; `print::report` is the only place that turns one into a process exit.
 
 use std::fmt;
-use std::process::ExitCode;
 
 use tonic::Status;
 
@@ -95,19 +94,6 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
-    }
-}
-
-/// Says what went wrong on standard error and gives the process its exit code.
-pub(crate) fn report(outcome: Outcome) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::from(Code::Success as u8),
-        Err(failure) => {
-            if !failure.message.is_empty() {
-                crate::print::remark(&format!("error: {failure}"));
-            }
-            ExitCode::from(failure.code as u8)
-        }
     }
 }
 

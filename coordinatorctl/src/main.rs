@@ -4,20 +4,16 @@
 //! `verbs`; the exit codes and their meaning are in `exit`.
 
 mod cli;
-mod client;
-mod convert;
+mod connect;
+mod dispatch;
 mod exit;
-mod live;
 mod local;
-mod output;
+mod options;
 mod print;
-mod searched;
 mod session;
-mod specfile;
-mod tables;
-mod text;
+mod spec;
 mod verbs;
-mod warm;
+mod view;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -35,7 +31,7 @@ const LINGER: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     if let Err(failure) = log_to_stderr(&cli.global.log_level) {
-        return exit::report(Err(failure));
+        return print::report(Err(failure));
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -44,16 +40,16 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             let failure = exit::Failure::failed(format!("cannot start the runtime: {error}"));
-            return exit::report(Err(failure));
+            return print::report(Err(failure));
         }
     };
-    let outcome = runtime.block_on(verbs::dispatch(cli));
+    let outcome = runtime.block_on(dispatch::dispatch(cli));
     runtime.shutdown_timeout(LINGER);
-    exit::report(outcome)
+    print::report(outcome)
 }
 
 fn log_to_stderr(filter: &str) -> exit::Outcome {
     let colour = std::io::stderr().is_terminal();
-    telemetry::init_with_writer(filter, LogFormat::Human, colour, live::LogWriter::new)
+    telemetry::init_with_writer(filter, LogFormat::Human, colour, view::live::LogWriter::new)
         .map_err(|error| exit::Failure::usage(format!("--log-level: {error}")))
 }

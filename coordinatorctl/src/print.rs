@@ -3,6 +3,7 @@
 //! A reader that has gone away (`| head`) ends the verb quietly and with success.
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use serde::Serialize;
 
@@ -39,6 +40,19 @@ fn written(result: io::Result<()>) -> Outcome {
         io::ErrorKind::BrokenPipe => Failure::quiet(Code::Success),
         _ => Failure::failed(format!("cannot write to standard output: {error}")),
     })
+}
+
+/// Says what went wrong on standard error and gives the process its exit code.
+pub(crate) fn report(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::from(Code::Success as u8),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                remark(&format!("error: {failure}"));
+            }
+            ExitCode::from(failure.code as u8)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
-//! Where a verb's questions go: to the coordinator of `--coordinator`, or to the jobs that `run` left
+//! Where a verb's questions go: to a coordinator, or to the jobs that `run` left
 //! in `--data-dir`.
 
 use std::path::Path;
 
-use crate::cli::Global;
-use crate::client::Client;
+use crate::connect::{Client, Endpoint};
 use crate::exit::{Failure, Outcome};
 use crate::local::{self, LocalCoordinator, StartError};
 
@@ -30,16 +29,19 @@ impl Session {
 
 /// Opens a session, asks, and ends it in order.
 pub(crate) async fn with<T>(
-    global: &Global,
+    endpoint: &Endpoint,
     ask: impl AsyncFnOnce(&Session) -> Outcome<T>,
 ) -> Outcome<T> {
-    let Some(data_dir) = &global.data_dir else {
-        let client = Client::connect(&global.coordinator).await?;
-        return ask(&Session {
-            client,
-            idle: false,
-        })
-        .await;
+    let data_dir = match endpoint {
+        Endpoint::DataDir(data_dir) => data_dir,
+        Endpoint::Coordinator(addresses) => {
+            let client = Client::connect(addresses).await?;
+            return ask(&Session {
+                client,
+                idle: false,
+            })
+            .await;
+        }
     };
     let data_dir = local::absolute(data_dir)?;
     match open(&data_dir).await? {

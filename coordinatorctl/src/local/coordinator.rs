@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use trainyard_coordinator::store::StoreError;
 use trainyard_coordinator::{CoordinatorConfig, CoordinatorError};
 
-use crate::client::Client;
+use crate::connect::Client;
 use crate::exit::{Failure, Outcome};
 
 /// Holds the address of the coordinator that has the data directory open.
@@ -173,14 +173,13 @@ fn refusal(ended: Ended, data_dir: &Path) -> StartError {
 mod tests {
     use std::path::PathBuf;
 
-    use clap::Parser;
     use trainyard_proto::v1::JobState;
 
     use super::*;
-    use crate::cli::{Cli, Global};
-    use crate::client::Logs;
+    use crate::connect::{Endpoint, Logs};
     use crate::exit::Code;
-    use crate::{convert, session};
+    use crate::session;
+    use crate::view::convert;
 
     const SPEC: &str = r#"{
         "name": "toy",
@@ -189,12 +188,6 @@ mod tests {
         "objectives": [{"metric": "loss", "mode": "minimize"}],
         "searcher": {"name": "random", "max_trials": 2}
     }"#;
-
-    fn global(data_dir: &Path) -> Global {
-        let data_dir = data_dir.display().to_string();
-        let words = ["coordinatorctl", "--data-dir", &data_dir, "list"];
-        Cli::try_parse_from(words).unwrap().global
-    }
 
     async fn started(data_dir: &Path) -> LocalCoordinator {
         match LocalCoordinator::start(data_dir).await {
@@ -205,7 +198,7 @@ mod tests {
 
     /// Whether a session found the jobs idle, and the ids that it listed.
     async fn look(data_dir: &Path) -> Outcome<(bool, Vec<String>)> {
-        session::with(&global(data_dir), async |session| {
+        session::with(&Endpoint::DataDir(data_dir.to_owned()), async |session| {
             let jobs = session.client.jobs("", 10, false).await?;
             let ids = jobs.iter().map(|job| job.job_id.clone()).collect();
             Ok((session.idle, ids))

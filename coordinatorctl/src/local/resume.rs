@@ -3,8 +3,8 @@
 use serde_json::Value;
 use trainyard_proto::v1::JobSummary;
 
-use crate::convert::job_ended;
 use crate::exit::{Failure, Outcome};
+use crate::view::convert::job_ended;
 
 /// Paths of a changed spec that are listed.
 const LISTED_CHANGES: usize = 5;

@@ -1,12 +1,12 @@
 //! `completion`: a script by which a shell completes this command.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Format, Global};
 use crate::exit::{Failure, Outcome};
-use crate::output::Completion;
+use crate::options::{Format, Global};
 use crate::print;
+use crate::view::output::Completion;
 
 /// Print a completion script, such as for `source <(coordinatorctl completion bash)`
 #[derive(Debug, clap::Args)]
@@ -15,14 +15,10 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+/// `command` is the whole command line that is completed.
+pub(crate) fn run(global: &Global, args: &Args, mut command: Command) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "coordinatorctl",
-        &mut script,
-    );
+    clap_complete::generate(args.shell, &mut command, "coordinatorctl", &mut script);
     let script = String::from_utf8(script)
         .map_err(|error| Failure::failed(format!("the script is no text: {error}")))?;
     match global.output {
@@ -36,9 +32,10 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum;
+    use clap::{CommandFactory, ValueEnum};
 
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn every_shell_completes_every_verb() {

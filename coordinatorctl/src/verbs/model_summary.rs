@@ -6,12 +6,14 @@ use trainyard_common::shapes::{self, summarize};
 use trainyard_common::spec::{Document, JobSpec, Params};
 use trainyard_worker::data;
 
-use crate::cli::{Format, Global};
 use crate::exit::{Failure, Outcome};
-use crate::output::{Layer, ModelSummary};
-use crate::specfile::SpecArgs;
-use crate::verbs::preview;
-use crate::{print, tables, text};
+use crate::options::{Format, Global};
+use crate::print;
+use crate::spec::file::SpecArgs;
+use crate::verbs::search::preview;
+use crate::view::output::{Layer, ModelSummary};
+use crate::view::tables;
+use crate::view::text;
 
 /// Print the layers of a job's network: output shapes and parameter counts
 #[derive(Debug, clap::Args)]

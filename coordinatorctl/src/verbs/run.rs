@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 use trainyard_common::spec::Document;
 use trainyard_proto::v1;
 
-use crate::cli::{Format, Global};
-use crate::client::{Client, Watch};
-use crate::convert::job_ended;
+use crate::connect::{Client, Watch};
 use crate::exit::{Code, Failure, Outcome};
-use crate::live::{Display, To};
 use crate::local::{
     self, DEFAULT_DATA_DIR, Interrupt, LocalCoordinator, LocalWorker, Plan, StartError, Wanted,
 };
-use crate::output::JobResult;
-use crate::specfile::SpecArgs;
-use crate::verbs::describe_result;
-use crate::warm::{self, WarmArgs};
-use crate::{print, tables, text};
+use crate::options::{Format, Global};
+use crate::print;
+use crate::spec::file::SpecArgs;
+use crate::spec::warm::{self, WarmArgs};
+use crate::verbs::job::result;
+use crate::view::convert::job_ended;
+use crate::view::live::{Display, To};
+use crate::view::output::JobResult;
+use crate::view::tables;
+use crate::view::text;
 
 /// Jobs of the data directory that are looked at.
 const MOST_JOBS: u32 = 1_000;
@@ -99,7 +101,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
         Begun::Running(job_id) => house.train(&job_id).await?,
     };
     report(global, &result)?;
-    describe_result::verdict(&result)
+    result::verdict(&result)
 }
 
 async fn start(data_dir: &Path) -> Outcome<LocalCoordinator> {
@@ -189,7 +191,7 @@ enum Ended {
 
 impl House {
     async fn show(self, job_id: &str) -> Outcome<JobResult> {
-        let result = describe_result::fetch(self.coordinator.client(), job_id).await;
+        let result = result::fetch(self.coordinator.client(), job_id).await;
         self.coordinator.stop().await?;
         result
     }
@@ -214,7 +216,7 @@ impl House {
         display.finish();
         match ended {
             Ok(Ended::Job) => {
-                let result = describe_result::fetch(&client, job_id).await;
+                let result = result::fetch(&client, job_id).await;
                 drop(client);
                 worker.stop().await?;
                 self.coordinator.stop().await?;

@@ -1,10 +1,10 @@
 //! `validate`: checks a spec without a cluster.
 
-use crate::cli::{Format, Global};
 use crate::exit::{Code, Failure, Outcome};
-use crate::output::Validation;
+use crate::options::{Format, Global};
 use crate::print;
-use crate::specfile::{self, SpecArgs};
+use crate::spec::file::{self, SpecArgs};
+use crate::view::output::Validation;
 
 /// Check a job spec; every error at once, each with its place in the file
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         (Format::Json, Err(errors)) => {
             print::json(&Validation {
                 valid: false,
-                errors: specfile::problems(&errors),
+                errors: file::problems(&errors),
                 warnings: Vec::new(),
             })?;
             Err(Failure::quiet(Code::Usage))

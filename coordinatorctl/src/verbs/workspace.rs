@@ -2,10 +2,13 @@
 
 use trainyard_proto::v1;
 
-use crate::cli::{Format, Global};
 use crate::exit::{Failure, Outcome};
-use crate::output::Workspaces;
-use crate::{convert, print, session, tables};
+use crate::options::{Format, Global};
+use crate::print;
+use crate::session;
+use crate::view::convert;
+use crate::view::output::Workspaces;
+use crate::view::tables;
 
 /// List workspaces: their weight, their quota and what they use
 #[derive(Debug, clap::Args)]
@@ -48,7 +51,10 @@ pub(crate) struct RemoveArgs {
 }
 
 pub(crate) async fn list(global: &Global, _args: ListArgs) -> Outcome {
-    let found = session::with(global, async |session| session.client.workspaces().await).await?;
+    let found = session::with(&global.endpoint(), async |session| {
+        session.client.workspaces().await
+    })
+    .await?;
     let workspaces: Vec<_> = found.iter().map(convert::workspace).collect();
     match global.output {
         Format::Text => print::line(&tables::workspaces(&workspaces)),
@@ -57,7 +63,10 @@ pub(crate) async fn list(global: &Global, _args: ListArgs) -> Outcome {
 }
 
 pub(crate) async fn show(global: &Global, args: ShowArgs) -> Outcome {
-    let found = session::with(global, async |session| session.client.workspaces().await).await?;
+    let found = session::with(&global.endpoint(), async |session| {
+        session.client.workspaces().await
+    })
+    .await?;
     let Some(known) = found.iter().find(|known| known.name == args.name) else {
         return Err(Failure::not_found(format!(
             "nothing was set for workspace {}, and none of its jobs is active",
@@ -75,7 +84,7 @@ pub(crate) async fn set(global: &Global, args: SetArgs) -> Outcome {
         max_cuda_slots: args.max_cuda_slots,
         no_quota: args.no_quota,
     };
-    let set = session::with(global, async |session| {
+    let set = session::with(&global.endpoint(), async |session| {
         session.client.set_workspace(question).await
     })
     .await?;
@@ -83,7 +92,7 @@ pub(crate) async fn set(global: &Global, args: SetArgs) -> Outcome {
 }
 
 pub(crate) async fn remove(global: &Global, args: RemoveArgs) -> Outcome {
-    let left = session::with(global, async |session| {
+    let left = session::with(&global.endpoint(), async |session| {
         session.client.remove_workspace(&args.name).await
     })
     .await?;

@@ -1,0 +1,24 @@
+//! `trial pause`: holds one trial.
+
+use crate::exit::Outcome;
+use crate::options::Global;
+use crate::session;
+use crate::verbs::job::held;
+
+/// Pause one trial: it makes a checkpoint and gives its slots back
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(value_name = "JOB")]
+    job: String,
+    #[arg(value_name = "TRIAL")]
+    trial: u32,
+}
+
+pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
+    let trial = Some(args.trial);
+    let state = session::with(&global.endpoint(), async |session| {
+        session.client.pause(&args.job, trial).await
+    })
+    .await?;
+    held::show(global, args.job, trial, &state)
+}

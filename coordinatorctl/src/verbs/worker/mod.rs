@@ -1,0 +1,4 @@
+//! `worker`: verbs about the workers of a cluster.
+
+pub(crate) mod drain;
+pub(crate) mod list;
