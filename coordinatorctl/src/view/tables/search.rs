@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::CellAlignment;
 use serde_json::Value;
 
-use super::{finish, table};
+use super::parts::{finish, table};
 use crate::view::output::{Dependence, Insight, SearchForecast};
 use crate::view::text;
 
@@ -107,7 +107,7 @@ fn dependence(of: &Dependence) -> String {
 fn front(insight: &Insight) -> String {
     let mut header = vec!["ON THE FRONT"];
     header.extend(insight.objectives.iter().map(String::as_str));
-    let mut table = super::with_header(&header);
+    let mut table = super::parts::with_header(&header);
     for (trial, values) in &insight.front {
         let mut row = vec![trial.to_string()];
         row.extend(values.iter().map(|value| text::number(*value)));
