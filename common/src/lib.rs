@@ -1,5 +1,5 @@
 //! What coordinator, worker and command line agree on: identifiers, the job spec and its validation,
-//! search spaces, the counter-based random source, object-store URLs and telemetry.
+//! search spaces, the counter-based random source, object-store URLs, text for terminals, and telemetry.
 //!
 //! This crate knows nothing of gRPC services, stores of records or training.
 
@@ -16,3 +16,4 @@ pub mod store_url;
 pub mod telemetry;
 #[doc(hidden)]
 pub mod testing;
+pub mod text;

@@ -4,6 +4,10 @@
 //! bounded, so that a store that is away is an error and not a hang. What the objects mean is not
 //! known here.
 
+mod redact;
+#[cfg(feature = "cloud")]
+mod remote;
+
 use std::collections::HashMap;
 use std::path::{Component, Path as FilePath, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -15,11 +19,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
+pub use redact::redacted;
 #[cfg(feature = "cloud")]
 pub use remote::is_setting;
-
-#[cfg(feature = "cloud")]
-mod remote;
 
 /// What a message says is accepted.
 pub const ACCEPTED: &str = "a path, file:///path, s3://bucket/path, gs://bucket/path, \
@@ -52,7 +54,7 @@ pub enum StoreUrlError {
 /// made when something is written, and every write is synced to the disk before it is answered.
 pub fn open(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), StoreUrlError> {
     let bad = |reason: String| StoreUrlError::Url {
-        url: url.to_owned(),
+        url: redacted(url).into_owned(),
         reason,
     };
     if url.trim().is_empty() {
@@ -74,7 +76,7 @@ pub fn open(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), StoreUrlError> {
         "s3" | "s3a" | "gs" | "az" | "http" | "https" => remote::open(&parsed, url),
         #[cfg(not(feature = "cloud"))]
         "s3" | "s3a" | "gs" | "az" | "http" | "https" => Err(StoreUrlError::Settings {
-            url: url.to_owned(),
+            url: redacted(url).into_owned(),
             reason: "this program was built without the clients of object stores and web servers: \
                      build it with `--features cloud`"
                 .to_owned(),
@@ -118,7 +120,9 @@ pub fn describe(error: &object_store::Error) -> String {
                 }
                 source = cause.source();
             }
-            text.split_whitespace().collect::<Vec<_>>().join(" ")
+            let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            // Of requests, whose addresses may be signed.
+            redacted(&line).into_owned()
         }
     }
 }
@@ -160,17 +164,18 @@ pub async fn check_probe(
     content: &str,
     reply_path: &str,
 ) -> Result<(), StoreUrlError> {
+    let shown = redacted(url);
     match get_text(url, path).await? {
         Some(found) if found == content => {}
         Some(_) => {
             return Err(StoreUrlError::NotShared(format!(
-                "the worker reads another store than the coordinator: in `{url}` the object {path} \
+                "the worker reads another store than the coordinator: in `{shown}` the object {path} \
                  has another content than the coordinator wrote"
             )));
         }
         None => {
             return Err(StoreUrlError::NotShared(format!(
-                "the worker reads another store than the coordinator: in `{url}` it does not find \
+                "the worker reads another store than the coordinator: in `{shown}` it does not find \
                  {path}, which the coordinator has just written (a file:// path must be on a file \
                  system that all machines share)"
             )));
@@ -193,14 +198,15 @@ pub async fn check_reply(
             tracing::debug!(%error, object, "a probe object was not removed");
         }
     }
+    let shown = redacted(url);
     match found {
         Some(found) if found == reversed(content) => Ok(()),
         Some(_) => Err(StoreUrlError::NotShared(format!(
-            "the worker writes another store than the coordinator: in `{url}` the object \
+            "the worker writes another store than the coordinator: in `{shown}` the object \
              {reply_path} has another content than the worker's reply"
         ))),
         None => Err(StoreUrlError::NotShared(format!(
-            "the worker writes another store than the coordinator: in `{url}` its reply \
+            "the worker writes another store than the coordinator: in `{shown}` its reply \
              {reply_path} is not found"
         ))),
     }
@@ -213,7 +219,7 @@ fn reversed(content: &str) -> String {
 fn below(url: &str, path: &str) -> Result<(Arc<dyn ObjectStore>, Path), StoreUrlError> {
     let (store, prefix) = open(url)?;
     let path = Path::parse(path).map_err(|error| StoreUrlError::Store {
-        url: url.to_owned(),
+        url: redacted(url).into_owned(),
         reason: error.to_string(),
     })?;
     Ok((store, prefix.parts().chain(path.parts()).collect()))
@@ -226,7 +232,7 @@ async fn bounded<T>(
     work: impl Future<Output = object_store::Result<T>>,
 ) -> Result<T, StoreUrlError> {
     let failed = |reason: String| StoreUrlError::Store {
-        url: url.to_owned(),
+        url: redacted(url).into_owned(),
         reason: format!("cannot {what}: {reason}"),
     };
     match tokio::time::timeout(PROBE_DEADLINE, work).await {

@@ -352,3 +352,43 @@ fn the_schema_is_json_and_a_reader_that_leaves_is_no_error() {
         assert_eq!(said, "", "{verb:?}");
     }
 }
+
+#[test]
+fn what_a_file_names_gives_no_orders_to_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = format!("{SPEC}\"\\e[2J\\e]0;title\\a\\u202E\": 1\nworkspace: \"a\\x9bb\"\n");
+    std::fs::write(folder.path().join("job.yaml"), spec).unwrap();
+    let output = ctl(folder.path(), &["validate", "job.yaml"]);
+    assert_eq!(code(&output), 2);
+    let said = err(&output);
+    assert!(
+        said.contains(r"unknown field `\u{1b}[2J\u{1b}]0;title\u{7}\u{202e}`"),
+        "{said}"
+    );
+    let output = ctl(folder.path(), &["validate", "job.yaml", "--output", "json"]);
+    let hidden = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    for text in [said, out(&output)] {
+        assert!(!text.contains(hidden), "{text:?}");
+    }
+    let errors = json(&output)["errors"].as_array().cloned().unwrap();
+    let places: Vec<&str> = errors
+        .iter()
+        .filter_map(|error| error["path"].as_str())
+        .collect();
+    assert!(
+        places.contains(&"\u{1b}[2J\u{1b}]0;title\u{7}\u{202e}"),
+        "{places:?}"
+    );
+}
+
+#[test]
+fn many_problems_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys: String = (0..2_000).map(|i| format!("k{i}: 1\n")).collect();
+    std::fs::write(folder.path().join("job.yaml"), format!("{SPEC}{keys}")).unwrap();
+    let output = ctl(folder.path(), &["validate", "job.yaml"]);
+    assert_eq!(code(&output), 2);
+    let said = err(&output);
+    assert_eq!(said.lines().count(), 22, "{said}");
+    assert_eq!(said.lines().last().unwrap().trim(), "and 1980 more");
+}

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
-use super::{StoreUrlError, describe};
+use super::{StoreUrlError, describe, redacted};
 
 /// A host that does not answer a connection attempt within this time is away.
 const CONNECT_TIMEOUT: &str = "3 seconds";
@@ -36,7 +36,7 @@ pub fn is_setting(variable: &str) -> bool {
 /// The store of a bucket, container or web server, and the path within it.
 pub(super) fn open(url: &Url, given: &str) -> Result<(Arc<dyn ObjectStore>, Path), StoreUrlError> {
     let bad = |reason: String| StoreUrlError::Url {
-        url: given.to_owned(),
+        url: redacted(given).into_owned(),
         reason,
     };
     if url.host_str().is_none_or(str::is_empty) {
@@ -54,7 +54,7 @@ pub(super) fn open(url: &Url, given: &str) -> Result<(Arc<dyn ObjectStore>, Path
         _ => http(url),
     };
     let store = built.map_err(|error| StoreUrlError::Settings {
-        url: given.to_owned(),
+        url: redacted(given).into_owned(),
         reason: describe(&error),
     })?;
     Ok((store, path))

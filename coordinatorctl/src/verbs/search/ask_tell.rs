@@ -11,6 +11,7 @@ use trainyard_common::spec::Document;
 use trainyard_coordinator::study::{Study, protocol};
 
 use crate::exit::{Failure, Outcome};
+use crate::print;
 use crate::spec::file::SearchArgs;
 
 /// Longest line of input, in bytes; the protocol refuses it anyway, this bounds what is read.
@@ -41,19 +42,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
         None => None,
     };
     let mut input = BufReader::new(std::io::stdin().lock());
-    let mut output = std::io::stdout().lock();
     let broken = |error: std::io::Error| Failure::failed(format!("cannot go on: {error}"));
     while let Some(line) = next_line(&mut input).map_err(broken)? {
         let answer = protocol::answer(&mut study, &line).to_string();
         if let Some(log) = &mut log {
             log.write(&line, &answer)?;
         }
-        let written = writeln!(output, "{answer}").and_then(|()| output.flush());
-        match written {
-            // Whoever asked has gone.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written.map_err(broken)?,
-        }
+        print::json_text(&answer)?;
     }
     Ok(())
 }

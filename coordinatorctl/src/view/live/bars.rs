@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use trainyard_proto::v1::{TrialState, TrialSummary};
 
+use crate::print;
 use crate::view::convert;
 use crate::view::live::board::{Board, News};
 
@@ -90,7 +91,7 @@ impl Bars {
 
     pub(crate) fn say(&self, text: &str) {
         // A terminal that has gone away is noticed by the next result, not here.
-        let _ = self.all.println(text);
+        let _ = self.all.println(print::shown(text));
     }
 
     pub(crate) fn clear(&self) {
@@ -107,15 +108,17 @@ impl Bars {
         self.job.set_length(all);
         self.job.set_position(done);
         if let Some(job) = board.job() {
-            self.job.set_prefix(job.job_id.clone());
+            self.job
+                .set_prefix(print::shown_part(&job.job_id).into_owned());
         }
         let hidden = board.running().count().saturating_sub(self.trials.len());
         let more = match hidden {
             0 => String::new(),
             hidden => format!(", {hidden} more running"),
         };
+        let best = board.best_part("");
         self.job
-            .set_message(format!("{}{more}", board.best_part("")));
+            .set_message(format!("{}{more}", print::shown_part(&best)));
     }
 
     fn show_trial(&mut self, board: &Board, trial: &TrialSummary, turn: bool) {
@@ -132,7 +135,8 @@ impl Bars {
         if let Some(bar) = self.bar(trial) {
             bar.set_length(trial.steps_total.max(trial.step).max(1));
             bar.set_position(trial.step);
-            bar.set_message(board.progress(trial));
+            let progress = board.progress(trial);
+            bar.set_message(print::shown_part(&progress).into_owned());
         }
     }
 

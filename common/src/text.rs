@@ -1,0 +1,141 @@
+//! Text from outside (names, errors, columns, what programs print) made fit for a terminal, a log or a message.
+//!
+//! Whoever prints or logs passes it through here once, at the end. Pure.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Which control characters stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// None: the text is a part of one line.
+    Nothing,
+    /// Line ends and tabs: the text stands for itself.
+    Lines,
+}
+
+/// The text with control characters, escape sequences with them, and what reorders or ends lines
+/// written as Rust does: `\u{1b}[31m`. What a person can see stays as it is.
+pub fn printable(text: &str, keep: Keep) -> Cow<'_, str> {
+    let stays = |c: char| match c {
+        '\n' | '\t' => keep == Keep::Lines,
+        c => !is_hidden(c),
+    };
+    escaped(text, stays, |c, out| out.extend(c.escape_default()))
+}
+
+/// As [`printable`], of JSON, which is the same JSON afterwards: the encoder escapes some control characters
+/// and leaves others in its strings.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    let stays = |c: char| matches!(c, '\n' | '\t' | '\r') || !is_hidden(c);
+    escaped(json, stays, |c, out| {
+        // All of them lie in the plane that four digits can name.
+        let _ = write!(out, "\\u{:04x}", u32::from(c));
+    })
+}
+
+/// As [`printable`] with [`Keep::Nothing`], of a line that has colours of our own in it.
+pub(crate) fn printable_coloured(line: &str) -> Cow<'_, str> {
+    let stays = |c: char| c == '\u{1b}' || !is_hidden(c);
+    escaped(line, stays, |c, out| out.extend(c.escape_default()))
+}
+
+/// The beginning of a text, at most so many bytes of it, and how much was left out.
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(most);
+    Cow::Owned(format!(
+        "{}... ({} bytes more)",
+        &text[..end],
+        text.len() - end
+    ))
+}
+
+/// What a terminal obeys instead of showing: C0 and C1 controls, the marks, embeddings, overrides and isolates of
+/// bidirectional text (Unicode TR 9), by which a line can read otherwise than it is, and the two
+/// separators that end a line beside `\n`.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+fn escaped(
+    text: &str,
+    stays: impl Fn(char) -> bool,
+    escape: impl Fn(char, &mut String),
+) -> Cow<'_, str> {
+    let Some(first) = text.find(|c| !stays(c)) else {
+        return Cow::Borrowed(text);
+    };
+    let mut out = String::with_capacity(text.len() + 16);
+    out.push_str(&text[..first]);
+    for c in text[first..].chars() {
+        if stays(c) {
+            out.push(c);
+        } else {
+            escape(c, &mut out);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        let cases = [
+            ("plain, süß, 日本語, 👩‍👩‍👧", "plain, süß, 日本語, 👩‍👩‍👧"),
+            ("\u{1b}[31mred\u{1b}[0m", r"\u{1b}[31mred\u{1b}[0m"),
+            ("\u{1b}]0;title\u{7}", r"\u{1b}]0;title\u{7}"),
+            ("\u{9b}2J", r"\u{9b}2J"),
+            ("a\u{8}b\u{7f}c\u{0}", r"a\u{8}b\u{7f}c\u{0}"),
+            ("half\rover", r"half\rover"),
+            ("user\u{202e}txt.exe", r"user\u{202e}txt.exe"),
+            ("\u{2066}a\u{2069}", r"\u{2066}a\u{2069}"),
+            ("one\u{2028}two", r"one\u{2028}two"),
+            ("one\ntwo\tthree", r"one\ntwo\tthree"),
+            ("", ""),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(printable(given, Keep::Nothing), expected);
+        }
+        assert_eq!(printable("one\n\ttwo\r", Keep::Lines), "one\n\ttwo\\r");
+    }
+
+    #[test]
+    fn nothing_that_is_hidden_is_left_of_any_character() {
+        for c in (0..=0x2_ffff).filter_map(char::from_u32) {
+            let text = format!("a{c}b");
+            assert!(
+                !printable(&text, Keep::Nothing).contains(is_hidden),
+                "{c:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value =
+            serde_json::json!({"a\u{9b}": "x\u{7f}\u{202e}\u{1b}[0m\n\u{2028}", "b": [1, "ü"]});
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        let shown = printable_json(&text);
+        let hidden = |c: char| c != '\n' && is_hidden(c);
+        assert!(text.contains(hidden) && !shown.contains(hidden), "{shown}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown).unwrap(),
+            value
+        );
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(shortened("short", 5), "short");
+        assert_eq!(shortened("ääää", 5), "ää... (4 bytes more)");
+    }
+}
