@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use tracing::instrument;
 use trainyard_common::ids::{RequestId, TrialId, WorkerId};
@@ -19,6 +20,9 @@ use crate::driver::{CallError, Seat};
 
 /// Largest spec that is read, bytes. The largest sensible one is a few kilobytes.
 const MAX_SPEC_BYTES: usize = 1024 * 1024;
+
+/// Specs that are read at once, others wait: each may take a core for a second or two and some tens of megabytes.
+static READING: Semaphore = Semaphore::const_new(2);
 
 /// How long a store of checkpoints may take to show that it can be reached.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -195,9 +199,14 @@ async fn parse(spec: String) -> Result<Document, ApiError> {
             format!("at most {MAX_SPEC_BYTES}"),
         ));
     }
-    let parsed = tokio::task::spawn_blocking(move || Document::parse(&spec))
-        .await
-        .map_err(|error| ApiError::Internal(format!("reading the spec: {error}")))?;
+    // Held until the spec is read, also where nobody waits for it any more.
+    let permit = READING.acquire().await;
+    let parsed = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        Document::parse(&spec)
+    })
+    .await
+    .map_err(|error| ApiError::Internal(format!("reading the spec: {error}")))?;
     Ok(parsed?)
 }
 

@@ -1,8 +1,10 @@
-//! What can go wrong in a call, and the one function that turns it into a gRPC status.
+//! What can go wrong in a call, and the one function that turns it into a gRPC status, whose message fits
+//! the header that carries it.
 
 use tonic::Status;
 use trainyard_common::ids::{JobId, TrialId};
 use trainyard_common::spec::SpecErrors;
+use trainyard_common::text;
 use trainyard_proto::LEADER_METADATA;
 
 use crate::archive::ArchiveError;
@@ -10,6 +12,11 @@ use crate::cluster::api::Rejection;
 use crate::driver::CallError;
 use crate::driver::series::SeriesError;
 use crate::store::StoreError;
+
+/// Longest message of a status as it is sent, in bytes. It is one header, with what is no plain character escaped to
+/// three bytes each; clients take 16 KiB of headers, proxies half as much, and an answer beyond that
+/// reaches the client as another error than it is.
+const MAX_MESSAGE: usize = 6 * 1024;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +75,7 @@ impl From<ApiError> for Status {
 
 /// The status of every error that a client or a worker can see. `Unavailable` alone asks for a retry.
 pub(crate) fn status(error: &ApiError) -> Status {
-    let text = error.to_string();
+    let text = message(&error.to_string());
     match error {
         ApiError::Spec(_) | ApiError::Field { .. } => Status::invalid_argument(text),
         ApiError::NoJob(_) | ApiError::NoTrial { .. } => Status::not_found(text),
@@ -79,6 +86,22 @@ pub(crate) fn status(error: &ApiError) -> Status {
         ApiError::Checkpoints(_) => Status::failed_precondition(text),
         ApiError::Internal(_) => Status::internal(text),
         ApiError::Call(call) => call_status(call),
+    }
+}
+
+/// As much of an error's text as a header takes. Every status is made of what this returns.
+pub(crate) fn message(text: &str) -> String {
+    let mut sent = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        sent += match c {
+            ' '..='~' if *c != '%' => 1,
+            c => 3 * c.len_utf8(),
+        };
+        sent > MAX_MESSAGE
+    });
+    match end {
+        Some((end, _)) => text::shortened(text, end).into_owned(),
+        None => text.to_owned(),
     }
 }
 
@@ -93,7 +116,7 @@ fn not_leading(text: String, leader: Option<&str>) -> Status {
 
 /// As [`status`], of the errors that end a session.
 pub(crate) fn call_status(error: &CallError) -> Status {
-    let text = error.to_string();
+    let text = message(&error.to_string());
     match error {
         CallError::NotLeading { leader } => not_leading(text, leader.as_deref()),
         CallError::Stopped | CallError::Disconnected => Status::unavailable(text),
@@ -116,5 +139,53 @@ pub(crate) fn call_status(error: &CallError) -> Status {
             | Rejection::Leaving { .. } => Status::failed_precondition(text),
             _ => Status::invalid_argument(text),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_common::spec::SpecError;
+
+    use super::*;
+
+    /// Bytes of a status's headers, escaped as they are sent.
+    fn sent(status: &Status) -> usize {
+        let response = status.clone().into_http::<()>();
+        response.headers().values().map(|value| value.len()).sum()
+    }
+
+    #[test]
+    fn every_error_keeps_its_code_and_fits_a_header() {
+        for text in ["x", "ü", "\n", "%", "日本", "a line\n"] {
+            let long = text.repeat(1 << 20);
+            let spec = SpecErrors(vec![SpecError::new("data", &*long); 1_000]);
+            let errors = [
+                (ApiError::from(spec), tonic::Code::InvalidArgument),
+                (
+                    ApiError::field("name", &long, "less"),
+                    tonic::Code::InvalidArgument,
+                ),
+                (
+                    ApiError::Checkpoints(long.clone()),
+                    tonic::Code::FailedPrecondition,
+                ),
+                (ApiError::Internal(long.clone()), tonic::Code::Internal),
+                (
+                    ApiError::Call(CallError::Malformed(long.clone())),
+                    tonic::Code::InvalidArgument,
+                ),
+            ];
+            for (error, code) in errors {
+                let status = status(&error);
+                assert_eq!(status.code(), code);
+                assert!(sent(&status) < 8 * 1024, "{}", sent(&status));
+                assert!(
+                    status.message().contains(" bytes more)"),
+                    "{}",
+                    status.message()
+                );
+            }
+        }
+        assert_eq!(message("no job x"), "no job x");
     }
 }
