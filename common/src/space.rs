@@ -8,6 +8,7 @@ mod constraint;
 mod domain;
 mod grid;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ pub use domain::{Domain, same_value};
 pub use grid::Grid;
 
 use crate::rng::Key;
-use crate::spec::error::{SpecError, near};
+use crate::spec::error::{Problems, SpecError, SpecErrors, near};
 use crate::spec::{JobSpec, ParameterSpec, Params, Space};
 
 /// Longest name of a hyperparameter, in characters.
@@ -81,7 +82,17 @@ impl SearchSpace {
     /// # Errors
     /// All that is wrong, with paths such as `hyperparameters.lr.maxval`.
     pub fn new(space: &Space) -> Result<Self, Vec<SpecError>> {
-        let mut errors = Vec::new();
+        let mut errors = Problems::default();
+        let read = Self::read(space, &[], &mut errors);
+        read.ok_or_else(|| SpecErrors::from(errors).0)
+    }
+
+    /// The space of hyperparameters and constraints; what is wrong goes to `errors`.
+    pub(crate) fn read(
+        space: &Space,
+        constraints: &[String],
+        errors: &mut Problems,
+    ) -> Option<Self> {
         if space.0.len() > MAX_PARAMETERS {
             errors.push(SpecError::new(
                 "hyperparameters",
@@ -90,19 +101,21 @@ impl SearchSpace {
                     space.0.len()
                 ),
             ));
-            return Err(errors);
+            return None;
         }
+        let before = errors.count();
         let domains: Vec<Option<Domain>> = space
             .0
             .iter()
             .map(|(name, spec)| {
-                check_name(name, &mut errors);
-                Domain::new(&format!("hyperparameters.{name}"), spec, &mut errors)
+                check_name(name, errors);
+                Domain::new(&format!("hyperparameters.{name}"), spec, errors)
             })
             .collect();
+        let mut words = HashMap::new();
         let mut parameters = Vec::with_capacity(domains.len());
         for ((name, spec), domain) in space.0.iter().zip(&domains) {
-            let conditions = conditions(name, spec, space, &domains, &mut errors);
+            let conditions = conditions(name, spec, space, &domains, &mut words, errors);
             if let Some(domain) = domain {
                 parameters.push(Parameter {
                     name: name.clone(),
@@ -111,15 +124,42 @@ impl SearchSpace {
                 });
             }
         }
-        if !errors.is_empty() {
-            return Err(errors);
+        if errors.count() > before {
+            return None;
         }
-        let order = parents_first(&parameters).map_err(|cycle| vec![cycle])?;
-        Ok(Self {
+        let order = parents_first(&parameters)
+            .map_err(|cycle| errors.push(cycle))
+            .ok()?;
+        let space = Self {
             parameters,
             order,
             constraints: Vec::new(),
             counted: Counted::default(),
+        };
+        match space.constrained(constraints) {
+            Ok(space) => Some(space),
+            Err(found) => {
+                errors.extend(found);
+                None
+            }
+        }
+    }
+
+    /// Ranges that are wider than a number can be. Not part of [`Self::new`], which reads what was accepted before
+    /// they were refused.
+    pub(crate) fn overflowing(&self) -> impl Iterator<Item = SpecError> {
+        let wide = self
+            .parameters
+            .iter()
+            .filter(|known| known.domain.overflows());
+        wide.map(|parameter| {
+            SpecError::new(
+                format!("hyperparameters.{}.maxval", parameter.name),
+                format!(
+                    "maxval - minval is more than a number can hold; accepted are ranges up to {:e} wide",
+                    f64::MAX
+                ),
+            )
         })
     }
 
@@ -463,7 +503,7 @@ impl SearchSpace {
     }
 }
 
-fn check_name(name: &str, errors: &mut Vec<SpecError>) {
+fn check_name(name: &str, errors: &mut Problems) {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
     if name.len() > MAX_NAME || !name.starts_with(begins) || !name.chars().all(fits) {
@@ -481,7 +521,8 @@ fn conditions(
     spec: &ParameterSpec,
     space: &Space,
     domains: &[Option<Domain>],
-    errors: &mut Vec<SpecError>,
+    words: &mut HashMap<usize, Option<HashSet<String>>>,
+    errors: &mut Problems,
 ) -> Vec<Condition> {
     let mut conditions = Vec::new();
     for (parent, wanted) in &spec.when {
@@ -514,12 +555,18 @@ fn conditions(
         if values.is_empty() {
             errors.push(SpecError::new(&path, "an empty list is never met"));
         }
+        let words = words.entry(position).or_insert_with(|| domain.words());
         for value in &values {
-            if !domain.contains(value) {
-                errors.push(SpecError::new(
-                    &path,
-                    format!("`{parent}` is never {value}; accepted are values of {domain}"),
-                ));
+            // Looking through a long list for each value of a long list is left to the first problems.
+            let found = match words {
+                Some(words) if words.contains(&domain::canonical(value)) => true,
+                Some(_) if errors.is_full() => false,
+                _ => domain.contains(value),
+            };
+            if !found {
+                errors.add(&path, || {
+                    format!("`{parent}` is never {value}; accepted are values of {domain}")
+                });
             }
         }
         conditions.push(Condition {

@@ -15,6 +15,10 @@ use crate::spec::error::near;
 const MAX_LENGTH: usize = 1_000;
 const MAX_DEPTH: u32 = 32;
 
+/// Most nodes: each stands for at least one byte of the expression, so that its length bounds the work and the
+/// stack of an evaluation.
+const MAX_NODES: usize = MAX_LENGTH;
+
 const FUNCTIONS: [(&str, usize); 11] = [
     ("abs", 1),
     ("sqrt", 1),
@@ -46,10 +50,21 @@ enum Node {
     Negative(Box<Node>),
     Both(Box<Node>, Box<Node>),
     Either(Box<Node>, Box<Node>),
-    Compare(Comparison, Box<Node>, Box<Node>),
-    Among(Box<Node>, Vec<Value>),
+    /// `1 < a <= b`: each operand stands once, however many comparisons it is part of.
+    Chain(Box<Node>, Vec<Link>),
     Arithmetic(char, Box<Node>, Box<Node>),
     Call(&'static str, Vec<Node>),
+}
+
+/// What a chain asks of the operand before it.
+#[derive(Debug, Clone, PartialEq)]
+enum Link {
+    Compare(Comparison, Node),
+    /// Whether it is one of these, or none of them; what follows compares with true.
+    Among {
+        values: Vec<Value>,
+        wanted: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -124,6 +139,7 @@ impl Constraint {
             tokens,
             next: 0,
             depth: 0,
+            nodes: 0,
             parameters,
             names: Vec::new(),
         };
@@ -157,53 +173,109 @@ impl Constraint {
         if self.names.iter().any(|&position| value(position).is_none()) {
             return true;
         }
-        truth(&self.root, &|position| {
-            value(position).cloned().unwrap_or(Value::Null)
-        })
+        truth(&self.root, &|position| value(position).unwrap_or(&NOTHING))
     }
 }
 
-fn evaluate(node: &Node, value: &impl Fn(usize) -> Value) -> Value {
-    match node {
-        Node::Literal(literal) => literal.clone(),
-        Node::Parameter(position) => value(*position),
-        Node::Negative(_) | Node::Arithmetic(..) | Node::Call(..) => {
-            serde_json::Number::from_f64(number(node, value)).map_or(Value::Null, Value::Number)
+/// The value of a hyperparameter that a configuration does not have.
+static NOTHING: Value = Value::Null;
+
+/// What a node comes to.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    Value(&'a Value),
+    Truth(bool),
+    /// Of arithmetic; not a number where there is none, which meets no comparison of size.
+    Number(f64),
+}
+
+impl Found<'_> {
+    fn number(self) -> f64 {
+        match self {
+            Self::Number(x) => x,
+            Self::Value(value) => value.as_f64().unwrap_or(f64::NAN),
+            Self::Truth(_) => f64::NAN,
         }
-        _ => Value::Bool(truth(node, value)),
+    }
+
+    fn is_true(self) -> bool {
+        match self {
+            Self::Truth(truth) => truth,
+            Self::Value(value) => *value == Value::Bool(true),
+            Self::Number(_) => false,
+        }
+    }
+
+    /// What arithmetic cannot give is no value, and one such is as good as another.
+    fn is_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Value(a), Self::Value(b)) => same_value(a, b),
+            (a, b) => same_value(&a.value(), &b.value()),
+        }
+    }
+
+    fn value(self) -> Value {
+        match self {
+            Self::Value(value) => value.clone(),
+            Self::Truth(truth) => Value::Bool(truth),
+            Self::Number(x) => literal(x),
+        }
     }
 }
 
-fn truth(node: &Node, value: &impl Fn(usize) -> Value) -> bool {
+fn evaluate<'a>(node: &'a Node, value: &impl Fn(usize) -> &'a Value) -> Found<'a> {
+    match node {
+        Node::Literal(literal) => Found::Value(literal),
+        Node::Parameter(position) => Found::Value(value(*position)),
+        Node::Negative(_) | Node::Arithmetic(..) | Node::Call(..) => {
+            Found::Number(number(node, value))
+        }
+        Node::Not(_) | Node::Both(..) | Node::Either(..) | Node::Chain(..) => {
+            Found::Truth(truth(node, value))
+        }
+    }
+}
+
+fn truth<'a>(node: &'a Node, value: &impl Fn(usize) -> &'a Value) -> bool {
     match node {
         Node::Not(inner) => !truth(inner, value),
         Node::Both(a, b) => truth(a, value) && truth(b, value),
         Node::Either(a, b) => truth(a, value) || truth(b, value),
-        Node::Compare(Comparison::Equal, a, b) => {
-            same_value(&evaluate(a, value), &evaluate(b, value))
+        Node::Chain(first, links) => {
+            let mut left = evaluate(first, value);
+            links.iter().all(|link| match link {
+                Link::Compare(how, right) => {
+                    let right = evaluate(right, value);
+                    let holds = how.holds(left, right);
+                    left = right;
+                    holds
+                }
+                Link::Among { values, wanted } => {
+                    let found = values.iter().any(|known| left.is_same(Found::Value(known)));
+                    left = Found::Truth(true);
+                    found == *wanted
+                }
+            })
         }
-        Node::Compare(Comparison::Different, a, b) => {
-            !same_value(&evaluate(a, value), &evaluate(b, value))
-        }
-        Node::Compare(how, a, b) => {
-            let (a, b) = (number(a, value), number(b, value));
-            match how {
-                Comparison::Less => a < b,
-                Comparison::AtMost => a <= b,
-                Comparison::Greater => a > b,
-                _ => a >= b,
-            }
-        }
-        Node::Among(inner, values) => {
-            let inner = evaluate(inner, value);
-            values.iter().any(|known| same_value(known, &inner))
-        }
-        _ => evaluate(node, value) == Value::Bool(true),
+        _ => evaluate(node, value).is_true(),
     }
 }
 
-/// Not a number where there is none, which meets no comparison.
-fn number(node: &Node, value: &impl Fn(usize) -> Value) -> f64 {
+impl Comparison {
+    fn holds(self, left: Found<'_>, right: Found<'_>) -> bool {
+        let (a, b) = (left.number(), right.number());
+        match self {
+            Self::Equal => left.is_same(right),
+            Self::Different => !left.is_same(right),
+            Self::Less => a < b,
+            Self::AtMost => a <= b,
+            Self::Greater => a > b,
+            Self::AtLeast => a >= b,
+        }
+    }
+}
+
+fn number<'a>(node: &'a Node, value: &impl Fn(usize) -> &'a Value) -> f64 {
     match node {
         Node::Negative(inner) => -number(inner, value),
         Node::Arithmetic(operator, a, b) => {
@@ -234,7 +306,7 @@ fn number(node: &Node, value: &impl Fn(usize) -> Value) -> f64 {
                 _ => f64::max(x, argument(1)),
             }
         }
-        _ => evaluate(node, value).as_f64().unwrap_or(f64::NAN),
+        _ => evaluate(node, value).number(),
     }
 }
 
@@ -316,6 +388,7 @@ struct Parser<'a> {
     tokens: Vec<Token>,
     next: usize,
     depth: u32,
+    nodes: usize,
     parameters: &'a [(&'a str, &'a Domain)],
     names: Vec<usize>,
 }
@@ -356,7 +429,7 @@ impl Parser<'_> {
             let right = self.both()?;
             expect_type(word, left.1, Type::Truth)?;
             expect_type(word, right.1, Type::Truth)?;
-            left.0 = Node::Either(Box::new(left.0), Box::new(right.0));
+            left.0 = self.node(Node::Either(Box::new(left.0), Box::new(right.0)))?;
         }
         self.depth -= 1;
         Ok(left)
@@ -368,7 +441,7 @@ impl Parser<'_> {
             let right = self.negated()?;
             expect_type(word, left.1, Type::Truth)?;
             expect_type(word, right.1, Type::Truth)?;
-            left.0 = Node::Both(Box::new(left.0), Box::new(right.0));
+            left.0 = self.node(Node::Both(Box::new(left.0), Box::new(right.0)))?;
         }
         Ok(left)
     }
@@ -381,44 +454,39 @@ impl Parser<'_> {
         let inner = self.comparison()?;
         if negated {
             expect_type("not", inner.1, Type::Truth)?;
-            return Ok((Node::Not(Box::new(inner.0)), Type::Truth));
+            return Ok((self.node(Node::Not(Box::new(inner.0)))?, Type::Truth));
         }
         Ok(inner)
     }
 
     /// `a < b`, also in chains: `1 < a <= b`.
     fn comparison(&mut self) -> Result<Typed, String> {
-        let mut left = self.sum()?;
-        let mut whole: Option<Node> = None;
+        let (first, mut left) = self.sum()?;
+        let mut links = Vec::new();
         loop {
-            let node = if let Some(sign) = self.take(&["==", "=", "!=", "<", "<=", ">", ">="]) {
-                let right = self.sum()?;
-                let how = compare(sign, left.1, right.1)?;
-                let node = Node::Compare(how, Box::new(left.0), Box::new(right.0.clone()));
-                left = right;
-                node
+            if let Some(sign) = self.take(&["==", "=", "!=", "<", "<=", ">", ">="]) {
+                let (right, kind) = self.sum()?;
+                links.push(Link::Compare(compare(sign, left, kind)?, right));
+                left = kind;
             } else if self.take(&["in"]).is_some() {
-                let node = self.among(&left)?;
-                left = (Node::Literal(Value::Bool(true)), Type::Truth);
-                node
+                links.push(self.among(left, true)?);
+                left = Type::Truth;
             } else if matches!((self.peek(), self.tokens.get(self.next + 1)),
                 (Some(Token::Name(not)), Some(Token::Name(is_in))) if not == "not" && is_in == "in")
             {
                 self.next += 2;
-                let node = Node::Not(Box::new(self.among(&left)?));
-                left = (Node::Literal(Value::Bool(true)), Type::Truth);
-                node
+                links.push(self.among(left, false)?);
+                left = Type::Truth;
+            } else if links.is_empty() {
+                return Ok((first, left));
             } else {
-                return Ok(whole.map_or(left, |whole| (whole, Type::Truth)));
-            };
-            whole = Some(match whole {
-                Some(whole) => Node::Both(Box::new(whole), Box::new(node)),
-                None => node,
-            });
+                let chain = self.node(Node::Chain(Box::new(first), links))?;
+                return Ok((chain, Type::Truth));
+            }
         }
     }
 
-    fn among(&mut self, left: &Typed) -> Result<Node, String> {
+    fn among(&mut self, left: Type, wanted: bool) -> Result<Link, String> {
         self.expect("[")?;
         let mut values = Vec::new();
         loop {
@@ -432,26 +500,35 @@ impl Parser<'_> {
                 _ => return Err("`in` needs a list of values, such as `[1, 2]`".to_owned()),
             };
             let kind = Type::of(&value);
-            if left.1 != Type::Mixed && kind != left.1 {
+            if left != Type::Mixed && kind != left {
                 return Err(format!(
                     "{value} is never among the values of what is {}",
-                    left.1.word()
+                    left.word()
                 ));
             }
             values.push(value);
             self.next += 1;
             if self.take(&[","]).is_none() {
                 self.expect("]")?;
-                return Ok(Node::Among(Box::new(left.0.clone()), values));
+                return Ok(Link::Among { values, wanted });
             }
         }
+    }
+
+    /// Every node is made here and counted.
+    fn node(&mut self, node: Node) -> Result<Node, String> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(format!("more than {MAX_NODES} parts"));
+        }
+        Ok(node)
     }
 
     fn sum(&mut self) -> Result<Typed, String> {
         let mut left = self.product()?;
         while let Some(sign) = self.take(&["+", "-"]) {
             let right = self.product()?;
-            left = arithmetic(sign, left, right)?;
+            left = self.arithmetic(sign, left, right)?;
         }
         Ok(left)
     }
@@ -460,7 +537,7 @@ impl Parser<'_> {
         let mut left = self.signed()?;
         while let Some(sign) = self.take(&["*", "/", "%"]) {
             let right = self.signed()?;
-            left = arithmetic(sign, left, right)?;
+            left = self.arithmetic(sign, left, right)?;
         }
         Ok(left)
     }
@@ -473,7 +550,7 @@ impl Parser<'_> {
         let inner = self.power()?;
         if negative {
             expect_type("-", inner.1, Type::Number)?;
-            return Ok((Node::Negative(Box::new(inner.0)), Type::Number));
+            return Ok((self.node(Node::Negative(Box::new(inner.0)))?, Type::Number));
         }
         Ok(inner)
     }
@@ -490,7 +567,7 @@ impl Parser<'_> {
         }
         let exponent = self.signed()?;
         self.depth -= 1;
-        arithmetic("^", base, exponent)
+        self.arithmetic("^", base, exponent)
     }
 
     fn atom(&mut self) -> Result<Typed, String> {
@@ -499,8 +576,8 @@ impl Parser<'_> {
         };
         self.next += 1;
         match token {
-            Token::Number(x) => Ok((Node::Literal(literal(x)), Type::Number)),
-            Token::Text(text) => Ok((Node::Literal(Value::String(text)), Type::Text)),
+            Token::Number(x) => Ok((self.node(Node::Literal(literal(x)))?, Type::Number)),
+            Token::Text(text) => Ok((self.node(Node::Literal(Value::String(text)))?, Type::Text)),
             Token::Sign("(") => {
                 let inner = self.either()?;
                 self.expect(")")?;
@@ -519,10 +596,11 @@ impl Parser<'_> {
                 self.names.push(position);
             }
             let kind = Type::of_domain(self.parameters[position].1);
-            return Ok((Node::Parameter(position), kind));
+            return Ok((self.node(Node::Parameter(position))?, kind));
         }
         if name == "true" || name == "false" {
-            return Ok((Node::Literal(Value::Bool(name == "true")), Type::Truth));
+            let literal = Node::Literal(Value::Bool(name == "true"));
+            return Ok((self.node(literal)?, Type::Truth));
         }
         let hint = near(name, names()).map(|word| format!("; did you mean `{word}`?"));
         let hint = hint.unwrap_or_else(|| "; text stands in quotes".to_owned());
@@ -552,7 +630,15 @@ impl Parser<'_> {
                 arguments.len()
             ));
         }
-        Ok((Node::Call(function, arguments), Type::Number))
+        Ok((self.node(Node::Call(function, arguments))?, Type::Number))
+    }
+
+    fn arithmetic(&mut self, sign: &str, left: Typed, right: Typed) -> Result<Typed, String> {
+        expect_type(sign, left.1, Type::Number)?;
+        expect_type(sign, right.1, Type::Number)?;
+        let operator = sign.chars().next().unwrap_or('^');
+        let node = Node::Arithmetic(operator, Box::new(left.0), Box::new(right.0));
+        Ok((self.node(node)?, Type::Number))
     }
 }
 
@@ -582,14 +668,6 @@ fn compare(sign: &str, left: Type, right: Type) -> Result<Comparison, String> {
         expect_type(sign, right, Type::Number)?;
     }
     Ok(how)
-}
-
-fn arithmetic(sign: &'static str, left: Typed, right: Typed) -> Result<Typed, String> {
-    expect_type(sign, left.1, Type::Number)?;
-    expect_type(sign, right.1, Type::Number)?;
-    let operator = sign.chars().next().unwrap_or('^');
-    let node = Node::Arithmetic(operator, Box::new(left.0), Box::new(right.0));
-    Ok((node, Type::Number))
 }
 
 fn expect_type(of: &str, given: Type, wanted: Type) -> Result<(), String> {

@@ -1,12 +1,13 @@
 //! The values that one hyperparameter may take.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::{Number, Value};
 
 use crate::rng::Key;
 use crate::spec::ParameterSpec;
-use crate::spec::error::SpecError;
+use crate::spec::error::{Problems, quoted};
 use crate::spec::search::ParameterKind;
 
 /// Whole numbers beyond this are not exact as `f64`, which is what a spec's bounds are.
@@ -48,12 +49,8 @@ pub enum Domain {
 
 impl Domain {
     /// Checks one hyperparameter; what is wrong goes to `errors` with paths below `path`.
-    pub(super) fn new(
-        path: &str,
-        spec: &ParameterSpec,
-        errors: &mut Vec<SpecError>,
-    ) -> Option<Self> {
-        let before = errors.len();
+    pub(super) fn new(path: &str, spec: &ParameterSpec, errors: &mut Problems) -> Option<Self> {
+        let before = errors.count();
         let domain = match spec.kind {
             ParameterKind::Double => double(path, spec, errors),
             ParameterKind::Int => int(path, spec, errors),
@@ -63,7 +60,7 @@ impl Domain {
             ParameterKind::Const => constant(path, spec, errors),
         };
         refuse_foreign(path, spec, errors);
-        domain.filter(|_| errors.len() == before)
+        domain.filter(|_| errors.count() == before)
     }
 
     /// Number of different values; `None` for a continuous range.
@@ -280,6 +277,21 @@ impl Domain {
         }
     }
 
+    /// The values of a list, each in its canonical text; `None` for a range.
+    pub(super) fn words(&self) -> Option<HashSet<String>> {
+        match self {
+            Self::Categorical(values) | Self::Ordinal(values) => {
+                Some(values.iter().map(canonical).collect())
+            }
+            Self::Double { .. } | Self::Int { .. } | Self::Const(_) => None,
+        }
+    }
+
+    /// Whether it is a range whose width is no number any more: what searchers compute with.
+    pub(super) fn overflows(&self) -> bool {
+        matches!(self, Self::Double { min, max, .. } if !(max - min).is_finite())
+    }
+
     /// The largest value where it is not the spec's `maxval`, because no step ends there.
     pub fn unreached_max(&self) -> Option<Value> {
         let reached = match self {
@@ -386,54 +398,51 @@ fn steps(min: f64, max: f64, step: f64) -> u64 {
     libm::floor((max - min) / step * (1.0 + COUNT_TOLERANCE) + STEP_TOLERANCE) as u64
 }
 
-/// Rounded to 15 significant digits: 0.1 + 2 * 0.1 is 0.3 again.
+/// Rounded to 15 significant digits: 0.1 + 2 * 0.1 is 0.3 again. The largest numbers would round to none.
 fn tidy(x: f64) -> f64 {
-    format!("{x:.14e}").parse().unwrap_or(x)
+    let rounded = format!("{x:.14e}").parse();
+    rounded
+        .ok()
+        .filter(|rounded: &f64| rounded.is_finite())
+        .unwrap_or(x)
 }
 
 fn number(x: f64) -> Value {
     Number::from_f64(x).map_or(Value::Null, Value::Number)
 }
 
-fn double(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<Domain> {
+fn double(path: &str, spec: &ParameterSpec, errors: &mut Problems) -> Option<Domain> {
     let (min, max) = bounds(path, spec, errors)?;
     let step = spec.step.filter(|step| {
         if !step.is_finite() || *step <= 0.0 || steps(min, max, *step) == 0 {
-            errors.push(SpecError::new(
-                format!("{path}.step"),
+            errors.add(&format!("{path}.step"), || {
                 format!(
                     "{step} given; accepted are numbers above 0, at most maxval - minval = {}",
                     max - min
-                ),
-            ));
+                )
+            });
             return false;
         }
         true
     });
     if let Some(step) = step.filter(|step| *step < min.abs().max(max.abs()) * SMALLEST_STEP) {
-        errors.push(SpecError::new(
-            format!("{path}.step"),
-            format!("{step} is too small beside {min} and {max} to tell the values apart"),
-        ));
+        errors.add(&format!("{path}.step"), || {
+            format!("{step} is too small beside {min} and {max} to tell the values apart")
+        });
     }
     if spec.log && spec.step.is_some() {
-        errors.push(SpecError::new(
-            format!("{path}.step"),
-            "not accepted together with `log`; a grid takes `count` points of a logarithmic range",
-        ));
+        errors.add(&format!("{path}.step"), || "not accepted together with `log`; a grid takes `count` points of a logarithmic range".to_owned());
     }
     if let Some(count) = spec.count {
         if count == 0 || u64::from(count) > MAX_CHOICES {
-            errors.push(SpecError::new(
-                format!("{path}.count"),
-                format!("{count} given; accepted are whole numbers from 1 to {MAX_CHOICES}"),
-            ));
+            errors.add(&format!("{path}.count"), || {
+                format!("{count} given; accepted are whole numbers from 1 to {MAX_CHOICES}")
+            });
         }
         if spec.step.is_some() {
-            errors.push(SpecError::new(
-                format!("{path}.count"),
-                "not accepted together with `step`, which fixes the points already",
-            ));
+            errors.add(&format!("{path}.count"), || {
+                "not accepted together with `step`, which fixes the points already".to_owned()
+            });
         }
     }
     Some(Domain::Double {
@@ -445,15 +454,14 @@ fn double(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Opti
     })
 }
 
-fn int(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<Domain> {
+fn int(path: &str, spec: &ParameterSpec, errors: &mut Problems) -> Option<Domain> {
     let (min, max) = bounds(path, spec, errors)?;
     let mut is_whole = |field: &str, x: f64| {
         let fits = libm::trunc(x) == x && x.abs() <= MAX_WHOLE;
         if !fits {
-            errors.push(SpecError::new(
-                format!("{path}.{field}"),
-                format!("{x} given; accepted for an int are whole numbers (at most 2^53)"),
-            ));
+            errors.add(&format!("{path}.{field}"), || {
+                format!("{x} given; accepted for an int are whole numbers (at most 2^53)")
+            });
         }
         fits
     };
@@ -463,26 +471,23 @@ fn int(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<
         return None;
     }
     if step < 1.0 || (spec.step.is_some() && step > max - min) {
-        errors.push(SpecError::new(
-            format!("{path}.step"),
+        errors.add(&format!("{path}.step"), || {
             format!(
                 "{step} given; accepted are whole numbers from 1 to maxval - minval = {}",
                 max - min
-            ),
-        ));
+            )
+        });
         return None;
     }
     if spec.log && spec.step.is_some() {
-        errors.push(SpecError::new(
-            format!("{path}.step"),
-            "not accepted together with `log`",
-        ));
+        errors.add(&format!("{path}.step"), || {
+            "not accepted together with `log`".to_owned()
+        });
     }
     if spec.count.is_some() {
-        errors.push(SpecError::new(
-            format!("{path}.count"),
-            "not accepted for an int; `step` chooses the points of a grid",
-        ));
+        errors.add(&format!("{path}.count"), || {
+            "not accepted for an int; `step` chooses the points of a grid".to_owned()
+        });
     }
     fits.then_some(Domain::Int {
         min: min as i64,
@@ -493,78 +498,79 @@ fn int(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<
 }
 
 /// Both ends of a range, present and in order.
-fn bounds(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<(f64, f64)> {
+fn bounds(path: &str, spec: &ParameterSpec, errors: &mut Problems) -> Option<(f64, f64)> {
     for (field, value) in [("minval", spec.minval), ("maxval", spec.maxval)] {
         if value.is_none_or(|value| !value.is_finite()) {
-            errors.push(SpecError::new(
-                format!("{path}.{field}"),
-                "missing; a double or int needs `minval` and `maxval`, both finite numbers",
-            ));
+            errors.add(&format!("{path}.{field}"), || {
+                "missing; a double or int needs `minval` and `maxval`, both finite numbers"
+                    .to_owned()
+            });
         }
     }
     let (min, max) = (spec.minval?, spec.maxval?);
     if min > max {
-        errors.push(SpecError::new(
-            format!("{path}.maxval"),
-            format!("{max} is below minval {min}; accepted are numbers from minval on"),
-        ));
+        errors.add(&format!("{path}.maxval"), || {
+            format!("{max} is below minval {min}; accepted are numbers from minval on")
+        });
         return None;
     }
     if spec.log && min <= 0.0 {
-        errors.push(SpecError::new(
-            format!("{path}.minval"),
-            format!("{min} given; with `log` accepted are numbers above 0 (the value itself, not its exponent)"),
-        ));
+        errors.add(&format!("{path}.minval"), || format!("{min} given; with `log` accepted are numbers above 0 (the value itself, not its exponent)"));
         return None;
     }
     (min.is_finite() && max.is_finite()).then_some((min, max))
 }
 
 /// The values of a categorical or ordinal hyperparameter.
-fn choices(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<Vec<Value>> {
+fn choices(path: &str, spec: &ParameterSpec, errors: &mut Problems) -> Option<Vec<Value>> {
     let values = spec.vals.as_deref().unwrap_or_default();
     let path = format!("{path}.vals");
     if values.is_empty() || values.len() as u64 > MAX_CHOICES {
-        errors.push(SpecError::new(
-            &path,
+        errors.add(&path, || {
             format!(
                 "{} values; needed is a list of 1 to {MAX_CHOICES} values",
                 values.len()
-            ),
-        ));
+            )
+        });
         return None;
     }
     let mut seen = std::collections::BTreeMap::new();
     for (position, value) in values.iter().enumerate() {
         if !is_scalar(value) {
-            errors.push(SpecError::new(
-                format!("{path}[{position}]"),
-                format!("{value} given; accepted are numbers, words, true and false"),
-            ));
+            errors.add(&format!("{path}[{position}]"), || {
+                let given = value.to_string();
+                format!(
+                    "{} given; accepted are numbers, words, true and false",
+                    quoted(&given)
+                )
+            });
         }
         if let Some(first) = seen.insert(canonical(value), position) {
-            errors.push(SpecError::new(
-                format!("{path}[{position}]"),
+            errors.add(&format!("{path}[{position}]"), || {
+                let given = value.to_string();
                 format!(
-                    "{value} is there already, at {path}[{first}]; accepted are different values"
-                ),
-            ));
+                    "{} is there already, at {path}[{first}]; accepted are different values",
+                    quoted(&given)
+                )
+            });
         }
     }
     Some(values.to_vec())
 }
 
-fn constant(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) -> Option<Domain> {
+fn constant(path: &str, spec: &ParameterSpec, errors: &mut Problems) -> Option<Domain> {
     match &spec.val {
         Some(value) if is_scalar(value) => Some(Domain::Const(value.clone())),
         given => {
             let given = given
                 .as_ref()
                 .map_or("nothing".to_owned(), Value::to_string);
-            errors.push(SpecError::new(
-                format!("{path}.val"),
-                format!("{given} given; a const needs a number, a word, true or false"),
-            ));
+            errors.add(&format!("{path}.val"), || {
+                format!(
+                    "{} given; a const needs a number, a word, true or false",
+                    quoted(&given)
+                )
+            });
             None
         }
     }
@@ -575,7 +581,7 @@ fn is_scalar(value: &Value) -> bool {
 }
 
 /// Fields that another type of hyperparameter has.
-fn refuse_foreign(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>) {
+fn refuse_foreign(path: &str, spec: &ParameterSpec, errors: &mut Problems) {
     let ranged = matches!(spec.kind, ParameterKind::Double | ParameterKind::Int);
     let (kind, accepted) = match spec.kind {
         ParameterKind::Double => ("a double", "minval, maxval, log, step, count, when"),
@@ -602,10 +608,9 @@ fn refuse_foreign(path: &str, spec: &ParameterSpec, errors: &mut Vec<SpecError>)
         ("val", spec.val.is_some(), spec.kind == ParameterKind::Const),
     ] {
         if given && !fits {
-            errors.push(SpecError::new(
-                format!("{path}.{field}"),
-                format!("not a field of {kind}; accepted are {accepted}"),
-            ));
+            errors.add(&format!("{path}.{field}"), || {
+                format!("not a field of {kind}; accepted are {accepted}")
+            });
         }
     }
 }

@@ -363,6 +363,20 @@ fn constraints_are_what_they_say() {
             "floor(rate) == 0 and ceil(rate) == 1 and round(2.4) == 2",
             true,
         ),
+        // Operands of a chain stand once, and each comparison is of its two.
+        ("1 < layers < 4 == 4 <= units", true),
+        ("fast == (layers in [3]) == fast", true),
+        ("layers in [3] == fast", true),
+        ("layers in [2] == fast", false),
+        ("layers in [1, 3] in [true]", true),
+        ("size not in ['large'] == (units > layers > 2)", true),
+        ("2 < layers not in [4, 5] == true", true),
+        ("optimizer == 'adam' != 'sgd'", true),
+        // What arithmetic cannot give is no number, and is the same as another of its kind.
+        ("1 / (layers - 3) == -1 / (layers - 3)", true),
+        ("1 / (layers - 3) > 1000", true),
+        ("log(-layers) == sqrt(-units)", true),
+        ("log(-layers) == layers", false),
         // Its `momentum` is inactive.
         ("momentum > 2", true),
         ("log(-layers) <= 0", false),

@@ -11,11 +11,11 @@ mod training;
 use std::fmt::Display;
 
 use super::JobSpec;
-use super::error::SpecError;
+use super::error::{Problems, SpecError};
 
 /// Finds everything that is wrong in one configuration's spec.
-pub(super) fn check(spec: &JobSpec) -> Vec<SpecError> {
-    let mut found = Findings(Vec::new());
+pub(super) fn check(spec: &JobSpec) -> Problems {
+    let mut found = Findings(Problems::default());
     job::check(spec, &mut found);
     if let Some(data) = &spec.data {
         data::check(data, spec, &mut found);
@@ -29,7 +29,7 @@ pub(super) fn check(spec: &JobSpec) -> Vec<SpecError> {
     found.0
 }
 
-struct Findings(Vec<SpecError>);
+struct Findings(Problems);
 
 impl Findings {
     fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::data::Task;
-use super::error::{SpecError, SpecErrors};
+use super::error::{Problems, SpecError, SpecErrors};
+use super::reference::Limit;
 use super::search::{Mode, SchedulerName, SearcherName};
 use super::structure::{self, References};
 use super::training::{CrossEntropySpec, Loss, MetricName, NoOptions};
@@ -23,8 +24,20 @@ const MAX_CORNERS: usize = 128;
 /// Random configurations that are checked besides.
 const SAMPLES: u64 = 32;
 
-/// Most errors that are shown at once.
-const MAX_ERRORS: usize = 50;
+/// Values that are looked at in all configurations together, which bounds how many there are: with a spec of
+/// some hundred values, all. A million take about a second.
+const MAX_WORK: usize = 1_000_000;
+
+/// And least configurations, however large each is.
+const MIN_CONFIGURATIONS: usize = 4;
+
+/// What no configuration changes, and what can be long.
+const FIXED: [&[&str]; 4] = [
+    &["hyperparameters"],
+    &["constraints"],
+    &["searcher", "points_to_evaluate"],
+    &["searcher", "prior_results"],
+];
 
 /// Most trials of a grid without `max_trials`.
 const MAX_GRID: u128 = 1_000_000;
@@ -94,7 +107,7 @@ impl Document {
                 "the document is no mapping; accepted: fields such as `name:`, `data:`, `model:`",
             ));
         }
-        let mut errors = Vec::new();
+        let mut errors = Problems::default();
         for assignment in options.set {
             if let Err(error) = read::set(&mut root, assignment) {
                 errors.push(error);
@@ -125,10 +138,11 @@ impl Document {
     /// As [`Document::parse`]; fields of a trainer are refused.
     pub fn parse_search(text: &str, set: &[String]) -> Result<Self, SpecErrors> {
         let mut root = read::tree(text)?;
-        let mut errors: Vec<SpecError> = set
-            .iter()
-            .filter_map(|assignment| read::set(&mut root, assignment).err())
-            .collect();
+        let mut errors = Problems::default();
+        errors.extend(
+            set.iter()
+                .filter_map(|assignment| read::set(&mut root, assignment).err()),
+        );
         let Some(fields) = root.as_object_mut() else {
             return Err(SpecErrors::one(
                 "",
@@ -142,16 +156,15 @@ impl Document {
             .keys()
             .filter(|name| !SEARCH_FIELDS.contains(&name.as_str()))
         {
-            errors.push(SpecError::new(
-                name,
+            errors.add(name, || {
                 format!(
                     "not a field of a search alone; accepted are {}",
                     SEARCH_FIELDS.join(", ")
-                ),
-            ));
+                )
+            });
         }
         if !errors.is_empty() {
-            return Err(bounded(errors));
+            return Err(errors.into());
         }
         fields.entry("name").or_insert_with(|| "search".into());
         fields.insert(
@@ -175,7 +188,7 @@ impl Document {
             searcher.insert("max_trials".to_owned(), u32::MAX.into());
         }
         read::write_out(&mut root);
-        Self::checked(root, Vec::new())
+        Self::checked(root, Problems::default())
     }
 
     /// Reads what [`Document::to_json`] wrote of a document that was accepted. Only decodes: what was
@@ -185,13 +198,12 @@ impl Document {
     /// What cannot be decoded.
     pub fn from_accepted(mut stored: Value) -> Result<Self, SpecErrors> {
         read::write_out(&mut stored);
-        let mut errors = Vec::new();
+        let mut errors = Problems::default();
         let Some(space) = read_space(&stored, &mut errors) else {
-            return Err(bounded(errors));
+            return Err(errors.into());
         };
-        let job = replaced(&stored, &first_configuration(&space)?)
-            .and_then(|replaced| decoded(&replaced))
-            .map_err(SpecErrors)?;
+        let job = replaced(&stored, &first_configuration(&space)?, Limit::Lifted)
+            .and_then(|replaced| decoded(&replaced))?;
         Ok(Self {
             stored,
             job,
@@ -242,7 +254,7 @@ impl Document {
         self.space
             .contains(params)
             .map_err(|error| SpecErrors(vec![error]))?;
-        let job = resolve(&self.stored, params).map_err(SpecErrors)?;
+        let job = resolve(&self.stored, params)?;
         Ok(TrialSpec {
             trial_seed: Key::new(job.seed).named("trial").bits(u64::from(trial.0)),
             virtual_shards: job.training.virtual_shards.unwrap_or(1),
@@ -252,7 +264,7 @@ impl Document {
         })
     }
 
-    fn checked(root: Value, mut errors: Vec<SpecError>) -> Result<Self, SpecErrors> {
+    fn checked(root: Value, mut errors: Problems) -> Result<Self, SpecErrors> {
         structure::check(&root, References::Accepted, &mut errors);
         let names: Vec<&str> = root["hyperparameters"]
             .as_object()
@@ -262,8 +274,11 @@ impl Document {
             .collect();
         let used = reference::check(&root, &names, &mut errors);
         let space = read_space(&root, &mut errors);
+        if let Some(space) = &space {
+            errors.extend(space.overflowing());
+        }
         let (Some(space), true) = (space, errors.is_empty()) else {
-            return Err(bounded(errors));
+            return Err(errors.into());
         };
         let job = check_configurations(&root, &space)?;
         check_grid(&job, &space)?;
@@ -282,8 +297,8 @@ impl Document {
     }
 }
 
-fn read_space(root: &Value, errors: &mut Vec<SpecError>) -> Option<SearchSpace> {
-    let mut own = Vec::new();
+fn read_space(root: &Value, errors: &mut Problems) -> Option<SearchSpace> {
+    let mut own = Problems::default();
     structure::check_section(root, "hyperparameters", &mut own);
     if !own.is_empty() {
         return None;
@@ -298,14 +313,7 @@ fn read_space(root: &Value, errors: &mut Vec<SpecError>) -> Option<SearchSpace> 
         None | Some(Value::Null) => Vec::new(),
         Some(value) => decode(value, "constraints").ok()?,
     };
-    let space = SearchSpace::new(&space).and_then(|space| space.constrained(&constraints));
-    match space {
-        Ok(space) => Some(space),
-        Err(found) => {
-            errors.extend(found);
-            None
-        }
-    }
+    SearchSpace::read(&space, &constraints, errors)
 }
 
 /// The first configuration that there is: what a job's own fields are read with.
@@ -320,49 +328,76 @@ fn first_configuration(space: &SearchSpace) -> Result<Params, SpecErrors> {
 
 /// Checks the first, corner and some drawn configurations; returns the first one's spec.
 fn check_configurations(root: &Value, space: &SearchSpace) -> Result<JobSpec, SpecErrors> {
-    let key = Key::new(0).named("check");
-    let mut configurations = vec![first_configuration(space)?];
-    let corners = space.corners(MAX_CORNERS);
-    if corners.len() > 1 {
-        let draws = (0..SAMPLES).map(|i| space.sample(key.with(i)));
-        let others = corners.into_iter().chain(draws);
-        configurations.extend(others.filter(|params| space.allows(params)));
-    }
-    let mut first = None;
-    let mut errors: Vec<SpecError> = Vec::new();
-    for (position, params) in configurations.iter().enumerate() {
-        match resolve(root, params) {
-            Ok(job) => {
-                first.get_or_insert(job);
+    let (first, mut problems) = match resolve(root, &first_configuration(space)?) {
+        Ok(job) => (Some(job), Problems::default()),
+        Err(found) => (None, found),
+    };
+    let mut paths: BTreeSet<String> = problems.paths().map(str::to_owned).collect();
+    let varying = varying(root);
+    let others =
+        (MAX_WORK / size(&varying)).clamp(MIN_CONFIGURATIONS, MAX_CORNERS + SAMPLES as usize);
+    for params in other_configurations(space).take(others) {
+        let Err(found) = resolve(&varying, &params) else {
+            continue;
+        };
+        for error in found.into_shown() {
+            if !paths.insert(error.path.clone()) {
+                continue;
             }
-            Err(found) => {
-                for mut error in found {
-                    if errors.iter().any(|known| known.path == error.path) {
-                        continue;
-                    }
-                    // What is wrong in the first one is hardly a matter of the configuration.
-                    if position > 0 && !error.message.contains("in the configuration") {
-                        error.message = format!(
-                            "{} (in the configuration {})",
-                            error.message,
-                            Value::Object(params.clone())
-                        );
-                    }
-                    errors.push(error);
-                }
-            }
+            // What is wrong in the first one is hardly a matter of the configuration.
+            let message = if error.message.contains("in the configuration") {
+                error.message
+            } else {
+                let params = Value::Object(params.clone());
+                format!("{} (in the configuration {params})", error.message)
+            };
+            problems.push(SpecError::new(error.path, message));
         }
     }
     match first {
-        Some(job) if errors.is_empty() => Ok(job),
-        _ => Err(bounded(errors)),
+        Some(job) if problems.is_empty() => Ok(job),
+        _ => Err(problems.into()),
+    }
+}
+
+/// Corners and draws beside the first configuration, of those that the constraints allow.
+fn other_configurations(space: &SearchSpace) -> impl Iterator<Item = Params> {
+    let key = Key::new(0).named("check");
+    let corners = space.corners(MAX_CORNERS);
+    let draws = if corners.len() > 1 { SAMPLES } else { 0 };
+    let draws = (0..draws).map(move |i| space.sample(key.with(i)));
+    let all = corners.into_iter().chain(draws);
+    all.filter(|params| space.allows(params))
+}
+
+/// The document without what is the same for every configuration and was checked with the first.
+fn varying(root: &Value) -> Value {
+    let mut varying = root.clone();
+    for path in FIXED {
+        let (field, parents) = path.split_last().unwrap_or((&"", &[]));
+        let parent = parents
+            .iter()
+            .try_fold(&mut varying, |value, key| value.get_mut(key));
+        if let Some(fields) = parent.and_then(Value::as_object_mut) {
+            fields.remove(*field);
+        }
+    }
+    varying
+}
+
+/// Values in a value, itself among them.
+fn size(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(entries) => entries.values().map(size).sum(),
+        _ => 0usize,
     }
 }
 
 /// One configuration's spec: references replaced, decoded, defaults filled in, checked.
-fn resolve(root: &Value, params: &Params) -> Result<JobSpec, Vec<SpecError>> {
-    let replaced = replaced(root, params)?;
-    let mut errors = Vec::new();
+fn resolve(root: &Value, params: &Params) -> Result<JobSpec, Problems> {
+    let replaced = replaced(root, params, Limit::Applies)?;
+    let mut errors = Problems::default();
     structure::check(&replaced, References::Replaced, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
@@ -376,14 +411,14 @@ fn resolve(root: &Value, params: &Params) -> Result<JobSpec, Vec<SpecError>> {
     }
 }
 
-fn replaced(root: &Value, params: &Params) -> Result<Value, Vec<SpecError>> {
-    let mut replaced = reference::replace(root, params)?;
+fn replaced(root: &Value, params: &Params, limit: Limit) -> Result<Value, Problems> {
+    let mut replaced = reference::replace(root, params, limit)?;
     read::write_out(&mut replaced);
     Ok(replaced)
 }
 
-fn decoded(replaced: &Value) -> Result<JobSpec, Vec<SpecError>> {
-    let mut job: JobSpec = decode(replaced, "").map_err(|error| vec![error])?;
+fn decoded(replaced: &Value) -> Result<JobSpec, Problems> {
+    let mut job: JobSpec = decode(replaced, "")?;
     fill_defaults(&mut job);
     Ok(job)
 }
@@ -515,8 +550,8 @@ fn check_population(root: &Value, job: &JobSpec, space: &SearchSpace) -> Result<
     let differ = space.parameters().iter().filter(|parameter| {
         names.contains(&parameter.name) && parameter.domain.cardinality() != Some(1)
     });
-    let errors: Vec<SpecError> = differ
-        .map(|parameter| {
+    let mut errors = Problems::default();
+    errors.extend(differ.map(|parameter| {
             SpecError::new(
                 format!("hyperparameters.{}", parameter.name),
                 format!(
@@ -524,19 +559,18 @@ fn check_population(root: &Value, job: &JobSpec, space: &SearchSpace) -> Result<
                      network, its data or its batches; accepted are fields of the optimizer and the like"
                 ),
             )
-        })
-        .collect();
+        }));
     if errors.is_empty() {
         Ok(())
     } else {
-        Err(bounded(errors))
+        Err(errors.into())
     }
 }
 
 /// Configurations that the spec itself gives.
 fn check_given(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
     let searcher = &job.searcher;
-    let mut errors = Vec::new();
+    let mut errors = Problems::default();
     let mut refuse = |path: String, error: SpecError| {
         let of = error.path.trim_start_matches("hyperparameters.");
         errors.push(SpecError::new(path, format!("{of}: {}", error.message)));
@@ -554,7 +588,7 @@ fn check_given(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
     if errors.is_empty() {
         Ok(())
     } else {
-        Err(bounded(errors))
+        Err(errors.into())
     }
 }
 
@@ -597,17 +631,6 @@ fn warnings(
         warnings.push("data: not used by an `entrypoint`, which reads its own".to_owned());
     }
     warnings
-}
-
-fn bounded(mut errors: Vec<SpecError>) -> SpecErrors {
-    let mut seen = BTreeSet::new();
-    errors.retain(|error| seen.insert(error.clone()));
-    if errors.len() > MAX_ERRORS {
-        let more = errors.len() - MAX_ERRORS;
-        errors.truncate(MAX_ERRORS);
-        errors.push(SpecError::new("", format!("and {more} more")));
-    }
-    SpecErrors(errors)
 }
 
 #[cfg(test)]

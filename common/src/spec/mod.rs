@@ -7,6 +7,7 @@ mod check;
 pub mod data;
 mod document;
 pub mod error;
+mod events;
 pub mod failure;
 pub mod model;
 mod nodes;

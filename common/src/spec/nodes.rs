@@ -1,115 +1,166 @@
-//! Counts a YAML document's nodes with every alias written out, before a tree is made of them.
+//! The size of a YAML document with every alias written out, measured before a tree is made of it.
 //!
-//! A few hundred kilobytes of aliases to lists of aliases stand for billions of nodes.
+//! A few hundred kilobytes of aliases to lists of aliases stand for billions of nodes, and as much text in one
+//! anchored word for gigabytes; a parser looks at every open bracket again for each word.
 
-use std::cell::Cell;
-use std::fmt;
+use std::collections::HashMap;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
-};
+use super::events::{Event, Events, Node};
 
-/// Most nodes of a document.
-const MAX_NODES: usize = 1_000_000;
+/// Most nodes of a document: a configuration's values and what holds them. 1 MiB of list elements of a few
+/// characters are fewer.
+const MAX_NODES: usize = 200_000;
 
+/// Most bytes of text in it: four documents of the greatest length.
+const MAX_TEXT: usize = 4 << 20;
+
+/// Deepest nesting. A spec's own fields reach some ten levels.
+const MAX_DEPTH: usize = 64;
+
+/// Most `%TAG` lines: each is compared with all before it.
+const MAX_DIRECTIVES: usize = 16;
+
+/// Whether a text is small enough to be read. What is no YAML is found by who reads it.
+///
 /// # Errors
-/// What is no YAML, or has too many nodes.
-pub(super) fn check(text: &str) -> Result<(), serde_norway::Error> {
-    let left = Cell::new(MAX_NODES);
-    Counter { left: &left }.deserialize(serde_norway::Deserializer::from_str(text))
-}
-
-#[derive(Clone, Copy)]
-struct Counter<'a> {
-    left: &'a Cell<usize>,
-}
-
-impl Counter<'_> {
-    fn one<E: Error>(self) -> Result<(), E> {
-        let left = self.left.get().checked_sub(1).ok_or_else(|| {
-            E::custom(format!(
-                "more than {MAX_NODES} values once its aliases are written out"
-            ))
-        })?;
-        self.left.set(left);
-        Ok(())
+/// Which limit it is beyond, and in which line.
+pub(super) fn check(text: &str) -> Result<(), String> {
+    let directives = text.lines().filter(|line| line.starts_with("%TAG"));
+    if directives.count() > MAX_DIRECTIVES {
+        return Err(format!(
+            "more than {MAX_DIRECTIVES} lines begin with `%TAG`"
+        ));
+    }
+    let Some(mut events) = Events::new(text) else {
+        return Err("there is no memory to read it".to_owned());
+    };
+    let mut measure = Measure::default();
+    loop {
+        let (event, line) = events.next();
+        if event == Event::End {
+            return Ok(());
+        }
+        measure
+            .take(event)
+            .map_err(|reason| format!("{reason} (at line {line})"))?;
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Counter<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
+/// What a node and all below it come to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    text: usize,
+    /// Levels of lists and mappings.
+    depth: usize,
 }
 
-impl<'de> Visitor<'de> for Counter<'_> {
-    type Value = ();
+/// A list or mapping that has begun.
+#[derive(Debug)]
+struct Open {
+    anchor: Option<Vec<u8>>,
+    size: Size,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
+#[derive(Debug, Default)]
+struct Measure {
+    documents: usize,
+    open: Vec<Open>,
+    /// Sizes by anchor; `None` while the node has not ended.
+    anchors: HashMap<Vec<u8>, Option<Size>>,
+    whole: Size,
+}
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        self.one()
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        self.one()
-    }
-
-    fn visit_i128<E: Error>(self, _: i128) -> Result<(), E> {
-        self.one()
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        self.one()
-    }
-
-    fn visit_u128<E: Error>(self, _: u128) -> Result<(), E> {
-        self.one()
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        self.one()
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        self.one()
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.one()
-    }
-
-    fn visit_none<E: Error>(self) -> Result<(), E> {
-        self.one()
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<(), D::Error> {
-        inner.deserialize_any(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        self.one()?;
-        while items.next_element_seed(self)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        self.one()?;
-        while entries.next_key_seed(self)?.is_some() {
-            entries.next_value_seed(self)?;
+impl Measure {
+    fn take(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Document => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err("more than one document; accepted is one".to_owned());
+                }
+            }
+            Event::Open(Node { anchor, bytes }) => {
+                let size = Size {
+                    nodes: 1,
+                    text: bytes,
+                    depth: 1,
+                };
+                self.name(anchor.as_ref(), None)?;
+                self.count(size, self.open.len() + 1)?;
+                self.open.push(Open { anchor, size });
+            }
+            Event::Scalar(Node { anchor, bytes }) => {
+                let size = Size {
+                    nodes: 1,
+                    text: bytes,
+                    depth: 0,
+                };
+                self.name(anchor.as_ref(), Some(size))?;
+                self.count(size, self.open.len())?;
+                self.add(size);
+            }
+            Event::Close => {
+                if let Some(Open { anchor, size }) = self.open.pop() {
+                    if let Some(anchor) = anchor {
+                        self.anchors.insert(anchor, Some(size));
+                    }
+                    self.add(size);
+                }
+            }
+            Event::Alias(anchor) => match self.anchors.get(&anchor) {
+                Some(Some(size)) => {
+                    let size = *size;
+                    self.count(size, self.open.len() + size.depth)?;
+                    self.add(size);
+                }
+                Some(None) => return Err("an alias stands within what it stands for".to_owned()),
+                // Who reads it says so.
+                None => {}
+            },
+            Event::End => {}
         }
         Ok(())
     }
 
-    /// A tagged value.
-    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<(), A::Error> {
-        self.one()?;
-        let ((), value) = tagged.variant_seed(self)?;
-        value.newtype_variant_seed(self)
+    /// An anchor that stood twice would mean the first or the second: it depends on the reader.
+    fn name(&mut self, anchor: Option<&Vec<u8>>, size: Option<Size>) -> Result<(), String> {
+        let Some(anchor) = anchor else {
+            return Ok(());
+        };
+        if self.anchors.insert(anchor.clone(), size).is_some() {
+            let anchor = String::from_utf8_lossy(anchor);
+            return Err(format!(
+                "the anchor `&{}` stands twice; accepted are different names",
+                crate::text::shortened(&anchor, 40)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Counts a node that stands in the document.
+    fn count(&mut self, size: Size, depth: usize) -> Result<(), String> {
+        self.whole.nodes = self.whole.nodes.saturating_add(size.nodes);
+        self.whole.text = self.whole.text.saturating_add(size.text);
+        let most = if self.whole.nodes > MAX_NODES {
+            format!("more than {MAX_NODES} values")
+        } else if self.whole.text > MAX_TEXT {
+            format!("more than {MAX_TEXT} bytes of text")
+        } else if depth > MAX_DEPTH {
+            return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+        } else {
+            return Ok(());
+        };
+        Err(format!("{most}, every alias written out"))
+    }
+
+    /// Adds a whole node to the one around it.
+    fn add(&mut self, size: Size) {
+        if let Some(Open { size: around, .. }) = self.open.last_mut() {
+            around.nodes = around.nodes.saturating_add(size.nodes);
+            around.text = around.text.saturating_add(size.text);
+            around.depth = around.depth.max(size.depth + 1);
+        }
     }
 }
 
@@ -117,12 +168,89 @@ impl<'de> Visitor<'de> for Counter<'_> {
 mod tests {
     use super::*;
 
+    fn refused(text: &str, reason: &str) {
+        let error = check(text).unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
+
     #[test]
     fn aliases_count_as_often_as_they_stand() {
         check("a: &a [1, 2, {b: !t x}]\nc: [*a, *a, ~, 1.5, -3, true, '']").unwrap();
-        let list = |item: &str| vec![item; 1_001].join(", ");
-        let bomb = format!("a: &a [{}]\nb: [{}]", list("0"), list("*a"));
-        let error = check(&bomb).unwrap_err().to_string();
-        assert!(error.contains("more than 1000000 values"), "{error}");
+        let list = |item: &str, count| vec![item; count].join(", ");
+        let bomb = format!("a: &a [{}]\nb: [{}]", list("0", 1_001), list("*a", 300));
+        refused(&bomb, "more than 200000 values, every alias written out");
+    }
+
+    #[test]
+    fn aliases_count_with_their_bytes() {
+        let text = |bytes, aliases: usize| {
+            let aliases = vec!["*a"; aliases].join(", ");
+            format!("a: [&a '{}', {aliases}]", "x".repeat(bytes))
+        };
+        check(&text(100_000, 40)).unwrap();
+        refused(&text(100_000, 42), "more than 4194304 bytes of text");
+        refused(&text(400_000, 1_000), "more than 4194304 bytes of text");
+        // Also where they are hidden in lists of lists, and in tags.
+        let nested = format!(
+            "a: &a '{}'\nb: &b [*a, *a, *a]\nc: [*b, *b, *b, *b]",
+            "x".repeat(400_000)
+        );
+        refused(&nested, "more than 4194304 bytes of text");
+        let tag = format!(
+            "%TAG !e! tag:{}\n---\n[{}]",
+            "x".repeat(400_000),
+            ["!e!a b"; 20].join(", ")
+        );
+        refused(&tag, "more than 4194304 bytes of text");
+    }
+
+    #[test]
+    fn depth_is_bounded_in_every_style_and_behind_aliases() {
+        let flow = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        check(&flow(64)).unwrap();
+        refused(&flow(65), "nested deeper than 64 levels");
+        refused(&"[".repeat(1 << 20), "nested deeper than 64 levels");
+        refused(
+            &"[\n".repeat(1 << 19),
+            "nested deeper than 64 levels (at line 65)",
+        );
+        refused(&"{a: ".repeat(1 << 18), "nested deeper than 64 levels");
+        refused(&"- ".repeat(1 << 19), "nested deeper than 64 levels");
+        refused(&"? ".repeat(1 << 19), "nested deeper than 64 levels");
+        refused(&"[{a: [".repeat(1 << 17), "nested deeper than 64 levels");
+        let block: String = (0..66)
+            .map(|depth| format!("{}a:\n", " ".repeat(depth)))
+            .collect();
+        refused(&block, "nested deeper than 64 levels");
+        let mut doubled = "a0: &a0 [1]\n".to_owned();
+        for level in 1..70 {
+            doubled += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+        }
+        refused(&doubled, "nested deeper than 64 levels");
+    }
+
+    #[test]
+    fn brackets_in_text_are_no_nesting() {
+        let brackets = "[{".repeat(1_000);
+        for text in [
+            format!("a: '{brackets}'"),
+            format!("a: \"{brackets}\""),
+            format!("a: |\n  {brackets}\nb: 1"),
+            format!("a: 1 # {brackets}"),
+            format!("a: x{brackets}"),
+        ] {
+            check(&text).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_readers_disagree_about_is_refused() {
+        refused("a: &a 1\nb: &a 2\nc: *a", "the anchor `&a` stands twice");
+        refused("a: &a [*a]", "within what it stands for");
+        refused("a: 1\n---\nb: 2", "more than one document");
+        refused(
+            &"%TAG !a! x\n".repeat(17),
+            "more than 16 lines begin with `%TAG`",
+        );
     }
 }

@@ -4,11 +4,17 @@ use std::path::Path;
 
 use serde_json::{Map, Number, Value};
 
-use super::error::{SpecError, SpecErrors};
+use super::error::{Problems, SpecError, SpecErrors, quoted};
 use super::{nodes, reference};
 
 /// Longest document, in bytes.
 const MAX_BYTES: usize = 1 << 20;
+
+/// Longest place of data or checkpoints, in bytes: the longest path of Linux, and what proxies take of a URL.
+const MAX_URL: usize = 4_096;
+
+/// A path to a value goes no deeper once it is so long, in bytes.
+const MAX_PATH: usize = 200;
 
 /// Most elements that `--set list[n]=...` may reach beyond.
 const MAX_INDEX: usize = 10_000;
@@ -34,21 +40,21 @@ pub(super) fn tree(text: &str) -> Result<Value, SpecErrors> {
             ),
         ));
     }
-    nodes::check(text).map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
+    nodes::check(text).map_err(|reason| SpecErrors::one("", reason))?;
     let mut yaml: serde_norway::Value = serde_norway::from_str(text)
         .map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
     yaml.apply_merge()
         .map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
-    let mut errors = Vec::new();
+    let mut errors = Problems::default();
     let value = json(yaml, "", &mut errors);
     if errors.is_empty() {
         Ok(value)
     } else {
-        Err(SpecErrors(errors))
+        Err(errors.into())
     }
 }
 
-fn json(yaml: serde_norway::Value, path: &str, errors: &mut Vec<SpecError>) -> Value {
+fn json(yaml: serde_norway::Value, path: &str, errors: &mut Problems) -> Value {
     use serde_norway::Value as Yaml;
     match yaml {
         Yaml::Null => Value::Null,
@@ -64,10 +70,9 @@ fn json(yaml: serde_norway::Value, path: &str, errors: &mut Vec<SpecError>) -> V
             };
             converted.map_or_else(
                 || {
-                    errors.push(SpecError::new(
-                        path,
-                        format!("{number} given; accepted are finite numbers"),
-                    ));
+                    errors.add(path, || {
+                        format!("{number} given; accepted are finite numbers")
+                    });
                     Value::Null
                 },
                 Value::Number,
@@ -76,7 +81,7 @@ fn json(yaml: serde_norway::Value, path: &str, errors: &mut Vec<SpecError>) -> V
         Yaml::Sequence(items) => items
             .into_iter()
             .enumerate()
-            .map(|(i, item)| json(item, &format!("{path}[{i}]"), errors))
+            .map(|(i, item)| json(item, &element(path, i), errors))
             .collect(),
         Yaml::Mapping(entries) => Value::Object(
             entries
@@ -87,7 +92,7 @@ fn json(yaml: serde_norway::Value, path: &str, errors: &mut Vec<SpecError>) -> V
                         Yaml::Number(key) => key.to_string(),
                         Yaml::Bool(key) => key.to_string(),
                         _ => {
-                            errors.push(SpecError::new(path, "a key that is no word"));
+                            errors.add(path, || "a key that is no word".to_owned());
                             return None;
                         }
                     };
@@ -97,27 +102,41 @@ fn json(yaml: serde_norway::Value, path: &str, errors: &mut Vec<SpecError>) -> V
                 .collect(),
         ),
         Yaml::Tagged(tagged) => {
-            errors.push(SpecError::new(
-                path,
-                format!("tag {} given; tags are not accepted", tagged.tag),
-            ));
+            errors.add(path, || {
+                format!(
+                    "tag {} given; tags are not accepted",
+                    quoted(&tagged.tag.to_string())
+                )
+            });
             Value::Null
         }
     }
 }
 
-/// The path of a field.
+/// The path of a field. It is made for each value of a document: a deep one of long keys does not go on.
 pub(super) fn below(path: &str, key: &str) -> String {
+    let key = quoted(key);
     if path.is_empty() {
-        key.to_owned()
+        key
+    } else if path.len() > MAX_PATH {
+        path.to_owned()
     } else {
         format!("{path}.{key}")
     }
 }
 
+/// The path of an element of a list.
+pub(super) fn element(path: &str, index: usize) -> String {
+    if path.len() > MAX_PATH {
+        path.to_owned()
+    } else {
+        format!("{path}[{index}]")
+    }
+}
+
 /// Puts `path=value` in place, the value read as YAML.
 pub(super) fn set(root: &mut Value, assignment: &str) -> Result<(), SpecError> {
-    let wrong = |what: &str| SpecError::new(format!("--set {assignment}"), what);
+    let wrong = |what: &str| SpecError::new(format!("--set {}", quoted(assignment)), what);
     let (path, text) = assignment
         .split_once('=')
         .ok_or_else(|| wrong("accepted is path=value, such as training.epochs=1"))?;
@@ -221,11 +240,7 @@ fn open_word(place: &mut Value) {
 }
 
 /// Makes every place absolute: paths become `file://` URLs, relative ones below `base_dir`.
-pub(super) fn make_absolute(
-    root: &mut Value,
-    base_dir: Option<&Path>,
-    errors: &mut Vec<SpecError>,
-) {
+pub(super) fn make_absolute(root: &mut Value, base_dir: Option<&Path>, errors: &mut Problems) {
     for keys in PLACES {
         if let Some(Value::String(text)) = at(root, keys) {
             absolute_url(text, &keys.join("."), base_dir, errors);
@@ -244,12 +259,13 @@ fn at<'a>(root: &'a mut Value, keys: &[&str]) -> Option<&'a mut Value> {
     keys.iter().try_fold(root, |value, key| value.get_mut(key))
 }
 
-fn absolute_url(
-    text: &mut String,
-    path: &str,
-    base_dir: Option<&Path>,
-    errors: &mut Vec<SpecError>,
-) {
+fn absolute_url(text: &mut String, path: &str, base_dir: Option<&Path>, errors: &mut Problems) {
+    if text.len() > MAX_URL {
+        errors.add(path, || {
+            format!("{} bytes given; accepted are at most {MAX_URL}", text.len())
+        });
+        return;
+    }
     if text.is_empty() || text.contains("://") {
         return;
     }
@@ -262,9 +278,6 @@ fn absolute_url(
         .and_then(|path| url::Url::from_file_path(path).ok());
     match url {
         Some(url) => *text = reference::unescape_url(url.as_str(), text),
-        None => errors.push(SpecError::new(
-            path,
-            format!("`{text}` is relative, and the place of the document is not known here; accepted are URLs with a scheme and absolute paths"),
-        )),
+        None => errors.add(path, || format!("`{text}` is relative, and the place of the document is not known here; accepted are URLs with a scheme and absolute paths")),
     }
 }

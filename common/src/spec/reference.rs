@@ -4,13 +4,13 @@
 //! string the value is inserted as text. `$${` stands for a literal `${`. A field that is the reference
 //! to an inactive hyperparameter is left out, so that its default holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
 
 use super::Params;
-use super::error::{SpecError, near};
-use super::read::below;
+use super::error::{Problems, near, quoted};
+use super::read::{below, element};
 
 /// The parts of a document in which references may stand: what a trial uses.
 pub(super) const REFERENCABLE: [&str; 6] = [
@@ -21,6 +21,10 @@ pub(super) const REFERENCABLE: [&str; 6] = [
     "training",
     "entrypoint",
 ];
+
+/// Most bytes of text that references may come to in one configuration's document: as much as a document has. A
+/// constant of half a megabyte that stands a thousand times would be gigabytes.
+const MAX_REPLACED: usize = 1 << 20;
 
 /// A piece of a string.
 enum Piece<'a> {
@@ -77,51 +81,51 @@ pub(super) fn names(value: &Value, found: &mut BTreeSet<String>) {
     });
 }
 
-/// A URL in which references are readable again after percent-encoding.
+/// A URL in which references are readable again after percent-encoding. Looks at the whole for each different
+/// one: the caller bounds its length.
 pub(super) fn unescape_url(url: &str, original: &str) -> String {
-    pieces(original)
-        .iter()
-        .fold(url.to_owned(), |url, piece| match piece {
-            Piece::Reference(name) => {
-                url.replace(&format!("$%7B{name}%7D"), &format!("${{{name}}}"))
-            }
-            _ => url,
-        })
+    let mut names = BTreeSet::new();
+    names.extend(
+        pieces(original)
+            .into_iter()
+            .filter_map(|piece| match piece {
+                Piece::Reference(name) => Some(name),
+                Piece::Text(_) | Piece::Open => None,
+            }),
+    );
+    names.into_iter().fold(url.to_owned(), |url, name| {
+        url.replace(&format!("$%7B{name}%7D"), &format!("${{{name}}}"))
+    })
 }
 
 /// Checks that references stand where they may and name what there is; returns the names.
-pub(super) fn check(root: &Value, known: &[&str], errors: &mut Vec<SpecError>) -> BTreeSet<String> {
+pub(super) fn check(root: &Value, known: &[&str], errors: &mut Problems) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     let Value::Object(sections) = root else {
         return used;
     };
+    let all: HashSet<&str> = known.iter().copied().collect();
     for (section, value) in sections {
         let allowed = REFERENCABLE.contains(&section.as_str());
         visit(value, section, &mut |path, text| {
             for piece in pieces(text) {
-                let name = match piece {
-                    Piece::Text(_) => continue,
-                    Piece::Reference(name) => name,
-                    Piece::Open => {
-                        errors.push(SpecError::new(
-                            path,
-                            format!("`{text}` has `${{` without `}}`; accepted is ${{name}} (and `$${{` for a literal `${{`)"),
-                        ));
-                        continue;
+                match piece {
+                    Piece::Text(_) => {}
+                    Piece::Reference(name) if !allowed => {
+                        errors.add(path, || misplaced(name));
                     }
-                };
-                if !allowed {
-                    errors.push(SpecError::new(
-                        path,
+                    Piece::Reference(name) if all.contains(name) => {
+                        if !used.contains(name) {
+                            used.insert(name.to_owned());
+                        }
+                    }
+                    Piece::Reference(name) => errors.add(path, || unknown(section, name, known)),
+                    Piece::Open => errors.add(path, || {
                         format!(
-                            "the reference ${{{name}}} stands in a field of the whole job, which has one value for all trials; references are accepted in {}",
-                            REFERENCABLE.join(", ")
-                        ),
-                    ));
-                } else if known.contains(&name) {
-                    used.insert(name.to_owned());
-                } else {
-                    errors.push(unknown(path, section, name, known));
+                            "`{}` has `${{` without `}}`; accepted is ${{name}} (and `$${{` for a literal `${{`)",
+                            quoted(text)
+                        )
+                    }),
                 }
             }
         });
@@ -129,7 +133,15 @@ pub(super) fn check(root: &Value, known: &[&str], errors: &mut Vec<SpecError>) -
     used
 }
 
-fn unknown(path: &str, section: &str, name: &str, known: &[&str]) -> SpecError {
+fn misplaced(name: &str) -> String {
+    format!(
+        "the reference ${{{}}} stands in a field of the whole job, which has one value for all trials; references are accepted in {}",
+        quoted(name),
+        REFERENCABLE.join(", ")
+    )
+}
+
+fn unknown(section: &str, name: &str, known: &[&str]) -> String {
     let hint = match (near(name, known.iter().copied()), known.is_empty()) {
         (Some(word), _) => format!("did you mean `{word}`?"),
         (None, true) => "the document has no hyperparameters".to_owned(),
@@ -140,9 +152,9 @@ fn unknown(path: &str, section: &str, name: &str, known: &[&str]) -> SpecError {
     } else {
         ""
     };
-    SpecError::new(
-        path,
-        format!("there is no hyperparameter `{name}`; {hint}{literal}"),
+    format!(
+        "there is no hyperparameter `{}`; {hint}{literal}",
+        quoted(name)
     )
 }
 
@@ -152,7 +164,7 @@ fn visit(value: &Value, path: &str, found: &mut impl FnMut(&str, &str)) {
         Value::String(text) => found(path, text),
         Value::Array(items) => {
             for (i, item) in items.iter().enumerate() {
-                visit(item, &format!("{path}[{i}]"), found);
+                visit(item, &element(path, i), found);
             }
         }
         Value::Object(entries) => {
@@ -164,17 +176,33 @@ fn visit(value: &Value, path: &str, found: &mut impl FnMut(&str, &str)) {
     }
 }
 
+/// How much text references may come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    Applies,
+    /// In a document that was accepted before there was one.
+    Lifted,
+}
+
 /// The document of one configuration: every reference replaced.
 ///
 /// # Errors
-/// References to hyperparameters that this configuration does not have (all are known ones).
-pub(super) fn replace(root: &Value, params: &Params) -> Result<Value, Vec<SpecError>> {
+/// References to hyperparameters that this configuration does not have (all are known ones), and more text than
+/// is accepted.
+pub(super) fn replace(root: &Value, params: &Params, limit: Limit) -> Result<Value, Problems> {
     let mut replaced = root.clone();
-    let mut errors = Vec::new();
+    let mut replacing = Replacing {
+        params,
+        left: match limit {
+            Limit::Applies => MAX_REPLACED,
+            Limit::Lifted => usize::MAX,
+        },
+        errors: Problems::default(),
+    };
     if let Value::Object(sections) = &mut replaced {
         for section in REFERENCABLE {
             if let Some(value) = sections.get_mut(section) {
-                replace_below(value, section, params, &mut errors);
+                replacing.below(value, section);
             }
         }
         // A program takes nothing but texts: arguments, environment, a folder.
@@ -184,38 +212,102 @@ pub(super) fn replace(root: &Value, params: &Params) -> Result<Value, Vec<SpecEr
             as_text(entrypoint, original);
         }
     }
-    if errors.is_empty() {
+    if replacing.errors.is_empty() {
         Ok(replaced)
     } else {
-        Err(errors)
+        Err(replacing.errors)
     }
 }
 
-fn replace_below(value: &mut Value, path: &str, params: &Params, errors: &mut Vec<SpecError>) {
-    match value {
-        Value::String(text) if text.contains("${") => match replaced_text(text, params) {
-            Ok(replaced) => *value = replaced,
-            Err(name) => errors.push(SpecError::new(
-                path,
-                format!(
-                    "`{name}` is inactive in the configuration {}; within a list or a longer text a reference needs a value in every configuration",
-                    Value::Object(params.clone())
-                ),
-            )),
-        },
-        Value::Array(items) => {
-            for (i, item) in items.iter_mut().enumerate() {
-                replace_below(item, &format!("{path}[{i}]"), params, errors);
+struct Replacing<'a> {
+    params: &'a Params,
+    /// Bytes that values of references may still come to.
+    left: usize,
+    errors: Problems,
+}
+
+/// Why a text's references cannot be replaced.
+enum Unreplaced {
+    /// The hyperparameter has no value.
+    Inactive(String),
+    TooMuch,
+}
+
+impl Replacing<'_> {
+    fn below(&mut self, value: &mut Value, path: &str) {
+        match value {
+            Value::String(text) if text.contains("${") => match self.text(text) {
+                Ok(replaced) => *value = replaced,
+                Err(Unreplaced::Inactive(name)) => self.errors.add(path, || {
+                    format!(
+                        "`{}` is inactive in the configuration {}; within a list or a longer text a reference needs a value in every configuration",
+                        quoted(&name),
+                        Value::Object(self.params.clone())
+                    )
+                }),
+                Err(Unreplaced::TooMuch) => self.errors.add(path, || {
+                    format!("the values of references come to more than {MAX_REPLACED} bytes of text here")
+                }),
+            },
+            Value::Array(items) => {
+                for (i, item) in items.iter_mut().enumerate() {
+                    self.below(item, &element(path, i));
+                }
+            }
+            Value::Object(entries) => {
+                // A field that is an inactive hyperparameter's alone takes its default.
+                let params = self.params;
+                entries.retain(|_, value| {
+                    !value.as_str().is_some_and(|text| is_inactive(text, params))
+                });
+                for (key, value) in entries {
+                    self.below(value, &below(path, key));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The string with values in place.
+    fn text(&mut self, text: &str) -> Result<Value, Unreplaced> {
+        let pieces = pieces(text);
+        let lone = pieces
+            .iter()
+            .all(|piece| !matches!(piece, Piece::Text(text) if !text.is_empty()));
+        let mut result = String::new();
+        for piece in &pieces {
+            match piece {
+                Piece::Text(text) => result.push_str(text),
+                Piece::Open => result.push_str("${"),
+                Piece::Reference(name) => {
+                    let value = self.params.get(*name);
+                    let value = value.ok_or_else(|| Unreplaced::Inactive((*name).to_owned()))?;
+                    // One reference and two empty texts around it.
+                    if lone && pieces.len() == 3 {
+                        self.spend(value.as_str().map_or(0, str::len))?;
+                        return Ok(value.clone());
+                    }
+                    match value {
+                        Value::String(word) => {
+                            self.spend(word.len())?;
+                            result.push_str(word);
+                        }
+                        other => {
+                            let word = other.to_string();
+                            self.spend(word.len())?;
+                            result.push_str(&word);
+                        }
+                    }
+                }
             }
         }
-        Value::Object(entries) => {
-            // A field that is an inactive hyperparameter's alone takes its default.
-            entries.retain(|_, value| !value.as_str().is_some_and(|text| is_inactive(text, params)));
-            for (key, value) in entries {
-                replace_below(value, &below(path, key), params, errors);
-            }
-        }
-        _ => {}
+        Ok(Value::String(result))
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), Unreplaced> {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or(Unreplaced::TooMuch)?;
+        Ok(())
     }
 }
 
@@ -225,33 +317,6 @@ fn is_inactive(text: &str, params: &Params) -> bool {
         [Piece::Text(""), Piece::Reference(name), Piece::Text("")] => !params.contains_key(*name),
         _ => false,
     }
-}
-
-/// The string with values in place, or the name that has none.
-fn replaced_text(text: &str, params: &Params) -> Result<Value, String> {
-    let pieces = pieces(text);
-    let lone = pieces
-        .iter()
-        .all(|piece| !matches!(piece, Piece::Text(text) if !text.is_empty()));
-    let mut result = String::new();
-    for piece in &pieces {
-        match piece {
-            Piece::Text(text) => result.push_str(text),
-            Piece::Open => result.push_str("${"),
-            Piece::Reference(name) => {
-                let value = params.get(*name).ok_or_else(|| (*name).to_owned())?;
-                // One reference and two empty texts around it.
-                if lone && pieces.len() == 3 {
-                    return Ok(value.clone());
-                }
-                match value {
-                    Value::String(word) => result.push_str(word),
-                    other => result.push_str(&other.to_string()),
-                }
-            }
-        }
-    }
-    Ok(Value::String(result))
 }
 
 /// Makes texts of the values that stand for references.

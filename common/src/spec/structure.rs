@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use super::error::{SpecError, near};
-use super::read::below;
+use super::error::{Problems, near, quoted};
+use super::read::{below, element};
 use super::{JobSpec, reference, words};
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| schemars::schema_for!(JobSpec).to_value());
@@ -21,7 +21,7 @@ pub(super) enum References {
 }
 
 /// Checks a document whose short forms were written out.
-pub(super) fn check(root: &Value, references: References, errors: &mut Vec<SpecError>) {
+pub(super) fn check(root: &Value, references: References, errors: &mut Problems) {
     let checker = Checker {
         schema: &SCHEMA,
         references,
@@ -30,7 +30,7 @@ pub(super) fn check(root: &Value, references: References, errors: &mut Vec<SpecE
 }
 
 /// Checks one section of a document, such as `hyperparameters`.
-pub(super) fn check_section(root: &Value, section: &str, errors: &mut Vec<SpecError>) {
+pub(super) fn check_section(root: &Value, section: &str, errors: &mut Problems) {
     let checker = Checker {
         schema: &SCHEMA,
         references: References::Replaced,
@@ -46,7 +46,7 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn value(&self, value: &Value, schema: &'a Value, path: &str, errors: &mut Vec<SpecError>) {
+    fn value(&self, value: &Value, schema: &'a Value, path: &str, errors: &mut Problems) {
         if self.references == References::Accepted && value.as_str().is_some_and(reference::is_in) {
             return;
         }
@@ -65,7 +65,7 @@ impl<'a> Checker<'a> {
             Value::Array(items) => {
                 if let Some(item_schema) = schema.get("items").filter(|items| items.is_object()) {
                     for (i, item) in items.iter().enumerate() {
-                        self.value(item, item_schema, &format!("{path}[{i}]"), errors);
+                        self.value(item, item_schema, &element(path, i), errors);
                     }
                 }
             }
@@ -88,7 +88,7 @@ impl<'a> Checker<'a> {
         value: &Value,
         alternatives: &'a [Value],
         path: &str,
-        errors: &mut Vec<SpecError>,
+        errors: &mut Problems,
     ) {
         let tagged: Option<Vec<(&str, &Value)>> = alternatives.iter().map(tagged_variant).collect();
         if let Some(variants) = tagged {
@@ -105,20 +105,19 @@ impl<'a> Checker<'a> {
             return self.value(value, only, path, errors);
         }
         let fits = real.iter().any(|schema| {
-            let mut found = Vec::new();
+            let mut found = Problems::default();
             self.value(value, schema, path, &mut found);
             found.is_empty()
         });
         if !fits {
             let accepted: Vec<String> = real.iter().map(|schema| self.describe(schema)).collect();
-            errors.push(SpecError::new(
-                path,
+            errors.add(path, || {
                 format!(
                     "{} given; accepted: {}",
                     given(value),
                     accepted.join(", or ")
-                ),
-            ));
+                )
+            });
         }
     }
 
@@ -128,7 +127,7 @@ impl<'a> Checker<'a> {
         value: &Value,
         variants: &[(&str, &'a Value)],
         path: &str,
-        errors: &mut Vec<SpecError>,
+        errors: &mut Problems,
     ) {
         let names: Vec<&str> = variants.iter().map(|(name, _)| *name).collect();
         let entry = value
@@ -136,20 +135,19 @@ impl<'a> Checker<'a> {
             .filter(|entries| entries.len() == 1)
             .and_then(|entries| entries.iter().next());
         let Some((word, inner)) = entry else {
-            errors.push(SpecError::new(
-                path,
+            errors.add(path, || {
                 format!(
                     "{} given; accepted is one of {}, with its fields below it",
                     given(value),
                     listed(&names)
-                ),
-            ));
+                )
+            });
             return;
         };
         if let Some((_, schema)) = variants.iter().find(|(name, _)| name == word) {
             return self.value(inner, schema, &below(path, word), errors);
         }
-        errors.push(SpecError::new(path, unknown_word(word, &names)));
+        errors.add(path, || unknown_word(word, &names));
     }
 
     fn object(
@@ -157,7 +155,7 @@ impl<'a> Checker<'a> {
         entries: &Map<String, Value>,
         schema: &'a Value,
         path: &str,
-        errors: &mut Vec<SpecError>,
+        errors: &mut Problems,
     ) {
         let empty = Map::new();
         let fields = schema["properties"].as_object();
@@ -174,7 +172,7 @@ impl<'a> Checker<'a> {
             ) {
                 (Some(field), _) => self.value(value, field, &place, errors),
                 (None, Value::Bool(false)) => {
-                    errors.push(SpecError::new(place, unknown_field(key, &names)));
+                    errors.add(&place, || unknown_field(key, &names));
                 }
                 (None, others) if others.is_object() => self.value(value, others, &place, errors),
                 _ => {}
@@ -191,20 +189,11 @@ impl<'a> Checker<'a> {
                 .and_then(|fields| fields.get(name))
                 .map(|field| self.describe(field))
                 .unwrap_or_default();
-            errors.push(SpecError::new(
-                below(path, name),
-                format!("missing; accepted: {what}"),
-            ));
+            errors.add(&below(path, name), || format!("missing; accepted: {what}"));
         }
     }
 
-    fn check_type(
-        &self,
-        value: &Value,
-        schema: &Value,
-        path: &str,
-        errors: &mut Vec<SpecError>,
-    ) -> bool {
+    fn check_type(&self, value: &Value, schema: &Value, path: &str, errors: &mut Problems) -> bool {
         let fits = match &schema["type"] {
             Value::String(name) => has_type(value, name, schema),
             Value::Array(names) => names
@@ -214,14 +203,13 @@ impl<'a> Checker<'a> {
             _ => true,
         };
         if !fits {
-            errors.push(SpecError::new(
-                path,
+            errors.add(path, || {
                 format!(
                     "{} given; accepted: {}",
                     given(value),
                     self.describe(schema)
-                ),
-            ));
+                )
+            });
         }
         fits
     }
@@ -323,14 +311,13 @@ fn words_of(schema: &Value) -> Option<Vec<&str>> {
     parts.map(|parts| parts.concat())
 }
 
-fn check_word(value: &Value, words: &[&str], path: &str, errors: &mut Vec<SpecError>) {
+fn check_word(value: &Value, words: &[&str], path: &str, errors: &mut Problems) {
     match value {
         Value::String(word) if words.contains(&word.as_str()) => {}
-        Value::String(word) => errors.push(SpecError::new(path, unknown_word(word, words))),
-        other => errors.push(SpecError::new(
-            path,
-            format!("{} given; accepted: one of {}", given(other), listed(words)),
-        )),
+        Value::String(word) => errors.add(path, || unknown_word(word, words)),
+        other => errors.add(path, || {
+            format!("{} given; accepted: one of {}", given(other), listed(words))
+        }),
     }
 }
 
@@ -341,7 +328,8 @@ fn unknown_word(word: &str, accepted: &[&str]) -> String {
         words::value(word).or_else(|| words::field(word)),
     );
     format!(
-        "unknown word `{word}`{hint}; accepted are {}",
+        "unknown word `{}`{hint}; accepted are {}",
+        quoted(word),
         listed(accepted)
     )
 }
@@ -349,10 +337,12 @@ fn unknown_word(word: &str, accepted: &[&str]) -> String {
 fn unknown_field(word: &str, accepted: &[&str]) -> String {
     let hint = hint(word, accepted, words::field(word));
     if accepted.is_empty() {
+        let word = quoted(word);
         return format!("unknown field `{word}`{hint}; no fields are accepted here");
     }
     format!(
-        "unknown field `{word}`{hint}; accepted are {}",
+        "unknown field `{}`{hint}; accepted are {}",
+        quoted(word),
         listed(accepted)
     )
 }
@@ -396,11 +386,11 @@ fn has_type(value: &Value, name: &str, schema: &Value) -> bool {
 fn given(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
-        Value::String(text) => format!("`{text}`"),
+        Value::String(text) => format!("`{}`", quoted(text)),
         Value::Array(items) => format!("a list of {}", items.len()),
         Value::Object(entries) => {
             let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
-            format!("a mapping ({})", listed(&keys))
+            format!("a mapping ({})", quoted(&listed(&keys)))
         }
         other => format!("`{other}`"),
     }

@@ -1,5 +1,7 @@
 //! Samples: sources, shape, split, scaling.
 
+use std::collections::BTreeSet;
+
 use super::{Findings, is_share, job::check_url};
 use crate::spec::data::{ColumnRef, CsvSpec, ScalingUnit, SourceSpec, Task};
 use crate::spec::{DataSpec, JobSpec};
@@ -90,10 +92,12 @@ fn check_csv(csv: &CsvSpec, path: &str, task: Task, found: &mut Findings) {
         format!("a list of {}", targets.len()),
         accepted,
     );
+    let judged: BTreeSet<&ColumnRef> = targets.iter().collect();
     for (field, columns) in [("targets", targets), ("ignore", &csv.ignore)] {
+        let mut seen = BTreeSet::new();
         for (i, column) in columns.iter().enumerate() {
             let path = format!("{path}.{field}[{i}]");
-            if columns[..i].contains(column) {
+            if !seen.insert(column) {
                 found.add(&path, "the column is in the list already");
             }
             if let (ColumnRef::Name(name), false) = (column, csv.header) {
@@ -102,7 +106,7 @@ fn check_csv(csv: &CsvSpec, path: &str, task: Task, found: &mut Findings) {
                     format!("the name `{name}` with `header: false`; accepted are numbers of columns, from 0"),
                 );
             }
-            if field == "ignore" && targets.contains(column) {
+            if field == "ignore" && judged.contains(column) {
                 found.add(&path, "the column is a target");
             }
         }

@@ -8,6 +8,11 @@ use crate::spec::{EntrypointSpec, JobSpec};
 const MAX_NAME: usize = 63;
 const MAX_SLOTS: u32 = 1_024;
 
+/// Most configurations to try first and results that are known already: each is looked at when a job is submitted,
+/// and again by every coordinator that takes it over. A model looks at a thousand results unless told otherwise.
+const MAX_FIRST_POINTS: usize = 1_000;
+const MAX_PRIOR_RESULTS: usize = 10_000;
+
 /// A suggestion takes the square of it.
 const MAX_GP_POINTS: u32 = 5_000;
 const STORES: [&str; 5] = ["file", "s3", "gs", "az", "memory"];
@@ -100,6 +105,25 @@ fn check_searcher(spec: &JobSpec, found: &mut Findings) {
             "searcher.max_concurrent_trials",
             limit,
             "whole numbers from 1",
+        );
+    }
+    for (field, given, most) in [
+        (
+            "points_to_evaluate",
+            searcher.points_to_evaluate.len(),
+            MAX_FIRST_POINTS,
+        ),
+        (
+            "prior_results",
+            searcher.prior_results.len(),
+            MAX_PRIOR_RESULTS,
+        ),
+    ] {
+        found.expect(
+            given <= most,
+            format!("searcher.{field}"),
+            format!("{given} elements"),
+            &format!("at most {most}"),
         );
     }
     if let Some(points) = searcher.gp_max_points {

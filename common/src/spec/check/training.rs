@@ -6,6 +6,9 @@ use crate::spec::data::Task;
 use crate::spec::error::near;
 use crate::spec::training::{Loss, MetricName, OptimizerSpec};
 
+/// Most objectives of one job: with a handful, most trials are as good as each other already.
+const MAX_OBJECTIVES: usize = 100;
+
 const MAX_BATCH: usize = 1 << 24;
 const MAX_VIRTUAL_SHARDS: u32 = 4_096;
 const VALIDATION: &str = "validation_";
@@ -176,8 +179,14 @@ pub(super) fn check_objectives(spec: &JobSpec, found: &mut Findings) {
             "missing; an `entrypoint` reports metrics of its own, so that a list of {metric, mode} is needed",
         );
     }
+    found.expect(
+        spec.objectives.len() <= MAX_OBJECTIVES,
+        "objectives",
+        format!("{} elements", spec.objectives.len()),
+        &format!("at most {MAX_OBJECTIVES}"),
+    );
     let known = spec.model.is_some().then(|| known_metrics(spec));
-    for (i, objective) in spec.objectives.iter().enumerate() {
+    for (i, objective) in spec.objectives.iter().take(MAX_OBJECTIVES).enumerate() {
         let path = format!("objectives[{i}].metric");
         let metric = &objective.metric;
         if metric.is_empty() {

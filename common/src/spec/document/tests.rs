@@ -669,3 +669,262 @@ fn json_fields(schema: &Value) -> BTreeSet<String> {
     }
     names
 }
+
+/// A small document with a search of its own and a program.
+fn small(more: &str) -> String {
+    format!(
+        "name: x\nobjectives: [{{metric: y, mode: minimize}}]\nsearcher: {{name: random, max_trials: 2}}\n{more}"
+    )
+}
+
+fn refusal(text: &str) -> SpecErrors {
+    Document::parse(text).unwrap_err()
+}
+
+#[test]
+fn nested_chains_of_comparisons_cost_what_they_are_long() {
+    // Each level held its middle operand twice: 30 of them were 2^30 nodes.
+    let chain = (0..30).fold("b".to_owned(), |inner, _| format!("b == ({inner}) == b"));
+    let hyperparameters = "entrypoint: {command: ['true']}\nhyperparameters: {b: {type: boolean}}";
+    let document = small(&format!("{hyperparameters}\nconstraints: ['{chain}']"));
+    let document = Document::parse(&document).unwrap();
+    for (b, holds) in [(true, true), (false, false)] {
+        let params = json!({"b": b}).as_object().cloned().unwrap();
+        assert_eq!(document.space().allows(&params), holds);
+    }
+}
+
+#[test]
+fn what_references_come_to_is_bounded() {
+    let document = |bytes: usize, references: usize| {
+        small(&format!(
+            "hyperparameters:\n  b: {{type: const, val: '{}'}}\nentrypoint: {{command: [echo, '{}', '${{b}}']}}\n",
+            "x".repeat(bytes),
+            "${b}".repeat(references)
+        ))
+    };
+    Document::parse(&document(1_000, 1_000)).unwrap();
+    let errors = refusal(&document(1_000, 1_100)).to_string();
+    assert!(
+        errors.contains(
+            "entrypoint.command[1]: the values of references come to more than 1048576 bytes"
+        ),
+        "{errors}"
+    );
+    assert!(refusal(&document(500_000, 1_000)).to_string().len() < 2_000);
+    // What was accepted before there was a limit is still read.
+    let mut stored = Document::parse(&document(1_000, 1_000)).unwrap().to_json();
+    stored["entrypoint"]["command"][1] = "${b}".repeat(1_100).into();
+    Document::from_accepted(stored).unwrap();
+}
+
+#[test]
+fn the_first_problems_are_told_and_how_many_more() {
+    let base = "entrypoint: {command: ['true']}\nhyperparameters: {b: {type: boolean}}\n";
+    let keys: String = (0..2_000).map(|i| format!("k{i}: 1\n")).collect();
+    let many = |more: &str| refusal(&small(&format!("{base}{more}")));
+    let errors = many(&keys);
+    assert_eq!(errors.0.len(), 21);
+    assert_eq!(errors.0[20].to_string(), "and 1980 more");
+    assert!(
+        errors.to_string().len() < 22_000,
+        "{}",
+        errors.to_string().len()
+    );
+
+    let long = "x".repeat(100_000);
+    for text in [
+        format!("? {long}\n: 1\n"),
+        format!("description: [{long}]\n"),
+        format!("split: {{validation: '{long}'}}\n"),
+        format!("data: '${{{long}}}'\n"),
+        format!("model: {{layers: [{long}]}}\n"),
+        format!("scheduler: {{name: {long}}}\n"),
+        format!("checkpoint_storage: {{url: 'ftp://{long}'}}\n"),
+        format!("constraints: ['{long}']\n"),
+        format!("--- !{long} x\n"),
+    ] {
+        let errors = many(&text).to_string();
+        assert!(
+            errors.len() < 4_000,
+            "{} bytes: {}",
+            errors.len(),
+            &errors[..400]
+        );
+    }
+}
+
+#[test]
+fn ranges_are_finite_numbers_wide() {
+    let range = |fields: &str| {
+        small(&format!(
+            "entrypoint: {{command: ['true']}}\nhyperparameters: {{x: {{{fields}}}}}"
+        ))
+    };
+    for (fields, place) in [
+        (
+            "type: double, minval: -1e308, maxval: 1e308",
+            "maxval: maxval - minval is more",
+        ),
+        (
+            "type: double, minval: -1e308, maxval: 1e308, count: 3",
+            "maxval: maxval - minval is more",
+        ),
+        (
+            "type: double, minval: -1.7e308, maxval: 1.7e308, step: 1e307",
+            "x.step: 1e307 given",
+        ),
+        (
+            "type: double, minval: .nan, maxval: 1",
+            "x.minval: .nan given",
+        ),
+        (
+            "type: double, minval: 0, maxval: .inf",
+            "x.maxval: .inf given",
+        ),
+        (
+            "type: double, minval: 0, maxval: 1e999",
+            "x.maxval: .inf given",
+        ),
+        (
+            "type: double, minval: 0, maxval: 1, step: .nan",
+            "x.step: .nan given",
+        ),
+        (
+            "type: double, minval: 0, maxval: 1, step: 1e-300",
+            "x.step: ",
+        ),
+        (
+            "type: double, minval: 0, maxval: 1, step: 0",
+            "x.step: 0 given",
+        ),
+        (
+            "type: double, minval: 0, maxval: 1e308, log: true",
+            "x.minval: 0 given; with `log`",
+        ),
+        (
+            "type: int, minval: -1e300, maxval: 1e300",
+            "x.minval: -1000",
+        ),
+        (
+            "type: int, minval: 0, maxval: 10, step: 1e300",
+            "x.step: 1000",
+        ),
+        (
+            "type: int, minval: 0, maxval: 18446744073709551615",
+            "x.maxval: 18446744073709552000 given",
+        ),
+        (
+            "type: categorical, vals: [1, .nan]",
+            "x.vals[1]: .nan given",
+        ),
+        ("type: const, val: -.inf", "x.val: -.inf given"),
+    ] {
+        let errors = refusal(&range(fields)).to_string();
+        assert!(errors.contains(place), "{fields}: {errors}");
+    }
+    let both = refusal(&range("type: double, minval: .nan, maxval: .inf")).to_string();
+    assert!(
+        both.contains("x.minval") && both.contains("x.maxval"),
+        "{both}"
+    );
+    for fields in [
+        "type: double, minval: -8e307, maxval: 8e307",
+        "type: double, minval: 0, maxval: 1.7976931348623157e308, step: 1e307",
+        "type: double, minval: 5e-324, maxval: 1.7976931348623157e308, log: true",
+        "type: double, minval: 0, maxval: 1.7976931348623157e308, count: 7",
+        "type: double, minval: 1e308, maxval: 1e308",
+        "type: int, minval: -9007199254740992, maxval: 9007199254740992",
+    ] {
+        let document = Document::parse(&range(fields)).unwrap_or_else(|e| panic!("{fields}: {e}"));
+        let domain = &document.space().parameters()[0].domain;
+        for share in [0.0, 0.3, 0.999_999_999] {
+            let value = domain.at(share);
+            assert!(domain.contains(&value), "{fields} at {share}: {value}");
+            let share = domain.share(&value).unwrap();
+            assert!(
+                (0.0..=1.0).contains(&share),
+                "{fields}: {value} lies at {share}"
+            );
+        }
+        for value in [domain.first(), domain.middle(), domain.last()] {
+            assert!(domain.contains(&value), "{fields}: {value}");
+        }
+    }
+    // What was accepted before there was a limit is still read.
+    let mut stored = Document::parse(&range("type: double, minval: 0, maxval: 1"))
+        .unwrap()
+        .to_json();
+    stored["hyperparameters"]["x"]["minval"] = (-1e308).into();
+    stored["hyperparameters"]["x"]["maxval"] = 1e308.into();
+    Document::from_accepted(stored).unwrap();
+}
+
+#[test]
+fn lists_have_limits() {
+    let list = |field: &str, item: &str, count: usize| {
+        let items = vec![item; count].join(", ");
+        let searcher = format!("searcher: {{name: random, max_trials: 2, {field}: [{items}]}}");
+        small("entrypoint: {command: ['true']}\nhyperparameters: {b: {type: boolean}}")
+            .replace("searcher: {name: random, max_trials: 2}", &searcher)
+    };
+    Document::parse(&list("points_to_evaluate", "{b: true}", 1_000)).unwrap();
+    let errors = refusal(&list("points_to_evaluate", "{b: true}", 1_001)).to_string();
+    assert_eq!(
+        errors,
+        "searcher.points_to_evaluate: 1001 elements given; accepted: at most 1000"
+    );
+    let result = "{params: {b: true}, value: 1}";
+    let errors = refusal(&list("prior_results", result, 10_001)).to_string();
+    assert_eq!(
+        errors,
+        "searcher.prior_results: 10001 elements given; accepted: at most 10000"
+    );
+    let objectives: Vec<String> = (0..101)
+        .map(|i| format!("{{metric: m{i}, mode: minimize}}"))
+        .collect();
+    let errors = refusal(
+        &small("entrypoint: {command: ['true']}\nhyperparameters: {b: {type: boolean}}").replace(
+            "objectives: [{metric: y, mode: minimize}]",
+            &format!("objectives: [{}]", objectives.join(", ")),
+        ),
+    );
+    assert_eq!(
+        errors.to_string(),
+        "objectives: 101 elements given; accepted: at most 100"
+    );
+    let url = format!("data.train.csv.url=a{}", "${filters}".repeat(500));
+    assert_eq!(
+        errors_of(&[&url]),
+        "data.train.csv.url: 5001 bytes given; accepted are at most 4096"
+    );
+}
+
+fn errors_of(set: &[&str]) -> String {
+    errors(set).join("\n")
+}
+
+#[test]
+fn errors_do_not_tell_passwords() {
+    for (set, shown) in [
+        (
+            "checkpoint_storage.url=http://me:secret@host/x",
+            "http://***@host/x",
+        ),
+        (
+            "data.train.csv.url=ftp://me:secret@host/x",
+            "ftp://***@host/x",
+        ),
+        (
+            "data.train.csv.url=ftp://host/x?sig=secret",
+            "ftp://host/x?sig=***",
+        ),
+        ("split=http://me:secret@host/x", "http://***@host/x"),
+    ] {
+        let errors = errors_of(&[set]);
+        assert!(
+            errors.contains(shown) && !errors.contains("secret"),
+            "{errors}"
+        );
+    }
+}
