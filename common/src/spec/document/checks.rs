@@ -1,0 +1,151 @@
+//! What only the space and the job together can say: grids, populations, given configurations, warnings.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::space::SearchSpace;
+use crate::spec::error::{Problems, SpecError, SpecErrors};
+use crate::spec::search::{SchedulerName, SearcherName};
+use crate::spec::{EntrypointSpec, JobSpec, reference};
+
+/// Most trials of a grid without `max_trials`.
+const MAX_GRID: u128 = 1_000_000;
+
+pub(super) fn check_grid(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
+    if job.searcher.name != SearcherName::Grid {
+        return Ok(());
+    }
+    space.grid().map_err(SpecErrors)?;
+    let count = space.grid_len();
+    if job.searcher.max_trials.is_none() && count.is_none_or(|count| count > MAX_GRID) {
+        let count = count.map_or("too many to count".to_owned(), |count| count.to_string());
+        return Err(SpecErrors::one(
+            "searcher.max_trials",
+            format!(
+                "missing, and the grid has {count} configurations; without it accepted are at most {MAX_GRID}"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// A member of a population goes on with another's weights: what its network, its data or the course of its
+/// steps depends on may not differ. Of a search alone it is not known.
+pub(super) fn check_population(
+    root: &Value,
+    job: &JobSpec,
+    space: &SearchSpace,
+) -> Result<(), SpecErrors> {
+    let Some(scheduler) = &job.scheduler else {
+        return Ok(());
+    };
+    let alone = job
+        .entrypoint
+        .as_ref()
+        .is_some_and(EntrypointSpec::is_nobody);
+    if !matches!(scheduler.name, SchedulerName::Pbt | SchedulerName::Pb2) || alone {
+        return Ok(());
+    }
+    let name = scheduler.name.word();
+    if job.model.is_none() {
+        let message = format!(
+            "`{name}` given; a program has no checkpoints that another trial could go on from: accepted with \
+             `model` alone"
+        );
+        return Err(SpecErrors::one("scheduler.name", message));
+    }
+    let fixed = ["data", "split", "preprocess", "model"].map(|section| &root[section]);
+    let course = ["batch_size", "virtual_shards", "loss"].map(|field| &root["training"][field]);
+    let mut names = BTreeSet::new();
+    for part in fixed.into_iter().chain(course) {
+        reference::names(part, &mut names);
+    }
+    if let Some(optimizer) = root["training"]["optimizer"].as_str() {
+        reference::names(&Value::from(optimizer), &mut names);
+    }
+    let differ = space.parameters().iter().filter(|parameter| {
+        names.contains(&parameter.name) && parameter.domain.cardinality() != Some(1)
+    });
+    let mut errors = Problems::default();
+    errors.extend(differ.map(|parameter| {
+            SpecError::new(
+                format!("hyperparameters.{}", parameter.name),
+                format!(
+                    "not accepted with `{name}`, whose trials go on with each other's weights: it changes the \
+                     network, its data or its batches; accepted are fields of the optimizer and the like"
+                ),
+            )
+        }));
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors.into())
+    }
+}
+
+/// Configurations that the spec itself gives.
+pub(super) fn check_given(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
+    let searcher = &job.searcher;
+    let mut errors = Problems::default();
+    let mut refuse = |path: String, error: SpecError| {
+        let of = error.path.trim_start_matches("hyperparameters.");
+        errors.push(SpecError::new(path, format!("{of}: {}", error.message)));
+    };
+    for (index, point) in searcher.points_to_evaluate.iter().enumerate() {
+        if let Err(error) = space.completed(point) {
+            refuse(format!("searcher.points_to_evaluate[{index}]"), error);
+        }
+    }
+    for (index, prior) in searcher.prior_results.iter().enumerate() {
+        if let Err(error) = space.contains(&prior.params) {
+            refuse(format!("searcher.prior_results[{index}].params"), error);
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors.into())
+    }
+}
+
+pub(super) fn warnings(
+    root: &Value,
+    job: &JobSpec,
+    space: &SearchSpace,
+    used: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for parameter in space.parameters() {
+        let name = &parameter.name;
+        let decides = space
+            .parameters()
+            .iter()
+            .flat_map(|child| &child.conditions)
+            .any(|condition| space.parameters()[condition.parent].name == *name);
+        if job.entrypoint.is_none() && !used.contains(name) && !decides {
+            warnings.push(format!(
+                "hyperparameters.{name}: no ${{{name}}} stands anywhere, so that it changes nothing"
+            ));
+        }
+        if let Some(last) = parameter.domain.unreached_max() {
+            warnings.push(format!(
+                "hyperparameters.{name}.maxval: no step ends there; the largest value is {last}"
+            ));
+        }
+    }
+    let distinct = space.cardinality().filter(|&count| count > 1);
+    if let (Some(wanted), Some(distinct)) = (job.searcher.max_trials, distinct)
+        && job.searcher.name != SearcherName::Grid
+        && wanted < u32::MAX
+        && u128::from(wanted) > distinct
+    {
+        warnings.push(format!(
+            "searcher.max_trials: {wanted} given, but there are only {distinct} configurations; the search ends with them"
+        ));
+    }
+    if job.entrypoint.is_some() && root.get("data").is_some_and(|data| !data.is_null()) {
+        warnings.push("data: not used by an `entrypoint`, which reads its own".to_owned());
+    }
+    warnings
+}
