@@ -18,7 +18,7 @@ pub use domain::{Domain, same_value};
 pub use grid::Grid;
 
 use crate::rng::Key;
-use crate::spec::error::{Problems, SpecError, SpecErrors, near};
+use crate::spec::error::{Problems, SpecError, SpecErrors, near, quoted};
 use crate::spec::{JobSpec, ParameterSpec, Params, Space};
 
 /// Longest name of a hyperparameter, in characters.
@@ -193,7 +193,7 @@ impl SearchSpace {
                 Ok(constraint) => parsed.push(constraint),
                 Err(reason) => errors.push(SpecError::new(
                     format!("constraints[{index}]"),
-                    format!("`{text}`: {reason}"),
+                    format!("`{}`: {reason}", quoted(text)),
                 )),
             }
         }

@@ -10,8 +10,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::fmt::format::{self, FmtSpan, Writer};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::store_url::redacted;
@@ -109,7 +110,12 @@ where
             shown,
         });
     Ok(match format {
-        LogFormat::Human => builder.with_ansi(colour).compact().finish().into(),
+        LogFormat::Human => builder
+            .with_ansi(colour)
+            .fmt_fields(format::debug_fn(write_field).delimited(" "))
+            .compact()
+            .finish()
+            .into(),
         LogFormat::Json => builder
             .json()
             .flatten_event(true)
@@ -132,10 +138,25 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
     })
 }
 
+/// One field of an event or span. The formatter's own escapes what is in messages, and not what is in fields.
+fn write_field(
+    writer: &mut Writer<'_>,
+    field: &tracing::field::Field,
+    value: &dyn fmt::Debug,
+) -> fmt::Result {
+    let value = format!("{value:?}");
+    let value = text::printable(&value, Keep::Nothing);
+    match field.name() {
+        "message" => write!(writer, "{value}"),
+        name if writer.has_ansi_escapes() => write!(writer, "\u{1b}[3m{name}\u{1b}[0m={value}"),
+        name => write!(writer, "{name}={value}"),
+    }
+}
+
 /// What is in a written event beside texts.
 #[derive(Debug, Clone, Copy)]
 enum Shown {
-    /// Colours. The formatter has escaped what of the texts looks like them.
+    /// Colours, and no others than the formatter's: [`write_field`] has escaped those of texts.
     Coloured,
     Plain,
     Json,
@@ -210,7 +231,7 @@ mod tests {
         }
         let into = Arc::clone(&buffer);
         let subscriber = subscriber("info", format, colour, move || Buffer(Arc::clone(&into)));
-        tracing::subscriber::with_default(subscriber.unwrap(), || {
+        tracing::dispatcher::with_default(&subscriber.unwrap(), || {
             let host = "a\u{1b}[2Jb\n2026-01-01 INFO all is well\u{202e}\u{9b}";
             let url = "http://me:secret@host/x?sig=secret";
             tracing::info!(%host, quoted = ?host, %url, "worker {host} joined, see {url}");

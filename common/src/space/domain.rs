@@ -9,10 +9,10 @@ use std::fmt;
 use serde_json::Value;
 
 use self::numbers::{COUNT_TOLERANCE, STEP_TOLERANCE, between, number, share, steps, tidy, whole};
-use crate::rng::Key;
 
 pub(super) use self::numbers::canonical;
 pub use self::numbers::same_value;
+use crate::rng::Key;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Domain {

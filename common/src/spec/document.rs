@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use self::checks::{check_given, check_grid, check_population, warnings};
+use self::checks::{check_given, check_grid, check_length, check_population, warnings};
 use self::configurations::{
     check_configurations, decode, decoded, first_configuration, replaced, resolve,
 };
@@ -265,6 +265,7 @@ impl Document {
         check_population(&root, &job, &space)?;
         let warnings = warnings(&root, &job, &space, &used);
         let stored = stored(&root, &job)?;
+        check_length(&stored)?;
         // What is written out must hold for every configuration, or the job could not be read again.
         check_configurations(&stored, &space)?;
         Ok(Self {

@@ -11,8 +11,8 @@ use super::events::{Event, Events, Node};
 /// characters are fewer.
 const MAX_NODES: usize = 200_000;
 
-/// Most bytes of text in it: four documents of the greatest length.
-const MAX_TEXT: usize = 4 << 20;
+/// Most bytes of text in it: as much as a document is long that has no aliases.
+const MAX_TEXT: usize = 1 << 20;
 
 /// Deepest nesting. A spec's own fields reach some ten levels.
 const MAX_DEPTH: usize = 64;
@@ -187,21 +187,21 @@ mod tests {
             let aliases = vec!["*a"; aliases].join(", ");
             format!("a: [&a '{}', {aliases}]", "x".repeat(bytes))
         };
-        check(&text(100_000, 40)).unwrap();
-        refused(&text(100_000, 42), "more than 4194304 bytes of text");
-        refused(&text(400_000, 1_000), "more than 4194304 bytes of text");
+        check(&text(100_000, 9)).unwrap();
+        refused(&text(100_000, 10), "more than 1048576 bytes of text");
+        refused(&text(400_000, 1_000), "more than 1048576 bytes of text");
         // Also where they are hidden in lists of lists, and in tags.
         let nested = format!(
             "a: &a '{}'\nb: &b [*a, *a, *a]\nc: [*b, *b, *b, *b]",
             "x".repeat(400_000)
         );
-        refused(&nested, "more than 4194304 bytes of text");
+        refused(&nested, "more than 1048576 bytes of text");
         let tag = format!(
             "%TAG !e! tag:{}\n---\n[{}]",
             "x".repeat(400_000),
             ["!e!a b"; 20].join(", ")
         );
-        refused(&tag, "more than 4194304 bytes of text");
+        refused(&tag, "more than 1048576 bytes of text");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::error::{Problems, SpecError, SpecErrors, quoted};
 use super::{nodes, reference};
 
 /// Longest document, in bytes.
-const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// Longest place of data or checkpoints, in bytes: the longest path of Linux, and what proxies take of a URL.
 const MAX_URL: usize = 4_096;

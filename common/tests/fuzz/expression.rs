@@ -64,7 +64,7 @@ fn expression() {
         read(&space, &String::from_utf8_lossy(input))
     })
     .words(&WORDS)
-    .iterations(30_000)
+    .iterations(10_000)
     .longest(1_200)
     .memory(1 << 20)
     .run();

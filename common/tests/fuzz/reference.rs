@@ -14,7 +14,7 @@ const WORDS: [&str; 20] = [
 fn reference() {
     Target::new("reference", &|input| read(&String::from_utf8_lossy(input)))
         .words(&WORDS)
-        .iterations(3_000)
+        .iterations(500)
         .longest(2_000)
         .run();
 }

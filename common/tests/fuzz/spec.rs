@@ -76,7 +76,7 @@ const WORDS: [&str; 64] = [
 fn spec() {
     Target::new("spec", &|input| read(&String::from_utf8_lossy(input)))
         .words(&WORDS)
-        .iterations(1_500)
+        .iterations(300)
         .longest(4 * 1024)
         .run();
 }

@@ -6,11 +6,24 @@ use serde_json::Value;
 
 use crate::space::SearchSpace;
 use crate::spec::error::{Problems, SpecError, SpecErrors};
+use crate::spec::read::MAX_BYTES;
 use crate::spec::search::{SchedulerName, SearcherName};
 use crate::spec::{EntrypointSpec, JobSpec, reference};
 
 /// Most trials of a grid without `max_trials`.
 const MAX_GRID: u128 = 1_000_000;
+
+/// The document with everything written out is read again as any other, by a run that goes on for instance.
+pub(super) fn check_length(stored: &Value) -> Result<(), SpecErrors> {
+    let bytes = stored.to_string().len();
+    if bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "with aliases and defaults written out the document has {bytes} bytes; accepted are at most {MAX_BYTES}"
+    );
+    Err(SpecErrors::one("", message))
+}
 
 pub(super) fn check_grid(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
     if job.searcher.name != SearcherName::Grid {

@@ -48,11 +48,14 @@ pub(super) fn check_configurations(
     root: &Value,
     space: &SearchSpace,
 ) -> Result<JobSpec, SpecErrors> {
-    let (first, mut problems) = match resolve(root, &first_configuration(space)?) {
-        Ok(job) => (Some(job), Problems::default()),
-        Err(found) => (None, found),
-    };
-    let mut paths: BTreeSet<String> = problems.paths().map(str::to_owned).collect();
+    let mut problems = Problems::default();
+    let mut paths = BTreeSet::new();
+    let first = resolve(root, &first_configuration(space)?)
+        .map_err(|found| {
+            let news = found.into_shown().into_iter();
+            problems.extend(news.filter(|error| paths.insert(error.path.clone())));
+        })
+        .ok();
     let varying = varying(root);
     let others =
         (MAX_WORK / size(&varying)).clamp(MIN_CONFIGURATIONS, MAX_CORNERS + SAMPLES as usize);
