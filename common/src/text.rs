@@ -45,7 +45,8 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
     }
-    let end = text.floor_char_boundary(most);
+    let end = (0..=most).rev().find(|&at| text.is_char_boundary(at));
+    let end = end.unwrap_or(0);
     Cow::Owned(format!(
         "{}... ({} bytes more)",
         &text[..end],

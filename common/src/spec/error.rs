@@ -87,11 +87,6 @@ impl Problems {
         self.shown.len() + self.more
     }
 
-    /// The places of those that are shown.
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
-        self.shown.iter().map(|error| error.path.as_str())
-    }
-
     /// Those that are shown.
     pub(crate) fn into_shown(self) -> Vec<SpecError> {
         self.shown

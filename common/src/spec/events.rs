@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-use unsafe_libyaml_norway as sys;
+use unsafe_libyaml_norway as unsafe_yaml;
 
 /// One event, with what counts of it.
 #[derive(Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub(super) struct Node {
 
 pub(super) struct Events<'a> {
     /// On the heap, where it stays: it points to itself.
-    parser: Box<MaybeUninit<sys::yaml_parser_t>>,
+    parser: Box<MaybeUninit<unsafe_yaml::yaml_parser_t>>,
     text: PhantomData<&'a str>,
 }
 
@@ -47,11 +47,14 @@ impl<'a> Events<'a> {
         // SAFETY: `initialize` writes the whole of the parser, and cleans up after itself where it fails. The
         // text outlives the parser, by `'a`.
         unsafe {
-            if sys::yaml_parser_initialize(parser.as_mut_ptr()).fail {
+            if unsafe_yaml::yaml_parser_initialize(parser.as_mut_ptr()).fail {
                 return None;
             }
-            sys::yaml_parser_set_encoding(parser.as_mut_ptr(), sys::YAML_UTF8_ENCODING);
-            sys::yaml_parser_set_input_string(
+            unsafe_yaml::yaml_parser_set_encoding(
+                parser.as_mut_ptr(),
+                unsafe_yaml::YAML_UTF8_ENCODING,
+            );
+            unsafe_yaml::yaml_parser_set_input_string(
                 parser.as_mut_ptr(),
                 text.as_ptr(),
                 text.len() as u64,
@@ -65,18 +68,19 @@ impl<'a> Events<'a> {
 
     /// The next event and the line in which it begins, counted from 1. After [`Event::End`] there is none.
     pub(super) fn next(&mut self) -> (Event, u64) {
-        let mut event = MaybeUninit::<sys::yaml_event_t>::uninit();
+        let mut event = MaybeUninit::<unsafe_yaml::yaml_event_t>::uninit();
         loop {
             // SAFETY: the parser was initialized. `parse` writes the event, of which nothing is read where it
             // fails; the fields that are read are those of its type. It is deleted once, after the last use.
             let read = unsafe {
-                if sys::yaml_parser_parse(self.parser.as_mut_ptr(), event.as_mut_ptr()).fail {
+                if unsafe_yaml::yaml_parser_parse(self.parser.as_mut_ptr(), event.as_mut_ptr()).fail
+                {
                     return (Event::End, 0);
                 }
                 let event = event.as_mut_ptr();
                 let line = (*event).start_mark.line + 1;
                 let read = read(&*event).map(|read| (read, line));
-                sys::yaml_event_delete(event);
+                unsafe_yaml::yaml_event_delete(event);
                 read
             };
             if let Some(read) = read {
@@ -89,7 +93,7 @@ impl<'a> Events<'a> {
 impl Drop for Events<'_> {
     fn drop(&mut self) {
         // SAFETY: it was initialized, and is used no more.
-        unsafe { sys::yaml_parser_delete(self.parser.as_mut_ptr()) }
+        unsafe { unsafe_yaml::yaml_parser_delete(self.parser.as_mut_ptr()) }
     }
 }
 
@@ -97,7 +101,7 @@ impl Drop for Events<'_> {
 ///
 /// # Safety
 /// The parser has written the event, and it was not deleted.
-unsafe fn read(event: &sys::yaml_event_t) -> Option<Event> {
+unsafe fn read(event: &unsafe_yaml::yaml_event_t) -> Option<Event> {
     // SAFETY: each type has the fields that are read, whose texts are null or end with a zero.
     unsafe {
         let node = |anchor, tag, length| Node {
@@ -105,24 +109,26 @@ unsafe fn read(event: &sys::yaml_event_t) -> Option<Event> {
             bytes: length + text(tag).map_or(0, |tag| tag.len()),
         };
         Some(match event.type_ {
-            sys::YAML_DOCUMENT_START_EVENT => Event::Document,
-            sys::YAML_SCALAR_EVENT => {
+            unsafe_yaml::YAML_DOCUMENT_START_EVENT => Event::Document,
+            unsafe_yaml::YAML_SCALAR_EVENT => {
                 let scalar = &event.data.scalar;
                 Event::Scalar(node(scalar.anchor, scalar.tag, scalar.length as usize))
             }
-            sys::YAML_SEQUENCE_START_EVENT => {
+            unsafe_yaml::YAML_SEQUENCE_START_EVENT => {
                 let sequence = &event.data.sequence_start;
                 Event::Open(node(sequence.anchor, sequence.tag, 0))
             }
-            sys::YAML_MAPPING_START_EVENT => {
+            unsafe_yaml::YAML_MAPPING_START_EVENT => {
                 let mapping = &event.data.mapping_start;
                 Event::Open(node(mapping.anchor, mapping.tag, 0))
             }
-            sys::YAML_SEQUENCE_END_EVENT | sys::YAML_MAPPING_END_EVENT => Event::Close,
-            sys::YAML_ALIAS_EVENT => {
+            unsafe_yaml::YAML_SEQUENCE_END_EVENT | unsafe_yaml::YAML_MAPPING_END_EVENT => {
+                Event::Close
+            }
+            unsafe_yaml::YAML_ALIAS_EVENT => {
                 Event::Alias(text(event.data.alias.anchor).unwrap_or_default())
             }
-            sys::YAML_STREAM_END_EVENT => Event::End,
+            unsafe_yaml::YAML_STREAM_END_EVENT => Event::End,
             _ => return None,
         })
     }

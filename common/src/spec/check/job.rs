@@ -3,7 +3,7 @@
 use super::{Findings, scheduler};
 use crate::spec::failure::MAX_BACKOFF;
 use crate::spec::search::SearcherName;
-use crate::spec::{EntrypointSpec, JobSpec};
+use crate::spec::{EntrypointSpec, JobSpec, SearcherSpec};
 
 const MAX_NAME: usize = 63;
 const MAX_SLOTS: u32 = 1_024;
@@ -107,25 +107,7 @@ fn check_searcher(spec: &JobSpec, found: &mut Findings) {
             "whole numbers from 1",
         );
     }
-    for (field, given, most) in [
-        (
-            "points_to_evaluate",
-            searcher.points_to_evaluate.len(),
-            MAX_FIRST_POINTS,
-        ),
-        (
-            "prior_results",
-            searcher.prior_results.len(),
-            MAX_PRIOR_RESULTS,
-        ),
-    ] {
-        found.expect(
-            given <= most,
-            format!("searcher.{field}"),
-            format!("{given} elements"),
-            &format!("at most {most}"),
-        );
-    }
+    check_lists(searcher, found);
     if let Some(points) = searcher.gp_max_points {
         found.expect(
             (2..=MAX_GP_POINTS).contains(&points),
@@ -149,6 +131,28 @@ fn check_searcher(spec: &JobSpec, found: &mut Findings) {
             "max_failed_trials",
             limit,
             "whole numbers from 1",
+        );
+    }
+}
+
+fn check_lists(searcher: &SearcherSpec, found: &mut Findings) {
+    for (field, given, most) in [
+        (
+            "points_to_evaluate",
+            searcher.points_to_evaluate.len(),
+            MAX_FIRST_POINTS,
+        ),
+        (
+            "prior_results",
+            searcher.prior_results.len(),
+            MAX_PRIOR_RESULTS,
+        ),
+    ] {
+        found.expect(
+            given <= most,
+            format!("searcher.{field}"),
+            format!("{given} elements"),
+            &format!("at most {most}"),
         );
     }
 }
