@@ -15,7 +15,8 @@
 //! | `follow` | keeping that up to date while another leads |
 //! | `leading` | taking over, and batches larger than a transaction |
 //! | `listing` | some of the records, for who asks the leader |
-//! | `segments/` | series |
+//! | `series` | series: written by a commit, read, dropped |
+//! | `segments/` | the objects that hold them |
 //! | `upkeep` | what the leader does beside commits |
 
 mod codec;
@@ -30,21 +31,20 @@ mod lease;
 mod listing;
 mod mirror;
 mod segments;
+mod series;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod upkeep;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use trainyard_common::ids::{JobId, Term};
 
-use super::{Append, Batch, Item, Place, Series, Store, StoreError};
+use super::{Batch, Item, Place, Series, Store, StoreError};
 use fenced::{Etcd, Holder};
 use follow::Follower;
 pub use follow::{Changed, Following};
@@ -52,17 +52,8 @@ use layout::{CLUSTER, FORMAT, Operation, SEGMENTS};
 use leading::Leading;
 use lease::{Leadership, Tenure};
 use mirror::{Mirror, check_format};
-use segments::{Index, Meta, Objects, Packed, Packer, Piece, ReadError, SegmentId};
+use segments::{Index, Meta, Objects, SegmentId};
 pub use settings::{DEFAULT_PREFIX, DEFAULT_QUOTA_BYTES, EtcdSettings};
-
-/// Objects of one commit that are written at one time.
-const PARALLEL_WRITES: usize = 8;
-
-/// Times that a scan begins anew because objects were joined under it.
-const SCAN_ATTEMPTS: usize = 5;
-
-/// Objects whose names one call of `drop_series` rewrites.
-const MAX_DROPPED: usize = 64;
 
 /// Clones share the connection and the leadership.
 #[derive(Clone)]
@@ -327,154 +318,6 @@ impl Shared {
         view.objects = Some(Arc::new(objects));
         view.index = index;
         Ok(())
-    }
-
-    async fn commit(&self, leading: &mut Leading, batch: Batch) -> Result<(), StoreError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let packed = self.number(leading, batch.appends);
-        let objects = self.objects()?;
-        self.create(&objects, &packed).await?;
-        let mut batched = leading.batch(batch.changes);
-        for (id, packed) in &packed {
-            batched.push(named(*id, &packed.meta));
-        }
-        leading.apply(&self.etcd, batched).await?;
-        let mut view = self.view_mut();
-        for (id, packed) in packed {
-            objects.remember(id, &packed);
-            view.index.insert(id, Arc::new(packed.meta));
-        }
-        Ok(())
-    }
-
-    /// Gives items their numbers and packs them.
-    fn number(&self, leading: &mut Leading, appends: Vec<Append>) -> Vec<(SegmentId, Packed)> {
-        let mut packer = Packer::default();
-        let mut numbers: BTreeMap<Series, u64> = BTreeMap::new();
-        let view = self.view();
-        for append in appends {
-            let next = numbers
-                .entry(append.series.clone())
-                .or_insert_with(|| view.index.next(&append.series));
-            for value in append.values {
-                packer.push(&append.series, *next, &value);
-                *next += 1;
-            }
-        }
-        leading.name(packer.finish())
-    }
-
-    async fn create(
-        &self,
-        objects: &Objects,
-        packed: &[(SegmentId, Packed)],
-    ) -> Result<(), StoreError> {
-        let writes: Vec<_> = packed
-            .iter()
-            .map(|(id, packed)| objects.create(*id, packed))
-            .collect();
-        futures::stream::iter(writes)
-            .buffer_unordered(PARALLEL_WRITES)
-            .try_collect()
-            .await
-    }
-
-    async fn scan(
-        &self,
-        series: &Series,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<Item>, StoreError> {
-        let mut missing = String::new();
-        for _ in 0..SCAN_ATTEMPTS {
-            let pieces: Vec<(Piece, Arc<Meta>)> = {
-                let view = self.view();
-                let found = view.index.find(series, after, limit).into_iter();
-                found
-                    .filter_map(|piece| Some((piece, Arc::clone(view.index.get(piece.segment)?))))
-                    .collect()
-            };
-            if pieces.is_empty() {
-                return Ok(Vec::new());
-            }
-            match self.read(series, &pieces).await {
-                Ok(items) => return Ok(items),
-                Err(ReadError::Missing(reason)) => missing = reason,
-                Err(ReadError::Failed(error)) => return Err(error),
-            }
-        }
-        Err(StoreError::Damaged {
-            path: format!("{series} in {}", self.settings.segment_url).into(),
-            reason: missing,
-        })
-    }
-
-    async fn read(
-        &self,
-        series: &Series,
-        pieces: &[(Piece, Arc<Meta>)],
-    ) -> Result<Vec<Item>, ReadError> {
-        let objects = self.objects().map_err(ReadError::Failed)?;
-        let mut items = Vec::new();
-        for (piece, meta) in pieces {
-            let content = objects.get(piece.segment, meta).await?;
-            for sequence in piece.first..piece.end {
-                let value = content.item(series, sequence).ok_or_else(|| {
-                    ReadError::Failed(StoreError::Damaged {
-                        path: format!("segment {}", piece.segment).into(),
-                        reason: format!("item {sequence} of {series} is not in it"),
-                    })
-                })?;
-                let value = value.to_vec();
-                items.push(Item { sequence, value });
-            }
-        }
-        Ok(items)
-    }
-
-    /// Takes a job out of some of the objects that hold items of it; tells those that nothing names any
-    /// more, or that none was left.
-    async fn drop_series(
-        &self,
-        leading: &mut Leading,
-        job: &JobId,
-    ) -> Result<Option<Vec<SegmentId>>, StoreError> {
-        let holding: Vec<(SegmentId, Meta)> = {
-            let view = self.view();
-            let found = view.index.of_job(job, MAX_DROPPED).into_iter();
-            found
-                .filter_map(|id| Some((id, view.index.get(id)?.as_ref().clone())))
-                .collect()
-        };
-        if holding.is_empty() {
-            self.view_mut().index.forget(job);
-            return Ok(None);
-        }
-        let mut batched = leading.batch(Vec::new());
-        let (mut rest, mut gone) = (Vec::new(), Vec::new());
-        for (id, mut meta) in holding {
-            meta.runs.retain(|run| run.series.job != *job);
-            if meta.runs.is_empty() {
-                batched.push(Operation::Delete { key: key_of(id) });
-            } else {
-                batched.push(named(id, &meta));
-            }
-            gone.push(id);
-            rest.push((id, meta));
-        }
-        leading.apply(&self.etcd, batched).await?;
-        rest.retain(|(_, meta)| !meta.runs.is_empty());
-        {
-            let mut view = self.view_mut();
-            gone.iter().for_each(|id| view.index.remove(*id));
-            for (id, meta) in rest {
-                gone.retain(|known| *known != id);
-                view.index.insert(id, Arc::new(meta));
-            }
-        }
-        Ok(Some(gone))
     }
 
     fn objects(&self) -> Result<Arc<Objects>, StoreError> {

@@ -6,8 +6,9 @@ use tempfile::TempDir;
 use trainyard_common::ids::TrialId;
 use trainyard_common::testing::EtcdCluster;
 
-use super::super::{Change, SeriesKind, conformance};
+use super::super::{Append, Change, SeriesKind, conformance};
 use super::faults::Fault;
+use super::segments::Packer;
 use super::*;
 
 mod follow;
