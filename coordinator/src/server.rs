@@ -109,6 +109,7 @@ fn write_port_file(path: &Path, address: SocketAddr) -> Result<(), CoordinatorEr
 struct Running {
     driver: Task<DriverError>,
     server: Task<tonic::transport::Error>,
+    store: AnyStore,
     /// Ends open calls; then the server ends.
     closing: CancellationToken,
     /// Ends the loop.
@@ -154,7 +155,14 @@ impl Running {
         let closing = CancellationToken::new();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let (driver, handle) = Driver::new(machine, store, clock, closing.clone(), tasks.clone())?;
+        let driver = Driver::new(
+            machine,
+            store.clone(),
+            clock,
+            closing.clone(),
+            tasks.clone(),
+        );
+        let (driver, handle) = driver?;
         let server = grpc::serve(Seat::of(handle), listener, closing.clone(), tasks.clone());
         Ok(Self {
             driver: Task {
@@ -165,13 +173,14 @@ impl Running {
                 name: "grpc",
                 handle: tokio::spawn(server),
             },
+            store,
             closing,
             stop,
             tasks,
         })
     }
 
-    /// Waits for `shutdown` or for a task that fails, then ends everything within `drain` for each
+    /// Waits for `shutdown` or for a task or a store that fails, then ends everything within `drain` for each
     /// part. The first failure is the result.
     async fn until(
         mut self,
@@ -183,6 +192,8 @@ impl Running {
             () = shutdown.cancelled() => Ok(()),
             ended = self.driver.join() => { driver_ended = true; ended }
             ended = self.server.join() => { server_ended = true; ended }
+            // Found by a read, which the loop knows nothing of.
+            error = self.store.broken() => Err(error.into()),
         };
         tracing::info!("coordinator stops");
         self.closing.cancel();

@@ -125,6 +125,9 @@ pub(crate) fn call_status(error: &CallError) -> Status {
         CallError::Malformed(_) => Status::invalid_argument(text),
         CallError::Store(StoreError::Deposed { .. }) => Status::unavailable(text),
         CallError::Store(StoreError::DiskFull { .. }) => Status::resource_exhausted(text),
+        CallError::Store(StoreError::Damaged { .. } | StoreError::DamagedEntry { .. }) => {
+            Status::data_loss(text)
+        }
         CallError::Store(error) if error.is_retryable() => Status::unavailable(text),
         CallError::Store(_) => Status::internal(text),
         CallError::Rejected(rejection) => match rejection {

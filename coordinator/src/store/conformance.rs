@@ -358,11 +358,63 @@ async fn pages_of_records(store: impl Store) {
     );
 }
 
+/// Records that are replaced, deleted and put again over several terms are what the last batches made them,
+/// with none too many and none too few.
+async fn records_over_terms(store: impl Store) {
+    let mut expected = std::collections::BTreeMap::new();
+    for round in 0..4_u32 {
+        let term = store.acquire_term().await.unwrap();
+        for batch in 0..5_u32 {
+            let mut all = Vec::new();
+            for number in 0..30_u32 {
+                let key = format!("trial/{}", (number * 7 + round * 5 + batch) % 60);
+                if (number + batch) % 4 == 0 {
+                    all.push(delete(&key));
+                    expected.remove(&key);
+                } else {
+                    let value = format!("{round} {batch} {number}");
+                    all.push(put(&key, &value));
+                    expected.insert(key, value);
+                }
+            }
+            store.commit(term, changes(all)).await.unwrap();
+        }
+        let told = records(&store).await;
+        assert!(told.into_iter().eq(expected.clone()), "after round {round}");
+    }
+}
+
+/// What a job had stays gone under the next term, and what others had, committed with it, stays whole and
+/// goes on where it was.
+async fn dropped_series_stay_dropped(store: impl Store) {
+    let term = store.acquire_term().await.unwrap();
+    let (gone, stays) = (
+        series(SeriesKind::Logs, "j-1", 0),
+        series(SeriesKind::Logs, "j-2", 0),
+    );
+    for number in 1..=50 {
+        let mut both = append(&gone, [number]);
+        both.appends.extend(append(&stays, [number]).appends);
+        store.commit(term, both).await.unwrap();
+    }
+    let job = JobId::from("j-1");
+    while store.drop_series(term, &job).await.unwrap() {}
+    let next = store.acquire_term().await.unwrap();
+    assert!(!store.drop_series(next, &job).await.unwrap());
+    assert_eq!(scan(&store, &gone, 0, 99).await, []);
+    store.commit(next, append(&stays, [51])).await.unwrap();
+    let expected: Vec<_> = (1..=51).map(|number| (number, number)).collect();
+    assert_eq!(scan(&store, &stays, 0, 99).await, expected);
+    assert_eq!(scan(&store, &stays, 40, 3).await, expected[40..43]);
+}
+
 pub(super) async fn suite<S: Store>(mut fresh: impl AsyncFnMut() -> S) {
     an_older_term_is_fenced(fresh().await).await;
     values_of_every_size(fresh().await).await;
     large_batches(fresh().await).await;
     series_are_dropped_by_job(fresh().await).await;
+    dropped_series_stay_dropped(fresh().await).await;
+    records_over_terms(fresh().await).await;
     pages_of_records(fresh().await).await;
     scans_beside_commits(fresh().await).await;
     terms(fresh().await).await;

@@ -13,6 +13,7 @@ use trainyard_common::ids::{JobId, Term, TrialId};
 
 use crate::archive::Place;
 
+mod checksum;
 #[cfg(test)]
 mod conformance;
 #[cfg(feature = "etcd")]
@@ -23,8 +24,9 @@ mod redb;
 pub use memory::MemoryStore;
 pub use redb::RedbStore;
 
-/// Version of the database's own layout. A database with a larger one is refused.
-pub const FORMAT_VERSION: u64 = 1;
+/// Version of the database's own layout. A database with a larger one is refused; one of the first, which
+/// had no checksums, becomes one of the second when it is opened.
+pub const FORMAT_VERSION: u64 = 2;
 
 /// Learning-curve points kept for each trial; the oldest are dropped beyond it.
 pub const MAX_POINTS_PER_TRIAL: u64 = 20_000;
@@ -143,6 +145,14 @@ pub enum StoreError {
     },
     #[error("{path} is damaged: {reason}")]
     Damaged { path: PathBuf, reason: String },
+    /// One value; others may be well.
+    #[error("{path} is damaged: table {table}, key {key}: {reason}")]
+    DamagedEntry {
+        path: PathBuf,
+        table: &'static str,
+        key: String,
+        reason: &'static str,
+    },
     #[error("{path} could not be read or written: {reason}")]
     Io { path: PathBuf, reason: String },
     #[error("the lease of term {held} has run out: this coordinator no longer leads")]
@@ -233,6 +243,17 @@ impl AnyStore {
             Self::Memory(_) | Self::Redb(_) => true,
             #[cfg(feature = "etcd")]
             Self::Etcd(store) => store.holds(term),
+        }
+    }
+
+    /// Waits until the store can surely not be used any more, and tells why; for ever where it can.
+    pub(crate) async fn broken(&self) -> StoreError {
+        match self {
+            Self::Redb(store) => store.broken().await,
+            Self::Memory(_) => std::future::pending().await,
+            // What etcd or the object store refuse is told to who asks; others may be answered.
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => std::future::pending().await,
         }
     }
 

@@ -90,6 +90,14 @@ impl Local {
     }
 }
 
+impl Local {
+    /// Waits until it has ended by itself; tells why.
+    pub(crate) async fn failed(self) -> CoordinatorError {
+        let ended = soon("the coordinator to fail", self.task).await;
+        ended.unwrap().unwrap_err()
+    }
+}
+
 /// A coordinator as a process, so that it can be killed.
 pub(crate) struct Process {
     pub(crate) address: String,
@@ -103,6 +111,15 @@ impl Process {
     }
 
     pub(crate) async fn start_with(data_dir: &Path, more: &[&str]) -> Self {
+        Self::start_in(data_dir, more, &[]).await
+    }
+
+    /// As [`Process::start_with`], with more variables in its environment.
+    pub(crate) async fn start_in(
+        data_dir: &Path,
+        more: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let port_file = data_dir.with_extension("port");
         let _ = std::fs::remove_file(&port_file);
         let child = Command::new(env!("CARGO_BIN_EXE_coordinator"))
@@ -111,6 +128,7 @@ impl Process {
             .arg("--port-file")
             .arg(&port_file)
             .args(more)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -263,6 +281,21 @@ impl FakeWorker {
         }
     }
 
+    /// The next assignment, or the status with which the session ends before there is one.
+    pub(crate) async fn until_assigned_or_ended(&mut self) -> Result<Assignment, Status> {
+        loop {
+            let message = soon("a message", self.heard.message()).await?;
+            let Some(message) = message else {
+                return Err(Status::ok("closed"));
+            };
+            match message.message.unwrap() {
+                Message::Assignment(assignment) => return Ok(assignment),
+                Message::ProbeStore(probe) => self.prove(probe).await,
+                _ => {}
+            }
+        }
+    }
+
     /// The status with which the coordinator ends the session.
     pub(crate) async fn ended(mut self) -> Status {
         loop {
@@ -334,7 +367,27 @@ impl FakeWorker {
         self.report(of, ended(2, Vec::new())).await;
     }
 
+    /// A line with a number of its own.
+    pub(crate) async fn line(&self, of: &Assignment, number: u64, text: &str) {
+        self.log(of, number, &[text]).await;
+    }
+
+    /// Waits until the lines up to `number` are acknowledged.
+    pub(crate) async fn lines_stored(&mut self, number: u64) {
+        loop {
+            if let Message::Acknowledged(known) = self.hear().await
+                && known.lines >= number
+            {
+                return;
+            }
+        }
+    }
+
     pub(crate) async fn logs(&self, of: &Assignment, lines: &[&str]) {
+        self.log(of, 0, lines).await;
+    }
+
+    async fn log(&self, of: &Assignment, first: u64, lines: &[&str]) {
         let lines = lines.iter().map(|text| LogLine {
             level: "info".to_owned(),
             text: (*text).to_owned(),
@@ -346,7 +399,7 @@ impl FakeWorker {
             attempt: of.attempt,
             rank: of.rank,
             lines: lines.collect(),
-            first: 0,
+            first,
         }))
         .await;
     }

@@ -3,12 +3,16 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
+use redb::{Database, StorageBackend};
 use trainyard_common::ids::{JobId, TrialId};
 
-use super::super::{Append, Change, SeriesKind};
+use super::super::{Append, Change, FORMAT_VERSION, SeriesKind};
+use super::tables::{META, META_FORMAT};
 use super::*;
+
+mod damage;
+mod upgrade;
 
 fn logs() -> Series {
     Series {
@@ -94,17 +98,59 @@ async fn unusable_directories_and_files_are_named() {
     assert_eq!(kept, b"not a database at all");
 }
 
+/// Nothing, where there was something once, is told: it is no new cluster.
+#[tokio::test]
+async fn an_empty_file_is_no_new_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    std::fs::write(&path, "").unwrap();
+    let error = RedbStore::open(directory.path()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(path.to_str().unwrap()), "{text}");
+    assert!(text.contains("it is empty (0 bytes)"), "{text}");
+    assert!(text.contains("move it away"), "{text}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"");
+    std::fs::remove_file(&path).unwrap();
+    drop(RedbStore::open(directory.path()).await.unwrap());
+    let names = std::fs::read_dir(directory.path()).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, [FILE_NAME], "and nothing else was left");
+}
+
+/// Of several that make one at the same time one does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_begin_at_once_do_not_share() {
+    for _ in 0..10 {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || RedbStore::open(directory.path());
+        let (first, second) = tokio::join!(open(), open());
+        let errors = [&first, &second].map(|opened| opened.as_ref().err().map(ToString::to_string));
+        let ([Some(error), None] | [None, Some(error)]) = &errors else {
+            panic!("{errors:?}");
+        };
+        assert!(error.starts_with("another coordinator"), "{error}");
+        let store = first.or(second).unwrap();
+        let term = store.acquire_term().await.unwrap();
+        store.commit(term, batch("one")).await.unwrap();
+        drop(store);
+        let store = open().await.unwrap();
+        assert_eq!(store.load().await.unwrap().len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_newer_format_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = RedbStore::open(directory.path()).await.unwrap();
     let transaction = store.file.begin_write().unwrap();
     let newer = FORMAT_VERSION + 1;
-    transaction
-        .open_table(META)
-        .unwrap()
-        .insert(META_FORMAT, newer)
-        .unwrap();
+    tables::set_number(
+        &mut transaction.open_table(META).unwrap(),
+        META_FORMAT,
+        newer,
+    )
+    .unwrap();
     transaction.commit().unwrap();
     drop(store);
     let error = RedbStore::open(directory.path()).await.unwrap_err();
@@ -162,7 +208,10 @@ async fn a_full_disk_is_told_and_nothing_is_half_written() {
         let database = Database::builder()
             .create_with_backend(disk.clone())
             .unwrap();
-        RedbStore::with_database(database, Path::new("state.redb")).unwrap()
+        let file = opening::with_database(database, Path::new("state.redb")).unwrap();
+        RedbStore {
+            file: Arc::new(file),
+        }
     };
     let store = open();
     let term = store.acquire_term().await.unwrap();
