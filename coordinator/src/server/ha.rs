@@ -261,24 +261,29 @@ impl Roles {
 
     /// Leads until the lease is lost, the loop fails, or the shutdown.
     async fn lead(&self, store: &EtcdStore, mut reign: Reign) -> Result<Ended, CoordinatorError> {
-        let (ended, driver) = tokio::select! {
-            () = self.shutdown.cancelled() => {
-                // The turn under way, and what was asked before, is finished first.
-                reign.stop.cancel();
-                (Ended::Shutdown, (&mut reign.driver).await)
-            }
-            () = reign.lost.cancelled() => {
-                reign.stop.cancel();
-                (Ended::Deposed, (&mut reign.driver).await)
-            }
-            driver = &mut reign.driver => (Ended::Deposed, driver),
+        let (ended, mut driver) = tokio::select! {
+            () = self.shutdown.cancelled() => (Ended::Shutdown, None),
+            () = reign.lost.cancelled() => (Ended::Deposed, None),
+            driver = &mut reign.driver => (Ended::Deposed, Some(driver)),
         };
-        // From here on nobody is told anything in the name of this term.
+        reign.stop.cancel();
+        if matches!(ended, Ended::Shutdown) {
+            // The turn under way, and what was asked before, is finished first: as long as the lease lasts.
+            driver = tokio::select! {
+                driver = &mut reign.driver => Some(driver),
+                () = reign.lost.cancelled() => None,
+            };
+        }
+        // From here on nobody is told anything in the name of this term. The loop may still wait for a
+        // store that does not answer: nobody waits for it, nor for the lease to be given back.
         self.follow(None);
         if matches!(ended, Ended::Deposed) {
-            // Giving the lease back may take a while, where etcd does not answer: nobody waits for it.
             reign.closing.cancel();
         }
+        let driver = match driver {
+            Some(driver) => driver,
+            None => (&mut reign.driver).await,
+        };
         store.resign().await;
         reign.closing.cancel();
         let driver = driver.map_err(|error| CoordinatorError::Task {

@@ -1,7 +1,8 @@
 //! Leading: the leader key under a lease, kept alive, and told when it is lost.
 //!
 //! The key's create revision is the term. A leader that cannot renew its lease counts it as lost after
-//! its time, reckoned from before the last renewal was sent: earlier than etcd does.
+//! its time, reckoned from before the last renewal was sent: earlier than etcd does. The time is that of
+//! a clock which goes on while the machine is suspended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +15,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use trainyard_common::ids::Term;
 
 use super::super::StoreError;
+use super::clock::Moment;
 use super::fenced::{Etcd, Holder, holder_of, told};
 use super::follow::Known;
 use super::layout::LEADER;
 
 /// A lease is renewed so many times in its life.
 const RENEWALS: u32 = 3;
+
+/// A leader looks at its clock at least this often: a machine that comes back from a suspension knows by
+/// then that it leads no more.
+const CLOCK_LOOK: Duration = Duration::from_millis(200);
 
 /// Who waits for the leader to go looks at least this often, should a watch say nothing.
 const LOOK: Duration = Duration::from_secs(1);
@@ -45,33 +51,30 @@ pub(super) struct Leadership {
 #[derive(Debug)]
 pub(super) struct Tenure {
     term: Term,
-    origin: Instant,
     until_ms: AtomicU64,
     lost: CancellationToken,
 }
 
 impl Tenure {
-    fn new(term: Term, until: Instant, lost: CancellationToken) -> Self {
-        let tenure = Self {
+    fn new(term: Term, until: Moment, lost: CancellationToken) -> Self {
+        Self {
             term,
-            origin: Instant::now(),
-            until_ms: AtomicU64::new(0),
+            until_ms: AtomicU64::new(until.as_millis()),
             lost,
-        };
-        tenure.extend(until);
-        tenure
+        }
     }
 
-    fn extend(&self, until: Instant) {
-        let span = until.saturating_duration_since(self.origin);
-        let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        self.until_ms.store(ms, Ordering::SeqCst);
+    fn extend(&self, until: Moment) {
+        self.until_ms.store(until.as_millis(), Ordering::SeqCst);
     }
 
     pub(super) fn holds(&self, term: Term) -> bool {
-        let passed = self.origin.elapsed().as_millis();
-        let until = u128::from(self.until_ms.load(Ordering::SeqCst));
-        self.term == term && passed < until && !self.lost.is_cancelled()
+        self.holds_at(term, Moment::now())
+    }
+
+    fn holds_at(&self, term: Term, now: Moment) -> bool {
+        let until = self.until_ms.load(Ordering::SeqCst);
+        self.term == term && now.as_millis() < until && !self.lost.is_cancelled()
     }
 }
 
@@ -105,7 +108,7 @@ impl Leadership {
         value: &str,
     ) -> Result<Option<Self>, StoreError> {
         let seconds = i64::try_from(lease.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
-        let begun = Instant::now();
+        let begun = Moment::now();
         let granted = etcd
             .ask(|mut client| async move { client.lease_grant(seconds, None).await })
             .await?;
@@ -121,7 +124,7 @@ impl Leadership {
         }
         let lost = CancellationToken::new();
         let stop = CancellationToken::new();
-        let until = begun + lease;
+        let until = begun.after(lease);
         let tenure = Arc::new(Tenure::new(holder.term, until, lost.clone()));
         let renewal = Renewal {
             etcd: Arc::clone(etcd),
@@ -203,7 +206,7 @@ struct Renewal {
     id: i64,
     lease: Duration,
     /// When the lease ends unless it is renewed.
-    until: Instant,
+    until: Moment,
     tenure: Arc<Tenure>,
     lost: CancellationToken,
 }
@@ -223,15 +226,19 @@ impl Renewal {
     async fn renew(&mut self) {
         let id = self.id;
         loop {
-            tokio::time::sleep(self.lease / RENEWALS).await;
-            let sent = Instant::now();
+            self.pause().await;
+            let sent = Moment::now();
+            let left = self.until.from(sent);
+            if left.is_zero() {
+                return;
+            }
             let renewed = self
                 .etcd
                 .connection
-                .call(self.until, |client| keep(client, id));
+                .call(Instant::now() + left, |client| keep(client, id));
             match renewed.await {
                 Ok(()) => {
-                    self.until = sent + self.lease;
+                    self.until = sent.after(self.lease);
                     self.tenure.extend(self.until);
                 }
                 Err(failure) => {
@@ -239,6 +246,19 @@ impl Renewal {
                     return;
                 }
             }
+        }
+    }
+
+    /// Until the next renewal is due. Timers stand still with a suspended machine, so it is in short steps
+    /// with a look at the clock.
+    async fn pause(&self) {
+        let due = Moment::now().after(self.lease / RENEWALS).min(self.until);
+        loop {
+            let left = due.from(Moment::now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(CLOCK_LOOK)).await;
         }
     }
 }
@@ -258,14 +278,16 @@ async fn keep(mut client: Client, lease: i64) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_tenure_ends_with_its_time_or_its_loss() {
+    #[test]
+    fn a_tenure_ends_with_its_time_or_its_loss() {
         let lost = CancellationToken::new();
-        let far = Instant::now() + Duration::from_secs(3_600);
+        let now = Moment::now();
+        let far = now.after(Duration::from_secs(3_600));
         let tenure = Tenure::new(Term(7), far, lost.clone());
         assert!(tenure.holds(Term(7)));
         assert!(!tenure.holds(Term(6)) && !tenure.holds(Term(8)));
-        tenure.extend(Instant::now());
+        assert!(!tenure.holds_at(Term(7), far), "a machine was suspended");
+        tenure.extend(now);
         assert!(!tenure.holds(Term(7)), "its time is over");
         tenure.extend(far);
         assert!(tenure.holds(Term(7)));

@@ -8,7 +8,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `settings`, `connection` | how etcd is reached, which member is asked, and how often |
-//! | `lease` | becoming leader, staying it, resigning |
+//! | `lease`, `clock` | becoming leader, staying it, resigning |
 //! | `fenced` | reads, and writes under a term that know whether they were applied |
 //! | `layout`, `codec` | keys and values (pure) |
 //! | `mirror` | all keys at one moment, and what they mean |
@@ -19,6 +19,7 @@
 //! | `segments/` | the objects that hold them |
 //! | `upkeep` | what the leader does beside commits |
 
+mod clock;
 mod codec;
 mod connection;
 #[cfg(test)]
@@ -237,7 +238,8 @@ impl Store for EtcdStore {
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
         let mut held = self.shared.leading.lock().await;
         let leading = self.shared.under(&mut held, term).await?;
-        self.shared.commit(leading, batch).await
+        let lost = leading.leadership.lost.clone();
+        led(term, &lost, self.shared.commit(leading, batch)).await
     }
 
     async fn scan(
@@ -262,7 +264,8 @@ impl Store for EtcdStore {
         let gone = {
             let mut held = self.shared.leading.lock().await;
             let leading = self.shared.under(&mut held, term).await?;
-            self.shared.drop_series(leading, job).await?
+            let lost = leading.leadership.lost.clone();
+            led(term, &lost, self.shared.drop_series(leading, job)).await?
         };
         let Some(gone) = gone else {
             return Ok(false);
@@ -332,6 +335,20 @@ impl Shared {
 
     fn view_mut(&self) -> std::sync::RwLockWriteGuard<'_, View> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is done under a lease ends with it: where etcd or the object store does not answer, it is
+/// abandoned then, as if the process had been killed at that point.
+async fn led<T>(
+    term: Term,
+    lost: &CancellationToken,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = lost.cancelled() => Err(StoreError::LeaseLost { held: term }),
     }
 }
 
