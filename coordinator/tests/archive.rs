@@ -107,20 +107,32 @@ async fn until_archived(client: &mut Client, expected: &[&str]) {
 
 /// A completed job of two trials with two log lines each.
 async fn completed(client: &mut Client, address: &str, name: &str, more: &str) -> String {
+    completed_by(client, address, name, more).await.0
+}
+
+/// As above, with the worker that has done it and what it was told to do first.
+async fn completed_by(
+    client: &mut Client,
+    address: &str,
+    name: &str,
+    more: &str,
+) -> (String, FakeWorker, Assignment) {
     let spec = format!("{}{more}", job(name, 2));
     let job_id = submit(client, name, &spec).await.unwrap();
     let mut worker = FakeWorker::join(address, &format!("w-{name}"), 1).await;
+    let mut assignments = Vec::new();
     for accuracy in [0.5, 0.75] {
         let assignment = worker.assignment().await;
         worker.logs(&assignment, &["one", "two"]).await;
         worker.finish(&assignment, accuracy).await;
+        assignments.push(assignment);
     }
     let judge = worker.assignment().await;
     let last = worker
         .report(&judge, ended(2, vec![("test_accuracy", 0.7)]))
         .await;
     worker.acknowledged(last).await;
-    job_id
+    (job_id, worker, assignments.swap_remove(0))
 }
 
 fn archive(job_id: &str) -> ArchiveJobRequest {
@@ -304,6 +316,57 @@ mod killed {
             }
         })
         .await;
+    }
+
+    /// A line that is acknowledged while the job is not archived yet is in its archive, whenever that is
+    /// copied.
+    #[tokio::test]
+    async fn late_lines_are_archived() {
+        let Some(cluster) = EtcdCluster::start("late_lines_are_archived", 1) else {
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let endpoints = cluster.endpoints().join(",");
+        let checkpoints = directory.path().join("checkpoints").display().to_string();
+        let flags = [
+            "--etcd",
+            &endpoints,
+            "--checkpoint-url",
+            &checkpoints,
+            "--segment-flush-ms",
+            "0",
+        ];
+        let process = Process::start_with(&directory.path().join("data"), &flags).await;
+        let mut client = leader(&process).await;
+        let (id, mut worker, first) = completed_by(&mut client, &process.address, "late", "").await;
+        let known = ask(&mut client, &id).await.unwrap().logs.len();
+        let mut stored = 0;
+        let mut asked = None;
+        for number in 1..=100 {
+            worker.line(&first, number, &format!("late {number}")).await;
+            worker.lines_stored(number).await;
+            let request = GetJobRequest { job_id: id.clone() };
+            let job = client.get_job(request).await.unwrap().into_inner().job;
+            if job.unwrap().archived_ms > 0 {
+                break;
+            }
+            stored = number;
+            // Beside the lines, which go on.
+            asked.get_or_insert_with(|| {
+                let (mut client, request) = (client.clone(), archive(&id));
+                tokio::spawn(async move { client.archive_job(request).await.unwrap() })
+            });
+        }
+        asked.unwrap().await.unwrap();
+        until_archived(&mut client, &[&id]).await;
+        let lines = ask(&mut client, &id).await.unwrap().logs;
+        let late = lines.iter().filter(|line| line.text.starts_with("late "));
+        let late: Vec<_> = late.map(|line| line.text.as_str()).collect();
+        let expected: Vec<_> = (1..=stored)
+            .map(|number| format!("late {number}"))
+            .collect();
+        assert_eq!(late[..expected.len().min(late.len())], expected);
+        assert!(lines.len() >= known + expected.len());
     }
 
     #[tokio::test]

@@ -158,6 +158,7 @@ impl Machine {
             let trials = trials.into_iter().collect();
             step.effects.push(Effect::Changed { job, trials });
         }
+        self.keeping.stored(&step);
         step
     }
 }

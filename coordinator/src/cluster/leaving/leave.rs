@@ -1,6 +1,8 @@
 //! How ended jobs leave the records: into an archive, or for good.
 //!
-//! An archive is written while the job's records stand; only the step that names it lets them go. What
+//! An archive is written while the job's records stand; only the step that names it lets them go. It holds
+//! what was stored when it was asked for: where more was stored of the job meanwhile, such as the last log
+//! lines of a worker that comes back, it is not named, and another is asked for. What
 //! goes, goes in pieces: first the job itself, in one step, which leaves a record of what is still to be
 //! removed; then the records of its trials, a piece a turn. Series, objects and checkpoints go by an
 //! effect. Whatever a restart cuts is done again. One effect is under way at a time.
@@ -309,15 +311,15 @@ impl Machine {
                 trials,
             };
             self.draft.step.effects.push(effect);
-            self.keeping.task = Some((job, Task::Archive));
+            self.keeping.task = Some((job, Task::Archive { outdated: false }));
         }
     }
 
     /// The archive exists once the record that names it does: the job's own go in the same step.
     fn archive_written(&mut self, job: &JobId, archive: Result<ArchiveRef, String>) {
-        if !matches!(self.keeping.take(job), Some(Task::Archive)) {
+        let Some(Task::Archive { outdated }) = self.keeping.take(job) else {
             return;
-        }
+        };
         self.dirty = true;
         let now = self.now;
         let Some(found) = self.jobs.get_mut(job) else {
@@ -328,6 +330,11 @@ impl Machine {
             return;
         }
         match archive {
+            // Not at once: a worker that tells old lines tells more of them.
+            Ok(_) if outdated => {
+                let at = self.keeping.failed(job, now);
+                self.wake_at(at);
+            }
             Err(error) => {
                 found.record.note = format!("cannot be archived, tried again later: {error}");
                 self.draft.jobs.insert(job.clone());

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use trainyard_common::ids::{AttemptId, JobId, TrialId};
 
-use crate::cluster::model::{Key, RemovalRecord, attempt_key, search_key, trial_key};
+use crate::cluster::api::{Effect, Step};
+use crate::cluster::model::{Key, Record, RemovalRecord, attempt_key, search_key, trial_key};
 
 /// Records that one turn removes: they fit one transaction of etcd, beside what else the turn writes.
 const PIECE: usize = 100;
@@ -74,7 +75,10 @@ pub(in crate::cluster) struct Keeping {
 
 /// One effect that is under way.
 pub(in crate::cluster) enum Task {
-    Archive,
+    Archive {
+        /// More was stored of the job since this was asked for: the copy may lack it.
+        outdated: bool,
+    },
     Remove(RemovalRecord),
 }
 
@@ -92,6 +96,23 @@ impl Keeping {
         self.retries.get(job).is_none_or(|(at, _)| *at <= now)
     }
 
+    /// Takes in what a step stores: an archive that is being written may lack it. What the step stores that
+    /// asks for one is stored before the copying begins.
+    pub(in crate::cluster) fn stored(&mut self, step: &Step) {
+        let Some((job, Task::Archive { outdated })) = &mut self.task else {
+            return;
+        };
+        let asks = |effect: &Effect| matches!(effect, Effect::Archive { job: of, .. } if of == job);
+        if *outdated || step.effects.iter().any(asks) {
+            return;
+        }
+        let records = step.records.iter().any(|record| is_of(record, job));
+        *outdated = records
+            || step.points.iter().any(|point| point.job == *job)
+            || step.logs.iter().any(|log| log.job == *job)
+            || step.decisions.iter().any(|decision| decision.job == *job);
+    }
+
     /// Notes a failure; tells when to try again.
     pub(in crate::cluster) fn failed(&mut self, job: &JobId, now: u64) -> u64 {
         let (at, tries) = self.retries.entry(job.clone()).or_default();
@@ -99,5 +120,17 @@ impl Keeping {
         *at = now.saturating_add(pause.min(LONGEST_PAUSE_MS));
         *tries += 1;
         *at
+    }
+}
+
+/// Whether an archive of the job holds this record.
+fn is_of(record: &Record, job: &JobId) -> bool {
+    match record {
+        Record::Job(r) => r.job == *job,
+        Record::Spec(r) => r.job == *job,
+        Record::Search(r) => r.job == *job,
+        Record::Trial(r) => r.job == *job,
+        Record::Attempt(r) => r.job == *job,
+        _ => false,
     }
 }

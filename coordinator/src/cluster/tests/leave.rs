@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use trainyard_common::ids::JobId;
+use trainyard_common::ids::{AttemptId, Generation, JobId};
 
 use super::rules::job;
 use super::*;
-use crate::cluster::api::{Rejection, Reply};
-use crate::cluster::model::{ArchiveRef, JobState, Key, Leaving, Record};
+use crate::cluster::api::{LogText, Rejection, Reply};
+use crate::cluster::model::{ArchiveRef, AttemptRef, JobState, Key, Leaving, Record};
 
 /// A machine and what is stored of it.
 struct Kept {
@@ -241,6 +241,47 @@ fn records_go_in_pieces() {
     assert!(before < 100 && (50..=110).contains(&most), "{most}");
     kept.finish();
     assert_eq!(kept.left(), [""; 0]);
+}
+
+/// The last lines of a worker that comes back are acknowledged as any others: an archive that was copied
+/// before them is not the job's.
+#[test]
+fn lines_that_come_while_an_archive_is_written_are_in_the_next_one() {
+    let mut kept = Kept::completed("");
+    let late = |first: u64| Event::Logs {
+        session: SessionId(1),
+        rank: RankRef {
+            at: AttemptRef {
+                job: "a-1".into(),
+                trial: TrialId(0),
+                attempt: AttemptId(0),
+                generation: Generation(1),
+            },
+            rank: 0,
+        },
+        first,
+        lines: vec![LogText {
+            time_ms: 1,
+            level: "info".to_owned(),
+            text: format!("line {first}"),
+        }],
+    };
+    kept.apply(archived("archive"));
+    assert!(matches!(kept.asked, Some(Effect::Archive { .. })));
+    let step = kept.apply(late(1));
+    assert_eq!(step.logs.len(), 1, "it is stored, and acknowledged");
+    kept.answer();
+    let archive_of = |kept: &Kept| kept.bench.machine.archive_of(&"a-1".into());
+    assert_eq!(archive_of(&kept), None, "it lacks the line");
+    assert!(kept.asked.is_none(), "more lines may come");
+    // Lines of other jobs, and those that were stored before, are no reason.
+    kept.later(10_000);
+    assert!(matches!(kept.asked, Some(Effect::Archive { .. })));
+    let step = kept.apply(late(1));
+    assert!(step.logs.is_empty());
+    kept.apply(submit("other", program("b", 1, "")));
+    kept.answer();
+    assert_eq!(archive_of(&kept), Some(archive()));
 }
 
 #[test]
