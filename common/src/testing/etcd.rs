@@ -163,6 +163,12 @@ impl EtcdCluster {
         member.process = Some(command.spawn().expect("etcd starts"));
     }
 
+    /// How often a member has logged `text`.
+    pub fn logged(&self, member: usize, text: &str) -> usize {
+        let log = std::fs::read(&self.members[member].log).unwrap_or_default();
+        String::from_utf8_lossy(&log).matches(text).count()
+    }
+
     /// Number of the member that leads, if one says so.
     pub fn leader(&self) -> Option<usize> {
         let leads = |member: &Member| {

@@ -1,8 +1,9 @@
 //! Requests to etcd's members: which one is asked, for how long, and how often again.
 //!
 //! One client for each member and a pointer to the one that answered last: a member that is dead or
-//! stands still costs one attempt, then everybody asks the next. What a request means is not known
-//! here; a write must be one that may be sent twice.
+//! stands still costs one attempt, then everybody asks the next. A token of etcd's auth that ran out, that
+//! a member lost with its memory, or that is older than etcd's users, is renewed. What a request means is
+//! not known here; a write must be one that may be sent twice.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub(super) struct Connection {
     options: etcd_client::ConnectOptions,
     members: Vec<Member>,
     current: AtomicUsize,
+    /// There is a user, so that tokens can be renewed.
+    user: bool,
     #[cfg(test)]
     pub(super) faults: super::faults::Faults,
 }
@@ -80,6 +83,7 @@ impl Connection {
                 })
                 .collect(),
             current: AtomicUsize::new(0),
+            user: settings.user.is_some(),
             #[cfg(test)]
             faults: super::faults::Faults::default(),
         })
@@ -121,10 +125,25 @@ impl Connection {
                 return Err(Failure::Unanswered(last));
             }
             let at = self.current();
-            let attempt = async { request(self.member(at).await?).await };
+            let attempt = async {
+                let client = self.member(at).await?;
+                match request(client.clone()).await {
+                    Err(error) if self.user && is_of_token(&error) => {
+                        tracing::info!(%error, "etcd's token is renewed");
+                        let again = async {
+                            client.refresh_token().await?;
+                            request(client).await
+                        };
+                        Box::pin(again).await
+                    }
+                    answer => answer,
+                }
+            };
             match tokio::time::timeout(patience.min(left), attempt).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => match last_word(&error) {
+                    // Lost again in between.
+                    Some(_) if self.user && is_of_token(&error) => last = error.to_string(),
                     Some(failure) => return Err(failure),
                     None => last = error.to_string(),
                 },
@@ -135,6 +154,18 @@ impl Connection {
             }
             self.rotate_from(at);
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Renews a member's token, for a stream that was refused.
+    pub(super) async fn renew(&self, number: usize) {
+        if !self.user {
+            return;
+        }
+        let renewed = async { self.member(number).await?.refresh_token().await };
+        let renewed = tokio::time::timeout(LONGEST_ATTEMPT, renewed).await;
+        if let Ok(Err(error)) = renewed {
+            tracing::warn!(%error, "etcd's token could not be renewed");
         }
     }
 
@@ -155,6 +186,27 @@ impl Connection {
             Failure::Unanswered(reason) => StoreError::Io { path, reason },
         }
     }
+}
+
+/// Whether a request was refused for its token, and not for what it asked.
+fn is_of_token(error: &Error) -> bool {
+    match error {
+        Error::GRpcStatus(status) => {
+            status.code() == Code::Unauthenticated || names_token(status.message())
+        }
+        _ => false,
+    }
+}
+
+/// Whether etcd names the token as its reason: it ran out or is not known (after a restart of the member), it
+/// is missing, or etcd's users have changed since it was made.
+pub(super) fn names_token(reason: &str) -> bool {
+    const WORDS: [&str; 3] = [
+        "invalid auth token",
+        "user name is empty",
+        "revision of auth store is old",
+    ];
+    WORDS.iter().any(|words| reason.contains(words))
 }
 
 /// The failure, where asking again cannot help.

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use trainyard_common::ids::Term;
 
 use super::super::StoreError;
+use super::connection::names_token;
 use super::fenced::{Etcd, Holder};
 use super::layout::RECORDS;
 use super::mirror::{Mirror, Seen};
@@ -83,6 +84,8 @@ enum Over {
     /// What comes next is no longer in etcd's history.
     Compacted,
     Broken(String),
+    /// For its token.
+    Refused(String),
 }
 
 impl From<Error> for Over {
@@ -270,7 +273,7 @@ async fn run(etcd: Arc<Etcd>, followed: Arc<Followed>) {
                 tracing::info!("etcd's history was compacted further than this standby was");
                 loaded = false;
             }
-            Over::Broken(reason) => {
+            Over::Broken(reason) | Over::Refused(reason) => {
                 tracing::debug!(reason, "the watch is over; another begins");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -282,8 +285,10 @@ async fn run(etcd: Arc<Etcd>, followed: Arc<Followed>) {
 async fn watch(etcd: &Etcd, followed: &Followed) -> Over {
     let member = etcd.connection.current();
     let over = watch_at(etcd, followed, member).await;
-    if matches!(over, Over::Broken(_)) {
-        etcd.connection.rotate_from(member);
+    match &over {
+        Over::Broken(_) => etcd.connection.rotate_from(member),
+        Over::Refused(_) => etcd.connection.renew(member).await,
+        Over::Compacted => {}
     }
     over
 }
@@ -336,7 +341,13 @@ fn take_in(etcd: &Etcd, followed: &Followed, answer: &WatchResponse) -> Result<(
         return Err(Over::Compacted);
     }
     if answer.canceled() {
-        return Err(Over::Broken(answer.cancel_reason().to_owned()));
+        let reason = answer.cancel_reason().to_owned();
+        // Earlier versions of etcd say of a lost token that it permits nothing.
+        let refused = names_token(&reason) || reason.contains("permission denied");
+        return Err(match refused {
+            true => Over::Refused(reason),
+            false => Over::Broken(reason),
+        });
     }
     let changes = answer.events().iter();
     let changes = changes.filter_map(|event| seen(etcd, event).transpose());

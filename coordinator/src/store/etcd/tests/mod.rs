@@ -11,6 +11,7 @@ use super::faults::Fault;
 use super::segments::Packer;
 use super::*;
 
+mod auth;
 mod follow;
 mod proxy;
 mod size;
