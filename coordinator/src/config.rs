@@ -69,6 +69,9 @@ pub struct CoordinatorConfig {
     pub leader_lease_ms: u32,
     /// etcd's `--quota-backend-bytes`: people are warned at four fifths of it.
     pub etcd_quota_bytes: u64,
+    /// Whether the leader compacts etcd's history every minute. etcd has one history for all its keys, so
+    /// that others who share it lose theirs too.
+    pub etcd_compact: bool,
     /// User of etcd, where it wants one, and the file with the password.
     pub etcd_user: Option<String>,
     pub etcd_password_file: Option<PathBuf>,
@@ -111,6 +114,7 @@ impl Default for CoordinatorConfig {
             advertise: None,
             leader_lease_ms: 3_000,
             etcd_quota_bytes: etcd::DEFAULT_QUOTA_BYTES,
+            etcd_compact: true,
             etcd_user: None,
             etcd_password_file: None,
             etcd_ca_file: None,

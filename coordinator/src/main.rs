@@ -78,6 +78,12 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd_quota_bytes: Option<u64>,
 
+    /// Whether the leader compacts etcd's history every minute: that of all keys, also of others who
+    /// share the etcd. [default: true]
+    #[arg(long, env = "TRAINYARD_ETCD_COMPACT", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_compact: Option<bool>,
+
     /// User of etcd, where it wants one.
     #[arg(long, env = "TRAINYARD_ETCD_USER", value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]

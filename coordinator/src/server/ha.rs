@@ -89,6 +89,7 @@ fn settings(config: &CoordinatorConfig, advertised: &str) -> EtcdSettings {
         flush_ms: config.segment_flush_ms,
         identity: advertised.to_owned(),
         quota_bytes: config.etcd_quota_bytes,
+        compact: config.etcd_compact,
         user: config.etcd_user.clone(),
         password_file: config.etcd_password_file.clone(),
         ca_file: config.etcd_ca_file.clone(),

@@ -11,13 +11,17 @@
 //! | `s/TERM/SEQUENCE` | a segment object that counts: digest, size, and what it holds |
 //! | `b/ID/N` | a part of a staged batch |
 //! | `pending` | a staged batch that is decided but not wholly applied yet |
+//!
+//! Records, the names of segments and `pending` carry a checksum over key and value, which is compared on
+//! every read. What a program of the first format wrote has none and is read without.
 
 use bytes::Bytes;
 
+use super::super::checksum::{self, Sum};
 use super::codec::{Malformed, Reader, put_bytes, put_varint};
 
-/// Version of this layout. A larger one is refused.
-pub(super) const FORMAT_VERSION: u64 = 1;
+/// Version of this layout. A larger one is refused; a leader raises a smaller one as it takes over.
+pub(super) const FORMAT_VERSION: u64 = 2;
 
 /// Longest value that is written, bytes; small of the 64 KiB that the design allows.
 pub(super) const MAX_VALUE_BYTES: usize = 60 * 1024;
@@ -94,13 +98,38 @@ pub(super) struct Chunked {
     pub(super) id: u64,
     pub(super) parts: u64,
     pub(super) bytes: u64,
+    /// Of the record; the first format had none.
+    pub(super) sum: Option<Sum>,
 }
 
 impl Chunked {
     /// What all its chunks' keys begin with.
     pub(super) fn prefix(&self, key: &str) -> String {
-        format!("{}{:016x}/", chunks_of(key), self.id)
+        Self::prefix_of(key, self.id)
     }
+
+    /// As above, by the number alone.
+    pub(super) fn prefix_of(key: &str, id: u64) -> String {
+        format!("{}{id:016x}/", chunks_of(key))
+    }
+
+    /// The record's value out of its chunks.
+    pub(super) fn joined(&self, key: &str, value: Vec<u8>) -> Result<Vec<u8>, Malformed> {
+        if value.len() as u64 != self.bytes {
+            return Err(Malformed("chunks are missing"));
+        }
+        match self.sum {
+            Some(sum) if sum != sum_of(key, &value) => Err(Malformed(CHECKSUM)),
+            _ => Ok(value),
+        }
+    }
+}
+
+const CHECKSUM: &str = "its bytes are not those that were written (checksum)";
+
+/// What a record's checksum is of, whether it lies in one piece or in chunks.
+fn sum_of(key: &str, value: &[u8]) -> Sum {
+    checksum::of(RECORDS, &[key.as_bytes()], value)
 }
 
 /// What the keys of all chunks of a record begin with, of any version of it.
@@ -118,32 +147,57 @@ pub(super) fn chunk_owner(chunk: &str) -> Option<(&str, u64)> {
 /// How a record's value is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
-    /// Here: see [`inline`].
-    Inline,
+    Inline(Bytes),
     Chunked(Chunked),
 }
 
-const INLINE: u8 = 0;
-const IN_CHUNKS: u8 = 1;
+/// The first format's two kinds, and those with a checksum: at least four bits apart from any other, for
+/// this byte tells whether a checksum is to be compared.
+const INLINE: u8 = 0b0000_0000;
+const IN_CHUNKS: u8 = 0b0000_0001;
+const SEALED_INLINE: u8 = 0b1011_0110;
+const SEALED_IN_CHUNKS: u8 = 0b0101_1101;
 
 impl Value {
-    pub(super) fn decode(stored: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(stored);
-        match reader.byte()? {
-            INLINE => Ok(Self::Inline),
-            IN_CHUNKS => Ok(Self::Chunked(Chunked {
-                id: reader.varint()?,
-                parts: reader.varint()?,
-                bytes: reader.varint()?,
-            })),
-            _ => Err(Malformed("an unknown kind of value")),
+    /// What is stored for the record `key`, without a copy of its value.
+    pub(super) fn decode(key: &str, stored: &Bytes) -> Result<Self, Malformed> {
+        if let Some(chunked) = Chunked::decode(stored)? {
+            return Ok(Self::Chunked(chunked));
+        }
+        match stored[0] {
+            INLINE => Ok(Self::Inline(stored.slice(1..))),
+            _ => {
+                let sealed = stored.slice(1..);
+                let sum = sealed.first_chunk().ok_or(Malformed(CHECKSUM))?;
+                let value = sealed.slice(checksum::BYTES..);
+                match *sum == sum_of(key, &value) {
+                    true => Ok(Self::Inline(value)),
+                    false => Err(Malformed(CHECKSUM)),
+                }
+            }
         }
     }
 }
 
-/// The value of a record that is stored inline, without a copy.
-pub(super) fn inline(stored: &Bytes) -> Bytes {
-    stored.slice(stored.len().min(1)..)
+impl Chunked {
+    /// Where the chunks lie, of a record that has any.
+    pub(super) fn decode(stored: &[u8]) -> Result<Option<Self>, Malformed> {
+        let mut reader = Reader::new(stored);
+        let kind = reader.byte()?;
+        match kind {
+            INLINE | SEALED_INLINE => Ok(None),
+            IN_CHUNKS | SEALED_IN_CHUNKS => Ok(Some(Self {
+                id: reader.varint()?,
+                parts: reader.varint()?,
+                bytes: reader.varint()?,
+                sum: match kind {
+                    SEALED_IN_CHUNKS => Some(reader.array()?),
+                    _ => None,
+                },
+            })),
+            _ => Err(Malformed("an unknown kind of value")),
+        }
+    }
 }
 
 /// A record's own operation, and those of its chunks, which go first.
@@ -156,9 +210,11 @@ pub(super) struct Stored {
 /// How a record is stored; `id` names its chunks if there are any.
 pub(super) fn store(key: &str, value: &[u8], id: u64) -> Stored {
     let name = format!("{RECORDS}{key}");
+    let sum = sum_of(key, value);
     if value.len() < MAX_VALUE_BYTES {
-        let mut inline = Vec::with_capacity(value.len() + 1);
-        inline.push(INLINE);
+        let mut inline = Vec::with_capacity(1 + sum.len() + value.len());
+        inline.push(SEALED_INLINE);
+        inline.extend_from_slice(&sum);
         inline.extend_from_slice(value);
         return Stored {
             chunks: Vec::new(),
@@ -171,12 +227,14 @@ pub(super) fn store(key: &str, value: &[u8], id: u64) -> Stored {
         id,
         parts: parts.len() as u64,
         bytes: value.len() as u64,
+        sum: Some(sum),
     };
     let prefix = chunked.prefix(key);
-    let mut pointer = vec![IN_CHUNKS];
+    let mut pointer = vec![SEALED_IN_CHUNKS];
     for number in [chunked.id, chunked.parts, chunked.bytes] {
         put_varint(&mut pointer, number);
     }
+    pointer.extend_from_slice(&sum);
     Stored {
         chunks: numbered(&prefix, value),
         record: Operation::put(name, pointer),
@@ -206,22 +264,39 @@ impl Pending {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = vec![SEALED];
         put_varint(&mut bytes, self.id);
         put_varint(&mut bytes, self.parts);
         bytes.extend_from_slice(&self.digest);
+        let sum = checksum::of(PENDING, &[], &bytes);
+        bytes.extend_from_slice(&sum);
         bytes
     }
 
     pub(super) fn decode(stored: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(stored);
-        Ok(Self {
+        let mut plain = stored;
+        if stored.first() == Some(&SEALED) {
+            let (sealed, sum) = stored.split_last_chunk().ok_or(Malformed(CHECKSUM))?;
+            if checksum::of(PENDING, &[], sealed) != *sum {
+                return Err(Malformed(CHECKSUM));
+            }
+            plain = &sealed[1..];
+        }
+        let mut reader = Reader::new(plain);
+        let pending = Self {
             id: reader.varint()?,
             parts: reader.varint()?,
             digest: reader.array()?,
-        })
+        };
+        match reader.is_empty() {
+            true => Ok(pending),
+            false => Err(Malformed("bytes after its end")),
+        }
     }
 }
+
+/// What [`Pending`] begins with where a checksum ends it: no batch has this number.
+const SEALED: u8 = 0;
 
 fn staged_prefix(id: u64) -> String {
     format!("{STAGED}{id:016x}/")
@@ -307,15 +382,16 @@ mod tests {
         let Operation::Put { value, .. } = small.record else {
             panic!("a record is put");
         };
-        assert_eq!(Value::decode(&value).unwrap(), Value::Inline);
-        assert!(inline(&value.into()).is_empty());
+        let decoded = Value::decode("job/a", &value.into()).unwrap();
+        assert_eq!(decoded, Value::Inline(Bytes::new()));
         let bytes: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
         let large = store("spec/a/b", &bytes, 7);
         let Operation::Put { key, value } = large.record else {
             panic!("a record is put");
         };
         assert_eq!(key, "r/spec/a/b");
-        let Value::Chunked(chunked) = Value::decode(&value).unwrap() else {
+        let decoded = Value::decode("spec/a/b", &value.into()).unwrap();
+        let Value::Chunked(chunked) = decoded else {
             panic!("{} bytes are inline", bytes.len());
         };
         assert_eq!(Some(&chunked), large.chunked.as_ref());
@@ -329,8 +405,53 @@ mod tests {
             assert_eq!(chunk_owner(key), Some(("spec/a/b", 7)));
             joined.extend_from_slice(value);
         }
-        assert_eq!(joined, bytes);
         assert_eq!((chunked.bytes, chunked.parts), (1_000_000, 17));
+        assert_eq!(chunked.joined("spec/a/b", joined.clone()).unwrap(), bytes);
+        assert!(chunked.joined("spec/a/c", joined.clone()).is_err());
+        assert!(chunked.joined("spec/a/b", joined[1..].to_vec()).is_err());
+        joined[77_777] ^= 4;
+        assert!(chunked.joined("spec/a/b", joined).is_err());
+    }
+
+    #[test]
+    fn changed_values_are_refused_and_those_of_the_first_format_are_read() {
+        let Operation::Put { value, .. } = store("job/a", b"value", 7).record else {
+            panic!("a record is put");
+        };
+        let inline = Value::Inline(Bytes::from_static(b"value"));
+        let decode = |key, stored: Vec<u8>| Value::decode(key, &stored.into());
+        assert_eq!(decode("job/a", value.clone()).unwrap(), inline);
+        assert!(decode("job/b", value.clone()).is_err(), "another's value");
+        for bit in 0..value.len() * 8 {
+            let mut flipped = value.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode("job/a", flipped).is_err(), "bit {bit}");
+        }
+        assert!(decode("job/a", value[..5].to_vec()).is_err());
+        assert!(decode("job/a", Vec::new()).is_err());
+        assert_eq!(decode("job/a", b"\0value".to_vec()).unwrap(), inline);
+        let old = Chunked {
+            id: 7,
+            parts: 2,
+            bytes: 100,
+            sum: None,
+        };
+        let pointer = decode("job/a", vec![IN_CHUNKS, 7, 2, 100]).unwrap();
+        assert_eq!(pointer, Value::Chunked(old));
+
+        let pending = Pending {
+            id: 300,
+            parts: 2,
+            digest: [9; 32],
+        };
+        let stored = pending.encode();
+        for bit in 0..stored.len() * 8 {
+            let mut flipped = stored.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Pending::decode(&flipped).is_err(), "bit {bit}");
+        }
+        let first_format = &stored[1..stored.len() - checksum::BYTES];
+        assert_eq!(Pending::decode(first_format).unwrap(), pending);
     }
 
     #[test]

@@ -57,6 +57,12 @@ impl Leading {
             Some(cluster) => cluster,
             None => leading.name_cluster(etcd, mirror).await?,
         };
+        if mirror.format() != Some(FORMAT_VERSION) {
+            // Before anything is written that an older program cannot read.
+            let raised = vec![Operation::put(FORMAT, FORMAT_VERSION.to_string())];
+            mirror.perform(raised.clone());
+            leading.writer.write(etcd, raised).await?;
+        }
         if let Some((pending, operations)) = mirror.decided(etcd)? {
             tracing::info!(
                 operations = operations.len(),

@@ -1,10 +1,12 @@
 //! Some of the records at one moment, for who asks the leader.
 
+use bytes::Bytes;
+
 use super::super::StoreError;
 use super::Shared;
 use super::codec::Malformed;
 use super::fenced::Entry;
-use super::layout::{self, RECORDS, Value};
+use super::layout::{RECORDS, Value};
 
 impl Shared {
     /// Records whose key begins with `prefix` and is above `after`, in the order of keys, at most `limit`.
@@ -49,19 +51,16 @@ impl Shared {
             self.etcd
                 .damaged(format!("key {name} cannot be read: {error}"))
         };
-        match Value::decode(&entry.value).map_err(unreadable)? {
-            Value::Inline => Ok((key, layout::inline(&entry.value.into()).into())),
+        let stored = Bytes::from(entry.value);
+        let value = match Value::decode(&key, &stored).map_err(unreadable)? {
+            Value::Inline(value) => value.into(),
             Value::Chunked(chunked) => {
                 let prefix = chunked.prefix(&key);
                 let (chunks, _) = self.etcd.list_at(&prefix, revision).await?;
-                let value: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.value).collect();
-                if value.len() as u64 != chunked.bytes {
-                    return Err(self
-                        .etcd
-                        .damaged(format!("chunks of record {key} are missing")));
-                }
-                Ok((key, value))
+                let value = chunks.into_iter().flat_map(|chunk| chunk.value).collect();
+                chunked.joined(&key, value).map_err(unreadable)?
             }
-        }
+        };
+        Ok((key, value))
     }
 }

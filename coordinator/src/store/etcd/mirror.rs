@@ -11,8 +11,8 @@ use super::super::StoreError;
 use super::codec::Malformed;
 use super::fenced::{Etcd, Holder};
 use super::layout::{
-    self, CHUNKS, CLUSTER, Chunked, FORMAT_VERSION, LEADER, Operation, PENDING, Pending, RECORDS,
-    SEGMENTS, STAGED, Value, WRITES,
+    self, CHUNKS, CLUSTER, Chunked, FORMAT, FORMAT_VERSION, LEADER, Operation, PENDING, Pending,
+    RECORDS, SEGMENTS, STAGED, Value, WRITES,
 };
 use super::segments::{Meta, SegmentId};
 
@@ -99,13 +99,13 @@ impl Mirror {
 
     /// The random name that keeps this cluster's objects apart, once it has one.
     pub(super) fn cluster(&self, etcd: &Etcd) -> Result<Option<String>, StoreError> {
-        let Some(stored) = self.get(CLUSTER) else {
-            return Ok(None);
-        };
-        match std::str::from_utf8(stored) {
-            Ok(name) => Ok(Some(name.to_owned())),
-            Err(_) => Err(etcd.damaged("`cluster` is not a text")),
-        }
+        let stored = self.get(CLUSTER).map(AsRef::as_ref);
+        stored.map(|stored| cluster_name(etcd, stored)).transpose()
+    }
+
+    /// The version of the layout, if there is one.
+    pub(super) fn format(&self) -> Option<u64> {
+        self.get(FORMAT).and_then(|stored| number(stored))
     }
 
     /// How many fenced writes there were.
@@ -173,19 +173,14 @@ impl Mirror {
         }
         for (key, ids) in versions {
             let name = format!("{RECORDS}{key}");
-            let stored = self.get(&name).map(|stored| Value::decode(stored));
+            let stored = self.get(&name).map(|stored| Chunked::decode(stored));
             let stored = stored.transpose();
-            let current = match stored.map_err(|error| unreadable(etcd, &name, error))? {
-                Some(Value::Chunked(chunked)) => Some(chunked),
-                Some(Value::Inline) | None => None,
-            };
+            let current = stored.map_err(|error| unreadable(etcd, &name, error))?;
+            let current = current.flatten();
             let unnamed = ids
                 .into_iter()
                 .filter(|id| Some(*id) != current.as_ref().map(|current| current.id));
-            leftover.extend(unnamed.map(|id| {
-                let (parts, bytes) = (0, 0);
-                Chunked { id, parts, bytes }.prefix(key)
-            }));
+            leftover.extend(unnamed.map(|id| Chunked::prefix_of(key, id)));
             if let Some(current) = current {
                 named.insert(key.to_owned(), current);
             }
@@ -199,7 +194,7 @@ impl Mirror {
             let damaged = |reason: String| etcd.damaged(format!("key {key}: {reason}"));
             let id = SegmentId::parse(&key[SEGMENTS.len()..])
                 .ok_or_else(|| damaged("does not name a segment".to_owned()))?;
-            let meta = Meta::decode(value).map_err(|error| damaged(error.to_string()))?;
+            let meta = Meta::decode(id, value).map_err(|error| damaged(error.to_string()))?;
             Ok((id, meta))
         };
         self.under(SEGMENTS).map(segment).collect()
@@ -208,8 +203,8 @@ impl Mirror {
     /// One record as it stands here; `None` where there is none, or not all of it (yet).
     pub(super) fn record(&self, key: &str) -> Option<Bytes> {
         let stored = self.get(&format!("{RECORDS}{key}"))?;
-        match Value::decode(stored).ok()? {
-            Value::Inline => Some(layout::inline(stored)),
+        match Value::decode(key, stored).ok()? {
+            Value::Inline(value) => Some(value),
             Value::Chunked(chunked) => self.joined(key, &chunked).ok(),
         }
     }
@@ -227,36 +222,36 @@ impl Mirror {
         let mut records = Vec::new();
         for (name, stored) in self.under(RECORDS) {
             let key = &name[RECORDS.len()..];
-            let value = match Value::decode(stored).map_err(|e| unreadable(etcd, name, e))? {
-                Value::Inline => layout::inline(stored),
-                Value::Chunked(chunked) => {
-                    let joined = self.joined(key, &chunked);
-                    joined.map_err(|reason| etcd.damaged(reason))?
-                }
-            };
+            let value = Value::decode(key, stored).and_then(|value| match value {
+                Value::Inline(value) => Ok(value),
+                Value::Chunked(chunked) => self.joined(key, &chunked),
+            });
+            let value = value.map_err(|error| unreadable(etcd, name, error))?;
             records.push((key.to_owned(), value));
         }
         Ok(records)
     }
 
-    fn joined(&self, key: &str, chunked: &Chunked) -> Result<Bytes, String> {
+    fn joined(&self, key: &str, chunked: &Chunked) -> Result<Bytes, Malformed> {
         let prefix = chunked.prefix(key);
         let parts = self.under(&prefix);
         let value: Vec<u8> = parts.flat_map(|(_, part)| part).copied().collect();
-        if value.len() as u64 != chunked.bytes {
-            return Err(format!(
-                "record {key} has {} bytes of {}: chunks are missing",
-                value.len(),
-                chunked.bytes
-            ));
-        }
-        Ok(value.into())
+        chunked.joined(key, value).map(Bytes::from)
     }
 
     /// Whether both have the same keys and values.
     #[cfg(test)]
     pub(super) fn same(&self, other: &Self) -> bool {
         self.keys == other.keys && self.holder == other.holder
+    }
+}
+
+/// What [`CLUSTER`] holds: another name would be another cluster's objects, so it must look like one.
+pub(super) fn cluster_name(etcd: &Etcd, stored: &[u8]) -> Result<String, StoreError> {
+    let digits = stored.iter().all(|byte| byte.is_ascii_hexdigit());
+    match std::str::from_utf8(stored) {
+        Ok(name) if digits && name.len() == 16 => Ok(name.to_owned()),
+        _ => Err(etcd.damaged("`cluster` does not hold a name of 16 digits")),
     }
 }
 

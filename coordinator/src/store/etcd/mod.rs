@@ -38,6 +38,7 @@ mod settings;
 mod tests;
 mod upkeep;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub use follow::{Changed, Following};
 use layout::{CLUSTER, FORMAT, Operation, SEGMENTS};
 use leading::Leading;
 use lease::{Leadership, Tenure};
-use mirror::{Mirror, check_format};
+use mirror::{Mirror, check_format, cluster_name};
 use segments::{Index, Meta, Objects, SegmentId};
 pub use settings::{DEFAULT_PREFIX, DEFAULT_QUOTA_BYTES, EtcdSettings};
 
@@ -74,6 +75,8 @@ struct Shared {
     follower: Mutex<Option<Follower>>,
     /// What people should know of etcd's state.
     notes: Mutex<Vec<String>>,
+    /// Objects that nothing names any more and that could not be deleted.
+    undeleted: Mutex<BTreeSet<SegmentId>>,
 }
 
 /// A leadership with its upkeep, which ends with it.
@@ -123,8 +126,10 @@ impl EtcdStore {
         check_format(&etcd, etcd.get(FORMAT).await?.as_deref())?;
         let mut view = View::default();
         // The object store's URL is wrong now rather than at the first report.
-        let cluster = etcd.get(CLUSTER).await?.unwrap_or_default();
-        let cluster = String::from_utf8_lossy(&cluster);
+        let cluster = match etcd.get(CLUSTER).await? {
+            Some(stored) => cluster_name(&etcd, &stored)?,
+            None => String::new(),
+        };
         let objects = Objects::open(&settings.segment_url, &cluster)?;
         if !cluster.is_empty() {
             view.objects = Some(Arc::new(objects));
@@ -138,6 +143,7 @@ impl EtcdStore {
                 view: RwLock::new(view),
                 follower: Mutex::default(),
                 notes: Mutex::default(),
+                undeleted: Mutex::default(),
             }),
         })
     }
@@ -239,7 +245,8 @@ impl Store for EtcdStore {
         let mut held = self.shared.leading.lock().await;
         let leading = self.shared.under(&mut held, term).await?;
         let lost = leading.leadership.lost.clone();
-        led(term, &lost, self.shared.commit(leading, batch)).await
+        let committed = Box::pin(self.shared.commit(leading, batch));
+        led(term, &lost, committed).await
     }
 
     async fn scan(
@@ -261,18 +268,7 @@ impl Store for EtcdStore {
     }
 
     async fn drop_series(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
-        let gone = {
-            let mut held = self.shared.leading.lock().await;
-            let leading = self.shared.under(&mut held, term).await?;
-            let lost = leading.leadership.lost.clone();
-            led(term, &lost, self.shared.drop_series(leading, job)).await?
-        };
-        let Some(gone) = gone else {
-            return Ok(false);
-        };
-        // Commits need not wait for it.
-        self.shared.objects()?.delete(&gone).await;
-        Ok(true)
+        self.shared.drop_series(term, job).await
     }
 }
 
@@ -296,6 +292,13 @@ impl Shared {
                 None => Err(StoreError::LeaseLost { held: term }),
             },
         }
+    }
+
+    /// Cancelled with the leadership of `term`, which this store holds.
+    async fn lost_under(&self, term: Term) -> Result<CancellationToken, StoreError> {
+        let mut held = self.leading.lock().await;
+        let leading = self.under(&mut held, term).await?;
+        Ok(leading.leadership.lost.clone())
     }
 
     /// Finishes what the last leader had decided, and tells every record.
@@ -358,5 +361,5 @@ fn key_of(id: SegmentId) -> String {
 
 /// From this operation on, an object counts.
 fn named(id: SegmentId, meta: &Meta) -> Operation {
-    Operation::put(key_of(id), meta.encode())
+    Operation::put(key_of(id), meta.encode(id))
 }

@@ -4,22 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use trainyard_common::ids::JobId;
+use trainyard_common::ids::{JobId, Term};
 
 use super::super::{Append, Batch, Item, Series, StoreError};
-use super::layout::Operation;
 use super::leading::Leading;
-use super::segments::{Meta, Objects, Packed, Packer, Piece, ReadError, SegmentId};
-use super::{Shared, key_of, named};
+use super::segments::{MAX_INPUTS, Meta, Objects, Packed, Packer, Piece, ReadError, SegmentId};
+use super::upkeep::MAX_JOINED_BYTES;
+use super::{Shared, led, named};
 
 /// Objects of one commit that are written at one time.
 const PARALLEL_WRITES: usize = 8;
 
 /// Times that a scan begins anew because objects were joined under it.
 const SCAN_ATTEMPTS: usize = 5;
-
-/// Objects whose names one call of `drop_series` rewrites.
-const MAX_DROPPED: usize = 64;
 
 impl Shared {
     pub(super) async fn commit(
@@ -131,46 +128,84 @@ impl Shared {
         Ok(items)
     }
 
-    /// Takes a job out of some of the objects that hold items of it; tells those that nothing names any
-    /// more, or that none was left.
-    pub(super) async fn drop_series(
-        &self,
-        leading: &mut Leading,
-        job: &JobId,
-    ) -> Result<Option<Vec<SegmentId>>, StoreError> {
-        let holding: Vec<(SegmentId, Meta)> = {
-            let view = self.view();
-            let found = view.index.of_job(job, MAX_DROPPED).into_iter();
-            found
-                .filter_map(|id| Some((id, view.index.get(id)?.as_ref().clone())))
-                .collect()
-        };
+    /// Takes a job out of some of the objects that hold items of it, its bytes included: what they hold of
+    /// other jobs goes into new ones, of which the next leader keeps those that are named. Whether there
+    /// may be more; a record of who asks is to stand until there is not.
+    pub(super) async fn drop_series(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
+        let lost = self.lost_under(term).await?;
+        led(term, &lost, Box::pin(self.drop_some(term, job))).await
+    }
+
+    async fn drop_some(&self, term: Term, job: &JobId) -> Result<bool, StoreError> {
+        let holding = self.holding(job);
         if holding.is_empty() {
             self.view_mut().index.forget(job);
-            return Ok(None);
+            return Ok(false);
         }
-        let mut batched = leading.batch(Vec::new());
-        let (mut rest, mut gone) = (Vec::new(), Vec::new());
-        for (id, mut meta) in holding {
-            meta.runs.retain(|run| run.series.job != *job);
-            if meta.runs.is_empty() {
-                batched.push(Operation::Delete { key: key_of(id) });
-            } else {
-                batched.push(named(id, &meta));
+        let others = |meta: &Meta| meta.runs.iter().any(|run| run.series.job != *job);
+        let shared: Vec<_> = holding
+            .iter()
+            .filter(|(_, meta)| others(meta))
+            .cloned()
+            .collect();
+        let objects = self.objects()?;
+        match self.repack(&objects, &shared, Some(job)).await {
+            Ok(packed) => self.replace(term, &holding, packed).await?,
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::warn!(
+                    %error, job_id = %job,
+                    "objects with lines of a job that is gone cannot be rewritten; they are no longer told"
+                );
+                self.unname(term, &shared, job).await?;
             }
-            gone.push(id);
-            rest.push((id, meta));
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// Some of the objects that hold items of a job: of those that others share no more than are rewritten
+    /// at one time.
+    fn holding(&self, job: &JobId) -> Vec<(SegmentId, Arc<Meta>)> {
+        let view = self.view();
+        let found = view.index.of_job(job, MAX_INPUTS).into_iter();
+        let mut bytes = 0;
+        found
+            .filter_map(|id| Some((id, Arc::clone(view.index.get(id)?))))
+            .take_while(|(_, meta)| {
+                let first = bytes == 0;
+                bytes += meta.bytes;
+                first || bytes <= MAX_JOINED_BYTES
+            })
+            .collect()
+    }
+
+    /// Takes a job's items out of what objects are said to hold; their bytes stay.
+    async fn unname(
+        &self,
+        term: Term,
+        shared: &[(SegmentId, Arc<Meta>)],
+        job: &JobId,
+    ) -> Result<(), StoreError> {
+        let mut held = self.leading.lock().await;
+        let leading = self.under(&mut held, term).await?;
+        let mut batched = leading.batch(Vec::new());
+        let mut rest = Vec::with_capacity(shared.len());
+        for (id, meta) in shared {
+            // Joined with others meanwhile: then it is found there.
+            if self.view().index.get(*id).is_none() {
+                continue;
+            }
+            let mut meta = meta.as_ref().clone();
+            meta.runs.retain(|run| run.series.job != *job);
+            batched.push(named(*id, &meta));
+            rest.push((*id, meta));
         }
         leading.apply(&self.etcd, batched).await?;
-        rest.retain(|(_, meta)| !meta.runs.is_empty());
-        {
-            let mut view = self.view_mut();
-            gone.iter().for_each(|id| view.index.remove(*id));
-            for (id, meta) in rest {
-                gone.retain(|known| *known != id);
-                view.index.insert(id, Arc::new(meta));
-            }
+        let mut view = self.view_mut();
+        for (id, meta) in rest {
+            view.index.remove(id);
+            view.index.insert(id, Arc::new(meta));
         }
-        Ok(Some(gone))
+        Ok(())
     }
 }

@@ -29,6 +29,8 @@ pub struct EtcdSettings {
     pub identity: String,
     /// etcd's quota (its `--quota-backend-bytes`), for the warning before it is reached.
     pub quota_bytes: u64,
+    /// Whether the leader compacts etcd's history: all of it, for etcd knows no other way.
+    pub compact: bool,
     pub user: Option<String>,
     /// File with the password of `user`.
     pub password_file: Option<PathBuf>,
@@ -49,6 +51,7 @@ impl EtcdSettings {
             flush_ms: 100,
             identity: String::new(),
             quota_bytes: DEFAULT_QUOTA_BYTES,
+            compact: true,
             user: None,
             password_file: None,
             ca_file: None,

@@ -68,6 +68,7 @@ imagePullSecrets:
 - {name: TRAINYARD_ETCD_PREFIX, value: {{ .prefix | quote }}}
 - {name: TRAINYARD_LEADER_LEASE_MS, value: {{ .leaderLeaseMs | quote }}}
 - {name: TRAINYARD_ETCD_QUOTA_BYTES, value: {{ int64 .quotaBytes | quote }}}
+- {name: TRAINYARD_ETCD_COMPACT, value: {{ .compact | quote }}}
 - {name: TRAINYARD_SEGMENT_FLUSH_MS, value: {{ .flushMs | quote }}}
 {{- with .seriesUrl }}
 - {name: TRAINYARD_SEGMENT_URL, value: {{ . | quote }}}

@@ -10,11 +10,18 @@ use std::ops::Range;
 use bytes::Bytes;
 use trainyard_common::ids::{JobId, TrialId};
 
+use super::super::super::checksum::{self, Sum};
 use super::super::super::{Series, SeriesKind};
 use super::super::codec::{Malformed, Reader, put_bytes, put_varint};
 
-/// Version of both forms. Larger ones are refused.
+/// Version of an object's form. Larger ones are refused.
 const FORMAT_VERSION: u32 = 1;
+
+/// Version of a key's form. Larger ones are refused; the first had no checksum.
+const KEY_VERSION: u32 = 2;
+
+/// What checksums of keys are of.
+const TABLE: &str = "segments";
 
 const MAGIC: &[u8; 8] = b"TYSEGMNT";
 
@@ -72,29 +79,52 @@ pub(in super::super) struct Meta {
     pub(in super::super) digest: [u8; 32],
     pub(in super::super) bytes: u64,
     pub(in super::super) runs: Vec<Run>,
+    /// Said by a program of the first format, which left the items of jobs that were removed in the object.
+    pub(in super::super) old: bool,
 }
 
 impl Meta {
-    pub(in super::super) fn encode(&self) -> Vec<u8> {
+    /// The value of the key that names `id`.
+    pub(in super::super) fn encode(&self, id: SegmentId) -> Vec<u8> {
         let mut out = Vec::new();
-        put_varint(&mut out, u64::from(FORMAT_VERSION));
+        put_varint(&mut out, u64::from(KEY_VERSION));
         out.extend_from_slice(&self.digest);
         put_varint(&mut out, self.bytes);
         put_runs(&mut out, &self.runs);
+        let sum = sum_of(id, &out);
+        out.extend_from_slice(&sum);
         out
     }
 
-    pub(in super::super) fn decode(stored: &[u8]) -> Result<Self, Malformed> {
+    pub(in super::super) fn decode(id: SegmentId, stored: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(stored);
-        if reader.varint()? > u64::from(FORMAT_VERSION) {
+        let version = reader.varint()?;
+        if version > u64::from(KEY_VERSION) {
             return Err(Malformed("a segment key of a newer program"));
         }
-        Ok(Self {
+        let meta = Self {
             digest: reader.array()?,
             bytes: reader.varint()?,
             runs: read_runs(&mut reader)?,
-        })
+            old: version < 2,
+        };
+        if version > 1 {
+            let sealed = &stored[..stored.len() - reader.len()];
+            if reader.array()? != sum_of(id, sealed) {
+                return Err(Malformed(
+                    "its bytes are not those that were written (checksum)",
+                ));
+            }
+        }
+        match reader.is_empty() {
+            true => Ok(meta),
+            false => Err(Malformed("bytes after its last run")),
+        }
     }
+}
+
+fn sum_of(id: SegmentId, sealed: &[u8]) -> Sum {
+    checksum::of(TABLE, &[id.to_string().as_bytes()], sealed)
 }
 
 fn code(kind: SeriesKind) -> u8 {
@@ -235,6 +265,7 @@ impl Packer {
                 digest: *blake3::hash(&object).as_bytes(),
                 bytes: object.len() as u64,
                 runs,
+                old: false,
             },
             object: object.into(),
         });
@@ -306,6 +337,11 @@ impl Content {
 mod tests {
     use super::*;
 
+    const ID: SegmentId = SegmentId {
+        term: 77,
+        sequence: 3,
+    };
+
     pub(super) fn series(job: &str, trial: u32, kind: SeriesKind) -> Series {
         Series {
             kind,
@@ -329,7 +365,10 @@ mod tests {
             panic!("{} objects", packed.len());
         };
         assert_eq!(packed.meta.runs.len(), 3);
-        assert_eq!(Meta::decode(&packed.meta.encode()).unwrap(), packed.meta);
+        assert_eq!(
+            Meta::decode(ID, &packed.meta.encode(ID)).unwrap(),
+            packed.meta
+        );
         let content = Content::parse(packed.object.clone()).unwrap();
         let item = |series, sequence| content.item(series, sequence);
         assert_eq!(item(&a, 5), Some(b"five".as_slice()));
@@ -356,7 +395,7 @@ mod tests {
             .sum();
         assert_eq!(items, 10_000);
         for packed in packed {
-            assert!(packed.meta.encode().len() <= 64 * 1024);
+            assert!(packed.meta.encode(ID).len() <= 64 * 1024);
             assert!(packed.object.len() <= MAX_SEGMENT_BYTES + 128 * 1024);
         }
     }
@@ -369,19 +408,30 @@ mod tests {
         for cut in 0..packed.object.len() {
             assert!(Content::parse(packed.object.slice(..cut)).is_err(), "{cut}");
         }
-        let key = packed.meta.encode();
+        let key = packed.meta.encode(ID);
         for cut in 0..key.len() {
-            assert!(Meta::decode(&key[..cut]).is_err(), "{cut}");
+            assert!(Meta::decode(ID, &key[..cut]).is_err(), "{cut}");
         }
+        for bit in 0..key.len() * 8 {
+            let mut flipped = key.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Meta::decode(ID, &flipped).is_err(), "bit {bit}");
+        }
+        let other = SegmentId { term: 78, ..ID };
+        assert!(Meta::decode(other, &key).is_err(), "another's name");
+        // The first version had no checksum.
+        let mut first = key[..key.len() - checksum::BYTES].to_vec();
+        first[0] = 1;
+        let old = Meta {
+            old: true,
+            ..packed.meta
+        };
+        assert_eq!(Meta::decode(ID, &first).unwrap(), old);
         let mut newer = packed.object.to_vec();
         newer[8] = 2;
         let error = Content::parse(newer.into()).unwrap_err();
         assert_eq!(error.to_string(), "a segment of a newer program");
         assert_eq!(SegmentId::parse("zz/1"), None);
-        let id = SegmentId {
-            term: 77,
-            sequence: 3,
-        };
-        assert_eq!(SegmentId::parse(&id.to_string()), Some(id));
+        assert_eq!(SegmentId::parse(&ID.to_string()), Some(ID));
     }
 }

@@ -1,6 +1,6 @@
 //! Which object holds which items, in memory, and which items count. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use trainyard_common::ids::JobId;
@@ -58,7 +58,8 @@ impl Index {
         self.segments.get(&id)
     }
 
-    pub(in super::super) fn ids(&self) -> BTreeSet<SegmentId> {
+    #[cfg(test)]
+    pub(in super::super) fn ids(&self) -> std::collections::BTreeSet<SegmentId> {
         self.segments.keys().copied().collect()
     }
 
@@ -125,6 +126,28 @@ impl Index {
             None => false,
         });
         fit.map(|(id, _)| *id).take(count).collect()
+    }
+
+    /// Objects that may hold more than is said of them, at most `count` of together at most `bytes`, but
+    /// one at least if there is any.
+    pub(in super::super) fn old(&self, count: usize, bytes: u64) -> Vec<SegmentId> {
+        let mut sum = 0;
+        let old = self.segments.iter().filter(|(_, meta)| meta.old);
+        let fit = old.take_while(|(_, meta)| {
+            let first = sum == 0;
+            sum += meta.bytes;
+            first || sum <= bytes
+        });
+        fit.map(|(id, _)| *id).take(count).collect()
+    }
+
+    /// From now on these count as if no more were in them.
+    pub(in super::super) fn keep_old(&mut self, ids: &[SegmentId]) {
+        for id in ids {
+            if let Some(meta) = self.segments.get_mut(id) {
+                Arc::make_mut(meta).old = false;
+            }
+        }
     }
 
     /// Objects all of whose items are dropped, at most `count`.
@@ -203,6 +226,7 @@ mod tests {
             digest: [0; 32],
             bytes: 100,
             runs: runs.collect(),
+            old: false,
         })
     }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::ready;
+use futures::{Stream, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use trainyard_common::store_url;
@@ -20,8 +21,8 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const WRITE_ATTEMPTS: u32 = 5;
 const WRITE_PAUSE: Duration = Duration::from_millis(200);
 
-/// Objects that are looked at when leftovers are collected, at one time.
-const MAX_LISTED: usize = 100_000;
+/// Objects that are looked at when leftovers are collected, at one time: S3 lists as many at a request.
+const LISTED_AT_ONCE: usize = 1_000;
 
 /// Why an object was not read.
 #[derive(Debug)]
@@ -204,44 +205,50 @@ impl Objects {
         }
     }
 
-    /// Deletes objects that nothing names any more. What cannot be deleted now is collected later.
-    pub(in super::super) async fn delete(&self, ids: &[SegmentId]) {
+    /// Deletes objects that nothing names any more; tells those that could not be.
+    pub(in super::super) async fn delete(&self, ids: &[SegmentId]) -> Vec<SegmentId> {
+        let mut left = Vec::new();
         for id in ids {
             self.cache().remove(*id);
             match self.store.delete(&self.path(*id)).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => {
                     let error = store_url::describe(&error);
-                    tracing::warn!(%id, error, "segment not deleted; it is collected later");
+                    tracing::warn!(%id, error, "segment not deleted; it is tried again");
+                    left.push(*id);
                 }
             }
         }
+        left
     }
 
-    /// Every object that there is, named or not.
-    pub(in super::super) async fn list(&self) -> Result<Vec<SegmentId>, StoreError> {
+    /// Every object that there is, named or not, a page at a time.
+    pub(in super::super) fn pages(
+        &self,
+    ) -> impl Stream<Item = Result<Vec<SegmentId>, StoreError>> + Unpin + '_ {
         let failed = |error: object_store::Error| StoreError::Io {
             path: self.url.clone().into(),
             reason: format!("segments cannot be listed: {}", store_url::describe(&error)),
         };
-        let listed: Vec<_> = self
-            .store
-            .list(Some(&self.base))
-            .take(MAX_LISTED)
-            .try_collect()
-            .await
-            .map_err(failed)?;
-        let id = |path: &Path| {
-            let parts: Vec<_> = path.prefix_match(&self.base)?.collect();
-            let [term, sequence] = &parts[..] else {
-                return None;
-            };
-            SegmentId::parse(&format!("{}/{}", term.as_ref(), sequence.as_ref()))
+        let listed = self.store.list(Some(&self.base));
+        let ids = listed.try_filter_map(|meta| ready(Ok(self.id_of(&meta.location))));
+        let pages = ids.try_chunks(LISTED_AT_ONCE);
+        // What was listed before the failure is listed again.
+        pages.map_err(move |error| failed(error.1))
+    }
+
+    fn id_of(&self, path: &Path) -> Option<SegmentId> {
+        let parts: Vec<_> = path.prefix_match(&self.base)?.collect();
+        let [term, sequence] = &parts[..] else {
+            return None;
         };
-        Ok(listed
-            .iter()
-            .filter_map(|meta| id(&meta.location))
-            .collect())
+        SegmentId::parse(&format!("{}/{}", term.as_ref(), sequence.as_ref()))
+    }
+
+    /// As [`Objects::pages`], all at once.
+    #[cfg(test)]
+    pub(in super::super) async fn list(&self) -> Result<Vec<SegmentId>, StoreError> {
+        self.pages().try_concat().await
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {

@@ -12,6 +12,8 @@ use super::segments::Packer;
 use super::*;
 
 mod auth;
+mod damage;
+mod dropped;
 mod follow;
 mod proxy;
 mod size;
