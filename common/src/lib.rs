@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod ids;
 pub mod leader;
+pub mod process;
 pub mod rng;
 pub mod shapes;
 pub mod space;

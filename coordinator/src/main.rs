@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trainyard_common::config;
+use trainyard_common::process;
 use trainyard_common::telemetry::{self, LogFormat};
 use trainyard_coordinator::{CoordinatorConfig, run_with};
 
@@ -196,6 +197,7 @@ fn main() -> ExitCode {
 async fn start(arguments: &Arguments) -> Result<()> {
     let config = configuration(arguments)?;
     telemetry::init(&config.log, config.log_format)?;
+    process::survive_file_size_limit()?;
     let shutdown = CancellationToken::new();
     watch_signals(shutdown.clone())?;
     let listener = bind(&config.listen).await?;

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use trainyard_common::process;
 use trainyard_common::telemetry::{self, LogFormat};
 
 #[global_allocator]
@@ -43,7 +44,11 @@ fn main() -> ExitCode {
             return print::report(Err(failure));
         }
     };
-    let outcome = runtime.block_on(dispatch::dispatch(cli));
+    let outcome = runtime.block_on(async {
+        process::survive_file_size_limit()
+            .map_err(|error| exit::Failure::failed(format!("cannot handle signals: {error}")))?;
+        dispatch::dispatch(cli).await
+    });
     runtime.shutdown_timeout(LINGER);
     print::report(outcome)
 }

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::Write;
+use std::process::Command;
 
-use anyhow::Result;
-use trainyard_tests::{Sandbox, example, repository, wait_for};
+use anyhow::{Context, Result};
+use trainyard_tests::{Sandbox, example, program, repository, wait_for};
 
 /// A small but complete spec on a CSV of three columns; each case breaks one line of it.
 const SPEC: &str = "
@@ -275,6 +276,39 @@ fn a_full_disk_is_said_and_nothing_torn_is_used() -> Result<()> {
     let error = trial["error"].as_str().unwrap_or_default();
     assert!(error.contains("checkpoint"), "{error}");
     assert!(trial["latest_checkpoint"].is_null(), "{trial:#}");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_of_every_program() -> Result<()> {
+    // Too small for a database. The kernel's own way to say so is to kill the process.
+    let coordinator = [
+        "coordinator",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        "data",
+    ];
+    let digits = example("digits.yaml");
+    let run = ["coordinatorctl", "run", &digits, "--limit", "200"];
+    for command in [&coordinator[..], &run[..]] {
+        let (name, arguments) = command.split_first().context("no program")?;
+        let sandbox = Sandbox::new()?;
+        let output = Command::new("sh")
+            .args(["-c", "ulimit -f 8; exec \"$@\"", "sh"])
+            .arg(program(name)?)
+            .args(arguments)
+            .current_dir(sandbox.path())
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{name}: {}: {said}",
+            output.status
+        );
+        assert!(said.contains("File too large"), "{name}: {said}");
+    }
     Ok(())
 }
 
