@@ -11,6 +11,7 @@ pub mod collective;
 pub mod config;
 pub mod data;
 pub mod devices;
+mod machine;
 pub mod model;
 mod outbox;
 pub mod runner;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use trainyard_common::telemetry;
+use trainyard_common::{process, telemetry};
 use trainyard_worker::agent::{self, WorkerError};
 use trainyard_worker::config::{WorkerCommand, WorkerConfig};
 
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: WorkerConfig) -> anyhow::Result<()> {
+    process::survive_file_size_limit()?;
     let shutdown = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

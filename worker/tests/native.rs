@@ -4,6 +4,7 @@
 
 mod fake;
 
+use std::io::Write as _;
 use std::path::Path;
 
 use fake::{FakeCoordinator, Seen};
@@ -34,10 +35,15 @@ struct Cluster {
 
 impl Cluster {
     async fn start(slots: usize) -> Self {
+        Self::start_with(slots, |_| {}).await
+    }
+
+    async fn start_with(slots: usize, change: impl FnOnce(&mut WorkerConfig)) -> Self {
         let coordinator = FakeCoordinator::start().await;
         let mut config = WorkerConfig::for_coordinator(&coordinator.address);
         config.slots = slots;
         config.threads_per_slot = Some(1);
+        change(&mut config);
         let shutdown = CancellationToken::new();
         let worker = tokio::spawn(agent::run(config, shutdown.clone()));
         let seen = coordinator
@@ -347,17 +353,27 @@ async fn ranks_on_one_worker_and_on_two_end_in_the_same_bytes() {
     assert!(ends.iter().all(|end| *end == ends[0]));
 }
 
+/// 64 GiB of rows that are mostly blanks, for minutes of reading: one compressed block again and again.
+fn long_table() -> Vec<u8> {
+    let packed = |text: &[u8]| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(text).unwrap();
+        packed.finish().unwrap()
+    };
+    let row = format!("{}1,1,1,1,1\n", " ".repeat(4000));
+    let block = packed(row.repeat(4096).as_bytes());
+    [packed(b"a,b,c,d,class\n"), block.repeat(4096)].concat()
+}
+
 /// One rank still loads when the other has long finished: they have met before, and a stop reaches both.
 #[tokio::test]
 async fn ranks_meet_before_they_load_and_are_stopped_while_they_do() {
     let folder = tempfile::tempdir().unwrap();
     let quick = spec(folder.path(), |_| {});
-    // Opening a pipe for reading takes until somebody opens it for writing.
-    let pipe = folder.path().join("slow.csv");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
+    let long = folder.path().join("slow.csv.gz");
+    std::fs::write(&long, long_table()).unwrap();
     let slow = spec(folder.path(), |job| {
-        job["data"]["train"]["csv"]["url"] = json!(pipe.display().to_string());
+        job["data"]["train"]["csv"]["url"] = json!(long.display().to_string());
     });
     let clusters = [Cluster::start(1).await, Cluster::start(1).await];
     let rank = |rank: usize| Rank {
@@ -397,9 +413,48 @@ async fn ranks_meet_before_they_load_and_are_stopped_while_they_do() {
         assert_eq!(end.outcome(), AttemptOutcome::Cancelled, "{end:?}");
         cluster.leave().await;
     }
-    // Lets the thread that waits for the pipe go. For reading too, so that this opening does not wait.
-    let opened = std::fs::File::options().read(true).write(true).open(&pipe);
-    drop(opened.unwrap());
+}
+
+/// A trainer that cannot tell what it has reached does not train on, but it obeys.
+#[tokio::test]
+async fn a_trainer_for_whose_reports_there_is_no_room_obeys_a_stop() {
+    for (checkpoint, outcome) in [
+        (true, AttemptOutcome::Preempted),
+        (false, AttemptOutcome::Cancelled),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = spec(folder.path(), |job| {
+            job["training"]["epochs"] = json!(100_000);
+        });
+        let cluster = Cluster::start_with(1, |config| config.report_buffer = 64).await;
+        cluster
+            .coordinator
+            .set(|settings| settings.acknowledge = false);
+        cluster.assign(&assignment(&spec, 1)).await;
+        let seen = cluster
+            .coordinator
+            .until("a full buffer", |seen| seen.arrived.len() == 64)
+            .await;
+        assert!(seen.ends().is_empty());
+        let stop = StopAttempt {
+            job_id: "arcs-1".to_owned(),
+            generation: 1,
+            checkpoint,
+            ..StopAttempt::default()
+        };
+        cluster.coordinator.tell(Tell::Stop(stop)).await;
+        let seen = cluster
+            .coordinator
+            .until("an end", |seen| seen.ends().len() == 1)
+            .await;
+        assert_eq!(seen.ends()[0].outcome(), outcome, "{:?}", seen.ends());
+        // What is said again in another session is acknowledged.
+        cluster
+            .coordinator
+            .set(|settings| settings.acknowledge = true);
+        cluster.coordinator.drop_session();
+        cluster.leave().await;
+    }
 }
 
 #[tokio::test]

@@ -144,6 +144,7 @@ impl Agent {
         let host = Arc::new(Host {
             worker_id: format!("{name}-{}", &unique[..8]),
             threads_per_slot: config.threads(host::threads(), devices.len()),
+            data_limits: config.data_limits(devices.len()),
             devices,
             single_process: config.single_process,
             absence: Absence::default(),

@@ -2,7 +2,7 @@
 
 use trainyard_proto::v1::{AttemptOutcome, Ended, Metric, report::Body};
 
-use super::{Stop, cut};
+use super::{Stop, cut, printable};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,9 +61,35 @@ impl End {
     pub(crate) fn into_body(self) -> Body {
         Body::Ended(Ended {
             outcome: self.outcome.into(),
-            error: cut(&self.error, MAX_ERROR_BYTES),
+            error: shown(&self.error),
             step: self.step,
             test_metrics: self.test_metrics,
         })
+    }
+}
+
+/// An error may quote programs, files and URLs: without what a terminal would obey, and without passwords.
+fn shown(error: &str) -> String {
+    let short = cut(error, MAX_ERROR_BYTES);
+    cut(&printable(&short), MAX_ERROR_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_short_and_holds_nothing_that_a_terminal_obeys_and_no_password() {
+        let told = |error: &str| match End::error(error, 0).into_body() {
+            Body::Ended(ended) => ended.error,
+            other => panic!("{other:?}"),
+        };
+        let error = told("cannot read http://host/a.csv: \u{1b}]0;x");
+        assert!(
+            !error.contains("secret") && !error.contains('\u{1b}'),
+            "{error}"
+        );
+        assert!(error.contains("host/a.csv"), "{error}");
+        assert!(told(&"\u{1b}".repeat(5_000)).len() < MAX_ERROR_BYTES + 40);
     }
 }

@@ -66,6 +66,16 @@ pub struct WorkerFlags {
     #[arg(long, env = "TRAINYARD_DRAIN_GRACE_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_grace_ms: Option<u64>,
+    /// Bytes that the data of one trial may take in memory; more is an error of its job [default: half of
+    /// the machine's memory, or of what a control group leaves of it, divided by the slots].
+    #[arg(long, env = "TRAINYARD_DATA_MEMORY_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_memory_bytes: Option<u64>,
+    /// Bytes that are read for the data of one trial, and once more unpacked [default: eight times
+    /// --data-memory-bytes].
+    #[arg(long, env = "TRAINYARD_DATA_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_bytes: Option<u64>,
 }
 
 /// The whole command line of a worker.

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub use trainyard_common::config::ConfigError;
 use trainyard_common::config::{DEFAULT_ADDRESS, layered};
 
+use crate::data::Limits;
+
 pub use flags::{WorkerCommand, WorkerFlags};
 pub use gpu_choice::GpuChoice;
 
@@ -53,6 +55,12 @@ pub struct WorkerConfig {
     /// Reports that are held while the coordinator is away; beyond it, progress within epochs is
     /// thinned.
     pub report_buffer: usize,
+    /// Bytes that the data of one attempt may take in memory. Unset: half of the machine's memory, or of
+    /// what a control group or a limit of the process leaves of it, divided by all slots.
+    pub data_memory_bytes: Option<u64>,
+    /// Bytes that are read for the data of one attempt, and once more unpacked. Unset: eight times
+    /// `data_memory_bytes`.
+    pub data_bytes: Option<u64>,
 }
 
 impl Default for WorkerConfig {
@@ -71,6 +79,8 @@ impl Default for WorkerConfig {
             connect_timeout_s: 60,
             drain_grace_ms: 60_000,
             report_buffer: 16_384,
+            data_memory_bytes: None,
+            data_bytes: None,
         }
     }
 }
@@ -145,6 +155,14 @@ impl WorkerConfig {
                 format!("at least {MIN_REPORT_BUFFER}"),
             ));
         }
+        for (field, bytes) in [
+            ("data_memory_bytes", self.data_memory_bytes),
+            ("data_bytes", self.data_bytes),
+        ] {
+            if bytes == Some(0) {
+                return Err(ConfigError::invalid(field, 0, "at least 1"));
+            }
+        }
         if let Some(name) = &self.name {
             let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
@@ -184,6 +202,16 @@ impl WorkerConfig {
         self.threads_per_slot
             .unwrap_or(available / slots.max(1))
             .max(1)
+    }
+
+    /// How much the data of one attempt may take, with so many slots, GPUs included.
+    pub fn data_limits(&self, slots: usize) -> Limits {
+        let memory = self.data_memory_bytes.map(Limits::of_memory);
+        let limits = memory.unwrap_or_else(|| Limits::of_machine(slots));
+        Limits {
+            bytes: self.data_bytes.unwrap_or(limits.bytes),
+            ..limits
+        }
     }
 
     /// `None`: for ever.

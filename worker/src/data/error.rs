@@ -21,6 +21,29 @@ pub enum DataError {
     /// The store gave all that it has, and that cannot be unpacked.
     #[error("data: {url} is not a whole gzip file: {reason}")]
     Corrupt { url: String, reason: String },
+    #[error("data: {url} is {found}; accepted are regular files")]
+    NotAFile { url: String, found: &'static str },
+    /// More than the worker gives to one attempt's data.
+    #[error(
+        "data: {url}: {found} bytes {what} are more than {limit} (the worker's setting `{setting}`)"
+    )]
+    TooLarge {
+        url: String,
+        what: &'static str,
+        /// So many at least, with the sources before it: no more was read.
+        found: u64,
+        limit: u64,
+        setting: &'static str,
+    },
+    /// The limits allow it, but the system has no more.
+    #[error("data: {url}: out of memory, the system did not give {bytes} more bytes")]
+    NoMemory { url: String, bytes: u64 },
+    #[error(
+        "data: {url}: a row of more than {limit} bytes; has the file lines, and is every quote closed?"
+    )]
+    LongRow { url: String, limit: usize },
+    #[error("data: told to stop")]
+    Cancelled,
     #[error("data: {url} is not a usable IDX file: {reason}")]
     Idx { url: String, reason: String },
     #[error("data: {features} holds {samples} samples, but {labels} holds {found} labels")]

@@ -4,12 +4,15 @@
 use std::io::Read;
 
 use super::DataError;
+use super::allowance::{Allowance, Refusal};
 use super::samples::{Features, Samples, Shard, TargetValues};
 use super::source::{Stream, failed};
 
 /// The type of unsigned bytes; the only one that is read.
 const UNSIGNED_BYTE: u8 = 0x08;
 const MAX_DIMENSIONS: usize = 4;
+/// Read at once: room for as much is made before, whatever the header promises.
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// Samples of a pair of files, and the shape of one.
 pub(crate) struct Images {
@@ -31,12 +34,18 @@ pub(crate) fn read(
     labels: (&str, Stream),
     kind: LabelKind,
     shard_samples: usize,
+    allowance: &Allowance,
 ) -> Result<Images, DataError> {
     let (features_url, labels_url) = (features.0, labels.0);
     let mut file = File::open(features_url, features.1)?;
     let (count, shape) = sample_shape(&file)?;
-    let sample_len = shape.iter().product();
-    let pixels = file.shards(count, sample_len, shard_samples)?;
+    let Some(sample_len) = shape
+        .iter()
+        .try_fold(1usize, |n, &size| n.checked_mul(size))
+    else {
+        return Err(file.overflow());
+    };
+    let pixels = file.shards(count, sample_len, shard_samples, allowance)?;
 
     let mut file = File::open(labels_url, labels.1)?;
     let [found] = file.dimensions[..] else {
@@ -45,7 +54,7 @@ pub(crate) fn read(
             file.dimensions.len()
         )));
     };
-    let values = file.shards(found, 1, shard_samples)?;
+    let values = file.shards(found, 1, shard_samples, allowance)?;
     if found != count {
         return Err(DataError::Counts {
             features: features_url.to_owned(),
@@ -59,11 +68,14 @@ pub(crate) fn read(
             url: features_url.to_owned(),
         });
     }
-    let mut shards = Vec::with_capacity(pixels.len());
+    let mut shards = Vec::new();
+    let too_much = |refusal: Refusal| refusal.of(labels_url);
+    let room = allowance.grow(&mut shards, pixels.len(), pixels.len());
+    room.map_err(too_much)?;
     for (number, (pixels, values)) in pixels.into_iter().zip(values).enumerate() {
         shards.push(Shard {
             features: Features::Bytes(pixels),
-            targets: targets(&values, kind, labels_url, number * shard_samples)?,
+            targets: targets(&values, kind, labels_url, number * shard_samples, allowance)?,
         });
     }
     let samples = Samples {
@@ -100,12 +112,11 @@ fn targets(
     kind: LabelKind,
     url: &str,
     first: usize,
+    allowance: &Allowance,
 ) -> Result<TargetValues, DataError> {
     let classes = match kind {
         LabelKind::Values => {
-            return Ok(TargetValues::Values(
-                values.iter().map(|&value| f32::from(value)).collect(),
-            ));
+            return Ok(TargetValues::Values(converted(values, url, allowance)?));
         }
         LabelKind::Classes(classes) => classes.unwrap_or(usize::MAX),
     };
@@ -123,9 +134,19 @@ fn targets(
             ),
         });
     }
-    Ok(TargetValues::Classes(
-        values.iter().map(|&value| u32::from(value)).collect(),
-    ))
+    Ok(TargetValues::Classes(converted(values, url, allowance)?))
+}
+
+fn converted<T: From<u8>>(
+    values: &[u8],
+    url: &str,
+    allowance: &Allowance,
+) -> Result<Box<[T]>, DataError> {
+    let mut to = Vec::new();
+    let room = allowance.grow(&mut to, values.len(), values.len());
+    room.map_err(|refusal| refusal.of(url))?;
+    to.extend(values.iter().map(|&value| T::from(value)));
+    Ok(to.into_boxed_slice())
 }
 
 struct File<'a> {
@@ -188,26 +209,22 @@ impl<'a> File<'a> {
         count: usize,
         sample_len: usize,
         shard_samples: usize,
+        allowance: &Allowance,
     ) -> Result<Vec<Box<[u8]>>, DataError> {
         let total = self
             .dimensions
             .iter()
             .try_fold(1u64, |product, &size| product.checked_mul(size as u64));
         let Some(expected) = total.and_then(|total| total.checked_add(self.header_bytes)) else {
-            return Err(self.bad(format!("its dimensions {:?} overflow", self.dimensions)));
+            return Err(self.overflow());
         };
         let mut found = self.header_bytes;
         let mut shards = Vec::new();
         let mut left = count;
         while left > 0 {
             let here = left.min(shard_samples);
-            let bytes = here as u64 * sample_len as u64;
-            // Grows as bytes arrive: a header alone must not reserve memory.
-            let mut shard = Vec::new();
-            (&mut self.stream)
-                .take(bytes)
-                .read_to_end(&mut shard)
-                .map_err(|error| failed(self.url, &error))?;
+            let bytes = (here as u64).saturating_mul(sample_len as u64);
+            let shard = self.shard(bytes, allowance)?;
             found += shard.len() as u64;
             if (shard.len() as u64) < bytes {
                 return Err(self.bad(format!(
@@ -215,6 +232,8 @@ impl<'a> File<'a> {
                     self.dimensions
                 )));
             }
+            let room = allowance.grow(&mut shards, 1, usize::MAX);
+            room.map_err(|refusal| refusal.of(self.url))?;
             shards.push(shard.into_boxed_slice());
             left -= here;
         }
@@ -227,6 +246,29 @@ impl<'a> File<'a> {
             )));
         }
         Ok(shards)
+    }
+
+    /// So many bytes, or what there is. Grows as they arrive: a header alone must not reserve memory.
+    fn shard(&mut self, bytes: u64, allowance: &Allowance) -> Result<Vec<u8>, DataError> {
+        let most = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut shard = Vec::new();
+        while shard.len() < most {
+            let block = (most - shard.len()).min(BLOCK_BYTES);
+            let room = allowance.grow(&mut shard, block, most);
+            room.map_err(|refusal| refusal.of(self.url))?;
+            let read = (&mut self.stream)
+                .take(block as u64)
+                .read_to_end(&mut shard)
+                .map_err(|error| failed(self.url, &error))?;
+            if read < block {
+                break;
+            }
+        }
+        Ok(shard)
+    }
+
+    fn overflow(&self) -> DataError {
+        self.bad(format!("its dimensions {:?} overflow", self.dimensions))
     }
 
     fn bad(&self, reason: String) -> DataError {

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of the cluster, of models or of devices. Everything is a function of (spec, data).
 
+mod allowance;
 mod cache;
 mod digest;
 mod error;
@@ -19,16 +20,19 @@ mod tests;
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::data::{DataSpec, SourceSpec, Task};
 use trainyard_common::spec::{JobSpec, SplitSpec};
 
+pub use allowance::Limits;
 pub use cache::load_shared;
 pub use error::DataError;
 pub use loader::Loader;
 pub use part::{Batch, BatchTargets, Part};
 pub use permutation::Permutation;
 
+use allowance::{Allowance, Refusal};
 use samples::{Samples, TargetValues};
 use scaling::Scaler;
 use split::{Division, divide};
@@ -85,10 +89,26 @@ impl Dataset {
 ///
 /// `training.limit_samples` cuts each part after the split; scaling is learnt from the training part
 /// that is left.
+///
+/// With the default limits of a worker with one slot.
 pub async fn load(spec: &JobSpec) -> Result<Dataset, DataError> {
+    let limits = Limits::of_machine(1);
+    load_within(spec, limits, &CancellationToken::new()).await
+}
+
+/// As [`load`], within limits. Once it is cancelled it resolves as soon as nothing is read any more.
+pub async fn load_within(
+    spec: &JobSpec,
+    limits: Limits,
+    cancel: &CancellationToken,
+) -> Result<Dataset, DataError> {
+    let reading = cancel.child_token();
+    // Dropped halfway, what it reads on other threads ends as well.
+    let _guard = reading.clone().drop_guard();
+    let allowance = Arc::new(Allowance::new(limits, reading));
     let data = spec.data.as_ref().ok_or(DataError::NoData)?;
     check_settings(spec, data)?;
-    let train = read(&data.train, data, data.classes).await?;
+    let train = read(&data.train, data, data.classes, &allowance).await?;
     let sample_shape = shape_of(data, &train)?;
     let classes = match data.task {
         Task::Classification => Some(classes_of(data, &train)?),
@@ -97,14 +117,18 @@ pub async fn load(spec: &JobSpec) -> Result<Dataset, DataError> {
     let test = match &data.test {
         None => None,
         Some(source) => {
-            let test = read(source, data, classes).await?;
+            let test = read(source, data, classes, &allowance).await?;
             fits(&train, &test)?;
             Some(test.samples)
         }
     };
     let spec = spec.clone();
     let assembled = tokio::task::spawn_blocking(move || {
-        assemble(&spec, sample_shape, classes, train.samples, test)
+        let needed = assembly_bytes(&spec, &train.samples, test.as_ref(), classes);
+        let room = allowance.wanted().and_then(|()| allowance.room_for(needed));
+        room.map_err(|refusal| refusal.of(&train.url))?;
+        let wanted = || allowance.wanted();
+        assemble(&spec, sample_shape, classes, train.samples, test, wanted)
     });
     joined(assembled.await)
 }
@@ -145,12 +169,14 @@ async fn read(
     source: &SourceSpec,
     data: &DataSpec,
     classes: Option<usize>,
+    allowance: &Arc<Allowance>,
 ) -> Result<Read, DataError> {
+    let held = Arc::clone(allowance);
     let shard_samples = data.shard_samples;
     let task = data.task;
     match source {
         SourceSpec::Csv(csv) => {
-            let object = source::open(&csv.url).await?;
+            let object = source::open(&csv.url, allowance).await?;
             let csv = csv.clone();
             let settings = table::TableSettings {
                 task,
@@ -158,7 +184,7 @@ async fn read(
                 shard_samples,
             };
             let reading = tokio::task::spawn_blocking(move || {
-                let table = table::read(&csv, object.unpack()?, settings)?;
+                let table = table::read(&csv, object.unpack()?, settings, &held)?;
                 Ok(Read {
                     url: csv.url,
                     shape: vec![table.samples.sample_len],
@@ -169,8 +195,8 @@ async fn read(
             joined(reading.await)
         }
         SourceSpec::Idx(idx) => {
-            let features = source::open(&idx.features).await?;
-            let labels = source::open(&idx.labels).await?;
+            let features = source::open(&idx.features, allowance).await?;
+            let labels = source::open(&idx.labels, allowance).await?;
             let idx = idx.clone();
             let kind = match task {
                 Task::Classification => idx::LabelKind::Classes(classes),
@@ -182,6 +208,7 @@ async fn read(
                     (&idx.labels, labels.unpack()?),
                     kind,
                     shard_samples,
+                    &held,
                 )?;
                 Ok(Read {
                     url: idx.features,
@@ -292,19 +319,45 @@ fn division(split: &SplitSpec, samples: &Samples, seed: u64) -> Result<Division,
     divide(split, samples.len, group_of, Key::new(seed).named("split"))
 }
 
+/// What dividing and scaling takes besides the samples: each one's number twice while the parts are
+/// made, the counts of the classes that are kept apart, and the sums of each feature.
+fn assembly_bytes(
+    spec: &JobSpec,
+    train: &Samples,
+    test: Option<&Samples>,
+    classes: Option<usize>,
+) -> u64 {
+    const PER_SAMPLE: usize = 2 * size_of::<u32>();
+    const PER_CLASS: usize = 6 * size_of::<usize>();
+    const PER_FEATURE: usize = 4 * size_of::<f64>();
+    let samples = train.len + test.map_or(0, |test| test.len);
+    let classes = classes.filter(|_| spec.split.stratify).unwrap_or(0);
+    let sizes = [
+        (samples, PER_SAMPLE),
+        (classes, PER_CLASS),
+        (train.sample_len, PER_FEATURE),
+    ];
+    let bytes = |(count, each): (usize, usize)| (count as u64).saturating_mul(each as u64);
+    sizes.into_iter().map(bytes).fold(0, u64::saturating_add)
+}
+
 fn assemble(
     spec: &JobSpec,
     sample_shape: Vec<usize>,
     classes: Option<usize>,
     train: Samples,
     test: Option<Samples>,
+    wanted: impl Fn() -> Result<(), Refusal>,
 ) -> Result<Dataset, DataError> {
+    let wanted = || wanted().map_err(|_| DataError::Cancelled);
     let limit = spec.training.limit_samples.unwrap_or(usize::MAX);
     let mut division = division(&spec.split, &train, spec.seed)?;
     division.train.truncate(limit);
     division.validation.truncate(limit);
     division.test.truncate(limit);
+    wanted()?;
     let scaler = Scaler::learn(&spec.preprocess, &sample_shape, &train, &division.train);
+    wanted()?;
     let scaler = scaler.map(Arc::new);
     let target_width = train.target_width;
     let train = Arc::new(train);

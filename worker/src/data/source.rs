@@ -1,16 +1,23 @@
 //! Opens an object as a stream of bytes; `.gz` is unpacked. What the bytes mean is not known here.
 
+use std::fs::{FileType, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use flate2::bufread::MultiGzDecoder;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use object_store::{GetResultPayload, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use trainyard_common::store_url;
 
 use super::DataError;
+use super::allowance::{Allowance, Refusal};
 
 /// Chunks that are on their way between the store and the parser.
 const CHUNKS_IN_FLIGHT: usize = 16;
@@ -20,6 +27,9 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist/";
 
+/// How long a store may send nothing.
+const STALL: Duration = Duration::from_secs(30);
+
 /// Bytes of one object, unpacked. Read it off the runtime's threads.
 pub(crate) type Stream = Box<dyn BufRead + Send>;
 
@@ -27,45 +37,132 @@ pub(crate) type Stream = Box<dyn BufRead + Send>;
 pub(crate) struct Object {
     url: String,
     raw: Box<dyn Read + Send>,
+    allowance: Arc<Allowance>,
 }
 
 impl Object {
     /// Bytes as they are, or unpacked if they are gzip. Blocks.
     pub(crate) fn unpack(self) -> Result<Stream, DataError> {
-        let mut raw = BufReader::with_capacity(BUFFER_BYTES, self.raw);
+        let stored = Counted {
+            inner: self.raw,
+            allowance: Arc::clone(&self.allowance),
+            count: Allowance::stored,
+        };
+        let mut raw = BufReader::with_capacity(BUFFER_BYTES, stored);
         let start = raw.fill_buf().map_err(|error| failed(&self.url, &error))?;
         if start.starts_with(&GZIP_MAGIC) {
-            let unpacked = Unpacked(MultiGzDecoder::new(raw));
+            let unpacked = Counted {
+                inner: Unpacked(MultiGzDecoder::new(raw)),
+                allowance: self.allowance,
+                count: Allowance::unpacked,
+            };
             return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, unpacked)));
         }
         Ok(Box::new(raw))
     }
 }
 
+/// Counts what is read, and reads no more once that is too much or the load is not wanted any more.
+struct Counted<R> {
+    inner: R,
+    allowance: Arc<Allowance>,
+    count: fn(&Allowance, u64) -> Result<(), Refusal>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        self.allowance.wanted()?;
+        let block = to.len().min(BUFFER_BYTES);
+        let count = self.inner.read(&mut to[..block])?;
+        if count == 0 {
+            // What ended because it was not wanted any more is not whole.
+            self.allowance.wanted()?;
+        }
+        (self.count)(&self.allowance, count as u64)?;
+        Ok(count)
+    }
+}
+
 /// Finds an object and begins to read it.
-pub(crate) async fn open(url: &str) -> Result<Object, DataError> {
+pub(crate) async fn open(url: &str, allowance: &Arc<Allowance>) -> Result<Object, DataError> {
     let (store, path) = store_url::open(url)?;
-    let found = store
-        .get(&path)
-        .await
-        .map_err(|error| not_opened(url, &error))?;
-    let raw: Box<dyn Read + Send> = match found.payload {
-        GetResultPayload::File(file, _) => Box::new(file),
-        GetResultPayload::Stream(stream) => Box::new(Chunks::start(stream)),
+    let (raw, bytes) = match store_url::local_path(url) {
+        Some(path) => open_file(url, path).await?,
+        None => {
+            let answer = unless_cancelled(allowance.cancel(), store.get(&path)).await?;
+            let found = answer.map_err(|error| not_opened(url, &error))?;
+            let bytes = found.meta.size;
+            let stream = found.into_stream();
+            let chunks = Chunks::start(stream, allowance.cancel().clone());
+            (Box::new(chunks) as Box<dyn Read + Send>, bytes)
+        }
     };
+    let fits = allowance.announced(bytes);
+    fits.map_err(|refusal| refusal.of(url))?;
     Ok(Object {
         url: url.to_owned(),
         raw,
+        allowance: Arc::clone(allowance),
     })
 }
 
+async fn unless_cancelled<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, DataError> {
+    let done = cancel.run_until_cancelled(work).await;
+    done.ok_or(DataError::Cancelled)
+}
+
+/// Only regular files: others may have no end, or keep whoever reads them waiting for ever. What a
+/// symbolic link leads to counts.
+async fn open_file(url: &str, path: PathBuf) -> Result<(Box<dyn Read + Send>, u64), DataError> {
+    let opening = move || {
+        // Opening a pipe would wait for its writer.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)?;
+        let kind = opened.metadata()?;
+        Ok((opened, kind))
+    };
+    let opened = tokio::task::spawn_blocking(opening).await;
+    let opened = opened.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let (file, kind) = opened.map_err(|error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => missing(url),
+        _ => DataError::Read {
+            url: url.to_owned(),
+            reason: error.to_string(),
+        },
+    })?;
+    if !kind.is_file() {
+        return Err(DataError::NotAFile {
+            url: url.to_owned(),
+            found: kind_of(kind.file_type()),
+        });
+    }
+    Ok((Box::new(file), kind.len()))
+}
+
+fn kind_of(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
 /// Something that changes when an object's content does. Empty where the store has no such thing.
-pub(crate) async fn version(url: &str) -> Result<String, DataError> {
+pub(crate) async fn version(url: &str, cancel: &CancellationToken) -> Result<String, DataError> {
     let (store, path) = store_url::open(url)?;
     if store_url::is_http(url) {
         return Ok(String::new());
     }
-    let meta = store.head(&path).await;
+    let meta = unless_cancelled(cancel, store.head(&path)).await?;
     let meta = meta.map_err(|error| not_opened(url, &error))?;
     Ok(format!(
         "{} {} {:?}",
@@ -75,14 +172,7 @@ pub(crate) async fn version(url: &str) -> Result<String, DataError> {
 
 fn not_opened(url: &str, error: &object_store::Error) -> DataError {
     if matches!(error, object_store::Error::NotFound { .. }) {
-        return DataError::Missing {
-            url: url.to_owned(),
-            hint: if url.contains(FASHION_MNIST) {
-                " (on Debian: `apt install dataset-fashion-mnist`)"
-            } else {
-                ""
-            },
-        };
+        return missing(url);
     }
     DataError::Read {
         url: url.to_owned(),
@@ -90,8 +180,25 @@ fn not_opened(url: &str, error: &object_store::Error) -> DataError {
     }
 }
 
-/// Reading on failed: the store, or what it holds is not gzip to the end.
+fn missing(url: &str) -> DataError {
+    DataError::Missing {
+        url: url.to_owned(),
+        hint: if url.contains(FASHION_MNIST) {
+            " (on Debian: `apt install dataset-fashion-mnist`)"
+        } else {
+            ""
+        },
+    }
+}
+
+/// Reading on failed: the store, or what it holds is not gzip to the end, or it is too much.
 pub(crate) fn failed(url: &str, error: &std::io::Error) -> DataError {
+    let refusal = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Refusal>());
+    if let Some(refusal) = refusal {
+        return refusal.clone().of(url);
+    }
     let (url, reason) = (url.to_owned(), error.to_string());
     if error.get_ref().is_some_and(|inner| inner.is::<NotWhole>()) {
         return DataError::Corrupt { url, reason };
@@ -124,22 +231,32 @@ impl<R: BufRead> Read for Unpacked<R> {
 
 /// A stream of a store as a reader, with a bounded channel in between.
 struct Chunks {
-    chunks: mpsc::Receiver<object_store::Result<Bytes>>,
+    chunks: mpsc::Receiver<Result<Bytes, String>>,
     current: Bytes,
 }
 
 impl Chunks {
-    /// Pumps on the current runtime until the end, an error, or until the reader is dropped.
-    fn start(mut stream: BoxStream<'static, object_store::Result<Bytes>>) -> Self {
+    /// Pumps on the current runtime until the end, an error, a stall, or until nobody wants more.
+    fn start(
+        mut stream: BoxStream<'static, object_store::Result<Bytes>>,
+        cancel: CancellationToken,
+    ) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        tokio::spawn(async move {
-            while let Some(chunk) = stream.next().await {
+        let pump = async move {
+            loop {
+                let chunk = match tokio::time::timeout(STALL, stream.next()).await {
+                    Ok(None) => return,
+                    Ok(Some(Ok(chunk))) => Ok(chunk),
+                    Ok(Some(Err(error))) => Err(store_url::describe(&error)),
+                    Err(_) => Err(format!("nothing came for {} s", STALL.as_secs())),
+                };
                 let last = chunk.is_err();
                 if sender.send(chunk).await.is_err() || last {
                     return;
                 }
             }
-        });
+        };
+        tokio::spawn(async move { cancel.run_until_cancelled(pump).await });
         Self {
             chunks,
             current: Bytes::new(),
@@ -153,9 +270,7 @@ impl Read for Chunks {
             match self.chunks.blocking_recv() {
                 None => return Ok(0),
                 Some(Ok(chunk)) => self.current = chunk,
-                Some(Err(error)) => {
-                    return Err(std::io::Error::other(store_url::describe(&error)));
-                }
+                Some(Err(reason)) => return Err(std::io::Error::other(reason)),
             }
         }
         let count = to.len().min(self.current.len());
@@ -172,6 +287,7 @@ mod tests {
     use futures::stream;
 
     use super::*;
+    use crate::data::Limits;
 
     /// Some thousand bytes that do not compress to nothing.
     fn packed() -> Vec<u8> {
@@ -182,10 +298,17 @@ mod tests {
 
     /// What reading these chunks of a store to their end fails with.
     async fn failure(chunks: Vec<object_store::Result<Bytes>>) -> DataError {
-        let raw = Box::new(Chunks::start(stream::iter(chunks).boxed()));
+        let cancel = CancellationToken::new();
+        let raw = Box::new(Chunks::start(stream::iter(chunks).boxed(), cancel.clone()));
+        let allowance = Arc::new(Allowance::new(Limits::of_memory(1 << 20), cancel));
         let url = "memory://a.gz".to_owned();
         let reading = move || {
-            let mut stream = Object { url, raw }.unpack()?;
+            let mut stream = Object {
+                url,
+                raw,
+                allowance,
+            }
+            .unpack()?;
             let end = stream.read_to_end(&mut Vec::new());
             end.map_err(|error| failed("memory://a.gz", &error))
         };
@@ -235,5 +358,77 @@ mod tests {
             assert!(error.is_retryable(), "{error}");
             assert!(error.to_string().contains("connection reset"), "{error}");
         }
+    }
+
+    /// Reads a store's stream to its end on a thread of its own, within these limits.
+    fn reading(
+        stream: BoxStream<'static, object_store::Result<Bytes>>,
+        limits: Limits,
+        cancel: &CancellationToken,
+    ) -> tokio::sync::oneshot::Receiver<DataError> {
+        let raw = Box::new(Chunks::start(stream, cancel.clone()));
+        let allowance = Arc::new(Allowance::new(limits, cancel.clone()));
+        let url = "http://host/a.csv".to_owned();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let read = Object {
+                url,
+                raw,
+                allowance,
+            }
+            .unpack()
+            .and_then(|mut stream| {
+                let copied = std::io::copy(&mut stream, &mut std::io::sink());
+                copied.map_err(|error| failed("http://host/a.csv", &error))
+            });
+            ended.send(read.unwrap_err())
+        });
+        end
+    }
+
+    #[tokio::test]
+    async fn a_source_without_end_is_read_up_to_the_limit_or_until_it_is_cancelled() {
+        let endless = || stream::repeat_with(|| Ok(Bytes::from_static(&[b'1'; 1 << 16]))).boxed();
+        let cancel = CancellationToken::new();
+        let limits = Limits {
+            bytes: 10 << 20,
+            memory_bytes: 0,
+        };
+        let error = reading(endless(), limits, &cancel).await.unwrap();
+        assert!(
+            error.to_string().contains("are more than 10485760"),
+            "{error}"
+        );
+        let limits = Limits {
+            bytes: u64::MAX,
+            memory_bytes: 0,
+        };
+        let end = reading(endless(), limits, &cancel);
+        cancel.cancel();
+        let error = end.await.unwrap();
+        assert!(matches!(error, DataError::Cancelled), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_sends_nothing_any_more_is_given_up_and_tried_again() {
+        let cancel = CancellationToken::new();
+        let first = stream::once(async { Ok(Bytes::from_static(b"1,2\n")) });
+        let stalls = first.chain(stream::pending()).boxed();
+        let error = reading(stalls, Limits::of_memory(1 << 20), &cancel)
+            .await
+            .unwrap();
+        assert!(
+            error.to_string().contains("nothing came for 30 s"),
+            "{error}"
+        );
+        assert!(error.is_retryable());
+        // While it waits it can be cancelled.
+        let pending = reading(
+            stream::pending().boxed(),
+            Limits::of_memory(1 << 20),
+            &cancel,
+        );
+        cancel.cancel();
+        assert!(matches!(pending.await.unwrap(), DataError::Cancelled));
     }
 }

@@ -6,11 +6,18 @@ use csv::ByteRecord;
 use trainyard_common::spec::data::{ColumnRef, CsvSpec, Task};
 
 use super::DataError;
+use super::allowance::{Allowance, Refusal};
 use super::samples::{Features, Samples, Shard, TargetValues};
 use super::source::Stream;
 
 /// Column names that a message lists.
 const NAMES_LISTED: usize = 30;
+
+/// The longest row, in bytes: a million numbers of 16 characters. The parser holds one row at a time,
+/// and none of its memory is counted.
+const MAX_ROW_BYTES: usize = 16 << 20;
+/// Columns at most: as many numbers as a row of [`MAX_ROW_BYTES`] can well have.
+const MAX_COLUMNS: usize = 1 << 20;
 
 /// Samples of a CSV file.
 pub(crate) struct Table {
@@ -41,6 +48,7 @@ pub(crate) fn read(
     spec: &CsvSpec,
     stream: Stream,
     settings: TableSettings,
+    allowance: &Allowance,
 ) -> Result<Table, DataError> {
     let [delimiter] = spec.delimiter.as_bytes()[..] else {
         return Err(DataError::Columns {
@@ -61,7 +69,7 @@ pub(crate) fn read(
     if spec.header && !rows.next(&mut record)? {
         return Err(empty());
     }
-    let mut filling = Filling::new(spec, &columns, settings);
+    let mut filling = Filling::new(spec, &columns, settings, allowance);
     loop {
         filling.end_line = rows.end_line();
         filling.row(&record)?;
@@ -69,7 +77,7 @@ pub(crate) fn read(
             break;
         }
     }
-    let samples = filling.finish();
+    let samples = filling.finish()?;
     let names = columns.names.as_ref().map(|names| {
         let features = names.iter().zip(&columns.roles);
         features
@@ -91,6 +99,7 @@ impl<'a> Rows<'a> {
         let stream = Terminated {
             stream,
             last: b'\n',
+            row_bytes: 0,
         };
         // Carriage returns are trimmed. Were they terminators, a record's line feed would count only
         // with the record after it, and line numbers would be wrong.
@@ -107,6 +116,7 @@ impl<'a> Rows<'a> {
     /// False at the end.
     fn next(&mut self, record: &mut ByteRecord) -> Result<bool, DataError> {
         loop {
+            self.reader.get_mut().row_bytes = 0;
             let more = self.reader.read_byte_record(record);
             let more = more.map_err(|error| self.unreadable(error))?;
             let blank = record.len() == 1 && record[0].is_empty();
@@ -134,10 +144,13 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Adds a line feed to a stream that does not end with one, so that every record ends alike.
+/// Adds a line feed to a stream that does not end with one, so that every record ends alike, and ends
+/// rows that have no end.
 struct Terminated {
     stream: Stream,
     last: u8,
+    /// Read since the last row was complete.
+    row_bytes: usize,
 }
 
 impl Read for Terminated {
@@ -146,6 +159,11 @@ impl Read for Terminated {
         if count == 0 && self.last != b'\n' && !to.is_empty() {
             to[0] = b'\n';
             count = 1;
+        }
+        self.row_bytes += count;
+        if self.row_bytes > MAX_ROW_BYTES {
+            let limit = MAX_ROW_BYTES;
+            return Err(Refusal::LongRow { limit }.into());
         }
         if count > 0 {
             self.last = to[count - 1];
@@ -163,6 +181,24 @@ struct Columns {
 
 impl Columns {
     fn new(spec: &CsvSpec, first: &ByteRecord, task: Task) -> Result<Self, DataError> {
+        if first.len() > MAX_COLUMNS {
+            return Err(DataError::Columns {
+                url: spec.url.clone(),
+                field: "url",
+                reason: format!(
+                    "{} columns, accepted are at most {MAX_COLUMNS}",
+                    first.len()
+                ),
+            });
+        }
+        // Of fields they are trimmed off where they end a line.
+        if first.as_slice().contains(&b'\r') && !first.as_slice().contains(&b'\n') {
+            return Err(DataError::Line {
+                url: spec.url.clone(),
+                line: 1,
+                reason: "its lines end with carriage returns alone; accepted are line feeds, with or without them".to_owned(),
+            });
+        }
         let names = spec.header.then(|| {
             first
                 .iter()
@@ -271,6 +307,9 @@ struct Filling<'a> {
     spec: &'a CsvSpec,
     columns: &'a Columns,
     settings: TableSettings,
+    allowance: &'a Allowance,
+    /// Feature columns.
+    width: usize,
     features: Vec<f32>,
     classes: Vec<u32>,
     values: Vec<f32>,
@@ -285,11 +324,19 @@ struct Filling<'a> {
 }
 
 impl<'a> Filling<'a> {
-    fn new(spec: &'a CsvSpec, columns: &'a Columns, settings: TableSettings) -> Self {
+    fn new(
+        spec: &'a CsvSpec,
+        columns: &'a Columns,
+        settings: TableSettings,
+        allowance: &'a Allowance,
+    ) -> Self {
+        let features = columns.roles.iter();
         Self {
             spec,
             columns,
             settings,
+            allowance,
+            width: features.filter(|role| **role == Role::Feature).count(),
             features: Vec::new(),
             classes: Vec::new(),
             values: Vec::new(),
@@ -304,9 +351,17 @@ impl<'a> Filling<'a> {
     fn row(&mut self, record: &ByteRecord) -> Result<(), DataError> {
         let expected = self.columns.roles.len();
         if record.len() != expected {
-            let reason = format!("found {} fields, expected {expected}", record.len());
+            let mut reason = format!("found {} fields, expected {expected}", record.len());
+            let more_lines = line_feeds(record);
+            if more_lines > 0 {
+                reason += &format!(
+                    ", one of which goes on over {more_lines} more lines: is its quote closed?"
+                );
+            }
             return Err(self.bad(record, reason));
         }
+        self.make_room()
+            .map_err(|refusal| refusal.of(&self.spec.url))?;
         for (at, cell) in record.iter().enumerate() {
             match self.columns.roles[at] {
                 Role::Ignored => {}
@@ -331,9 +386,21 @@ impl<'a> Filling<'a> {
         self.len += 1;
         self.open += 1;
         if self.open == self.settings.shard_samples {
-            self.close();
+            self.close()?;
         }
         Ok(())
+    }
+
+    /// For one more row.
+    fn make_room(&mut self) -> Result<(), Refusal> {
+        let (allowance, rows) = (self.allowance, self.settings.shard_samples);
+        let most = |width: usize| rows.saturating_mul(width);
+        let targets = self.columns.targets;
+        allowance.grow(&mut self.features, self.width, most(self.width))?;
+        match self.settings.task {
+            Task::Classification => allowance.grow(&mut self.classes, 1, rows),
+            Task::Regression => allowance.grow(&mut self.values, targets, most(targets)),
+        }
     }
 
     /// A finite number that an f32 can hold.
@@ -374,11 +441,7 @@ impl<'a> Filling<'a> {
 
     fn bad(&self, record: &ByteRecord, reason: String) -> DataError {
         // A quoted field may hold line feeds.
-        let lines = 1 + record
-            .as_slice()
-            .iter()
-            .filter(|&&byte| byte == b'\n')
-            .count() as u64;
+        let lines = 1 + line_feeds(record);
         DataError::Line {
             url: self.spec.url.clone(),
             line: self.end_line.saturating_sub(lines),
@@ -386,35 +449,50 @@ impl<'a> Filling<'a> {
         }
     }
 
-    fn close(&mut self) {
-        let targets = match self.settings.task {
-            Task::Classification => {
-                TargetValues::Classes(std::mem::take(&mut self.classes).into_boxed_slice())
-            }
-            Task::Regression => {
-                TargetValues::Values(std::mem::take(&mut self.values).into_boxed_slice())
-            }
-        };
-        self.shards.push(Shard {
-            features: Features::Floats(std::mem::take(&mut self.features).into_boxed_slice()),
-            targets,
-        });
+    fn close(&mut self) -> Result<(), DataError> {
+        let shard = self.cut().map_err(|refusal| refusal.of(&self.spec.url))?;
+        self.shards.push(shard);
         self.open = 0;
+        Ok(())
     }
 
-    fn finish(mut self) -> Samples {
+    /// What was filled, as a shard for which there is room.
+    fn cut(&mut self) -> Result<Shard, Refusal> {
+        let allowance = self.allowance;
+        allowance.grow(&mut self.shards, 1, usize::MAX)?;
+        let features = allowance.boxed(std::mem::take(&mut self.features))?;
+        let targets = match self.settings.task {
+            Task::Classification => {
+                TargetValues::Classes(allowance.boxed(std::mem::take(&mut self.classes))?)
+            }
+            Task::Regression => {
+                TargetValues::Values(allowance.boxed(std::mem::take(&mut self.values))?)
+            }
+        };
+        Ok(Shard {
+            features: Features::Floats(features),
+            targets,
+        })
+    }
+
+    fn finish(mut self) -> Result<Samples, DataError> {
         if self.open > 0 {
-            self.close();
+            self.close()?;
         }
-        let features = self.columns.roles.iter();
-        Samples {
-            sample_len: features.filter(|role| **role == Role::Feature).count(),
+        Ok(Samples {
+            sample_len: self.width,
             target_width: self.columns.targets,
             shard_samples: self.settings.shard_samples,
             shards: self.shards,
             len: self.len,
-        }
+        })
     }
+}
+
+/// Of its quoted fields.
+fn line_feeds(record: &ByteRecord) -> u64 {
+    let bytes = record.as_slice().iter();
+    bytes.filter(|&&byte| byte == b'\n').count() as u64
 }
 
 fn to_f32(value: f64) -> f32 {

@@ -637,20 +637,25 @@ async fn a_test_source_of_its_own() {
     );
 }
 
+/// As an attempt loads it.
+async fn shared(spec: &JobSpec) -> Result<Arc<Dataset>, DataError> {
+    load_shared(spec, Limits::of_memory(1 << 30), &CancellationToken::new()).await
+}
+
 #[tokio::test]
 async fn trials_share_a_dataset_while_they_hold_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder, "a.csv", b"a,y\n1,0\n2,1\n3,0\n4,1\n");
     let spec = csv_job(&path, serde_json::json!({}));
-    let (first, second) = tokio::join!(load_shared(&spec), load_shared(&spec));
+    let (first, second) = tokio::join!(shared(&spec), shared(&spec));
     let (first, second) = (first.unwrap(), second.unwrap());
     assert!(Arc::ptr_eq(&first, &second));
     // Another setting, or another content, is another dataset.
     let mut other = spec.clone();
     other.training.limit_samples = Some(1);
-    assert!(!Arc::ptr_eq(&first, &load_shared(&other).await.unwrap()));
+    assert!(!Arc::ptr_eq(&first, &shared(&other).await.unwrap()));
     file(&folder, "a.csv", b"a,y\n1,0\n2,1\n3,0\n4,1\n5,0\n");
-    let changed = load_shared(&spec).await.unwrap();
+    let changed = shared(&spec).await.unwrap();
     assert!(!Arc::ptr_eq(&first, &changed));
     assert_eq!(changed.train.len() + changed.validation.len(), 5);
     let weak = Arc::downgrade(&first);
@@ -750,4 +755,173 @@ async fn the_real_fashion_mnist() {
         dataset.test.gather(&[0]).targets,
         BatchTargets::Classes(vec![9])
     );
+}
+
+fn within(bytes: u64, memory_bytes: u64) -> Limits {
+    Limits {
+        bytes,
+        memory_bytes,
+    }
+}
+
+async fn refused_within(spec: &JobSpec, limits: Limits) -> DataError {
+    let loaded = load_within(spec, limits, &CancellationToken::new()).await;
+    loaded.unwrap_err()
+}
+
+#[tokio::test]
+async fn only_regular_files_are_read_and_what_links_lead_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let real = file(&folder, "real.csv", b"x,y\n1,0\n2,1\n3,0\n4,1\n");
+    let link = folder.path().join("link.csv");
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    assert_eq!(
+        load(&csv_job(&link, serde_json::json!({})))
+            .await
+            .unwrap()
+            .train
+            .len(),
+        3
+    );
+    let pipe = folder.path().join("pipe.csv");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let to_device = folder.path().join("device.csv");
+    std::os::unix::fs::symlink("/dev/zero", &to_device).unwrap();
+    for (path, found) in [
+        (Path::new("/dev/zero"), "a device"),
+        (&to_device, "a device"),
+        (&pipe, "a pipe"),
+        (folder.path(), "a folder"),
+    ] {
+        let error = refused(&csv_job(path, serde_json::json!({}))).await;
+        let expected = format!("is {found}; accepted are regular files");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_unpacks_to_far_more_is_refused_by_bytes_and_by_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = b"x,y\n".to_vec();
+    (0..2_000_000).for_each(|_| text.extend(b"1,0\n"));
+    let packed = gzip(&text);
+    assert!(packed.len() < text.len() / 100);
+    let path = file(&folder, "bomb.csv.gz", &packed);
+    let spec = csv_job(&path, serde_json::json!({}));
+    let error = refused_within(&spec, within(1 << 20, 1 << 30)).await;
+    let DataError::TooLarge {
+        what: "unpacked",
+        found,
+        limit,
+        ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    // It is noticed at once.
+    assert!(limit == 1 << 20 && found < 2 << 20, "{found}");
+    let text = refused_within(&spec, within(1 << 30, 1 << 20))
+        .await
+        .to_string();
+    assert!(text.contains("of memory are more than 1048576"), "{text}");
+    assert!(
+        text.contains("bomb.csv.gz") && text.contains("data_memory_bytes"),
+        "{text}"
+    );
+    // Where it is given enough it is read.
+    let loaded = load_within(&spec, within(1 << 30, 1 << 27), &CancellationToken::new()).await;
+    assert_eq!(loaded.unwrap().train.len(), 1_500_000);
+    // A plain file tells its size before it is read.
+    let plain = file(&folder, "plain.csv", "x,y\n1,0\n".repeat(10).as_bytes());
+    let error = refused_within(&csv_job(&plain, serde_json::json!({})), within(10, 1 << 20)).await;
+    assert!(
+        error.to_string().contains("as stored are more than 10"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn lines_that_end_with_carriage_returns_alone_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "mac.csv", b"x,y\r1,0\r2,1\r3,0\r4,1\r");
+    let error = refused(&csv_job(&path, serde_json::json!({}))).await;
+    assert!(error.contains("carriage returns alone"), "{error}");
+}
+
+#[tokio::test]
+async fn rows_and_columns_without_end_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = file(&folder, "long.csv.gz", &gzip(&vec![b'1'; 40 << 20]));
+    let error = refused(&csv_job(&long, serde_json::json!({}))).await;
+    assert!(
+        error.contains("a row of more than 16777216 bytes"),
+        "{error}"
+    );
+    // The quote is never closed.
+    let text = format!("x,y\n1,\"0\n{}", "2,1\n".repeat(5 << 20));
+    let quote = file(&folder, "quote.csv", text.as_bytes());
+    let error = refused(&csv_job(&quote, serde_json::json!({}))).await;
+    assert!(error.contains("is every quote closed?"), "{error}");
+    let wide = file(&folder, "wide.csv", &vec![b','; 1 << 20]);
+    let error = refused(&csv_job(&wide, serde_json::json!({}))).await;
+    assert!(
+        error.contains("1048577 columns, accepted are at most 1048576"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn sizes_that_files_give_are_not_trusted_with_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = file(&folder, "labels", &idx(&[1], &[0]));
+    // 4 GiB of one sample are promised, none come.
+    let promised = file(&folder, "promised", &idx(&[1, u32::MAX], &[]));
+    let error = refused_within(&idx_job(&promised, &labels), within(1 << 40, 1 << 21)).await;
+    assert!(error.to_string().contains("truncated"), "{error}");
+    let empty = file(
+        &folder,
+        "empty",
+        &idx(&[0, u32::MAX, u32::MAX, u32::MAX], &[]),
+    );
+    let error = refused(&idx_job(&empty, &labels)).await;
+    assert!(error.contains("overflow"), "{error}");
+    let large = file(
+        &folder,
+        "large.gz",
+        &gzip(&idx(&[1, 8 << 20], &vec![0; 8 << 20])),
+    );
+    let error = refused_within(&idx_job(&large, &labels), within(1 << 40, 1 << 22)).await;
+    assert!(
+        error.to_string().contains("of memory are more than"),
+        "{error}"
+    );
+    // One class in four thousand million would be counted apart.
+    let path = file(&folder, "class.csv", b"x,y\n1,3999999999\n2,1\n3,0\n4,1\n");
+    let spec = csv_job(
+        &path,
+        serde_json::json!({
+            "data": {"classes": 4_000_000_000u32},
+            "split": {"validation": 0.25, "stratify": true},
+        }),
+    );
+    let error = refused_within(&spec, within(1 << 40, 1 << 30)).await;
+    assert!(
+        error.to_string().contains("of memory are more than"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_load_ends_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "a.csv", b"x,y\n1,0\n2,1\n3,0\n4,1\n");
+    let spec = csv_job(&path, serde_json::json!({}));
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let limits = within(1 << 20, 1 << 20);
+    let error = load_within(&spec, limits, &cancel).await.unwrap_err();
+    assert!(matches!(error, DataError::Cancelled), "{error}");
+    let error = load_shared(&spec, limits, &cancel).await.unwrap_err();
+    assert!(matches!(error, DataError::Cancelled), "{error}");
 }

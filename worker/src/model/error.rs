@@ -62,6 +62,8 @@ pub enum ModelError {
         layer: &'static str,
         device: &'static str,
     },
+    #[error("{parameters} parameters: out of memory, training them takes {bytes} bytes at least")]
+    Memory { parameters: u64, bytes: u64 },
     #[error("tensor operation failed: {0}")]
     Candle(#[from] candle_core::Error),
 }

@@ -34,6 +34,7 @@ use trainyard_common::spec::training::Loss;
 pub use error::ModelError;
 
 use crate::checkpoint::NamedTensor;
+use crate::machine;
 use graph::{Node, Op};
 use loss::Head;
 use pass::Workspace;
@@ -99,6 +100,27 @@ pub fn open_device(device: spec::Device) -> Result<Device, ModelError> {
     }
 }
 
+/// Whether there is memory for training so many parameters: it is asked for once, since those who take it
+/// later end the process where there is none.
+fn fits(graph: &graph::Graph) -> Result<(), ModelError> {
+    /// Each parameter, its gradient in a virtual shard and in the sum, and its moment. Adam has two, and a
+    /// snapshot is a copy: this is the least.
+    const COPIES: u64 = 4;
+    let values = |parameter: &graph::ParameterSpec| {
+        let sizes = parameter.shape.iter().map(|&size| size as u64);
+        sizes.fold(1, u64::saturating_mul)
+    };
+    let counts = graph.parameters.iter().map(values);
+    let parameters = counts.fold(0, u64::saturating_add);
+    let bytes = parameters.saturating_mul(COPIES * size_of::<f32>() as u64);
+    let there =
+        usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
+    if there && bytes <= machine::memory_bytes() {
+        return Ok(());
+    }
+    Err(ModelError::Memory { parameters, bytes })
+}
+
 impl Network {
     /// Builds a network for samples of `sample_shape`: `[features]` or `[channels, height, width]`.
     ///
@@ -123,6 +145,7 @@ impl Network {
                 device: if device.is_cuda() { "cuda" } else { "metal" },
             });
         }
+        fits(&graph)?;
         let mut parameters = Vec::with_capacity(graph.parameters.len());
         let mut offsets = vec![0];
         for wanted in graph.parameters {

@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use trainyard_proto::v1::{LogBatch, LogLine};
 
-use crate::attempt::{AttemptKey, cut};
+use crate::attempt::{AttemptKey, cut, printable};
 
 /// Lines held at most.
 const CAPACITY: usize = 8192;
+/// Bytes of the texts of all lines that are held: the lines of a full window at their longest, and as
+/// much again.
+const MAX_BYTES: usize = 2 * WINDOW * MAX_TEXT_BYTES;
 /// Lines handed out but not acknowledged: beyond it the rest waits, and may be dropped.
 const WINDOW: usize = CAPACITY / 4;
 /// Lines of one batch at most.
@@ -49,6 +52,8 @@ pub(crate) struct LogBuffer {
     waiting: VecDeque<Line>,
     /// Lines that were dropped while they waited, and when the newest of them was written; not told yet.
     dropped: BTreeMap<AttemptKey, (u64, u64)>,
+    /// Of the texts of all lines.
+    bytes: usize,
 }
 
 impl Default for LogBuffer {
@@ -59,6 +64,7 @@ impl Default for LogBuffer {
             handed_out: 0,
             waiting: VecDeque::new(),
             dropped: BTreeMap::new(),
+            bytes: 0,
         }
     }
 }
@@ -83,14 +89,20 @@ impl LogBuffer {
     }
 
     pub(crate) fn push(&mut self, key: &AttemptKey, time_ms: u64, level: Level, text: &str) {
-        if self.numbered.len() + self.waiting.len() >= CAPACITY
+        let line = key.log_line(time_ms, level.as_str(), shown(text));
+        let full = |logs: &Self| {
+            logs.numbered.len() + logs.waiting.len() >= CAPACITY
+                || logs.bytes + line.text.len() > MAX_BYTES
+        };
+        while full(self)
             && let Some((of, line)) = self.waiting.pop_front()
         {
+            self.bytes -= line.text.len();
             let (count, newest) = self.dropped.entry(of).or_default();
             *count += 1;
             *newest = line.time_ms;
         }
-        let line = key.log_line(time_ms, level.as_str(), cut(text, MAX_TEXT_BYTES));
+        self.bytes += line.text.len();
         self.waiting.push_back((key.clone(), line));
     }
 
@@ -102,6 +114,7 @@ impl LogBuffer {
                     "{count} log lines were dropped here: they came faster than the coordinator took them"
                 );
                 let line = key.log_line(time_ms, Level::Warn.as_str(), text);
+                self.bytes += line.text.len();
                 self.numbered.push_back((key, line));
             }
         }
@@ -143,7 +156,10 @@ impl LogBuffer {
 
     /// Forgets the lines up to a number. Numbers never handed out are ignored.
     pub(crate) fn acknowledge(&mut self, through: u64) {
-        while self.first <= through && self.numbered.pop_front().is_some() {
+        while self.first <= through
+            && let Some((_, line)) = self.numbered.pop_front()
+        {
+            self.bytes -= line.text.len();
             self.first += 1;
             self.handed_out = self.handed_out.saturating_sub(1);
         }
@@ -152,9 +168,23 @@ impl LogBuffer {
     /// Leaves out what waits of an attempt that is no longer this worker's. What has a number stays: the
     /// numbers of others follow it.
     pub(crate) fn abandon(&mut self, key: &AttemptKey) {
-        self.waiting.retain(|(of, _)| of != key);
+        let bytes = &mut self.bytes;
+        self.waiting.retain(|(of, line)| {
+            if of == key {
+                *bytes -= line.text.len();
+            }
+            of != key
+        });
         self.dropped.remove(key);
     }
+}
+
+/// A text of a program, of a file or of our own as a line of a log: no control character of it reaches
+/// whoever reads the log.
+fn shown(text: &str) -> String {
+    // Escaped it may be several times as long.
+    let short = cut(text, MAX_TEXT_BYTES);
+    cut(&printable(&short), MAX_TEXT_BYTES)
 }
 
 #[cfg(test)]
@@ -235,5 +265,36 @@ mod tests {
         assert_eq!((told[2].1.level.as_str(), told[2].1.time_ms), ("warn", 7));
         assert_eq!(text(3), (1, "1"));
         assert_eq!(told.len(), 3 + CAPACITY - 1);
+    }
+
+    #[test]
+    fn lines_are_bounded_in_bytes() {
+        let mut logs = LogBuffer::default();
+        let long = "x".repeat(MAX_TEXT_BYTES);
+        (0..CAPACITY - 1).for_each(|_| logs.push(&key(1), 0, Level::Info, &long));
+        let most = MAX_BYTES / MAX_TEXT_BYTES;
+        assert_eq!((logs.waiting.len(), logs.bytes), (most, MAX_BYTES));
+        assert_eq!(logs.dropped[&key(1)].0 as usize, CAPACITY - 1 - most);
+        // Also with those that were handed out, and back to nothing.
+        for _ in 0..100 {
+            let batch = logs.next_batch().unwrap();
+            logs.push(&key(2), 0, Level::Info, &long);
+            logs.acknowledge(batch.first + batch.lines.len() as u64 / 2);
+        }
+        assert!(logs.bytes <= MAX_BYTES + 2 * MAX_TEXT_BYTES);
+        logs.abandon(&key(2));
+        logs.acknowledge(u64::MAX);
+        assert_eq!(logs.bytes, 0);
+    }
+
+    #[test]
+    fn control_characters_do_not_get_into_a_log() {
+        let mut logs = LogBuffer::default();
+        logs.push(&key(1), 0, Level::Warn, "a\u{1b}[31mred\tb\u{7}");
+        let batch = logs.next_batch().unwrap();
+        assert_eq!(batch.lines[0].text, "a\\u{1b}[31mred\tb\\u{7}");
+        logs.push(&key(1), 0, Level::Warn, &"\u{1b}".repeat(MAX_TEXT_BYTES));
+        let batch = logs.next_batch().unwrap();
+        assert!(batch.lines[0].text.len() < MAX_TEXT_BYTES + 40);
     }
 }

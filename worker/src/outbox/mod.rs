@@ -2,21 +2,24 @@
 //! the session empties, and the handle of one attempt. Knows nothing of connections.
 
 mod logs;
+mod reporter;
 mod reports;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use trainyard_proto::MAX_REPORTS_PER_BATCH;
 use trainyard_proto::v1::{LogBatch, Report, report::Body};
 
-use crate::attempt::{Activity, AttemptKey, Stop, StopSignal};
+use crate::attempt::AttemptKey;
 use logs::LogBuffer;
-use reports::{Pushed, ReportBuffer};
+use reports::ReportBuffer;
 
 pub(crate) use logs::Level;
+pub(crate) use reporter::{Reporter, Room};
+pub(crate) use reports::Pushed;
 
 /// So long reports that nothing waits for, and log lines, wait for more of them: those of a short
 /// trial then share a message, and at the coordinator a commit, with its end.
@@ -110,13 +113,28 @@ impl Outbox {
         });
     }
 
-    fn push(&self, report: Report) -> Pushed {
+    /// `beyond`: whether or not there is room.
+    fn push(&self, report: Report, beyond: bool) -> Pushed {
         let mut buffers = self.lock();
         buffers.came(is_urgent(report.body.as_ref()));
-        let pushed = buffers.reports.push(report);
+        let pushed = if beyond {
+            buffers.reports.push_beyond(report)
+        } else {
+            buffers.reports.push(report)
+        };
         drop(buffers);
         self.work.notify_one();
         pushed
+    }
+
+    /// Takes back a report that was never handed out. False: it was, and may be known.
+    fn withdraw(&self, ticket: u64) -> bool {
+        let withdrawn = self.lock().reports.withdraw(ticket);
+        if withdrawn {
+            // There is room for others, and perhaps nothing left to wait for.
+            self.settle();
+        }
+        withdrawn
     }
 
     /// Resolves when something may have come since the last call, or is due.
@@ -197,88 +215,10 @@ impl Outbox {
     }
 }
 
-/// How one attempt speaks.
-#[derive(Debug, Clone)]
-pub(crate) struct Reporter {
-    pub(crate) key: AttemptKey,
-    pub(crate) stop: Arc<StopSignal>,
-    /// What the heartbeat says of its progress.
-    pub(crate) activity: Arc<Activity>,
-    outbox: Arc<Outbox>,
-}
-
-impl Reporter {
-    pub(crate) fn new(key: AttemptKey, stop: Arc<StopSignal>, outbox: Arc<Outbox>) -> Self {
-        let activity = Arc::default();
-        Self {
-            key,
-            stop,
-            activity,
-            outbox,
-        }
-    }
-
-    /// Hands a report over, waiting for room where it must not be left out. Gives the ticket to wait
-    /// on, or nothing when it was left out or the attempt was abandoned meanwhile.
-    pub(crate) async fn report(&self, body: Body) -> Option<u64> {
-        let report = self.key.report(now_ms(), body);
-        let mut settled = self.outbox.settled.subscribe();
-        loop {
-            if self.stop.is_abandoned() {
-                return None;
-            }
-            settled.mark_unchanged();
-            match self.outbox.push(report.clone()) {
-                Pushed::Taken(ticket) => return Some(ticket),
-                Pushed::Thinned => return None,
-                Pushed::Full => {}
-            }
-            tokio::select! {
-                _ = settled.changed() => {}
-                () = self.stop.reached(Stop::Abandoned) => return None,
-            }
-        }
-    }
-
-    /// Waits until a report is durable at the coordinator. False: the attempt was told to stop first.
-    pub(crate) async fn acknowledged(&self, ticket: u64) -> bool {
-        let mut settled = self.outbox.settled.subscribe();
-        tokio::select! {
-            biased;
-            () = self.stop.requested() => false,
-            result = settled.wait_for(|(acknowledged, _)| *acknowledged >= ticket) => result.is_ok(),
-        }
-    }
-
-    pub(crate) fn info(&self, text: &str) {
-        self.log(Level::Info, text);
-    }
-
-    pub(crate) fn warn(&self, text: &str) {
-        self.log(Level::Warn, text);
-    }
-
-    /// Adds a line to the trial's log.
-    pub(crate) fn log(&self, level: Level, text: &str) {
-        if !self.stop.is_abandoned() {
-            let mut buffers = self.outbox.lock();
-            buffers.logs.push(&self.key, now_ms(), level, text);
-            buffers.came(false);
-            drop(buffers);
-            self.outbox.work.notify_one();
-        }
-    }
-}
-
-/// Unix milliseconds: what reports and log lines are stamped with.
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use trainyard_proto::v1::{CheckpointSaved, Ended, Progress, Started};
 
     use super::*;

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use prost::Message as _;
+use trainyard_proto::MAX_MESSAGE_BYTES;
 use trainyard_proto::v1::{Report, report::Body};
 
 use crate::attempt::AttemptKey;
@@ -13,12 +15,18 @@ use crate::attempt::AttemptKey;
 /// Reports handed out but not acknowledged: beyond it the rest waits.
 const WINDOW: usize = 4 * trainyard_proto::MAX_REPORTS_PER_BATCH;
 
+/// Bytes of all reports that are kept: 16,384 reports, as many as are kept by default, of 4 kB, which is
+/// one with a hundred metrics.
+const MAX_BYTES: usize = 64 << 20;
+/// Bytes of the reports of one message, which has room for its frame and for one large report more.
+const BATCH_BYTES: usize = MAX_MESSAGE_BYTES / 4;
+
 /// What became of a pushed report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// Kept; acknowledged once the buffer's acknowledged ticket has reached this number.
     Taken(u64),
-    /// Progress within an epoch that was left out, because the buffer is full.
+    /// Left out: progress within an epoch while the buffer is full, or what is too much after a stop.
     Thinned,
     /// No room: try again after an acknowledgement.
     Full,
@@ -27,6 +35,7 @@ pub(crate) enum Pushed {
 #[derive(Debug)]
 struct Entry {
     ticket: u64,
+    bytes: usize,
     report: Report,
 }
 
@@ -41,6 +50,8 @@ pub(crate) struct ReportBuffer {
     /// How many of `numbered` were handed out on the present connection.
     handed_out: usize,
     waiting: VecDeque<Entry>,
+    /// Of both.
+    bytes: usize,
 }
 
 impl ReportBuffer {
@@ -53,6 +64,7 @@ impl ReportBuffer {
             numbered: VecDeque::new(),
             handed_out: 0,
             waiting: VecDeque::new(),
+            bytes: 0,
         }
     }
 
@@ -65,29 +77,74 @@ impl ReportBuffer {
         self.acknowledged_ticket
     }
 
-    /// Takes a report; its `sequence` is set later.
+    /// Takes a report, where there is room for it; its `sequence` is set later.
     pub(crate) fn push(&mut self, report: Report) -> Pushed {
-        if self.len() >= self.capacity {
+        let bytes = report.encoded_len();
+        if !self.has_room(bytes) {
             self.thin();
         }
-        if self.len() >= self.capacity {
-            return if is_intermediate(&report) {
-                Pushed::Thinned
-            } else {
-                Pushed::Full
-            };
+        if self.has_room(bytes) {
+            self.take(report, bytes)
+        } else if is_intermediate(&report) {
+            Pushed::Thinned
+        } else {
+            Pushed::Full
         }
+    }
+
+    /// Takes a report whether or not there is room. How many such ones there are is the caller's to bound.
+    pub(crate) fn push_beyond(&mut self, report: Report) -> Pushed {
+        let bytes = report.encoded_len();
+        self.take(report, bytes)
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        // One that is larger than all room has to wait until it is alone.
+        let fits = self.bytes + bytes <= MAX_BYTES || self.len() == 0;
+        fits && self.len() < self.capacity
+    }
+
+    fn take(&mut self, report: Report, bytes: usize) -> Pushed {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiting.push_back(Entry { ticket, report });
+        self.bytes += bytes;
+        self.waiting.push_back(Entry {
+            ticket,
+            bytes,
+            report,
+        });
         Pushed::Taken(ticket)
+    }
+
+    /// Takes back what was never handed out. False: it was, and may be known.
+    pub(crate) fn withdraw(&mut self, ticket: u64) -> bool {
+        let at = self
+            .waiting
+            .binary_search_by_key(&ticket, |entry| entry.ticket);
+        let entry = at.ok().and_then(|at| self.waiting.remove(at));
+        if let Some(entry) = &entry {
+            self.bytes -= entry.bytes;
+        }
+        entry.is_some()
+    }
+
+    /// Keeps those of the waiting ones that `stays`.
+    fn retain(&mut self, mut stays: impl FnMut(&Report) -> bool) {
+        let bytes = &mut self.bytes;
+        self.waiting.retain(|entry| {
+            let stays = stays(&entry.report);
+            if !stays {
+                *bytes -= entry.bytes;
+            }
+            stays
+        });
     }
 
     /// Leaves out every second waiting report of progress within an epoch.
     fn thin(&mut self) {
         let mut leave_out = false;
-        self.waiting.retain(|entry| {
-            if !is_intermediate(&entry.report) {
+        self.retain(|report| {
+            if !is_intermediate(report) {
                 return true;
             }
             leave_out = !leave_out;
@@ -125,12 +182,18 @@ impl ReportBuffer {
             self.next_sequence += 1;
             self.numbered.push_back(entry);
         }
+        let mut bytes = 0;
+        let mut fits = |entry: &&Entry| {
+            let first = bytes == 0;
+            bytes += entry.bytes;
+            first || bytes <= BATCH_BYTES
+        };
         let batch: Vec<Report> = self
             .numbered
             .iter()
             .skip(self.handed_out)
             .take(limit)
-            .take_while(|entry| !is_held(&entry.report, &held))
+            .take_while(|entry| !is_held(&entry.report, &held) && fits(entry))
             .map(|entry| entry.report.clone())
             .collect();
         self.handed_out += batch.len();
@@ -148,6 +211,7 @@ impl ReportBuffer {
             && entry.report.sequence <= sequence
         {
             self.acknowledged_ticket = entry.ticket;
+            self.bytes -= entry.bytes;
             self.numbered.pop_front();
             self.handed_out = self.handed_out.saturating_sub(1);
         }
@@ -156,8 +220,7 @@ impl ReportBuffer {
     /// Leaves out what waits of an attempt that is no longer this worker's. What has a number stays:
     /// the coordinator knows it as stale, and a gap would look like a loss.
     pub(crate) fn abandon(&mut self, key: &AttemptKey) {
-        self.waiting
-            .retain(|entry| AttemptKey::of_report(&entry.report) != *key);
+        self.retain(|report| AttemptKey::of_report(report) != *key);
     }
 
     /// Attempts that have ended without the coordinator's having acknowledged it.
@@ -289,6 +352,66 @@ mod tests {
         buffer.next_batch(1, NONE);
         buffer.acknowledge(1);
         assert!(matches!(buffer.push(progress(2, true)), Pushed::Taken(_)));
+    }
+
+    /// With an error of so many bytes.
+    fn end(trial: u32, bytes: usize) -> Report {
+        let error = "x".repeat(bytes);
+        report(
+            trial,
+            Body::Ended(Ended {
+                error,
+                ..Ended::default()
+            }),
+        )
+    }
+
+    #[test]
+    fn reports_are_bounded_in_bytes() {
+        let mut buffer = ReportBuffer::new(1 << 20);
+        let mut taken = 0;
+        while let Pushed::Taken(_) = buffer.push(end(taken, 1 << 20)) {
+            taken += 1;
+        }
+        assert_eq!(taken as usize, MAX_BYTES / (1 << 20) - 1);
+        assert!(matches!(
+            buffer.push_beyond(end(taken, 1 << 20)),
+            Pushed::Taken(_)
+        ));
+        // A message holds no more than its own bound, of which a report of its own is part.
+        let batch = buffer.next_batch(256, NONE);
+        assert_eq!(batch.len(), BATCH_BYTES / (1 << 20) - 1);
+        buffer.acknowledge(3);
+        buffer.abandon(&key(9));
+        assert!(matches!(buffer.push(end(0, 1 << 20)), Pushed::Taken(_)));
+        while buffer.len() > 0 {
+            let last = buffer.next_batch(1, NONE).last().map_or(0, |r| r.sequence);
+            buffer.acknowledge(last);
+        }
+        assert_eq!(buffer.bytes, 0);
+        // One alone is never too large.
+        assert!(matches!(buffer.push(end(0, MAX_BYTES)), Pushed::Taken(_)));
+        assert_eq!(buffer.next_batch(256, NONE).len(), 1);
+    }
+
+    #[test]
+    fn what_was_never_handed_out_can_be_taken_back() {
+        let mut buffer = ReportBuffer::new(100);
+        let tickets: Vec<u64> = (0..4)
+            .map(|step| match buffer.push(progress(step, true)) {
+                Pushed::Taken(ticket) => ticket,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        buffer.next_batch(1, NONE);
+        assert!(!buffer.withdraw(tickets[0]), "handed out");
+        buffer.reconnected();
+        assert!(!buffer.withdraw(tickets[0]), "may have been heard");
+        assert!(buffer.withdraw(tickets[2]));
+        assert!(!buffer.withdraw(tickets[2]));
+        let batch = buffer.next_batch(100, NONE);
+        assert_eq!(steps(&batch), [0, 1, 3]);
+        assert_eq!(sequences(&batch), [1, 2, 3]);
     }
 
     #[test]

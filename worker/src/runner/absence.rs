@@ -37,6 +37,11 @@ impl Absence {
         self.0.send_replace(Some(Away { contact, lease }));
     }
 
+    /// Whether the coordinator is away now.
+    pub(crate) fn is_now(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
     /// Resolves once the coordinator has been away for `timeout`, and this worker's lease has run out.
     pub(crate) async fn outlasts(&self, timeout: Duration) {
         let mut state = self.0.subscribe();

@@ -21,6 +21,7 @@ use trainyard_proto::v1::Assignment;
 
 use crate::attempt::{End, Stop};
 use crate::collective::Rendezvous;
+use crate::data::Limits;
 use crate::devices::Devices;
 use crate::outbox::Reporter;
 
@@ -33,6 +34,8 @@ pub(crate) struct Host {
     pub(crate) worker_id: String,
     pub(crate) threads_per_slot: usize,
     pub(crate) devices: Devices,
+    /// How much the data of one attempt may take.
+    pub(crate) data_limits: Limits,
     /// `memory://` stores of this process are the coordinator's too.
     pub(crate) single_process: bool,
     /// Whether the coordinator is there.
@@ -50,6 +53,7 @@ impl Host {
             worker_id: "worker-1".to_owned(),
             threads_per_slot: 1,
             devices: Devices::for_test(1, 2),
+            data_limits: Limits::of_memory(1 << 30),
             single_process: true,
             absence: Absence::default(),
             rendezvous: Rendezvous::start(std::net::TcpListener::bind("127.0.0.1:0").unwrap())

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use trainyard_proto::v1::{AssignmentKind, AttemptOutcome};
 
 use super::observer::AttemptObserver;
@@ -19,7 +20,7 @@ use crate::checkpoint::{CheckpointStore, Owner, Uploader};
 use crate::collective::{
     Cancel, CollectiveError, Group, LocalGroup, Membership, Timeouts, cpu_kind,
 };
-use crate::data::{self, Dataset};
+use crate::data::{self, DataError, Dataset};
 use crate::outbox::Reporter;
 use crate::train::{Finish, PartName, TrainError, Trainer};
 
@@ -106,6 +107,7 @@ impl Attempt {
             self.store.clone(),
             known.collect(),
             self.reporter.clone(),
+            self.host.clone(),
             failure.clone(),
         );
         let (news, told) = mpsc::unbounded_channel();
@@ -273,23 +275,31 @@ impl Attempt {
         Ok(Box::new(group))
     }
 
-    /// The trial's data. After a stop it is not waited for: what is being parsed then goes on to the
-    /// end of the file on a thread of the runtime, and is dropped there.
+    /// The trial's data. After a stop nothing more is read, and what reads is waited for: a slot is free
+    /// only when nothing works for it any more.
     fn load(&self) -> Result<Arc<Dataset>, Failed> {
         let stop = &self.reporter.stop;
-        self.runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        let loading = data::load_shared(&self.task.spec.job, self.host.data_limits, &cancel);
+        let loaded = self.runtime.block_on(async {
+            let mut loading = std::pin::pin!(loading);
             tokio::select! {
                 biased;
                 () = stop.requested() => {
-                    Err(End::stopped(stop.get().unwrap_or(Stop::Now), 0).into())
+                    cancel.cancel();
+                    loading.await
                 }
-                loaded = data::load_shared(&self.task.spec.job) => loaded.map_err(|error| {
-                    if error.is_retryable() {
-                        return End::error(error, 0).into();
-                    }
-                    End::new(AttemptOutcome::DataInvalid, error.to_string(), 0).into()
-                }),
+                loaded = &mut loading => loaded,
             }
+        });
+        loaded.map_err(|error| {
+            let end = match (&error, stop.get()) {
+                (_, Some(stop)) => End::stopped(stop, 0),
+                (DataError::NoMemory { .. }, None) => End::out_of_memory(error, 0),
+                (_, None) if error.is_retryable() => End::error(error, 0),
+                (_, None) => End::new(AttemptOutcome::DataInvalid, error.to_string(), 0),
+            };
+            end.into()
         })
     }
 

@@ -394,3 +394,21 @@ fn cuda_needs_its_feature() {
     let error = open_device(spec::Device::Cuda).unwrap_err().to_string();
     assert!(error.contains("cuda") && error.contains("cpu"), "{error}");
 }
+
+#[test]
+fn a_network_for_which_there_is_no_memory_is_refused_before_any_of_it_is_made() {
+    let layers: Vec<_> = (0..200)
+        .map(|_| json!({"dense": {"units": 40_000}}))
+        .collect();
+    let loss = json!({"mse": {}});
+    let error = build(json!(layers), &[40_000], loss, 40_000)
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(error, ModelError::Memory { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("320008000000 parameters: out of memory"),
+        "{error}"
+    );
+}
