@@ -3,7 +3,7 @@
 use trainyard_common::ids::WorkerId;
 
 use crate::cluster::Machine;
-use crate::cluster::model::{AttemptRef, Proof, Worker};
+use crate::cluster::model::{AttemptRef, Outcome, Proof, Worker};
 
 impl Machine {
     /// When the machine wants a `Tick`, if nothing happens before. May be early, or have passed.
@@ -34,7 +34,8 @@ impl Machine {
         let late = self.settling.iter().filter(|(_, until)| **until <= now);
         let late: Vec<AttemptRef> = late.map(|(at, _)| at.clone()).collect();
         for at in late {
-            self.settle(&at, true);
+            let ended = self.settle(&at, true);
+            self.conclude(ended);
         }
         self.expire_vacating();
         self.expire_probes();
@@ -51,27 +52,17 @@ impl Machine {
             .unwrap_or(u64::MAX);
     }
 
-    fn expire_probes(&mut self) {
-        let (now, retry_ms) = (self.now, self.now + self.config.probe_retry_ms);
-        let waited = self.config.probe_timeout_ms;
-        let proofs = self
-            .workers
-            .values_mut()
-            .flat_map(|w| w.stores.values_mut());
-        for proof in proofs {
-            if let Proof::Asked {
-                until_ms, tries, ..
-            } = *proof
-                && until_ms <= now
-            {
-                let error = format!("no answer to the probe within {waited} ms");
-                *proof = Proof::Failed {
-                    error,
-                    retry_ms,
-                    tries,
-                };
-                self.workers_changed = true;
-            }
+    /// Stops attempts whose time for a checkpoint has passed.
+    fn expire_vacating(&mut self) {
+        let now = self.now;
+        let late = self.vacating.iter().filter(|(_, until)| **until <= now);
+        let late: Vec<AttemptRef> = late.map(|(at, _)| at.clone()).collect();
+        for at in late {
+            let waited = self.config.vacate_ms;
+            let why = format!("made no checkpoint within {waited} ms of being asked for its slots");
+            self.vacating.remove(&at);
+            let ended = self.close_attempt(&at, Outcome::Preempted, "", &why);
+            self.conclude(ended);
         }
     }
 

@@ -7,13 +7,14 @@
 //! |---|---|
 //! | `model` | jobs, trials, attempts, workers: what is persisted, under which key, and what is held in memory |
 //! | `api` | what goes in and out: events, steps, effects, rejections, messages, answers |
-//! | `machine`, `draft` | the parts together; what a turn has changed |
+//! | `machine`, `draft`, `said` | the parts together; what a turn has changed, and what it says |
+//! | `lookup` | attempts and trials by their names |
 //! | `turn`, `deadlines` | one event in, one step out; when to be woken, and what to do then |
 //! | `lifecycle` | what people ask of jobs, what workers report, how attempts, trials, searches and jobs end |
 //! | `placing` | giving free slots to trials, keeping slots, asking for them; workspaces' shares |
 //! | `fleet` | workers: sessions, leases, re-attachment, proofs of stores; hung, silent and slow told apart |
 //! | `leaving` | ended jobs into archives, and out of the records |
-//! | `view` | answers to questions, every decision with its reason, a search log replayed |
+//! | `view` | answers to questions, a search log replayed |
 //! | `restore` | the machine from its records |
 
 pub mod api;
@@ -22,10 +23,12 @@ mod draft;
 mod fleet;
 mod leaving;
 mod lifecycle;
+mod lookup;
 mod machine;
 pub mod model;
 mod placing;
 mod restore;
+mod said;
 #[cfg(test)]
 mod tests;
 mod turn;

@@ -281,7 +281,7 @@ impl Machine {
                 continue;
             };
             for attempt in trial.attempts.iter().filter(|a| a.outcome.is_none()) {
-                let at: AttemptRef = crate::cluster::lifecycle::attempts::reference(attempt);
+                let at: AttemptRef = attempt.at();
                 if attempt.vacate.is_some() {
                     let until = self.now.saturating_add(self.config.vacate_ms);
                     self.vacating.insert(at.clone(), until);

@@ -2,10 +2,14 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `workers` | sessions, leases, re-attachment, proofs of stores |
-//! | `vitality` | hung, silent and slow told apart |
-//! | `drain` | workers that are to become empty |
+//! | `workers` | sessions, leases, re-attachment, loss |
+//! | `proofs` | who may use which store |
+//! | `pulses`, `standing` | what heartbeats tell of ranks; hung, silent and slow told apart |
+//! | `drain`, `drained` | workers that are to become empty, or that leave |
 
-pub(super) mod drain;
-pub(super) mod vitality;
+mod drain;
+pub(super) mod drained;
+mod proofs;
+mod pulses;
+mod standing;
 mod workers;

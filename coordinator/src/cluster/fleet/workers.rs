@@ -1,4 +1,4 @@
-//! Workers: sessions, leases, re-attachment, draining, and the proof of their stores.
+//! Workers: sessions, leases, re-attachment, and their loss.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,7 +160,8 @@ impl Machine {
             .map(|rank| rank.at.clone())
             .collect();
         for at in settling {
-            self.settle(&at, false);
+            let ended = self.settle(&at, false);
+            self.conclude(ended);
         }
         self.dirty = true;
     }
@@ -227,7 +228,8 @@ impl Machine {
         };
         for rank in worker.held() {
             self.release(&rank);
-            self.rank_ended(&rank, outcome, &why);
+            let ended = self.rank_ended(&rank, outcome, &why);
+            self.conclude(ended);
         }
         self.dirty = true;
     }
@@ -256,80 +258,7 @@ impl Machine {
     /// A rank is gone without a last report.
     pub(in crate::cluster) fn rank_lost(&mut self, rank: &RankRef, why: &str) {
         self.release(rank);
-        self.rank_ended(rank, Outcome::NodeLost, why);
-    }
-
-    /// Asks a worker to prove a store, unless it was asked or may not be asked again yet.
-    pub(in crate::cluster) fn ask_proof(&mut self, id: &WorkerId, url: &str, job: &JobId) {
-        let now = self.now;
-        let Some(worker) = self.workers.get_mut(id) else {
-            return;
-        };
-        let Some(session) = worker.session else {
-            return;
-        };
-        let tries = match worker.stores.get(url) {
-            Some(Proof::Failed {
-                retry_ms, tries, ..
-            }) if *retry_ms <= now => tries.saturating_add(1),
-            None => 1,
-            Some(_) => return,
-        };
-        self.probes += 1;
-        let path = format!("probes/{}-{}-{id}", self.term, self.probes);
-        let until_ms = now + self.config.probe_timeout_ms;
-        let asked = Proof::Asked {
-            path: path.clone(),
-            until_ms,
-            tries,
-        };
-        worker.stores.insert(url.to_owned(), asked);
-        self.refresh_store(id, url);
-        self.wake_at(until_ms);
-        self.draft.step.effects.push(Effect::Probe {
-            worker: id.clone(),
-            session,
-            url: url.to_owned(),
-            content: format!("{job} {path} {now}"),
-            reply_path: format!("{path}.reply"),
-            path,
-        });
-    }
-
-    pub(in crate::cluster) fn store_probed(
-        &mut self,
-        id: &WorkerId,
-        path: &str,
-        error: Option<String>,
-    ) {
-        let retry_ms = self.now + self.config.probe_retry_ms;
-        let Some(worker) = self.workers.get_mut(id) else {
-            return;
-        };
-        let asked = worker
-            .stores
-            .iter_mut()
-            .find_map(|(url, proof)| match proof {
-                Proof::Asked {
-                    path: known, tries, ..
-                } if known.as_str() == path => Some((url.clone(), *tries, proof)),
-                _ => None,
-            });
-        let Some((url, tries, proof)) = asked else {
-            return;
-        };
-        match error {
-            None => *proof = Proof::Proven,
-            Some(error) => {
-                *proof = Proof::Failed {
-                    error,
-                    retry_ms,
-                    tries,
-                };
-                self.wake_at(retry_ms);
-            }
-        }
-        self.refresh_store(id, &url);
-        self.dirty = true;
+        let ended = self.rank_ended(rank, Outcome::NodeLost, why);
+        self.conclude(ended);
     }
 }

@@ -1,91 +1,43 @@
-//! How attempts end: which rank's word decides, and what becomes of the trial.
+//! How attempts end: which rank's word decides. What becomes of the trial is `conclude`'s to say.
 
-use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::ids::WorkerId;
 
 use crate::cluster::Machine;
 use crate::cluster::api::ToWorker;
-use crate::cluster::model::{
-    AttemptKind, AttemptRecord, AttemptRef, Outcome, RankRef, SessionId, TrialState, Vacate,
-};
-use trainyard_common::ids::WorkerId;
+use crate::cluster::model::{AttemptKind, AttemptRecord, AttemptRef, Outcome, RankRef, Vacate};
 
-pub(in crate::cluster) fn reference(attempt: &AttemptRecord) -> AttemptRef {
-    AttemptRef {
-        job: attempt.job.clone(),
-        trial: attempt.trial,
-        attempt: attempt.attempt,
-        generation: attempt.generation,
-    }
-}
-
-/// What the ranks' outcomes, without a decisive one among them, make of the attempt. Ranks that were
-/// stopped because of another one say `Cancelled`, ranks that miss a peer say `NodeLost`.
-fn verdict(attempt: &AttemptRecord) -> Outcome {
-    let said = |outcome| attempt.ranks.iter().any(|rank| rank.ended == Some(outcome));
-    if said(Outcome::Preempted) {
-        Outcome::Preempted
-    } else if said(Outcome::NodeLost) || attempt.ranks.iter().any(|rank| rank.ended.is_none()) {
-        Outcome::NodeLost
-    } else {
-        Outcome::Preempted
-    }
+/// An attempt that has just ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cluster) struct Ended {
+    pub(in crate::cluster) at: AttemptRef,
+    pub(in crate::cluster) kind: AttemptKind,
+    pub(in crate::cluster) outcome: Outcome,
+    pub(in crate::cluster) error: String,
 }
 
 impl Machine {
-    /// The attempt, if it is known at this generation.
-    pub(in crate::cluster) fn attempt(&self, at: &AttemptRef) -> Option<Cow<'_, AttemptRecord>> {
-        self.numbered_attempt(at)
-            .filter(|found| found.generation == at.generation)
-    }
-
-    /// The attempt of that number, whatever its generation.
-    pub(in crate::cluster) fn numbered_attempt(
-        &self,
-        at: &AttemptRef,
-    ) -> Option<Cow<'_, AttemptRecord>> {
-        let job = self.jobs.get(&at.job)?;
-        Some(match job.live(at.trial) {
-            Some(trial) => Cow::Borrowed(trial.attempt(at.attempt)?),
-            None => Cow::Owned(job.trial(at.trial)?.attempt(at.attempt)?.clone()),
-        })
-    }
-
-    /// The attempt, to be changed and persisted.
-    pub(in crate::cluster) fn attempt_mut(
-        &mut self,
-        at: &AttemptRef,
-    ) -> Option<&mut AttemptRecord> {
-        let trial = self.jobs.get_mut(&at.job)?.trial_mut(at.trial)?;
-        let attempt = trial.attempt_mut(at.attempt)?;
-        if attempt.generation != at.generation {
-            return None;
-        }
-        self.draft
-            .attempts
-            .insert((at.job.clone(), at.trial, at.attempt));
-        Some(attempt)
-    }
-
     /// A rank of a living attempt has ended, by its own word or because it is gone.
     ///
     /// Rank 0 that completed, an error and a NaN decide at once. Otherwise the attempt is over once
     /// every rank that can still speak has spoken: a survivor notices that a peer is gone before the
     /// coordinator knows why, and rank 0 may still have to say where its last checkpoint lies.
-    pub(in crate::cluster) fn rank_ended(&mut self, rank: &RankRef, outcome: Outcome, error: &str) {
+    #[must_use = "what follows from it is still to be decided"]
+    pub(in crate::cluster) fn rank_ended(
+        &mut self,
+        rank: &RankRef,
+        outcome: Outcome,
+        error: &str,
+    ) -> Option<Ended> {
         let peer_away = self.peer_away(rank);
-        let Some(attempt) = self.attempt_mut(&rank.at) else {
-            return;
-        };
+        let attempt = self.attempt_mut(&rank.at)?;
         if attempt.outcome.is_some() {
-            return;
+            return None;
         }
-        let Some(known) = attempt.ranks.get_mut(rank.rank as usize) else {
-            return;
-        };
+        let known = attempt.ranks.get_mut(rank.rank as usize)?;
         if known.ended.is_some() {
-            return;
+            return None;
         }
         // An error while a peer is gone is most likely the loss of that peer.
         let said = match outcome {
@@ -95,13 +47,10 @@ impl Machine {
         known.ended = Some(said);
         match said {
             Outcome::Completed | Outcome::Paused if rank.rank != 0 => {
-                if self.settling.contains_key(&rank.at) {
-                    self.settle(&rank.at, false);
-                }
+                let settling = self.settling.contains_key(&rank.at);
+                settling.then(|| self.settle(&rank.at, false)).flatten()
             }
-            Outcome::Completed | Outcome::Paused => {
-                self.close_attempt(&rank.at, said, "", "");
-            }
+            Outcome::Completed | Outcome::Paused => self.close_attempt(&rank.at, said, "", ""),
             Outcome::Nan
             | Outcome::Infeasible
             | Outcome::OutOfMemory
@@ -109,7 +58,7 @@ impl Machine {
             | Outcome::Hung
             | Outcome::Error => {
                 let why = format!("rank {} failed", rank.rank);
-                self.close_attempt(&rank.at, said, error, &why);
+                self.close_attempt(&rank.at, said, error, &why)
             }
             Outcome::NodeLost | Outcome::Preempted | Outcome::Cancelled => {
                 if attempt.error.is_empty() {
@@ -121,7 +70,7 @@ impl Machine {
                     self.wake_at(until);
                     self.stop_ranks(&rank.at, said == Outcome::Preempted);
                 }
-                self.settle(&rank.at, false);
+                self.settle(&rank.at, false)
             }
         }
     }
@@ -137,21 +86,22 @@ impl Machine {
         })
     }
 
-    fn connected(&self, worker: &WorkerId) -> Option<SessionId> {
-        self.workers.get(worker)?.session
-    }
-
     /// Ends an attempt that has lost ranks, once no connected rank is left to speak; `now_or_never`
     /// does not wait for them.
-    pub(in crate::cluster) fn settle(&mut self, at: &AttemptRef, now_or_never: bool) {
+    #[must_use = "what follows from it is still to be decided"]
+    pub(in crate::cluster) fn settle(
+        &mut self,
+        at: &AttemptRef,
+        now_or_never: bool,
+    ) -> Option<Ended> {
         let Some(attempt) = self.attempt(at) else {
             self.settling.remove(at);
-            return;
+            return None;
         };
         let mut silent = attempt.ranks.iter().filter(|rank| rank.ended.is_none());
         let open = silent.any(|rank| self.connected(&rank.place.worker).is_some());
         if open && !now_or_never {
-            return;
+            return None;
         }
         let outcome = verdict(&attempt);
         let why = match (outcome, attempt.vacate) {
@@ -162,7 +112,7 @@ impl Machine {
             _ => "a rank was lost",
         };
         let error = attempt.error.clone();
-        self.close_attempt(at, outcome, &error, why);
+        self.close_attempt(at, outcome, &error, why)
     }
 
     /// Tells the ranks that have not ended to stop; they keep their slots until they have.
@@ -171,8 +121,7 @@ impl Machine {
             return;
         };
         let silent = attempt.ranks.iter().filter(|rank| rank.ended.is_none());
-        let told: std::collections::BTreeSet<WorkerId> =
-            silent.map(|rank| rank.place.worker.clone()).collect();
+        let told: BTreeSet<WorkerId> = silent.map(|rank| rank.place.worker.clone()).collect();
         for worker in told {
             if let Some(session) = self.connected(&worker) {
                 let at = at.clone();
@@ -181,22 +130,21 @@ impl Machine {
         }
     }
 
-    /// Ends a living attempt.
+    /// Ends a living attempt. What that leads to is up to who hears of it.
+    #[must_use = "what follows from it is still to be decided"]
     pub(in crate::cluster) fn close_attempt(
         &mut self,
         at: &AttemptRef,
         outcome: Outcome,
         error: &str,
         why: &str,
-    ) {
+    ) -> Option<Ended> {
         self.settling.remove(at);
         self.vacating.remove(at);
         let now = self.now;
-        let Some(attempt) = self.attempt_mut(at) else {
-            return;
-        };
+        let attempt = self.attempt_mut(at)?;
         if attempt.outcome.is_some() {
-            return;
+            return None;
         }
         attempt.outcome = Some(outcome);
         attempt.ended_ms = now;
@@ -225,11 +173,13 @@ impl Machine {
         if outcome == Outcome::Hung {
             self.suspect_holders(at);
         }
-        match kind {
-            AttemptKind::Train => self.after_training(at, outcome, error),
-            AttemptKind::Evaluate => self.after_judging(&at.job, outcome, error),
-        }
         self.dirty = true;
+        Some(Ended {
+            at: at.clone(),
+            kind,
+            outcome,
+            error: error.to_owned(),
+        })
     }
 
     /// Its workers get nothing new until they have given its slots back.
@@ -240,39 +190,17 @@ impl Machine {
         });
         ranks.iter().for_each(|worker| self.refresh(worker));
     }
+}
 
-    fn after_training(&mut self, at: &AttemptRef, outcome: Outcome, error: &str) {
-        let (job, trial) = (&at.job, at.trial);
-        match outcome {
-            Outcome::Completed => self.trial_completed(job, trial),
-            Outcome::Paused => self.until_reached(at),
-            Outcome::DataInvalid => self.trial_without_data(job, trial, error),
-            // Whoever cancels sets the trial's state.
-            Outcome::Cancelled => {}
-            _ => {
-                if let Some(kind) = outcome.failure() {
-                    self.trial_failure(job, trial, kind, error);
-                }
-            }
-        }
-    }
-
-    fn trial_completed(&mut self, job: &JobId, trial: TrialId) {
-        let Some(found) = self.jobs.get(job) else {
-            return;
-        };
-        let valued = found
-            .live(trial)
-            .is_some_and(|trial| trial.record.best.is_some());
-        let why = match found.objective() {
-            Some(objective) if !valued => {
-                format!(
-                    "completed without a finite value of `{}` at the end of an epoch",
-                    objective.metric
-                )
-            }
-            _ => "completed".to_owned(),
-        };
-        self.end_trial(job, trial, TrialState::Completed, String::new(), &why);
+/// What the ranks' outcomes, without a decisive one among them, make of the attempt. Ranks that were
+/// stopped because of another one say `Cancelled`, ranks that miss a peer say `NodeLost`.
+fn verdict(attempt: &AttemptRecord) -> Outcome {
+    let said = |outcome| attempt.ranks.iter().any(|rank| rank.ended == Some(outcome));
+    if said(Outcome::Preempted) {
+        Outcome::Preempted
+    } else if said(Outcome::NodeLost) || attempt.ranks.iter().any(|rank| rank.ended.is_none()) {
+        Outcome::NodeLost
+    } else {
+        Outcome::Preempted
     }
 }

@@ -7,8 +7,8 @@ use trainyard_common::ids::{JobId, RequestId};
 
 use crate::cluster::Machine;
 use crate::cluster::api::{Rejection, Reply};
-use crate::cluster::lifecycle::submit::fnv1a;
-use crate::cluster::model::{JobState, SearchEntry};
+use crate::cluster::lifecycle::requests::fnv1a;
+use crate::cluster::model::{Job, JobState, SearchEntry};
 
 /// The longest time that can be added at once, in seconds: ten years.
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
@@ -162,10 +162,7 @@ impl Machine {
         }
         self.activate(job);
         self.draft.jobs.insert(job.clone());
-        let ends = self
-            .jobs
-            .get(job)
-            .map_or(u64::MAX, crate::cluster::model::Job::search_ends_ms);
+        let ends = self.jobs.get(job).map_or(u64::MAX, Job::search_ends_ms);
         self.wake_at(ends);
         self.dirty = true;
     }

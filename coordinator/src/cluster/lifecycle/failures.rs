@@ -4,35 +4,11 @@
 //! here.
 
 use trainyard_common::ids::{JobId, TrialId};
-use trainyard_common::spec::{FailureAction, FailureKind, RetryBackoffSpec};
+use trainyard_common::spec::{FailureAction, FailureKind};
 
 use crate::cluster::Machine;
+use crate::cluster::lifecycle::losses::{MAX_LOSSES, pause_after_losses};
 use crate::cluster::model::{Decision, JobState, TrialState, Vacate};
-
-/// A trial that fails more often than this in a row without its being counted, and without a checkpoint
-/// in between, fails for good: it may take the neighbours on its workers down for ever.
-pub(in crate::cluster) const MAX_LOSSES: u32 = 10;
-
-/// Pause after the given number of losses in a row: none after the first.
-pub(in crate::cluster) fn pause_after_losses(backoff: &RetryBackoffSpec, losses: u32) -> u64 {
-    match losses {
-        0 | 1 => 0,
-        losses => backoff.pause_ms(losses - 2),
-    }
-}
-
-/// What happened, in a sentence.
-fn told(kind: FailureKind) -> &'static str {
-    match kind {
-        FailureKind::Preempted => "preempted",
-        FailureKind::NodeLost => "its worker was lost",
-        FailureKind::Hung => "it made no progress",
-        FailureKind::OutOfMemory => "it ran out of memory",
-        FailureKind::Nan => "its loss was not a number",
-        FailureKind::Infeasible => "its configuration cannot be",
-        FailureKind::Error => "it ended with an error",
-    }
-}
 
 impl Machine {
     /// A training attempt has failed in this way: the policy says what becomes of its trial.
@@ -233,5 +209,18 @@ impl Machine {
             // It may have been the last one that was under way.
             self.check_job(job);
         }
+    }
+}
+
+/// What happened, in a sentence.
+fn told(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Preempted => "preempted",
+        FailureKind::NodeLost => "its worker was lost",
+        FailureKind::Hung => "it made no progress",
+        FailureKind::OutOfMemory => "it ran out of memory",
+        FailureKind::Nan => "its loss was not a number",
+        FailureKind::Infeasible => "its configuration cannot be",
+        FailureKind::Error => "it ended with an error",
     }
 }

@@ -7,25 +7,9 @@
 use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
-use crate::cluster::model::{Job, JobState};
-use crate::schedule::logical::{self, Stint};
-use crate::search::Outcome;
-
-impl Job {
-    pub(in crate::cluster) fn is_logical(&self) -> bool {
-        self.document.job().logical_time
-    }
-
-    /// Whether the trial's result is held back until its turn.
-    pub(in crate::cluster) fn held_back(&self, trial: TrialId) -> bool {
-        let stint = self.stints.get(&trial);
-        stint.is_some_and(|stint| !stint.last && stint.rung.is_some())
-    }
-
-    fn logical_workers(&self) -> usize {
-        self.document.job().logical_workers.unwrap_or(1).max(1) as usize
-    }
-}
+use crate::cluster::model::JobState;
+use crate::schedule::logical;
+use crate::schedule::logical::Stint;
 
 impl Machine {
     /// Applies every result whose turn has come, and fills the logical workers after each.
@@ -81,94 +65,6 @@ impl Machine {
         let last = until.is_none() || found.scheduler.at_top(trial);
         let stint = Stint::new(start, from, until, last);
         self.set_stint(job, trial, Some(stint));
-    }
-
-    pub(in crate::cluster) fn set_stint(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        stint: Option<Stint>,
-    ) {
-        let Some(found) = self.jobs.get_mut(job) else {
-            return;
-        };
-        match stint.clone() {
-            Some(stint) => found.stints.insert(trial, stint),
-            None => found.stints.remove(&trial),
-        };
-        if let Some(known) = found.trial_mut(trial) {
-            known.record.stint = stint;
-            self.draft.trials.insert((job.clone(), trial));
-        }
-    }
-
-    /// A trial under way has told of something. False: its stint is over, or there are none.
-    fn change_stint(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        change: impl FnOnce(&mut Stint),
-    ) -> bool {
-        let found = self.jobs.get(job);
-        let Some(mut stint) = found.and_then(|found| found.stints.get(&trial)).cloned() else {
-            return false;
-        };
-        change(&mut stint);
-        self.set_stint(job, trial, Some(stint));
-        self.dirty = true;
-        true
-    }
-
-    /// A trial has used so much of its resource: nothing earlier can come from it any more.
-    pub(in crate::cluster) fn stint_reported(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        resource: u64,
-    ) {
-        self.change_stint(job, trial, |stint| {
-            stint.reported = stint.reported.max(resource);
-        });
-    }
-
-    /// A result at a rung waits for its turn. False: it counts at once.
-    pub(in crate::cluster) fn hold_rung(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        value: Option<f64>,
-    ) -> bool {
-        self.change_stint(job, trial, |stint| {
-            stint.rung.get_or_insert(value);
-        })
-    }
-
-    /// The end of a trial waits for its turn. False: it counts at once.
-    pub(in crate::cluster) fn hold_end(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        outcome: Outcome,
-    ) -> bool {
-        self.change_stint(job, trial, |stint| {
-            stint.ended.get_or_insert(outcome);
-        })
-    }
-
-    /// In logical time a goal is reached when the result counts.
-    pub(in crate::cluster) fn logical_goal(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        value: Option<f64>,
-    ) {
-        let found = self.jobs.get(job).filter(|found| found.is_logical());
-        let objective = found.and_then(Job::objective).cloned();
-        if let Some(objective) = objective.filter(|objective| objective.goal.is_some()) {
-            self.check_goal(job, trial, |metric| {
-                value.filter(|_| *metric == objective.metric)
-            });
-        }
     }
 
     /// What the stint came to now counts.

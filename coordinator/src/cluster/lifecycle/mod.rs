@@ -2,18 +2,37 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | `requests` | each request id acts once |
 //! | `submit`, `extend`, `pause` | what people ask for: jobs, their end; more trials or time; what is held and let go |
 //! | `reports` | counting what workers tell |
-//! | `attempts`, `failures`, `finish` | how attempts, trials, searches and jobs end; what a failed attempt leads to |
-//! | `rungs` | what schedulers decide, carried out |
-//! | `logical` | searches in logical time |
+//! | `attempts`, `vacate` | how attempts end; slots asked back |
+//! | `conclude` | what an attempt's end leads to: the order failure, finish, rung |
+//! | `failures`, `losses` | what a failed attempt means by the spec's policy |
+//! | `trials`, `best` | one trial's state; the best of them |
+//! | `search`, `judging`, `ending` | how searches and jobs end, the winner's judging, trials with what ends with them |
+//! | `stopping`, `rungs`, `suggest` | who has had its chance; what schedulers and searchers decide, carried out |
+//! | `stints`, `logical` | searches in logical time |
+//! | `active`, `job` | jobs that have not ended; what a job alone tells |
 
+mod active;
 pub(super) mod attempts;
+pub(super) mod best;
+mod conclude;
+mod ending;
 mod extend;
-pub(super) mod failures;
-pub(super) mod finish;
+mod failures;
+mod job;
+mod judging;
 mod logical;
+pub(super) mod losses;
 mod pause;
 mod reports;
+pub(super) mod requests;
 mod rungs;
-pub(super) mod submit;
+mod search;
+mod stints;
+mod stopping;
+mod submit;
+mod suggest;
+mod trials;
+mod vacate;

@@ -7,8 +7,8 @@ use trainyard_common::ids::{JobId, RequestId, TrialId};
 
 use crate::cluster::Machine;
 use crate::cluster::api::{Rejection, Reply};
-use crate::cluster::lifecycle::submit::fnv1a;
-use crate::cluster::model::{AttemptRef, Decision, JobState, TrialState, Vacate};
+use crate::cluster::lifecycle::requests::fnv1a;
+use crate::cluster::model::{AttemptRef, Decision, Job, JobState, TrialSlot, TrialState, Vacate};
 
 /// What a person asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Machine {
             let reply = Reply::Held {
                 job: job.clone(),
                 state: found.record.state,
-                trial: at.map(crate::cluster::model::TrialSlot::state),
+                trial: at.map(TrialSlot::state),
             };
             self.reply(reply);
         }
@@ -158,10 +158,7 @@ impl Machine {
         for trial in open {
             self.release_trial(job, trial, "the job was resumed");
         }
-        let at = self
-            .jobs
-            .get(job)
-            .map_or(u64::MAX, crate::cluster::model::Job::search_ends_ms);
+        let at = self.jobs.get(job).map_or(u64::MAX, Job::search_ends_ms);
         self.wake_at(at);
         self.check_job(job);
     }
@@ -203,21 +200,6 @@ impl Machine {
         }
     }
 
-    /// Whether a person keeps the trial from going on.
-    pub(in crate::cluster) fn held(&self, job: &JobId, trial: TrialId) -> bool {
-        let Some(found) = self.jobs.get(job) else {
-            return false;
-        };
-        let held = found.live(trial).map(|known| known.record.held);
-        let held = held.or_else(|| found.trial(trial).map(|known| known.record.held));
-        found.record.held || held.unwrap_or(false)
-    }
-
-    fn state_of(&self, job: &JobId, trial: TrialId) -> Option<TrialState> {
-        let slot = self.jobs.get(job)?.trials.get(trial.0 as usize)?;
-        Some(slot.state())
-    }
-
     fn set_held(&mut self, job: &JobId, trial: TrialId, held: bool) {
         let found = self.jobs.get_mut(job);
         if let Some(known) = found.and_then(|found| found.trial_mut(trial)) {
@@ -226,48 +208,10 @@ impl Machine {
         }
     }
 
-    /// Moves a trial without slots between `Pending` and `Paused`.
-    pub(in crate::cluster) fn set_waiting(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        state: TrialState,
-        why: &str,
-    ) {
-        let Some(found) = self.jobs.get_mut(job) else {
-            return;
-        };
-        found.set_state(trial, state);
-        let mut retry_at_ms = u64::MAX;
-        if let Some(known) = found.trial_mut(trial) {
-            why.clone_into(&mut known.record.reason);
-            retry_at_ms = known.record.retry_at_ms;
-        }
-        if state == TrialState::Pending {
-            // What is paused has no deadline: its pause after a failure may still last.
-            self.wake_at(retry_at_ms);
-        }
-        self.draft.trials.insert((job.clone(), trial));
-        self.draft.jobs.insert(job.clone());
-        let what = match state {
-            TrialState::Paused => Decision::Paused,
-            _ => Decision::Resumed,
-        };
-        self.explain(job, trial, what, why.to_owned());
-        self.dirty = true;
-    }
-
     fn vacate_trial(&mut self, job: &JobId, trial: TrialId, why: &str) {
         if let Some(at) = self.living(job, trial) {
             self.vacate(&at, Vacate::Pause, why);
         }
-    }
-
-    pub(in crate::cluster) fn living(&self, job: &JobId, trial: TrialId) -> Option<AttemptRef> {
-        let known = self.jobs.get(job)?.live(trial)?;
-        let mut attempts = known.attempts.iter();
-        let living = attempts.find(|attempt| attempt.outcome.is_none())?;
-        Some(crate::cluster::lifecycle::attempts::reference(living))
     }
 
     fn vacated_for_pause(&self, job: &JobId, trial: TrialId) -> Option<AttemptRef> {

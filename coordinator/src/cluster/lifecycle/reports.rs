@@ -1,12 +1,11 @@
 //! Reports of workers: each is counted once, whatever is told twice, late or by the wrong one.
 
-use crate::cluster::Machine;
-use crate::cluster::api::{LogText, Point, Report, ReportBody, SeriesLog, SeriesPoint, ToWorker};
-use crate::cluster::model::{
-    AttemptKind, AttemptRef, Job, Metrics, Outcome, RankRef, SessionId, TrialRecord,
-};
 use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::WorkerId;
+
+use crate::cluster::Machine;
+use crate::cluster::api::{LogText, Point, Report, ReportBody, SeriesLog, SeriesPoint, ToWorker};
+use crate::cluster::model::{AttemptKind, AttemptRef, Job, Metrics, Outcome, RankRef, SessionId};
 
 /// Checkpoints that a trial is known to have; the keep rule leaves far fewer.
 const MAX_CHECKPOINTS: usize = 256;
@@ -136,25 +135,13 @@ impl Machine {
                 self.draft.jobs.insert(rank.at.job.clone());
             }
         }
-        self.rank_ended(rank, outcome, error);
+        let ended = self.rank_ended(rank, outcome, error);
+        self.conclude(ended);
     }
 
     fn judges(&self, at: &AttemptRef) -> bool {
         self.attempt(at)
             .is_some_and(|attempt| attempt.kind == AttemptKind::Evaluate)
-    }
-
-    /// Changes a trial's record.
-    pub(in crate::cluster) fn change_trial(
-        &mut self,
-        at: &AttemptRef,
-        change: impl FnOnce(&mut TrialRecord),
-    ) {
-        let job = self.jobs.get_mut(&at.job);
-        if let Some(trial) = job.and_then(|job| job.trial_mut(at.trial)) {
-            change(&mut trial.record);
-            self.draft.trials.insert((at.job.clone(), at.trial));
-        }
     }
 
     /// A point of the learning curve. After a restart from a checkpoint the same steps are told

@@ -6,42 +6,8 @@
 use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
-use crate::cluster::model::{AttemptRef, Decision, Job, SearchEntry, TrialState, Vacate};
+use crate::cluster::model::{AttemptRef, Decision, SearchEntry, TrialState};
 use crate::schedule::Verdict;
-use crate::search::Outcome;
-
-impl Job {
-    /// Whether nothing of the search goes on by itself any more: no trial is under way, none is to be
-    /// promoted, and nobody holds one that could.
-    pub(in crate::cluster) fn spent(&self) -> bool {
-        let under_way = !self.pending.is_empty() || !self.running.is_empty();
-        let held = || {
-            let mut paused = self.paused.iter();
-            paused.any(|trial| {
-                let by_people = self.live(*trial).is_some_and(|known| known.record.held);
-                by_people || self.scheduler.waits(*trial).is_none()
-            })
-        };
-        !under_way && self.stints.is_empty() && self.scheduler.promotable().is_none() && !held()
-    }
-
-    /// Whether the trial has a checkpoint of the rung that it is at. The built-in trainer always makes
-    /// one there; if it was lost with its worker, the trial trains that stretch once more: it may turn
-    /// out to be the best, and its weights are what the search is for. A program has none.
-    pub(in crate::cluster) fn kept_its_rung(&self, trial: TrialId) -> bool {
-        let newest = self
-            .live(trial)
-            .and_then(|known| known.record.checkpoints.last());
-        let kept = newest.map(|checkpoint| checkpoint.epoch);
-        // What is held back the scheduler has not heard of.
-        let held_back = self.stints.get(&trial).filter(|stint| stint.rung.is_some());
-        let rung = match held_back.and_then(|stint| stint.until) {
-            Some(until) => until,
-            None => self.scheduler.from(trial),
-        };
-        self.document.job().model.is_none() || kept >= Some(rung)
-    }
-}
 
 impl Machine {
     /// A trial has reported a value at a resource. In a population it counts once the attempt has ended
@@ -120,66 +86,6 @@ impl Machine {
         }
         self.stop_eliminated(job);
         self.logical_goal(job, trial, value);
-    }
-
-    /// A trial has had its chance: it ends, at a checkpoint if it runs. That counts at once, whenever its
-    /// slots are free; `value` is what it came to.
-    pub(in crate::cluster) fn stop_trial(
-        &mut self,
-        job: &JobId,
-        trial: TrialId,
-        value: Option<f64>,
-        why: &str,
-    ) {
-        let Some(found) = self.jobs.get_mut(job) else {
-            return;
-        };
-        let running = found.running.contains(&trial);
-        let Some(known) = found.trial_mut(trial).filter(|known| !known.record.stopped) else {
-            return;
-        };
-        known.record.stopped = true;
-        self.draft.trials.insert((job.clone(), trial));
-        self.set_stint(job, trial, None);
-        self.count_end(job, trial, Outcome::Stopped { value });
-        if !running {
-            self.end_stopped(job, trial, why);
-        } else if let Some(at) = self.living(job, trial) {
-            self.vacate(&at, Vacate::Stop, why);
-        }
-    }
-
-    /// What a trial came to until now.
-    fn best_value(&self, job: &JobId, trial: TrialId) -> Option<f64> {
-        let slot = self.jobs.get(job)?.trials.get(trial.0 as usize)?;
-        slot.best().map(|(value, _)| value)
-    }
-
-    /// Whether it was told to end.
-    pub(in crate::cluster) fn is_stopped(&self, job: &JobId, trial: TrialId) -> bool {
-        let known = self.jobs.get(job).and_then(|found| found.live(trial));
-        known.is_some_and(|known| known.record.stopped)
-    }
-
-    /// Ends trials that wait though no promotion can reach them any more.
-    pub(in crate::cluster) fn stop_eliminated(&mut self, job: &JobId) {
-        let found = self.jobs.get(job);
-        let eliminated = found.map_or_else(Vec::new, |found| found.scheduler.eliminated());
-        for trial in &eliminated {
-            let Some(found) = self.jobs.get(job) else {
-                return;
-            };
-            let why = format!("stopped at {}", found.scheduler.place(*trial));
-            let best = self.best_value(job, *trial);
-            self.stop_trial(job, *trial, best, &why);
-        }
-    }
-
-    /// Ends a trial without slots that was stopped.
-    pub(in crate::cluster) fn end_stopped(&mut self, job: &JobId, trial: TrialId, why: &str) {
-        let state = TrialState::Completed;
-        self.finish_trial(job, trial, state, Decision::Stopped, String::new(), why);
-        self.check_job(job);
     }
 
     /// An attempt has ended at the epoch until which it was to train.
@@ -272,23 +178,6 @@ impl Machine {
         if lost {
             let why = "the checkpoint to be copied is lost: goes on with its own weights";
             self.explain(job, trial, Decision::Resumed, why.to_owned());
-        }
-    }
-
-    /// Ends the trials that wait at rungs: no promotion can come any more.
-    pub(in crate::cluster) fn stop_waiting(&mut self, job: &JobId) {
-        let Some(found) = self.jobs.get(job) else {
-            return;
-        };
-        let waiting: Vec<TrialId> = found.paused.iter().copied().collect();
-        for trial in waiting {
-            let Some(found) = self.jobs.get(job) else {
-                return;
-            };
-            let place = found.scheduler.place(trial);
-            let why = format!("stopped at {place}: no promotion can come any more");
-            let state = TrialState::Completed;
-            self.finish_trial(job, trial, state, Decision::Stopped, String::new(), &why);
         }
     }
 }

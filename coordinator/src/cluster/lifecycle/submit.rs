@@ -1,24 +1,17 @@
 //! What people ask for: submit and cancel. Each request id acts once.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use trainyard_common::ids::{JobId, RequestId, TrialId};
+use trainyard_common::ids::{JobId, RequestId};
 use trainyard_common::spec::{Document, JobSpec};
 
 use crate::cluster::Machine;
-use crate::cluster::api::{Rejection, Reply, ToWorker};
-use crate::cluster::model::{
-    Job, JobRecord, JobState, Outcome, RequestRecord, SessionId, TrialCounts, TrialState, Turns,
-    request_key,
-};
+use crate::cluster::api::{Rejection, Reply};
+use crate::cluster::lifecycle::requests::fnv1a;
+use crate::cluster::model::{Job, JobRecord, JobState, TrialCounts, Turns};
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
-
-/// Longest request id, in bytes.
-const MAX_REQUEST_ID: usize = 128;
-
-/// Requests that are remembered; a retry comes within minutes, not after so many others.
-pub(in crate::cluster) const MAX_REQUESTS: usize = 10_000;
 
 impl Machine {
     pub(in crate::cluster) fn submit(
@@ -61,16 +54,16 @@ impl Machine {
             record,
             scheduler: Scheduler::of(spec),
             expected: searcher.expected_trials(),
-            stints: std::collections::BTreeMap::new(),
+            stints: BTreeMap::new(),
             searcher: Some(searcher),
             document: Arc::new(document),
             next_entry: 0,
             trials: Vec::new(),
             counts: TrialCounts::default(),
-            pending: std::collections::BTreeSet::new(),
+            pending: BTreeSet::new(),
             turns: Turns::default(),
-            running: std::collections::BTreeSet::new(),
-            paused: std::collections::BTreeSet::new(),
+            running: BTreeSet::new(),
+            paused: BTreeSet::new(),
         });
         self.draft.specs.insert(job.clone());
         self.draft.jobs.insert(job.clone());
@@ -98,47 +91,6 @@ impl Machine {
         self.counters.cluster
     }
 
-    pub(in crate::cluster) fn insert_job(&mut self, job: Job) {
-        let record = &job.record;
-        let (id, number, ended) = (record.job.clone(), record.number, record.state.ended());
-        let leaving = record.leaving.is_some();
-        self.order.insert(number, id.clone());
-        self.jobs.insert(id.clone(), job);
-        if !ended {
-            self.activate(&id);
-        } else if leaving {
-            self.leaving.insert(id);
-        } else {
-            self.retain(&id);
-        }
-    }
-
-    /// The job may want slots from now on.
-    pub(in crate::cluster) fn activate(&mut self, job: &JobId) {
-        let Some(found) = self.jobs.get(job) else {
-            return;
-        };
-        let url = found.record.store_url.clone();
-        let key = found.turn();
-        if self.active.insert(key) {
-            self.use_store(&url);
-        }
-        self.touched.insert(job.clone());
-    }
-
-    /// The job has ended.
-    pub(in crate::cluster) fn deactivate(&mut self, job: &JobId) {
-        let Some(found) = self.jobs.get(job) else {
-            return;
-        };
-        let url = found.record.store_url.clone();
-        let key = found.turn();
-        self.leave_queue(job);
-        if self.active.remove(&key) {
-            self.leave_store(&url);
-        }
-    }
-
     pub(in crate::cluster) fn cancel(
         &mut self,
         request: &RequestId,
@@ -163,101 +115,6 @@ impl Machine {
             state,
         });
         Ok(())
-    }
-
-    /// Ends a job before its search has: every trial that has not ended is cancelled.
-    pub(in crate::cluster) fn stop_job(&mut self, job: &JobId, state: JobState, error: String) {
-        let Some(found) = self.jobs.get_mut(job) else {
-            return;
-        };
-        let why = match state {
-            JobState::Cancelled => "the job was cancelled",
-            _ => "the job failed",
-        };
-        let judged = found.record.evaluation.as_ref().map(|e| e.trial);
-        // First, so that the last trial to end does not end the search.
-        found.record.state = state;
-        found.searcher = None;
-        for trial in found.open() {
-            self.end_live_attempt(job, trial, why);
-            self.end_trial(job, trial, TrialState::Cancelled, String::new(), why);
-        }
-        if let Some(trial) = judged {
-            self.end_live_attempt(job, trial, why);
-        }
-        self.end_job(job, state, error);
-    }
-
-    pub(in crate::cluster) fn end_live_attempt(&mut self, job: &JobId, trial: TrialId, why: &str) {
-        let attempts = self.jobs.get(job).and_then(|found| found.live(trial));
-        let live = attempts.and_then(|trial| trial.attempts.iter().find(|a| a.outcome.is_none()));
-        if let Some(at) = live.map(crate::cluster::lifecycle::attempts::reference) {
-            self.close_attempt(&at, Outcome::Cancelled, "", why);
-        }
-    }
-
-    /// The job that this request led to before.
-    pub(in crate::cluster) fn known_request(
-        &self,
-        request: &RequestId,
-        digest: u64,
-    ) -> Result<Option<JobId>, Rejection> {
-        let given = request.as_str().len();
-        if given == 0 || given > MAX_REQUEST_ID {
-            return Err(Rejection::RequestId {
-                given,
-                max: MAX_REQUEST_ID,
-            });
-        }
-        match self.requests.get(request) {
-            None => Ok(None),
-            Some(known) if known.digest == digest => Ok(Some(known.job.clone())),
-            Some(_) => Err(Rejection::RequestReused(request.clone())),
-        }
-    }
-
-    pub(in crate::cluster) fn remember(&mut self, request: &RequestId, digest: u64, job: &JobId) {
-        let number = self.counters.next_request;
-        self.counters.next_request += 1;
-        self.draft.counters = true;
-        let record = RequestRecord {
-            request: request.clone(),
-            number,
-            digest,
-            job: job.clone(),
-        };
-        self.request_order.insert(number, request.clone());
-        self.requests.insert(request.clone(), record.clone());
-        self.draft
-            .step
-            .records
-            .push(crate::cluster::model::Record::Request(record));
-        if self.requests.len() > MAX_REQUESTS
-            && let Some((_, oldest)) = self.request_order.pop_first()
-        {
-            self.requests.remove(&oldest);
-            self.draft.step.removed.push(request_key(&oldest));
-        }
-    }
-
-    pub(in crate::cluster) fn reply(&mut self, reply: Reply) {
-        self.draft.step.reply = Some(reply);
-    }
-
-    pub(in crate::cluster) fn send(
-        &mut self,
-        worker: &trainyard_common::ids::WorkerId,
-        session: SessionId,
-        message: ToWorker,
-    ) {
-        self.draft
-            .step
-            .effects
-            .push(crate::cluster::api::Effect::Send {
-                worker: worker.clone(),
-                session,
-                message,
-            });
     }
 }
 
@@ -299,14 +156,4 @@ fn fresh(job: JobId, number: u64, spec: &JobSpec) -> JobRecord {
         waiting_since_ms: None,
         leaving: None,
     }
-}
-
-/// FNV-1a over parts, each closed by a byte that text does not contain.
-pub(in crate::cluster) fn fnv1a<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
-    parts
-        .into_iter()
-        .flat_map(|part| part.bytes().chain([0xFF]))
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-        })
 }

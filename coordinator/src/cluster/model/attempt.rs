@@ -126,6 +126,18 @@ pub struct AttemptRecord {
     pub vacate: Option<Vacate>,
 }
 
+impl AttemptRecord {
+    /// Its name.
+    pub(in crate::cluster) fn at(&self) -> AttemptRef {
+        AttemptRef {
+            job: self.job.clone(),
+            trial: self.trial,
+            attempt: self.attempt,
+            generation: self.generation,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankRecord {
     pub place: RankPlace,

@@ -1,4 +1,4 @@
-//! Making attempts: a trial's suggestion, its places, and what its workers are told.
+//! Making attempts: their places, and what their workers are told.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use trainyard_common::spec::{FailureKind, TrialSpec};
 use crate::cluster::Machine;
 use crate::cluster::api::{Assignment, ToWorker};
 use crate::cluster::model::{
-    AttemptKind, AttemptRecord, Decision, JobState, RankPlace, RankRecord, RankRef, SearchEntry,
-    Trial, TrialRecord, TrialSlot, TrialState,
+    AttemptKind, AttemptRecord, Decision, JobState, RankPlace, RankRecord, RankRef, Trial,
+    TrialState,
 };
-use crate::cluster::placing::dispatch::Want;
+use crate::cluster::placing::want::Want;
 use crate::placement::Place;
 
 impl Machine {
@@ -32,62 +32,6 @@ impl Machine {
             },
         }
         true
-    }
-
-    /// Asks the searcher for another trial and logs its answer.
-    pub(in crate::cluster) fn suggest(&mut self, job: &JobId) -> Option<TrialId> {
-        let now = self.now;
-        let found = self.jobs.get_mut(job)?;
-        let trial = TrialId(u32::try_from(found.trials.len()).ok()?);
-        let first_resource = found.scheduler.first_resource();
-        let Some(params) = found.searcher.as_mut()?.suggest(trial, first_resource) else {
-            self.log_search(job, SearchEntry::Exhausted);
-            self.close_search(job, "the searcher has nothing more to propose");
-            return None;
-        };
-        let record = TrialRecord {
-            job: job.clone(),
-            trial,
-            state: TrialState::Pending,
-            params: params.clone(),
-            epochs_total: 0,
-            steps_total: 0,
-            parameters: 0,
-            best: None,
-            values: Vec::new(),
-            newest_point: None,
-            restarts: 0,
-            losses: 0,
-            failure: None,
-            held: false,
-            stopped: false,
-            preempted: 0,
-            stint: None,
-            retry_at_ms: 0,
-            error: String::new(),
-            reason: "suggested".to_owned(),
-            created_ms: now,
-            started_ms: 0,
-            ended_ms: 0,
-            checkpoints: Vec::new(),
-            copies: None,
-            told: None,
-            suggested: None,
-            changes: 0,
-            next_attempt: 0,
-        };
-        found.trials.push(TrialSlot::Live(Box::new(Trial {
-            record,
-            attempts: Vec::new(),
-        })));
-        found.enter(trial, TrialState::Pending);
-        found.scheduler.begun(trial, &params);
-        self.draft.trials.insert((job.clone(), trial));
-        self.log_search(job, SearchEntry::Suggested { trial });
-        let why = format!("trial {} of the search", u64::from(trial.0) + 1);
-        self.explain(job, trial, Decision::Suggested, why);
-        self.check_job(job);
-        Some(trial)
     }
 
     /// Makes an attempt at these places and tells their workers.
@@ -125,7 +69,7 @@ impl Machine {
         };
         for (rank, slot) in (0u32..).zip(places) {
             let rank = RankRef {
-                at: crate::cluster::lifecycle::attempts::reference(&attempt),
+                at: attempt.at(),
                 rank,
             };
             self.occupy(slot, rank);
@@ -271,7 +215,7 @@ impl Machine {
         spec: &Arc<TrialSpec>,
         resume_from: Option<CheckpointRef>,
     ) {
-        let at = crate::cluster::lifecycle::attempts::reference(attempt);
+        let at = attempt.at();
         let ranks: Vec<RankPlace> = attempt.ranks.iter().map(|r| r.place.clone()).collect();
         let known = self.jobs.get(&at.job).and_then(|job| job.live(at.trial));
         // The winner is judged by the one checkpoint that made it win.

@@ -5,25 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trainyard_common::ids::{JobId, TrialId, WorkerId};
+use trainyard_common::ids::{JobId, WorkerId};
 
 use crate::cluster::Machine;
-use crate::cluster::model::JobState;
+use crate::cluster::placing::want::Want;
 use crate::placement::queue::{Ask, Queued};
 use crate::placement::{DEVICES, Place, Unplaced, at};
 
 /// Turns after one event: what one turn lets go, the next one gives away.
 const MAX_TURNS: usize = 4;
-
-/// What a job would do with free slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cluster) enum Want {
-    Judge(TrialId),
-    Resume(TrialId),
-    /// The trial that the scheduler promotes next.
-    Promote,
-    New,
-}
 
 impl Machine {
     /// Places all that can be placed now.
@@ -100,13 +90,6 @@ impl Machine {
         self.untold.insert(job.clone());
     }
 
-    /// It wants no slots, or cannot use any.
-    pub(in crate::cluster) fn leave_queue(&mut self, job: &JobId) {
-        self.let_go(job);
-        self.queue.take_out(job);
-        self.set_waiting_since(job, None);
-    }
-
     fn ask_of(&self, job: &JobId, want: Want) -> Ask {
         let kept = self.kept.contains_key(job).then(|| job.clone());
         let Some(found) = self.jobs.get(job) else {
@@ -127,44 +110,6 @@ impl Machine {
                 _ => resources.slots_per_trial.max(1),
             },
             kept,
-        }
-    }
-
-    pub(in crate::cluster) fn want(&self, job: &JobId) -> Option<Want> {
-        let found = self.jobs.get(job)?;
-        match found.record.state {
-            JobState::Evaluating => {
-                let evaluation = found.record.evaluation.as_ref()?;
-                let live = found.live(evaluation.trial);
-                let busy = live.is_some_and(|t| t.attempts.iter().any(|a| a.outcome.is_none()));
-                (!busy && evaluation.retry_at_ms <= self.now)
-                    .then_some(Want::Judge(evaluation.trial))
-            }
-            JobState::Pending | JobState::Running => {
-                let mut ready = found.turns.iter().filter(|trial| {
-                    let live = found.live(*trial);
-                    live.is_some_and(|trial| trial.record.retry_at_ms <= self.now)
-                });
-                if let Some(trial) = ready.next() {
-                    return Some(Want::Resume(trial));
-                }
-                if found.is_logical() {
-                    // Its logical workers have taken what comes next already.
-                    return None;
-                }
-                let most = found.document.job().searcher.max_concurrent_trials;
-                let under_way = found.pending.len() + found.running.len();
-                if most.is_some_and(|most| under_way >= most.max(1) as usize) {
-                    None
-                } else if found.scheduler.promotable().is_some() {
-                    Some(Want::Promote)
-                } else {
-                    let open = found.record.search_closed.is_none();
-                    let admits = found.scheduler.admits();
-                    (open && admits).then_some(Want::New)
-                }
-            }
-            _ => None,
         }
     }
 

@@ -67,10 +67,4 @@ impl Machine {
         }
         field
     }
-
-    /// Whether an attempt gives its slots back without being asked.
-    pub(in crate::cluster) fn leaves(&self, at: &AttemptRef) -> bool {
-        self.attempt(at)
-            .is_none_or(|attempt| attempt.outcome.is_some() || attempt.vacate.is_some())
-    }
 }

@@ -181,4 +181,11 @@ impl Machine {
             false => String::new(),
         }
     }
+
+    /// It wants no slots, or cannot use any.
+    pub(in crate::cluster) fn leave_queue(&mut self, job: &JobId) {
+        self.let_go(job);
+        self.queue.take_out(job);
+        self.set_waiting_since(job, None);
+    }
 }

@@ -4,18 +4,20 @@
 //! |---|---|
 //! | `dispatch`, `assign` | giving free slots to trials; making their attempts |
 //! | `slots` | the index of free slots and the workspaces' accounts, kept up to date |
-//! | `waiting`, `reserve`, `preempt` | why jobs wait; when slots are kept for a named job; who leaves for it |
-//! | `kept`, `field` | slots that are kept for a job; slots that it could have if others left |
-//! | `vacate` | slots asked back |
+//! | `want`, `line`, `waiting` | what jobs would do with slots; since when they wait; why |
+//! | `reserve`, `preempt` | when slots are kept for a job that has waited; who leaves for one of higher priority |
+//! | `kept`, `field`, `asking` | slots that are kept for a job; those that it could have; who may be asked to leave |
 //! | `workspaces` | weights and quotas |
 
+pub(super) mod asking;
 mod assign;
-pub(super) mod dispatch;
+mod dispatch;
 mod field;
 pub(super) mod kept;
-pub(super) mod preempt;
+mod line;
+mod preempt;
 pub(super) mod reserve;
 pub(super) mod slots;
-mod vacate;
 mod waiting;
+mod want;
 mod workspaces;

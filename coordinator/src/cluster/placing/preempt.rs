@@ -1,12 +1,12 @@
-//! Asking attempts of lower priority to leave for jobs that do not fit beside them, and who may be asked at
-//! all. The slots that they leave are kept by `reserve`.
+//! Asking attempts of lower priority to leave for jobs that do not fit beside them. The slots that they leave
+//! are kept by `kept`; who may be asked at all is in `asking`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::JobId;
 
 use crate::cluster::Machine;
-use crate::cluster::model::{AttemptKind, AttemptRef, JobState, Vacate};
+use crate::cluster::model::{AttemptRef, JobState, Vacate};
 use crate::cluster::placing::kept::Cause;
 use crate::cluster::placing::reserve::MAX_RESERVED;
 use crate::placement::Unplaced;
@@ -18,9 +18,6 @@ const MAX_PREEMPTING: usize = 64;
 
 /// Gangs of one job for which others are asked to leave at one time.
 const MAX_GANGS: usize = 16;
-
-/// A trial that was preempted so often is not preempted for a higher priority any more.
-pub(in crate::cluster) const MAX_PREEMPTIONS: u32 = 5;
 
 /// Who could not get others to leave is not tried again before this.
 const TRY_AGAIN_MS: u64 = 1_000;
@@ -101,41 +98,6 @@ impl Machine {
         );
         self.vacate(at, Vacate::Preempt, &reason);
         self.change_trial(at, |trial| trial.preempted += 1);
-    }
-
-    pub(in crate::cluster) fn started(&self, at: &AttemptRef) -> u64 {
-        self.attempt(at).map_or(0, |attempt| attempt.started_ms)
-    }
-
-    pub(in crate::cluster) fn priority(&self, job: &JobId) -> i32 {
-        self.jobs.get(job).map_or(0, |found| found.record.priority)
-    }
-
-    pub(in crate::cluster) fn importance(&self, at: &AttemptRef) -> i64 {
-        i64::from(self.priority(&at.job))
-    }
-
-    pub(in crate::cluster) fn preemptible(&self, at: &AttemptRef) -> bool {
-        let found = self.jobs.get(&at.job);
-        !self.leaves(at) && found.is_some_and(|found| found.document.job().preemptible)
-    }
-
-    fn may_preempt(&self, at: &AttemptRef, priority: i32) -> bool {
-        let trial = self
-            .jobs
-            .get(&at.job)
-            .and_then(|found| found.live(at.trial));
-        let trains = self
-            .attempt(at)
-            .is_some_and(|a| a.kind == AttemptKind::Train);
-        let often = trial.is_none_or(|trial| trial.record.preempted >= MAX_PREEMPTIONS);
-        self.preemptible(at) && self.priority(&at.job) < priority && trains && !often
-    }
-
-    /// Whether one who has waited for long may ask this attempt to leave.
-    pub(in crate::cluster) fn may_ask(&self, at: &AttemptRef, priority: i32, pushes: bool) -> bool {
-        let theirs = self.priority(&at.job);
-        self.preemptible(at) && (theirs < priority || (pushes && theirs == priority))
     }
 
     /// Gangs that the job would start at once, within its workspace's quota.

@@ -11,9 +11,9 @@ use trainyard_common::ids::JobId;
 
 use crate::cluster::Machine;
 use crate::cluster::model::{AttemptRef, Decision, Vacate};
-use crate::cluster::placing::dispatch::Want;
 use crate::cluster::placing::field::Field;
 use crate::cluster::placing::kept::{Cause, Kept};
+use crate::cluster::placing::want::Want;
 use crate::placement::choose::{Choice, Holder, choose};
 use crate::placement::queue::Ask;
 use crate::placement::{Place, Unplaced};
@@ -215,27 +215,6 @@ impl Machine {
         }
     }
 
-    /// Whether what the job wants is a trial that exists and waits, or the only one that would run. A
-    /// search that runs might want one more for ever; that is no reason to stop its equals.
-    pub(in crate::cluster) fn pushes(&self, job: &JobId) -> bool {
-        let runs = self
-            .jobs
-            .get(job)
-            .is_some_and(|found| !found.running.is_empty());
-        match self.want(job) {
-            Some(Want::Resume(_) | Want::Judge(_)) => true,
-            Some(Want::New | Want::Promote) => !runs,
-            None => false,
-        }
-    }
-
-    /// Whether slots are kept for the job once it has waited for long: for whatever pushes, and for gangs,
-    /// which would never meet so many free slots at once.
-    pub(in crate::cluster) fn is_bounded(&self, job: &JobId) -> bool {
-        let gang = self.queue.get(job).is_some_and(|q| q.ask.ranks > 1);
-        gang || self.pushes(job)
-    }
-
     /// Jobs for which slots are kept because they have waited: of those who push, or of those who hope.
     fn kept_at_once(&self, pushes: bool) -> usize {
         let like = |kept: &&Kept| match kept.cause {
@@ -244,15 +223,6 @@ impl Machine {
             Cause::Preempts => false,
         };
         self.kept.values().filter(like).count()
-    }
-
-    /// Workers still come back to a new leader: nobody is asked to leave for what may be free soon.
-    pub(in crate::cluster) fn returning(&mut self) -> bool {
-        let returning = self.now < self.returned_ms;
-        if returning {
-            self.wake_at(self.returned_ms);
-        }
-        returning
     }
 
     /// The longest that a gang waits before which `ahead` others began to wait, if they fit beside what has a

@@ -1,4 +1,4 @@
-//! Why jobs wait, and since when: the note that people see, and the time from which waits are bounded.
+//! Why jobs wait: the note that people see.
 
 use std::collections::BTreeMap;
 
@@ -60,34 +60,6 @@ impl Machine {
         self.set_waiting_since(job, (fits && may).then_some(since));
     }
 
-    /// Since when the job waits; stored, so that a new leader knows its place.
-    pub(in crate::cluster) fn set_waiting_since(&mut self, job: &JobId, since: Option<u64>) {
-        let bounded = since.is_some() && self.is_bounded(job);
-        let Some(found) = self.jobs.get_mut(job) else {
-            return;
-        };
-        let number = found.record.number;
-        let before = std::mem::replace(&mut found.record.waiting_since_ms, since);
-        if before != since {
-            self.draft.jobs.insert(job.clone());
-        }
-        if let Some(before) = before {
-            self.waiting.remove(&(before, number, job.clone()));
-        }
-        match since {
-            Some(since) if bounded => {
-                self.waiting.insert((since, number, job.clone()));
-                let due = since.saturating_add(self.config.gang_wait_ms);
-                // Who is due already is looked at in this turn or whenever something changes.
-                if due > self.now {
-                    self.wake_at(due);
-                }
-            }
-            Some(_) => {}
-            None => drop(self.promised.remove(job)),
-        }
-    }
-
     /// Why the job's workspace may not take what it asks for.
     fn withheld(&self, queued: &Queued) -> Option<String> {
         let (workspace, ask) = (&queued.workspace, &queued.ask);
@@ -103,16 +75,6 @@ impl Machine {
                 "waits for {ranks} {device} slots of the quota of workspace {workspace}, which is {most}"
             )
         })
-    }
-
-    pub(in crate::cluster) fn waits_for_slots(&mut self, job: &JobId, ask: &Ask) {
-        let (ranks, device) = (ask.ranks, device_name(ask.device));
-        let kept = self
-            .kept
-            .get(job)
-            .map(crate::cluster::placing::kept::Kept::told);
-        let kept = kept.unwrap_or_default();
-        self.note(job, &format!("waits for {ranks} free {device} slots{kept}"));
     }
 
     fn does_not_fit(
@@ -181,18 +143,6 @@ impl Machine {
             format!(
                 "needs {ranks} {device} slots on one kind of processor; the workers have {largest}"
             )
-        }
-    }
-
-    /// Says why a job waits, unless some of it runs.
-    pub(in crate::cluster) fn note(&mut self, job: &JobId, note: &str) {
-        let Some(found) = self.jobs.get_mut(job) else {
-            return;
-        };
-        let note = if found.running.is_empty() { note } else { "" };
-        if found.record.note != note {
-            note.clone_into(&mut found.record.note);
-            self.draft.jobs.insert(job.clone());
         }
     }
 }

@@ -4,7 +4,7 @@ use trainyard_common::spec::FailureKind;
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::lifecycle::failures::MAX_LOSSES;
+use crate::cluster::lifecycle::losses::MAX_LOSSES;
 use crate::cluster::model::{JobState, Record, SearchEntry, TrialState};
 use crate::search;
 

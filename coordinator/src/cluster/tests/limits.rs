@@ -6,7 +6,7 @@ use trainyard_common::spec::RetryBackoffSpec;
 
 use super::rules::{job, trial};
 use super::*;
-use crate::cluster::lifecycle::failures::MAX_LOSSES;
+use crate::cluster::lifecycle::losses::MAX_LOSSES;
 use crate::cluster::model::{JobState, TrialState};
 
 #[test]

@@ -3,7 +3,7 @@
 use super::rules::{job, trial};
 use super::*;
 use crate::cluster::api::{Rejection, Reply, WorkerState, WorkerSummary};
-use crate::cluster::fleet::drain::MAX_DRAINS;
+use crate::cluster::fleet::drained::MAX_DRAINS;
 use crate::cluster::model::{Decision, Pulse, Record, TrialState};
 
 fn drain(worker: &str, undo: bool) -> Event {

@@ -168,7 +168,7 @@ fn a_trial_is_not_preempted_for_ever() {
     let mut bench = Bench::new();
     bench.apply(submit("0", program("low", 1, "")));
     let mut rank = ranks(&bench.apply(joined("w", 1, 1, vec![]))).remove(0);
-    for number in 1..=crate::cluster::placing::preempt::MAX_PREEMPTIONS {
+    for number in 1..=crate::cluster::placing::asking::MAX_PREEMPTIONS {
         let high = program("high", 1, "priority: 1");
         let step = bench.apply(submit(&number.to_string(), high));
         assert_eq!(asked(&step), ["low-1"], "{number}");

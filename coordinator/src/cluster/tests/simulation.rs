@@ -317,7 +317,7 @@ impl World {
                 assert_eq!(training == 1, state == TrialState::Running, "{id}/{number}");
                 for attempt in live {
                     for rank in attempt.ranks.iter().filter(|rank| rank.ended.is_none()) {
-                        let at = crate::cluster::lifecycle::attempts::reference(attempt);
+                        let at = attempt.at();
                         let rank_ref = RankRef {
                             at,
                             rank: rank.place.rank,

@@ -1,6 +1,5 @@
-//! What is told of the machine: answers to questions, decisions with their reasons, a search replayed.
+//! What is told of the machine: answers to questions, and a search log replayed.
 
-mod explain;
 pub(super) mod query;
 pub mod replay;
 

@@ -7,7 +7,7 @@ use crate::cluster::Machine;
 use crate::cluster::api::{
     AttemptSummary, ClusterSummary, TrialSummary, WorkerState, WorkerSummary,
 };
-use crate::cluster::lifecycle::finish::best_checkpoint;
+use crate::cluster::lifecycle::best::best_checkpoint;
 use crate::cluster::model::{
     ArchiveRef, AttemptKind, AttemptRecord, Job, JobSummary, Trial, TrialRecord, WorkerInfo,
 };

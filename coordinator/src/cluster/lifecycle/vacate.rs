@@ -2,11 +2,11 @@
 //!
 //! Owns what becomes of the trial once the attempt has ended. Who asks, and whom, is decided elsewhere.
 
-use trainyard_common::ids::{JobId, TrialId, WorkerId};
+use trainyard_common::ids::WorkerId;
 
 use crate::cluster::Machine;
 use crate::cluster::api::ToWorker;
-use crate::cluster::model::{AttemptRef, Decision, Outcome, TrialState, Vacate};
+use crate::cluster::model::{AttemptRef, Decision, Vacate};
 
 impl Machine {
     /// Asks all ranks of a living attempt to make a checkpoint and give their slots back.
@@ -47,19 +47,6 @@ impl Machine {
         self.explain(&at.job, at.trial, what, reason.to_owned());
     }
 
-    /// Stops attempts whose time for a checkpoint has passed.
-    pub(in crate::cluster) fn expire_vacating(&mut self) {
-        let now = self.now;
-        let late = self.vacating.iter().filter(|(_, until)| **until <= now);
-        let late: Vec<AttemptRef> = late.map(|(at, _)| at.clone()).collect();
-        for at in late {
-            let waited = self.config.vacate_ms;
-            let why = format!("made no checkpoint within {waited} ms of being asked for its slots");
-            self.vacating.remove(&at);
-            self.close_attempt(&at, Outcome::Preempted, "", &why);
-        }
-    }
-
     /// Asks again what a worker that has come back may not have heard.
     pub(in crate::cluster) fn ask_again(&mut self, worker: &WorkerId) {
         let Some(known) = self.workers.get(worker) else {
@@ -75,26 +62,6 @@ impl Machine {
         for at in asked {
             let checkpoint = true;
             self.send(worker, session, ToWorker::Stop { at, checkpoint });
-        }
-    }
-
-    /// Whether its scheduler makes the trial wait, and it has all that it needs to.
-    pub(in crate::cluster) fn waits(&self, job: &JobId, trial: TrialId) -> bool {
-        let found = self.jobs.get(job);
-        found.is_some_and(|found| {
-            let at_rung = found.scheduler.waits(trial).is_some() || found.held_back(trial);
-            at_rung && found.kept_its_rung(trial)
-        })
-    }
-
-    /// The state of a trial whose newest attempt has ended before its work was done.
-    pub(in crate::cluster) fn rests(&self, job: &JobId, trial: TrialId) -> TrialState {
-        let known = self.jobs.get(job).and_then(|job| job.live(trial));
-        let newest = known.and_then(|trial| trial.attempts.last());
-        match newest.and_then(|attempt| attempt.vacate) {
-            Some(Vacate::Pause) => TrialState::Paused,
-            _ if self.held(job, trial) || self.waits(job, trial) => TrialState::Paused,
-            _ => TrialState::Pending,
         }
     }
 }

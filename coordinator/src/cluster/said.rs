@@ -1,17 +1,32 @@
-//! Why a trial is where it is: every decision about it, kept with its reason.
-//!
-//! Whoever decides says so here, in the step of the decision, so that both are durable together.
+//! What a turn says: messages to workers, the reply, decisions with their reasons, entries of search logs.
 
-use trainyard_common::ids::{AttemptId, JobId, TrialId};
+use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 
 use crate::cluster::Machine;
-use crate::cluster::api::SeriesDecision;
-use crate::cluster::model::Decision;
+use crate::cluster::api::{Effect, Reply, SeriesDecision, ToWorker};
+use crate::cluster::model::{Decision, SearchEntry, SearchRecord, SessionId};
 
 /// Longest kept reason, bytes; the rest is cut off visibly.
 const MAX_REASON_BYTES: usize = 1_024;
 
 impl Machine {
+    pub(in crate::cluster) fn reply(&mut self, reply: Reply) {
+        self.draft.step.reply = Some(reply);
+    }
+
+    pub(in crate::cluster) fn send(
+        &mut self,
+        worker: &WorkerId,
+        session: SessionId,
+        message: ToWorker,
+    ) {
+        self.draft.step.effects.push(Effect::Send {
+            worker: worker.clone(),
+            session,
+            message,
+        });
+    }
+
     /// Appends a decision to the trial's series.
     pub(in crate::cluster) fn explain(
         &mut self,
@@ -36,6 +51,18 @@ impl Machine {
             reason: shortened(reason),
             time_ms: self.now,
         });
+    }
+
+    pub(in crate::cluster) fn log_search(&mut self, job: &JobId, entry: SearchEntry) {
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
+        };
+        self.draft.search.push(SearchRecord {
+            job: job.clone(),
+            index: found.next_entry,
+            entry,
+        });
+        found.next_entry += 1;
     }
 }
 
