@@ -3,7 +3,7 @@
 use trainyard_common::ids::WorkerId;
 
 use crate::cluster::Machine;
-use crate::cluster::model::{AttemptRef, Outcome, Proof, Worker};
+use crate::cluster::model::{Outcome, Proof, Worker};
 
 impl Machine {
     /// When the machine wants a `Tick`, if nothing happens before. May be early, or have passed.
@@ -31,9 +31,7 @@ impl Machine {
         for rank in lost {
             self.rank_lost(&rank, "the worker came back without it");
         }
-        let late = self.settling.iter().filter(|(_, until)| **until <= now);
-        let late: Vec<AttemptRef> = late.map(|(at, _)| at.clone()).collect();
-        for at in late {
+        for at in self.graces.late_to_settle(now) {
             let ended = self.settle(&at, true);
             self.conclude(ended);
         }
@@ -42,7 +40,7 @@ impl Machine {
         self.expire_searches();
         self.expire_leaving();
         self.refresh_due();
-        let jobs = self.active.iter().map(|(_, _, job)| job.clone());
+        let jobs = self.jobs.active().map(|found| found.record.job.clone());
         self.touched.extend(jobs);
         self.dirty = true;
         self.wake = self
@@ -55,22 +53,20 @@ impl Machine {
     /// Stops attempts whose time for a checkpoint has passed.
     fn expire_vacating(&mut self) {
         let now = self.now;
-        let late = self.vacating.iter().filter(|(_, until)| **until <= now);
-        let late: Vec<AttemptRef> = late.map(|(at, _)| at.clone()).collect();
-        for at in late {
+        for at in self.graces.late_to_vacate(now) {
             let waited = self.config.vacate_ms;
             let why = format!("made no checkpoint within {waited} ms of being asked for its slots");
-            self.vacating.remove(&at);
             let ended = self.close_attempt(&at, Outcome::Preempted, "", &why);
             self.conclude(ended);
         }
     }
 
     fn expire_searches(&mut self) {
-        let over = self.active.iter().filter_map(|(_, _, job)| {
-            let found = self.jobs.get(job)?;
-            (found.search_ends_ms() <= self.now).then(|| job.clone())
-        });
+        let over = self
+            .jobs
+            .active()
+            .filter(|found| found.search_ends_ms() <= self.now);
+        let over = over.map(|found| found.record.job.clone());
         for job in over.collect::<Vec<_>>() {
             self.close_search(&job, "max_time has passed");
         }
@@ -88,11 +84,7 @@ impl Machine {
             let silence = [self.suspect_at(worker), worker.lease_until_ms];
             missing.chain(proofs).chain(silence)
         });
-        let jobs = self
-            .active
-            .iter()
-            .filter_map(|(_, _, job)| self.jobs.get(job));
-        let jobs = jobs.flat_map(|job| {
+        let jobs = self.jobs.active().flat_map(|job| {
             let retries = job.pending.iter().filter_map(|trial| job.live(*trial));
             let retries = retries.map(|trial| trial.record.retry_at_ms);
             let judged = job
@@ -102,10 +94,10 @@ impl Machine {
                 .map(|judged| judged.retry_at_ms);
             retries.chain(judged).chain([job.search_ends_ms()])
         });
-        let waits = self.settling.values().chain(self.vacating.values());
+        let waits = self.graces.deadlines();
         let placing = self.reserve_deadlines();
         let leaving = self.leaving_deadlines();
-        let others = waits.copied().chain(placing).chain(leaving);
+        let others = waits.chain(placing).chain(leaving);
         workers.chain(jobs).chain(others)
     }
 }

@@ -1,17 +1,16 @@
 //! The machine: all that the coordinator knows and decides by.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use trainyard_common::ids::{JobId, RequestId, Term, WorkerId};
+use trainyard_common::ids::{JobId, Term, WorkerId};
 
 use crate::cluster::api::MachineConfig;
 use crate::cluster::draft::Draft;
 use crate::cluster::leaving::removal::{Keeping, Removal};
 use crate::cluster::model::{
-    ArchivedRecord, AttemptRef, CountersRecord, Job, Lost, RequestRecord, SessionId, Worker,
-    WorkerRecord, WorkspaceRecord,
+    CountersRecord, Lost, SessionId, Worker, WorkerRecord, WorkspaceRecord,
 };
+use crate::cluster::parts::{Graces, Jobs, Requests, Retention};
 use crate::cluster::placing::{kept, slots};
 use crate::placement::index::Index;
 use crate::placement::queue::{Ask, Queue};
@@ -25,18 +24,8 @@ pub struct Machine {
     /// No deadline lies before this.
     pub(in crate::cluster) wake: u64,
     pub(in crate::cluster) counters: CountersRecord,
-    pub(in crate::cluster) jobs: BTreeMap<JobId, Job>,
-    /// By order of submission.
-    pub(in crate::cluster) order: BTreeMap<u64, JobId>,
-    /// Jobs that have not ended, in the order in which they get slots.
-    pub(in crate::cluster) active: BTreeSet<(Reverse<i32>, u64, JobId)>,
-    /// Ended jobs, and until when they stay.
-    pub(in crate::cluster) retained: BTreeSet<(u64, JobId)>,
-    /// Ended jobs that are to be archived or deleted.
-    pub(in crate::cluster) leaving: BTreeSet<JobId>,
-    pub(in crate::cluster) archived: BTreeMap<JobId, ArchivedRecord>,
-    /// By order of submission.
-    pub(in crate::cluster) archived_order: BTreeMap<u64, JobId>,
+    pub(in crate::cluster) jobs: Jobs,
+    pub(in crate::cluster) retention: Retention,
     pub(in crate::cluster) removals: BTreeMap<JobId, Removal>,
     pub(in crate::cluster) keeping: Keeping,
     pub(in crate::cluster) workers: BTreeMap<WorkerId, Worker>,
@@ -45,12 +34,8 @@ pub struct Machine {
     pub(in crate::cluster) drains: BTreeMap<WorkerId, WorkerRecord>,
     /// The newest ones that were lost.
     pub(in crate::cluster) lost: BTreeMap<WorkerId, Lost>,
-    pub(in crate::cluster) requests: BTreeMap<RequestId, RequestRecord>,
-    pub(in crate::cluster) request_order: BTreeMap<u64, RequestId>,
-    /// Attempts that have lost ranks and wait for the last words of others, and until when.
-    pub(in crate::cluster) settling: BTreeMap<AttemptRef, u64>,
-    /// Attempts that were asked for their slots, and until when they may make a checkpoint.
-    pub(in crate::cluster) vacating: BTreeMap<AttemptRef, u64>,
+    pub(in crate::cluster) requests: Requests,
+    pub(in crate::cluster) graces: Graces,
     /// Which slots are free.
     pub(in crate::cluster) index: Index,
     /// Which jobs want slots, in the order in which they get them.
@@ -104,23 +89,16 @@ impl Machine {
                 next_request: 1,
                 cluster: 0,
             },
-            jobs: BTreeMap::new(),
-            order: BTreeMap::new(),
-            active: BTreeSet::new(),
-            retained: BTreeSet::new(),
-            leaving: BTreeSet::new(),
-            archived: BTreeMap::new(),
-            archived_order: BTreeMap::new(),
+            jobs: Jobs::default(),
+            retention: Retention::default(),
             removals: BTreeMap::new(),
             keeping: Keeping::default(),
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),
             drains: BTreeMap::new(),
             lost: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            request_order: BTreeMap::new(),
-            settling: BTreeMap::new(),
-            vacating: BTreeMap::new(),
+            requests: Requests::default(),
+            graces: Graces::default(),
             index: Index::default(),
             queue: Queue::default(),
             accounts: BTreeMap::new(),

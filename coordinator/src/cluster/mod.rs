@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `model` | jobs, trials, attempts, workers: what is persisted, under which key, and what is held in memory |
 //! | `api` | what goes in and out: events, steps, effects, rejections, messages, answers |
+//! | `parts` | what the machine consists of: each part keeps its own fields consistent |
 //! | `machine`, `draft`, `said` | the parts together; what a turn has changed, and what it says |
 //! | `lookup` | attempts and trials by their names |
 //! | `turn`, `deadlines` | one event in, one step out; when to be woken, and what to do then |
@@ -26,6 +27,7 @@ mod lifecycle;
 mod lookup;
 mod machine;
 pub mod model;
+mod parts;
 mod placing;
 mod restore;
 mod said;

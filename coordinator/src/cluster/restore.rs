@@ -95,11 +95,7 @@ impl Machine {
     fn sort(&mut self, sorted: &mut Sorted, record: Record) {
         match record {
             Record::Counters(counters) => self.counters = counters,
-            Record::Request(request) => {
-                self.request_order
-                    .insert(request.number, request.request.clone());
-                self.requests.insert(request.request.clone(), request);
-            }
+            Record::Request(request) => self.requests.restore(request),
             Record::Worker(drained) => {
                 self.drains.insert(drained.worker.clone(), drained);
             }
@@ -110,7 +106,7 @@ impl Machine {
             Record::Spec(spec) => {
                 sorted.specs.insert(spec.job.clone(), *spec);
             }
-            Record::Archived(archived) => self.shelve(*archived),
+            Record::Archived(archived) => self.retention.shelve(*archived),
             Record::Removal(removal) => sorted.removals.push(removal),
             Record::Search(entry) => {
                 let log = sorted.search.entry(entry.job.clone()).or_default();
@@ -284,7 +280,7 @@ impl Machine {
                 let at: AttemptRef = attempt.at();
                 if attempt.vacate.is_some() {
                     let until = self.now.saturating_add(self.config.vacate_ms);
-                    self.vacating.insert(at.clone(), until);
+                    self.graces.vacate(&at, until);
                 }
                 let left = |ended: Outcome| !ended.done();
                 if attempt
@@ -292,7 +288,7 @@ impl Machine {
                     .iter()
                     .any(|rank| rank.ended.is_some_and(left))
                 {
-                    self.settling.insert(at.clone(), lease_until_ms);
+                    self.graces.settle(&at, lease_until_ms);
                 }
                 let silent = attempt.ranks.iter().filter(|rank| rank.ended.is_none());
                 places.extend(silent.map(|rank| {

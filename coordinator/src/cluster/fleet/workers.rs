@@ -156,7 +156,7 @@ impl Machine {
         // Attempts that only waited for this worker's ranks need not wait any longer.
         let settling: Vec<_> = held
             .iter()
-            .filter(|rank| self.settling.contains_key(&rank.at))
+            .filter(|rank| self.graces.settles(&rank.at))
             .map(|rank| rank.at.clone())
             .collect();
         for at in settling {
@@ -194,9 +194,7 @@ impl Machine {
                 }
             }
         }
-        for until in self.settling.values_mut().chain(self.vacating.values_mut()) {
-            *until = until.saturating_add(ms);
-        }
+        self.graces.postpone(ms);
         self.returned_ms = self.returned_ms.saturating_add(ms);
         self.refresh_all();
     }

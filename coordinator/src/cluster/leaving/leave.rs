@@ -77,10 +77,9 @@ impl Machine {
     }
 
     fn delete_archived(&mut self, job: &JobId, checkpoints: bool) -> Result<(), Rejection> {
-        let Some(archived) = self.archived.remove(job) else {
+        let Some(archived) = self.retention.take(job) else {
             return Err(Rejection::UnknownJob(job.clone()));
         };
-        self.archived_order.remove(&archived.number);
         self.draft.step.removed.push(archived_key(job));
         let record = RemovalRecord {
             job: job.clone(),
@@ -111,7 +110,7 @@ impl Machine {
             if !known && leaving.is_none() {
                 self.leave(job, Leaving::Archive);
             }
-        } else if !self.archived.contains_key(job) {
+        } else if self.retention.archived(job).is_none() {
             return Err(Rejection::UnknownJob(job.clone()));
         }
         if !known {
@@ -120,7 +119,7 @@ impl Machine {
         }
         self.reply(Reply::Archiving {
             job: job.clone(),
-            archived: self.archived.contains_key(job),
+            archived: self.retention.archived(job).is_some(),
         });
         Ok(())
     }
@@ -131,7 +130,7 @@ impl Machine {
             && found.record.state.ended()
         {
             found.record.leaving = Some(how);
-            self.leaving.insert(job.clone());
+            self.retention.leave(job.clone());
             self.draft.jobs.insert(job.clone());
         }
     }
@@ -139,8 +138,7 @@ impl Machine {
     /// Takes up jobs whose time is over, and removes a piece of those that are gone.
     pub(in crate::cluster) fn expire_leaving(&mut self) {
         for _ in 0..MAX_EXPIRED {
-            let over = self.retained.first().is_some_and(|(at, _)| *at <= self.now);
-            let Some((_, job)) = over.then(|| self.retained.pop_first()).flatten() else {
+            let Some(job) = self.retention.pop_over(self.now) else {
                 break;
             };
             self.leave(&job, Leaving::Archive);
@@ -153,7 +151,7 @@ impl Machine {
 
     pub(in crate::cluster) fn leaving_deadlines(&self) -> impl Iterator<Item = u64> {
         let soon = self.now + 1;
-        let retained = self.retained.first().map(|(at, _)| (*at).max(soon));
+        let retained = self.retention.next_ms().map(|at| at.max(soon));
         let pieces = self.removals.values().any(Removal::has_records);
         let retries = self.keeping.retries.values().map(|(at, _)| *at);
         retained
@@ -164,12 +162,12 @@ impl Machine {
 
     /// Goes on with what can go on, whenever something has changed.
     pub(in crate::cluster) fn tend(&mut self) {
-        if !self.dirty || (self.leaving.is_empty() && self.removals.is_empty()) {
+        if !self.dirty || (!self.retention.anybody_leaves() && self.removals.is_empty()) {
             return;
         }
         let ready: Vec<(JobId, bool)> = self
-            .leaving
-            .iter()
+            .retention
+            .leaving()
             .filter_map(|job| match self.jobs.get(job)?.record.leaving? {
                 Leaving::Delete { checkpoints } => Some((job.clone(), checkpoints)),
                 Leaving::Archive => None,
@@ -199,12 +197,11 @@ impl Machine {
 
     /// The job is gone but for what a record of its own names.
     fn take_out(&mut self, job: &JobId, keep: Option<String>, checkpoints: bool) {
-        self.leaving.remove(job);
+        self.retention.left(job);
         self.keeping.retries.remove(job);
         let Some(found) = self.jobs.remove(job) else {
             return;
         };
-        self.order.remove(&found.record.number);
         self.draft.step.removed.push(job_key(job));
         self.draft.step.removed.push(spec_key(job));
         // Those who watch it are told.
@@ -243,7 +240,7 @@ impl Machine {
             self.keeping.task = Some((job, Task::Remove(record)));
             return;
         }
-        let mut waiting = self.leaving.iter().filter_map(|job| {
+        let mut waiting = self.retention.leaving().filter_map(|job| {
             let found = self.jobs.get(job)?;
             let ready = found.record.leaving == Some(Leaving::Archive)
                 && self.keeping.may_try(job, now)
@@ -298,7 +295,7 @@ impl Machine {
                 };
                 let stored = Record::Archived(Box::new(record.clone()));
                 self.draft.step.records.push(stored);
-                self.shelve(record);
+                self.retention.shelve(record);
                 self.take_out(job, Some(keep), false);
             }
         }

@@ -4,7 +4,7 @@ use trainyard_common::ids::JobId;
 
 use crate::cluster::Machine;
 use crate::cluster::api::Rejection;
-use crate::cluster::model::{ArchivedRecord, Job, Leaving};
+use crate::cluster::model::{Job, Leaving};
 
 impl Machine {
     /// Until when an ended job stays.
@@ -20,7 +20,7 @@ impl Machine {
     pub(in crate::cluster) fn retain(&mut self, job: &JobId) {
         let until = self.jobs.get(job).map(|found| self.retained_until(found));
         if let Some(until) = until {
-            self.retained.insert((until, job.clone()));
+            self.retention.stay(job, until);
             self.wake_at(until);
         }
     }
@@ -28,13 +28,13 @@ impl Machine {
     pub(in crate::cluster) fn unretain(&mut self, job: &JobId) {
         let until = self.jobs.get(job).map(|found| self.retained_until(found));
         if let Some(until) = until {
-            self.retained.remove(&(until, job.clone()));
+            self.retention.forget(job, until);
         }
     }
 
     /// Why a job that is not among the jobs cannot do what was asked.
     pub(in crate::cluster) fn missing(&self, job: &JobId, ask: &'static str) -> Rejection {
-        match self.archived.contains_key(job) {
+        match self.retention.archived(job).is_some() {
             true => Rejection::Archived {
                 job: job.clone(),
                 ask,
@@ -59,11 +59,5 @@ impl Machine {
             what,
             ask,
         })
-    }
-
-    pub(in crate::cluster) fn shelve(&mut self, record: ArchivedRecord) {
-        let job = record.summary.job.clone();
-        self.archived_order.insert(record.number, job.clone());
-        self.archived.insert(job, record);
     }
 }

@@ -8,14 +8,13 @@ use crate::cluster::model::Job;
 impl Machine {
     pub(in crate::cluster) fn insert_job(&mut self, job: Job) {
         let record = &job.record;
-        let (id, number, ended) = (record.job.clone(), record.number, record.state.ended());
+        let (id, ended) = (record.job.clone(), record.state.ended());
         let leaving = record.leaving.is_some();
-        self.order.insert(number, id.clone());
-        self.jobs.insert(id.clone(), job);
+        self.jobs.insert(job);
         if !ended {
             self.activate(&id);
         } else if leaving {
-            self.leaving.insert(id);
+            self.retention.leave(id);
         } else {
             self.retain(&id);
         }
@@ -27,8 +26,7 @@ impl Machine {
             return;
         };
         let url = found.record.store_url.clone();
-        let key = found.turn();
-        if self.active.insert(key) {
+        if self.jobs.activate(job) {
             self.use_store(&url);
         }
         self.touched.insert(job.clone());
@@ -40,9 +38,8 @@ impl Machine {
             return;
         };
         let url = found.record.store_url.clone();
-        let key = found.turn();
         self.leave_queue(job);
-        if self.active.remove(&key) {
+        if self.jobs.deactivate(job) {
             self.leave_store(&url);
         }
     }

@@ -47,7 +47,7 @@ impl Machine {
         known.ended = Some(said);
         match said {
             Outcome::Completed | Outcome::Paused if rank.rank != 0 => {
-                let settling = self.settling.contains_key(&rank.at);
+                let settling = self.graces.settles(&rank.at);
                 settling.then(|| self.settle(&rank.at, false)).flatten()
             }
             Outcome::Completed | Outcome::Paused => self.close_attempt(&rank.at, said, "", ""),
@@ -64,9 +64,9 @@ impl Machine {
                 if attempt.error.is_empty() {
                     error.clone_into(&mut attempt.error);
                 }
-                if !self.settling.contains_key(&rank.at) {
+                if !self.graces.settles(&rank.at) {
                     let until = self.now + self.config.lease_ms;
-                    self.settling.insert(rank.at.clone(), until);
+                    self.graces.settle(&rank.at, until);
                     self.wake_at(until);
                     self.stop_ranks(&rank.at, said == Outcome::Preempted);
                 }
@@ -95,7 +95,7 @@ impl Machine {
         now_or_never: bool,
     ) -> Option<Ended> {
         let Some(attempt) = self.attempt(at) else {
-            self.settling.remove(at);
+            self.graces.settled(at);
             return None;
         };
         let mut silent = attempt.ranks.iter().filter(|rank| rank.ended.is_none());
@@ -139,8 +139,7 @@ impl Machine {
         error: &str,
         why: &str,
     ) -> Option<Ended> {
-        self.settling.remove(at);
-        self.vacating.remove(at);
+        self.graces.end(at);
         let now = self.now;
         let attempt = self.attempt_mut(at)?;
         if attempt.outcome.is_some() {

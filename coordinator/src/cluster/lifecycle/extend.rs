@@ -35,7 +35,7 @@ impl Machine {
             self.remember(request, digest, job);
         }
         // Asked once more it may be archived by now.
-        let (state, trials_expected) = match (self.jobs.get(job), self.archived.get(job)) {
+        let (state, trials_expected) = match (self.jobs.get(job), self.retention.archived(job)) {
             (Some(found), _) => (found.record.state, found.expected),
             (None, Some(archived)) => (archived.summary.state, archived.summary.trials_expected),
             (None, None) => return Err(Rejection::UnknownJob(job.clone())),

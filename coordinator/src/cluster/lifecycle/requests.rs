@@ -6,12 +6,6 @@ use crate::cluster::Machine;
 use crate::cluster::api::Rejection;
 use crate::cluster::model::{Record, RequestRecord, request_key};
 
-/// Longest request id, in bytes.
-const MAX_REQUEST_ID: usize = 128;
-
-/// Requests that are remembered; a retry comes within minutes, not after so many others.
-pub(in crate::cluster) const MAX_REQUESTS: usize = 10_000;
-
 impl Machine {
     /// The job that this request led to before.
     pub(in crate::cluster) fn known_request(
@@ -19,18 +13,7 @@ impl Machine {
         request: &RequestId,
         digest: u64,
     ) -> Result<Option<JobId>, Rejection> {
-        let given = request.as_str().len();
-        if given == 0 || given > MAX_REQUEST_ID {
-            return Err(Rejection::RequestId {
-                given,
-                max: MAX_REQUEST_ID,
-            });
-        }
-        match self.requests.get(request) {
-            None => Ok(None),
-            Some(known) if known.digest == digest => Ok(Some(known.job.clone())),
-            Some(_) => Err(Rejection::RequestReused(request.clone())),
-        }
+        self.requests.led_to(request, digest)
     }
 
     pub(in crate::cluster) fn remember(&mut self, request: &RequestId, digest: u64, job: &JobId) {
@@ -43,14 +26,12 @@ impl Machine {
             digest,
             job: job.clone(),
         };
-        self.request_order.insert(number, request.clone());
-        self.requests.insert(request.clone(), record.clone());
-        self.draft.step.records.push(Record::Request(record));
-        if self.requests.len() > MAX_REQUESTS
-            && let Some((_, oldest)) = self.request_order.pop_first()
-        {
-            self.requests.remove(&oldest);
-            self.draft.step.removed.push(request_key(&oldest));
+        self.draft
+            .step
+            .records
+            .push(Record::Request(record.clone()));
+        if let Some(forgotten) = self.requests.remember(record) {
+            self.draft.step.removed.push(request_key(&forgotten));
         }
     }
 }

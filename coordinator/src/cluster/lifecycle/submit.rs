@@ -98,7 +98,7 @@ impl Machine {
     ) -> Result<(), Rejection> {
         let digest = fnv1a(["cancel", job.as_str()]);
         let known = self.known_request(request, digest)?;
-        let state = match (self.jobs.get(job), self.archived.get(job)) {
+        let state = match (self.jobs.get(job), self.retention.archived(job)) {
             (Some(found), _) => found.record.state,
             (None, Some(archived)) => archived.summary.state,
             (None, None) => return Err(Rejection::UnknownJob(job.clone())),

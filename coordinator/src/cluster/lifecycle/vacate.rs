@@ -34,7 +34,7 @@ impl Machine {
         attempt.reason = format!("{}; asked for its slots: {reason}", attempt.reason);
         if before.is_none() {
             let until = self.now.saturating_add(self.config.vacate_ms);
-            self.vacating.insert(at.clone(), until);
+            self.graces.vacate(at, until);
             self.wake_at(until);
             self.stop_ranks(at, true);
         }
@@ -57,7 +57,7 @@ impl Machine {
             .held()
             .into_iter()
             .map(|rank| rank.at)
-            .filter(|at| self.vacating.contains_key(at))
+            .filter(|at| self.graces.vacates(at))
             .collect();
         for at in asked {
             let checkpoint = true;

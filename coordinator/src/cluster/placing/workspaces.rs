@@ -106,11 +106,7 @@ impl Machine {
 
     /// Workspaces with terms of their own, and those whose jobs have not ended or still hold slots.
     pub fn workspaces(&self) -> Vec<WorkspaceSummary> {
-        let active = self
-            .active
-            .iter()
-            .filter_map(|(_, _, job)| self.jobs.get(job));
-        let active = active.map(|job| job.record.workspace.as_str());
+        let active = self.jobs.active().map(|job| job.record.workspace.as_str());
         let mut names: BTreeSet<&str> = active.collect();
         names.extend(self.queue.workspaces());
         names.extend(self.workspaces.keys().map(String::as_str));
@@ -123,10 +119,7 @@ impl Machine {
     fn workspace_summary(&self, workspace: &str) -> WorkspaceSummary {
         let terms = self.queue.terms(workspace);
         let [cpu, cuda] = self.queue.used(workspace);
-        let active = self
-            .active
-            .iter()
-            .filter_map(|(_, _, job)| self.jobs.get(job));
+        let active = self.jobs.active();
         let own = active.filter(|job| job.record.workspace == workspace);
         let waiting = self.queue.jobs().filter(|(_, q)| q.workspace == workspace);
         WorkspaceSummary {

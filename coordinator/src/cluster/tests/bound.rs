@@ -216,9 +216,9 @@ impl World {
             .filter(|(_, _, job)| machine.pushes(job) && machine.jobs[job].record.priority == 0)
             .map(|(since, _, job)| (job.clone(), *since))
             .collect();
-        let others = machine.jobs.iter();
+        let others = machine.jobs.values();
         let since: Vec<(JobId, u64)> = others
-            .filter_map(|(job, found)| Some((job.clone(), found.record.waiting_since_ms?)))
+            .filter_map(|found| Some((found.record.job.clone(), found.record.waiting_since_ms?)))
             .collect();
         let before = std::mem::take(&mut self.pushing);
         for (job, began) in bounded {

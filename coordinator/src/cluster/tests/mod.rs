@@ -20,7 +20,7 @@ mod vacate;
 mod workspaces;
 
 use trainyard_common::checkpoint::CheckpointRef;
-use trainyard_common::ids::{RequestId, Term, TrialId};
+use trainyard_common::ids::{JobId, RequestId, Term, TrialId};
 use trainyard_common::spec::Document;
 
 use crate::cluster::Machine;
@@ -73,6 +73,18 @@ fn network_with(name: &str, seed: u64, more: &str) -> Document {
          objectives: [{{metric: validation_loss, mode: minimize}}]\nsearcher: {{name: grid}}\n{more}\n"
     );
     Document::parse(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+/// A job with this number and priority that has not begun.
+pub(super) fn bare_job(number: u64, priority: i32) -> super::model::Job {
+    let mut machine = Machine::new(Term(1), config());
+    let submitted = machine.apply(1, submit("request", program("job", 1, "")));
+    submitted.unwrap();
+    let mut job = machine.jobs.remove(&JobId("job-1".to_owned())).unwrap();
+    job.record.job = JobId(format!("job-{number}"));
+    job.record.number = number;
+    job.record.priority = priority;
+    job
 }
 
 fn submit(request: &str, document: Document) -> Event {

@@ -154,7 +154,7 @@ fn a_search_preempts_for_as_many_trials_as_it_has() {
     let leaving: Vec<RankRef> = held(&bench, "low-1");
     let mut got = Vec::new();
     for rank in &leaving {
-        let vacates = bench.machine.vacating.contains_key(&rank.at);
+        let vacates = bench.machine.graces.vacates(&rank.at);
         if vacates {
             got.extend(placed(&bench.leave(rank, 1)));
         }
@@ -313,7 +313,7 @@ fn a_new_leader_asks_nobody_for_who_has_asked_before() {
     let step = bench.apply(joined("w", 2, 1, held.clone()));
     assert_eq!(asked(&step).len(), 1, "told again");
     assert_eq!(asked(&bench.pass(config().lease_ms + 4_000)), [""; 0]);
-    let vacating: Vec<_> = bench.machine.vacating.keys().cloned().collect();
+    let vacating: Vec<_> = bench.machine.graces.vacating().cloned().collect();
     let leaves = held.iter().find(|rank| rank.at == vacating[0]).unwrap();
     assert_eq!(placed(&bench.leave(leaves, 1)), ["high-2"]);
 }

@@ -41,7 +41,7 @@ fn requests_that_are_remembered_are_bounded() {
     let mut bench = Bench::new();
     bench.apply(submit("first", program("a", 1, "")));
     let mut removed = Vec::new();
-    for number in 0..crate::cluster::lifecycle::requests::MAX_REQUESTS {
+    for number in 0..crate::cluster::parts::requests::MAX_REQUESTS {
         let request = format!("c{number}").as_str().into();
         let event = Event::Cancel {
             request,

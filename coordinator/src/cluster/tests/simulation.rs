@@ -289,7 +289,8 @@ impl World {
         let machine = &self.machine;
         slots::check(machine);
         let mut places = BTreeSet::new();
-        for (id, job) in &machine.jobs {
+        for job in machine.jobs.values() {
+            let id = &job.record.job;
             let mut counts = crate::cluster::model::TrialCounts::default();
             for (number, slot) in (0u32..).zip(&job.trials) {
                 let trial = TrialId(number);

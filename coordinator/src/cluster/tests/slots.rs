@@ -51,10 +51,10 @@ pub(super) fn check(machine: &Machine) {
             assert_eq!(owner, Some(job), "{place:?}");
         }
     }
-    let active = machine.active.iter().map(|(_, _, job)| job);
+    let active = machine.jobs.active();
     let mut users: BTreeMap<String, usize> = BTreeMap::new();
     for job in active {
-        let url = machine.jobs[job].record.store_url.clone();
+        let url = job.record.store_url.clone();
         *users.entry(url).or_default() += 1;
     }
     assert_eq!(machine.store_users, users);

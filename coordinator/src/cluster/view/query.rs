@@ -15,7 +15,7 @@ use crate::cluster::model::{
 impl Machine {
     /// Jobs that are not archived, in the order of submission.
     pub fn jobs(&self) -> Vec<JobSummary> {
-        let jobs = self.order.values().filter_map(|job| self.jobs.get(job));
+        let jobs = self.jobs.by_number();
         jobs.map(job_summary).collect()
     }
 
@@ -29,36 +29,27 @@ impl Machine {
         limit: usize,
     ) -> Vec<(u64, JobSummary)> {
         let of = |found: &str| workspace.is_empty() || found == workspace;
-        let order = match archived {
-            true => &self.archived_order,
-            false => &self.order,
-        };
-        let newest_first = order.range(..before).rev();
-        let found = newest_first.filter_map(|(number, job)| {
-            let summary = match archived {
-                true => self.archived.get(job)?.summary.clone(),
-                false => {
-                    let found = self.jobs.get(job)?;
-                    if !of(&found.record.workspace) {
-                        return None;
-                    }
-                    job_summary(found)
-                }
-            };
-            of(&summary.workspace).then_some((*number, summary))
-        });
+        if archived {
+            let kept = self.retention.before(before);
+            let kept = kept.filter(|kept| of(&kept.summary.workspace));
+            let found = kept.map(|kept| (kept.number, kept.summary.clone()));
+            return found.take(limit).collect();
+        }
+        let jobs = self.jobs.before(before);
+        let jobs = jobs.filter(|job| of(&job.record.workspace));
+        let found = jobs.map(|job| (job.record.number, job_summary(job)));
         found.take(limit).collect()
     }
 
     /// The job, archived or not.
     pub fn any_job(&self, job: &JobId) -> Option<JobSummary> {
-        let archived = || Some(self.archived.get(job)?.summary.clone());
+        let archived = || Some(self.retention.archived(job)?.summary.clone());
         self.job(job).or_else(archived)
     }
 
     /// Where an archived job lies.
     pub fn archive_of(&self, job: &JobId) -> Option<ArchiveRef> {
-        Some(self.archived.get(job)?.archive.clone())
+        Some(self.retention.archived(job)?.archive.clone())
     }
 
     pub fn job(&self, job: &JobId) -> Option<JobSummary> {
@@ -134,7 +125,7 @@ impl Machine {
             term: self.term,
             slots_total: u32::try_from(total).unwrap_or(u32::MAX),
             slots_used: connected().map(|worker| used(&worker.slots)).sum(),
-            jobs_active: u32::try_from(self.active.len()).unwrap_or(u32::MAX),
+            jobs_active: u32::try_from(self.jobs.active().count()).unwrap_or(u32::MAX),
         }
     }
 }
