@@ -10,10 +10,7 @@ use crate::cluster::leaving::removal::{Keeping, Removal};
 use crate::cluster::model::{
     CountersRecord, Lost, SessionId, Worker, WorkerRecord, WorkspaceRecord,
 };
-use crate::cluster::parts::{Graces, Jobs, Requests, Retention};
-use crate::cluster::placing::{kept, slots};
-use crate::placement::index::Index;
-use crate::placement::queue::{Ask, Queue};
+use crate::cluster::parts::{Graces, Jobs, Requests, Retention, Slots, Waits};
 
 /// All that the coordinator knows and decides by.
 pub struct Machine {
@@ -36,26 +33,8 @@ pub struct Machine {
     pub(in crate::cluster) lost: BTreeMap<WorkerId, Lost>,
     pub(in crate::cluster) requests: Requests,
     pub(in crate::cluster) graces: Graces,
-    /// Which slots are free.
-    pub(in crate::cluster) index: Index,
-    /// Which jobs want slots, in the order in which they get them.
-    pub(in crate::cluster) queue: Queue,
-    /// What jobs hold.
-    pub(in crate::cluster) accounts: BTreeMap<JobId, slots::Account>,
-    /// Slots held by jobs of each priority.
-    pub(in crate::cluster) held_by: BTreeMap<i32, u32>,
-    /// How many active jobs use each store.
-    pub(in crate::cluster) store_users: BTreeMap<String, usize>,
-    /// Slots kept for jobs.
-    pub(in crate::cluster) kept: BTreeMap<JobId, kept::Kept>,
-    /// Waiting jobs for which slots are kept once they have waited for long: since when, number, job.
-    pub(in crate::cluster) waiting: BTreeSet<(u64, u64, JobId)>,
-    /// When others will be asked to leave for a job that has waited for long.
-    pub(in crate::cluster) promised: BTreeMap<JobId, u64>,
-    /// Who could not get others to leave, and when that is tried again.
-    pub(in crate::cluster) tried: BTreeMap<(i32, Ask), u64>,
-    /// Slots are not chosen for those who wait before this.
-    pub(in crate::cluster) reserve_again_ms: u64,
+    pub(in crate::cluster) slots: Slots,
+    pub(in crate::cluster) waits: Waits,
     /// Workers may come back to this leader until then.
     pub(in crate::cluster) returned_ms: u64,
     /// Jobs of which something has changed since the last turn of placement.
@@ -99,16 +78,8 @@ impl Machine {
             lost: BTreeMap::new(),
             requests: Requests::default(),
             graces: Graces::default(),
-            index: Index::default(),
-            queue: Queue::default(),
-            accounts: BTreeMap::new(),
-            held_by: BTreeMap::new(),
-            store_users: BTreeMap::new(),
-            kept: BTreeMap::new(),
-            waiting: BTreeSet::new(),
-            promised: BTreeMap::new(),
-            tried: BTreeMap::new(),
-            reserve_again_ms: 0,
+            slots: Slots::default(),
+            waits: Waits::default(),
             returned_ms: 0,
             touched: BTreeSet::new(),
             untold: BTreeSet::new(),

@@ -192,7 +192,7 @@ impl Machine {
 
     /// Whether a rank of the job has slots: its last words are still to come, or its worker's lease runs.
     fn holds_slots(&self, job: &JobId) -> bool {
-        self.accounts.contains_key(job)
+        self.slots.holds(job)
     }
 
     /// The job is gone but for what a record of its own names.

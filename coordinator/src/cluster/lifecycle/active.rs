@@ -40,7 +40,7 @@ impl Machine {
         let url = found.record.store_url.clone();
         self.leave_queue(job);
         if self.jobs.deactivate(job) {
-            self.leave_store(&url);
+            self.slots.leave_store(&url);
         }
     }
 }

@@ -2,10 +2,16 @@
 
 mod graces;
 mod jobs;
+mod kept;
 pub(super) mod requests;
 mod retention;
+mod slots;
+mod waits;
 
 pub(in crate::cluster) use graces::Graces;
 pub(in crate::cluster) use jobs::Jobs;
+pub(in crate::cluster) use kept::{Cause, Kept};
 pub(in crate::cluster) use requests::Requests;
 pub(in crate::cluster) use retention::Retention;
+pub(in crate::cluster) use slots::{Account, Slots};
+pub(in crate::cluster) use waits::Waits;

@@ -34,14 +34,14 @@ impl Machine {
         }
         self.check_kept(changed);
         let mut full: BTreeMap<Ask, Unplaced> = BTreeMap::new();
-        while let Some((job, ask)) = self.queue.next(|ask| full.contains_key(ask)) {
+        while let Some((job, ask)) = self.slots.queue().next(|ask| full.contains_key(ask)) {
             self.ask_proofs(&job, &ask);
-            match self.find(&job, &ask) {
+            match self.slots.find(&job, &ask) {
                 Ok(places) => self.use_places(&job, &ask, &places),
                 Err(why) => {
                     if matches!(why, Unplaced::TooLarge { .. }) {
                         // It would keep others of its workspace from what it cannot use.
-                        self.queue.end_hold(&job);
+                        self.slots.queue_mut().end_hold(&job);
                     }
                     full.insert(ask, why);
                 }
@@ -69,8 +69,8 @@ impl Machine {
         };
         let ask = self.ask_of(job, want);
         if self
-            .kept
-            .get(job)
+            .slots
+            .kept(job)
             .is_some_and(|kept| kept.ranks != ask.ranks)
         {
             self.let_go(job);
@@ -85,13 +85,13 @@ impl Machine {
             number: found.record.number,
         };
         let since = found.record.waiting_since_ms;
-        self.queue.put(job, queued);
+        self.slots.queue_mut().put(job, queued);
         self.set_waiting_since(job, since);
         self.untold.insert(job.clone());
     }
 
     fn ask_of(&self, job: &JobId, want: Want) -> Ask {
-        let kept = self.kept.contains_key(job).then(|| job.clone());
+        let kept = self.slots.kept(job).is_some().then(|| job.clone());
         let Some(found) = self.jobs.get(job) else {
             return Ask {
                 store: String::new(),
@@ -115,7 +115,7 @@ impl Machine {
 
     fn ask_proofs(&mut self, job: &JobId, ask: &Ask) {
         let device = DEVICES[ask.device];
-        let unasked = self.index.unasked(&ask.store, device);
+        let unasked = self.slots.index().unasked(&ask.store, device);
         let unasked: Vec<WorkerId> = unasked.cloned().collect();
         for worker in unasked {
             self.ask_proof(&worker, &ask.store, job);
@@ -135,7 +135,7 @@ impl Machine {
                 self.use_kept(job, places);
             }
             // The next one of its trials waits anew.
-            self.queue.take_out(job);
+            self.slots.queue_mut().take_out(job);
             self.line_up(job);
         } else {
             self.leave_queue(job);

@@ -34,11 +34,11 @@ impl Machine {
         let mut known: BTreeMap<AttemptRef, Option<usize>> = BTreeMap::new();
         let device: Device = DEVICES[ask.device];
         let serving = self.workers.iter();
-        let serving = serving.filter(|(id, _)| self.index.serves(id, &ask.store));
+        let serving = serving.filter(|(id, _)| self.slots.index().serves(id, &ask.store));
         for (id, worker) in serving {
             for (slot, held) in (0u32..).zip(&worker.slots) {
                 let other = worker.device(slot as usize) != device;
-                if other || (!kept_too && self.index.kept(id, slot).is_some()) {
+                if other || (!kept_too && self.slots.index().kept(id, slot).is_some()) {
                     continue;
                 }
                 let held = match held.as_ref().filter(|rank| !self.leaves(&rank.at)) {

@@ -3,7 +3,7 @@
 use trainyard_common::ids::JobId;
 
 use crate::cluster::Machine;
-use crate::cluster::placing::kept::Kept;
+use crate::cluster::parts::Kept;
 use crate::placement::queue::{Ask, device_name};
 
 impl Machine {
@@ -18,20 +18,13 @@ impl Machine {
         if before != since {
             self.draft.jobs.insert(job.clone());
         }
-        if let Some(before) = before {
-            self.waiting.remove(&(before, number, job.clone()));
-        }
-        match since {
-            Some(since) if bounded => {
-                self.waiting.insert((since, number, job.clone()));
-                let due = since.saturating_add(self.config.gang_wait_ms);
-                // Who is due already is looked at in this turn or whenever something changes.
-                if due > self.now {
-                    self.wake_at(due);
-                }
+        self.waits.set((number, job), before, since, bounded);
+        if let Some(since) = since.filter(|_| bounded) {
+            let due = since.saturating_add(self.config.gang_wait_ms);
+            // Who is due already is looked at in this turn or whenever something changes.
+            if due > self.now {
+                self.wake_at(due);
             }
-            Some(_) => {}
-            None => drop(self.promised.remove(job)),
         }
     }
 
@@ -49,7 +42,7 @@ impl Machine {
 
     pub(in crate::cluster) fn waits_for_slots(&mut self, job: &JobId, ask: &Ask) {
         let (ranks, device) = (ask.ranks, device_name(ask.device));
-        let kept = self.kept.get(job).map(Kept::told);
+        let kept = self.slots.kept(job).map(Kept::told);
         let kept = kept.unwrap_or_default();
         self.note(job, &format!("waits for {ranks} free {device} slots{kept}"));
     }

@@ -7,7 +7,7 @@ use trainyard_common::ids::JobId;
 
 use crate::cluster::Machine;
 use crate::cluster::model::{AttemptRef, JobState, Vacate};
-use crate::cluster::placing::kept::Cause;
+use crate::cluster::parts::Cause;
 use crate::cluster::placing::reserve::MAX_RESERVED;
 use crate::placement::Unplaced;
 use crate::placement::choose::{Holder, choose};
@@ -26,20 +26,20 @@ impl Machine {
     /// Asks attempts of lower priority to leave for jobs that do not fit beside them.
     pub(in crate::cluster) fn preempt(&mut self, full: &BTreeMap<Ask, Unplaced>) {
         let now = self.now;
-        self.tried.retain(|_, again| *again > now);
-        let lowest = self.held_by.keys().next().copied();
-        for priority in self.queue.priorities() {
+        self.waits.forget_tried(now);
+        let lowest = self.slots.lowest_priority();
+        for priority in self.slots.queue().priorities() {
             if lowest.is_none_or(|lowest| lowest >= priority) || self.returning() {
                 return;
             }
             let mut tried: BTreeSet<Ask> = BTreeSet::new();
             let mut others = true;
-            while others && self.kept.len() < MAX_RESERVED + MAX_PREEMPTING {
+            while others && self.slots.all_kept().len() < MAX_RESERVED + MAX_PREEMPTING {
                 let left_out = |ask: &Ask| {
                     let busy = full.get(ask) == Some(&Unplaced::Busy);
                     ask.kept.is_some() || !busy || tried.contains(ask)
                 };
-                let next = self.queue.next_at(priority, left_out);
+                let next = self.slots.queue().next_at(priority, left_out);
                 others = next.is_some();
                 if let Some((job, ask)) = next
                     && !self.preempt_for(&job, &ask, priority)
@@ -53,7 +53,7 @@ impl Machine {
     /// False: nobody left who could be asked.
     fn preempt_for(&mut self, job: &JobId, ask: &Ask, priority: i32) -> bool {
         let gate = (priority, ask.clone());
-        if let Some(again) = self.tried.get(&gate).copied() {
+        if let Some(again) = self.waits.tried(&gate) {
             self.wake_at(again);
             return false;
         }
@@ -84,7 +84,7 @@ impl Machine {
         }
         if gangs == 0 {
             let again = self.now + TRY_AGAIN_MS;
-            self.tried.insert(gate, again);
+            self.waits.try_again(gate, again);
             self.wake_at(again);
         }
         gangs > 0
@@ -118,7 +118,7 @@ impl Machine {
         let wanted = found.pending.len() + if open { more } else { promotions };
         let most = found.document.job().searcher.max_concurrent_trials;
         let most = most.map_or(usize::MAX, |most| most.max(1) as usize);
-        let quota = self.queue.room(&found.record.workspace, ask.device);
+        let quota = self.slots.queue().room(&found.record.workspace, ask.device);
         let quota = quota.map_or(usize::MAX, |room| (room / ask.ranks.max(1)) as usize);
         let wanted = wanted.min(most.saturating_sub(found.running.len()));
         wanted.min(quota).min(MAX_GANGS)

@@ -11,8 +11,8 @@ use trainyard_common::ids::JobId;
 
 use crate::cluster::Machine;
 use crate::cluster::model::{AttemptRef, Decision, Vacate};
+use crate::cluster::parts::{Cause, Kept};
 use crate::cluster::placing::field::Field;
-use crate::cluster::placing::kept::{Cause, Kept};
 use crate::cluster::placing::want::Want;
 use crate::placement::choose::{Choice, Holder, choose};
 use crate::placement::queue::Ask;
@@ -30,21 +30,21 @@ const STAYS: i64 = 1 << 40;
 impl Machine {
     /// Keeps slots for jobs that have waited for long, in the order in which they began to wait.
     pub(in crate::cluster) fn reserve(&mut self, full: &BTreeMap<Ask, Unplaced>) {
-        if self.waiting.is_empty() || self.returning() {
+        if self.waits.is_empty() || self.returning() {
             return;
         }
-        if self.now < self.reserve_again_ms {
-            self.wake_at(self.reserve_again_ms);
+        if self.now < self.waits.again_ms() {
+            self.wake_at(self.waits.again_ms());
             return;
         }
         let mut hopeless = BTreeSet::new();
         let mut seen = None;
         for (since, job) in self.overdue() {
-            let Some(queued) = self.queue.get(&job).cloned() else {
+            let Some(queued) = self.slots.queue().get(&job).cloned() else {
                 continue;
             };
-            if !self.queue.may_take(&queued.workspace, &queued.ask) {
-                self.queue.hold(&job);
+            if !self.slots.queue().may_take(&queued.workspace, &queued.ask) {
+                self.slots.queue_mut().hold(&job);
                 continue;
             }
             let like = (queued.priority, queued.ask.clone(), self.pushes(&job));
@@ -55,9 +55,9 @@ impl Machine {
             if self.kept_at_once(like.2) >= MAX_RESERVED {
                 break;
             }
-            self.reserve_again_ms = self.now + PACE_MS;
+            self.waits.set_again(self.now + PACE_MS);
             if !self.reserve_for(&job, &queued.ask, since, like.2, &mut seen) {
-                self.wake_at(self.reserve_again_ms);
+                self.wake_at(self.waits.again_ms());
                 if self.could_have(&job, &queued.ask, like.2) {
                     // Others have what it needs for now; who came first gets slots first.
                     break;
@@ -71,14 +71,16 @@ impl Machine {
     fn overdue(&mut self) -> Vec<(u64, JobId)> {
         let patience = self.config.gang_wait_ms;
         let due = |since: u64| since.saturating_add(patience);
-        let late = self
-            .waiting
+        let late = self.waits.iter();
+        let late = late.take_while(|(since, _)| due(*since) <= self.now);
+        let late = late.filter(|(_, job)| self.slots.kept(job).is_none());
+        let late: Vec<(u64, JobId)> = late.map(|(since, job)| (since, job.clone())).collect();
+        let next = self
+            .waits
             .iter()
-            .take_while(|(since, ..)| due(*since) <= self.now);
-        let late = late.filter(|(_, _, job)| !self.kept.contains_key(job));
-        let late = late.map(|(since, _, job)| (*since, job.clone())).collect();
-        let mut next = self.waiting.iter().map(|(since, ..)| due(*since));
-        if let Some(next) = next.find(|due| *due > self.now) {
+            .map(|(since, _)| due(since))
+            .find(|due| *due > self.now);
+        if let Some(next) = next {
             self.wake_at(next);
         }
         late
@@ -103,7 +105,7 @@ impl Machine {
         let mut choice = choose(ranks, &field.seats, &field.holders);
         if choice.is_none() && pushes {
             // Who only hopes gives way.
-            let hopes = self.kept.iter();
+            let hopes = self.slots.all_kept();
             let hopes = hopes.filter(|(_, kept)| matches!(kept.cause, Cause::Hopes { .. }));
             let hopes: Vec<JobId> = hopes.map(|(job, _)| job.clone()).collect();
             if !hopes.is_empty() {
@@ -121,7 +123,7 @@ impl Machine {
         let cause = match pushes {
             // Slots that are kept elsewhere instead are not kept anew.
             true => Cause::Starves {
-                ask_at_ms: *self.promised.entry(job.clone()).or_insert(at),
+                ask_at_ms: self.waits.promise(job, at),
             },
             false => Cause::Hopes { until_ms: at },
         };
@@ -130,7 +132,7 @@ impl Machine {
         let why = format!("it has waited for {waited} s");
         self.keep(job, ask, &places, cause, &why);
         if let Some(Want::Resume(trial) | Want::Judge(trial)) = self.want(job) {
-            let told = self.kept.get(job).map(Kept::told).unwrap_or_default();
+            let told = self.slots.kept(job).map(Kept::told).unwrap_or_default();
             let told = format!("waits{told}");
             self.explain(job, trial, Decision::Reserved, told);
         }
@@ -162,16 +164,12 @@ impl Machine {
         let now = self.now;
         let mut ask = Vec::new();
         let mut give_up = Vec::new();
-        let pushing: BTreeSet<JobId> = self
-            .kept
-            .keys()
-            .filter(|j| self.pushes(j))
-            .cloned()
-            .collect();
-        for (job, kept) in &mut self.kept {
+        let kept = self.slots.all_kept();
+        let pushing = kept.filter(|(job, _)| self.pushes(job));
+        let pushing: BTreeSet<JobId> = pushing.map(|(job, _)| job.clone()).collect();
+        for (job, kept) in self.slots.all_kept() {
             match kept.cause {
                 Cause::Starves { ask_at_ms } if ask_at_ms <= now => {
-                    kept.cause = Cause::Asked;
                     ask.push((job.clone(), kept.places.clone()));
                 }
                 // What it runs has ended: it gets slots for which others may be asked.
@@ -180,13 +178,16 @@ impl Machine {
                 _ => {}
             }
         }
+        for (job, _) in &ask {
+            self.slots.set_cause(job, Cause::Asked);
+        }
         for (job, places) in ask {
             if pushing.contains(&job) {
                 self.ask_to_leave(&job, &places);
-            } else if let Some(kept) = self.kept.get_mut(&job) {
+            } else if self.slots.kept(&job).is_some() {
                 // It began to run meanwhile, and would have one more.
                 let until_ms = now.saturating_add(self.config.reserve_ms);
-                kept.cause = Cause::Hopes { until_ms };
+                self.slots.set_cause(&job, Cause::Hopes { until_ms });
                 self.wake_at(until_ms);
             }
         }
@@ -222,7 +223,8 @@ impl Machine {
             Cause::Hopes { .. } => !pushes,
             Cause::Preempts => false,
         };
-        self.kept.values().filter(like).count()
+        let kept = self.slots.all_kept().map(|(_, kept)| kept);
+        kept.filter(like).count()
     }
 
     /// The longest that a gang waits before which `ahead` others began to wait, if they fit beside what has a
@@ -237,15 +239,13 @@ impl Machine {
     /// Deadlines of what waits and of what is kept.
     pub(in crate::cluster) fn reserve_deadlines(&self) -> impl Iterator<Item = u64> {
         let patience = self.config.gang_wait_ms;
-        let waiting = self.waiting.iter();
-        let waiting = waiting.map(move |(since, ..)| since.saturating_add(patience));
-        let asks = self.kept.values().filter_map(|kept| match kept.cause {
+        let asks = self.slots.all_kept();
+        let asks = asks.filter_map(|(_, kept)| match kept.cause {
             Cause::Starves { ask_at_ms } => Some(ask_at_ms),
             Cause::Hopes { until_ms } => Some(until_ms),
             Cause::Preempts | Cause::Asked => None,
         });
-        let again = self.tried.values().copied();
-        let times = [self.returned_ms, self.reserve_again_ms];
-        waiting.chain(asks).chain(again).chain(times)
+        let waits = self.waits.deadlines(patience);
+        waits.chain(asks).chain([self.returned_ms])
     }
 }

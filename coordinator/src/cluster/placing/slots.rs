@@ -6,17 +6,9 @@ use trainyard_common::spec::Device;
 
 use crate::cluster::Machine;
 use crate::cluster::model::{Proof, RankRef, Worker};
+use crate::cluster::parts::Account;
 use crate::placement::index::{Host, Standing};
 use crate::placement::{Place, at};
-
-/// What a job holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cluster) struct Account {
-    pub(in crate::cluster) workspace: String,
-    device: usize,
-    pub(in crate::cluster) priority: i32,
-    pub(in crate::cluster) slots: u32,
-}
 
 impl Machine {
     /// A rank gets a slot.
@@ -26,7 +18,7 @@ impl Machine {
         if let Some(held) = slot {
             let job = rank.at.job.clone();
             *held = Some(rank);
-            self.index.take(&place.worker, place.slot);
+            self.slots.take(&place.worker, place.slot);
             self.charge(&job, 1);
         }
     }
@@ -43,44 +35,27 @@ impl Machine {
         };
         self.dirty = true;
         for slot in worker.release(rank) {
-            self.index.give(&id, slot);
+            self.slots.give(&id, slot);
             self.charge(&rank.at.job, -1);
         }
         // It may have been suspect for this rank.
-        if !self.index.usable(&id) {
+        if !self.slots.index().usable(&id) {
             self.refresh(&id);
         }
     }
 
     /// A job holds so many slots more, or fewer.
     pub(in crate::cluster) fn charge(&mut self, job: &JobId, more: i64) {
-        let account = match self.accounts.get_mut(job) {
-            Some(account) => account,
-            None => {
-                let Some(found) = self.jobs.get(job) else {
-                    return;
-                };
-                let account = Account {
-                    workspace: found.record.workspace.clone(),
-                    device: at(found.document.job().resources.device),
-                    priority: found.record.priority,
-                    slots: 0,
-                };
-                self.accounts.entry(job.clone()).or_insert(account)
-            }
-        };
-        let added = |slots: u32| u32::try_from((i64::from(slots) + more).max(0)).unwrap_or(0);
-        account.slots = added(account.slots);
-        let (device, priority) = (account.device, account.priority);
-        self.queue.charge(&account.workspace, device, more);
-        if account.slots == 0 {
-            self.accounts.remove(job);
-        }
-        let held = self.held_by.entry(priority).or_default();
-        *held = added(*held);
-        if *held == 0 {
-            self.held_by.remove(&priority);
-        }
+        let jobs = &self.jobs;
+        self.slots.charge(job, more, || {
+            let found = jobs.get(job)?;
+            Some(Account {
+                workspace: found.record.workspace.clone(),
+                device: at(found.document.job().resources.device),
+                priority: found.record.priority,
+                slots: 0,
+            })
+        });
     }
 
     /// A worker that is new, or another than it was.
@@ -95,34 +70,23 @@ impl Machine {
             cpu_kind: worker.info.cpu_kind.clone(),
             devices,
         };
-        self.index.insert(id, &host);
-        for (slot, held) in (0u32..).zip(&worker.slots) {
-            if held.is_some() {
-                self.index.take(id, slot);
-            }
-        }
-        for (job, kept) in &self.kept {
-            for place in kept.places.iter().filter(|place| place.worker == *id) {
-                self.index.keep(place, job);
-            }
-        }
+        let held = (0u32..).zip(&worker.slots);
+        let held = held.filter_map(|(slot, held)| held.is_some().then_some(slot));
+        self.slots.insert(id, &host, held);
         self.refresh_stores(id);
         self.refresh(id);
         self.workers_changed = true;
     }
 
     pub(in crate::cluster) fn forget_worker(&mut self, id: &WorkerId) {
-        self.index.remove(id);
-        self.queue.set_totals(self.index.totals());
+        self.slots.remove(id);
         self.workers_changed = true;
     }
 
     /// Whether something may be placed on a worker may have changed.
     pub(in crate::cluster) fn refresh(&mut self, id: &WorkerId) {
         let usable = self.workers.get(id).is_some_and(|w| self.placeable(w));
-        if usable != self.index.usable(id) {
-            self.index.set_usable(id, usable);
-            self.queue.set_totals(self.index.totals());
+        if self.slots.set_usable(id, usable) {
             self.workers_changed = true;
             self.dirty = true;
         }
@@ -137,7 +101,7 @@ impl Machine {
     pub(in crate::cluster) fn refresh_due(&mut self) {
         let now = self.now;
         let silent = |(id, worker): &(&WorkerId, &Worker)| {
-            self.suspect_at(worker) <= now && self.index.usable(id)
+            self.suspect_at(worker) <= now && self.slots.index().usable(id)
         };
         let silent = self.workers.iter().filter(silent);
         let silent: Vec<WorkerId> = silent.map(|(id, _)| id.clone()).collect();
@@ -145,7 +109,7 @@ impl Machine {
         for (id, worker) in &self.workers {
             for (url, proof) in &worker.stores {
                 if matches!(proof, Proof::Failed { retry_ms, .. } if *retry_ms <= now) {
-                    self.index.set_standing(id, url, Some(Standing::Unasked));
+                    self.slots.set_standing(id, url, Some(Standing::Unasked));
                 }
             }
         }
@@ -153,7 +117,7 @@ impl Machine {
 
     /// Where a worker stands with every store that jobs use.
     pub(in crate::cluster) fn refresh_stores(&mut self, id: &WorkerId) {
-        let urls: Vec<String> = self.store_users.keys().cloned().collect();
+        let urls: Vec<String> = self.slots.stores().cloned().collect();
         urls.iter().for_each(|url| self.refresh_store(id, url));
     }
 
@@ -166,29 +130,15 @@ impl Machine {
             Some(Proof::Asked { .. }) => None,
             Some(Proof::Failed { .. }) | None => Some(Standing::Unasked),
         });
-        self.index.set_standing(id, url, standing);
+        self.slots.set_standing(id, url, standing);
         self.workers_changed = true;
     }
 
     /// A job uses its store from now on; the last one to leave closes it.
     pub(in crate::cluster) fn use_store(&mut self, url: &str) {
-        if let Some(users) = self.store_users.get_mut(url) {
-            *users += 1;
-            return;
-        }
-        self.store_users.insert(url.to_owned(), 1);
-        self.index.open(url);
-        let all: Vec<WorkerId> = self.workers.keys().cloned().collect();
-        all.iter().for_each(|id| self.refresh_store(id, url));
-    }
-
-    pub(in crate::cluster) fn leave_store(&mut self, url: &str) {
-        if let Some(users) = self.store_users.get_mut(url) {
-            *users -= 1;
-            if *users == 0 {
-                self.store_users.remove(url);
-                self.index.close(url);
-            }
+        if self.slots.use_store(url) {
+            let all: Vec<WorkerId> = self.workers.keys().cloned().collect();
+            all.iter().for_each(|id| self.refresh_store(id, url));
         }
     }
 }

@@ -17,13 +17,18 @@ impl Machine {
     pub(in crate::cluster) fn tell_waiting(&mut self, full: &BTreeMap<Ask, Unplaced>, all: bool) {
         let untold = std::mem::take(&mut self.untold);
         let jobs: Vec<JobId> = match all {
-            true => self.queue.jobs().map(|(job, _)| job.clone()).collect(),
+            true => self
+                .slots
+                .queue()
+                .jobs()
+                .map(|(job, _)| job.clone())
+                .collect(),
             false => untold.into_iter().collect(),
         };
         // The same for all who ask for the same.
         let mut unfit: BTreeMap<Ask, String> = BTreeMap::new();
         for job in jobs {
-            let Some(queued) = self.queue.get(&job).cloned() else {
+            let Some(queued) = self.slots.queue().get(&job).cloned() else {
                 continue;
             };
             if let Some(why) = self.withheld(&queued) {
@@ -51,9 +56,13 @@ impl Machine {
     fn set_since(&mut self, job: &JobId, queued: &Queued, full: &BTreeMap<Ask, Unplaced>) {
         let fits = !matches!(full.get(&queued.ask), Some(Unplaced::TooLarge { .. }));
         let fits = fits || self.now < self.returned_ms;
-        let most = self.queue.terms(&queued.workspace).most[queued.ask.device];
+        let most = self.slots.queue().terms(&queued.workspace).most[queued.ask.device];
         let may = most.is_none_or(|most| most >= queued.ask.ranks);
-        let Some(found) = self.jobs.get(job).filter(|_| self.queue.get(job).is_some()) else {
+        let Some(found) = self
+            .jobs
+            .get(job)
+            .filter(|_| self.slots.queue().get(job).is_some())
+        else {
             return;
         };
         let since = found.record.waiting_since_ms.unwrap_or(self.now);
@@ -63,14 +72,14 @@ impl Machine {
     /// Why the job's workspace may not take what it asks for.
     fn withheld(&self, queued: &Queued) -> Option<String> {
         let (workspace, ask) = (&queued.workspace, &queued.ask);
-        let most = self.queue.terms(workspace).most[ask.device]?;
+        let most = self.slots.queue().terms(workspace).most[ask.device]?;
         let (ranks, device) = (ask.ranks, device_name(ask.device));
         if most < ranks {
             return Some(format!(
                 "needs {ranks} {device} slots at one time; the quota of workspace {workspace} is {most}"
             ));
         }
-        (!self.queue.may_take(workspace, ask)).then(|| {
+        (!self.slots.queue().may_take(workspace, ask)).then(|| {
             format!(
                 "waits for {ranks} {device} slots of the quota of workspace {workspace}, which is {most}"
             )

@@ -71,7 +71,7 @@ impl Machine {
     /// Whether slots are kept for the job once it has waited for long: for whatever pushes, and for gangs,
     /// which would never meet so many free slots at once.
     pub(in crate::cluster) fn is_bounded(&self, job: &JobId) -> bool {
-        let gang = self.queue.get(job).is_some_and(|q| q.ask.ranks > 1);
+        let gang = self.slots.queue().get(job).is_some_and(|q| q.ask.ranks > 1);
         gang || self.pushes(job)
     }
 }

@@ -96,8 +96,8 @@ impl Machine {
             weight: record.weight,
             most: [record.max_cpu_slots, record.max_cuda_slots],
         });
-        self.queue.set_terms(workspace, terms);
-        let jobs = self.queue.jobs();
+        self.slots.queue_mut().set_terms(workspace, terms);
+        let jobs = self.slots.queue().jobs();
         let own = jobs.filter(|(_, queued)| queued.workspace == workspace);
         let own: Vec<_> = own.map(|(job, _)| job.clone()).collect();
         self.untold.extend(own);
@@ -108,7 +108,7 @@ impl Machine {
     pub fn workspaces(&self) -> Vec<WorkspaceSummary> {
         let active = self.jobs.active().map(|job| job.record.workspace.as_str());
         let mut names: BTreeSet<&str> = active.collect();
-        names.extend(self.queue.workspaces());
+        names.extend(self.slots.queue().workspaces());
         names.extend(self.workspaces.keys().map(String::as_str));
         names
             .into_iter()
@@ -117,11 +117,15 @@ impl Machine {
     }
 
     fn workspace_summary(&self, workspace: &str) -> WorkspaceSummary {
-        let terms = self.queue.terms(workspace);
-        let [cpu, cuda] = self.queue.used(workspace);
+        let terms = self.slots.queue().terms(workspace);
+        let [cpu, cuda] = self.slots.queue().used(workspace);
         let active = self.jobs.active();
         let own = active.filter(|job| job.record.workspace == workspace);
-        let waiting = self.queue.jobs().filter(|(_, q)| q.workspace == workspace);
+        let waiting = self
+            .slots
+            .queue()
+            .jobs()
+            .filter(|(_, q)| q.workspace == workspace);
         WorkspaceSummary {
             workspace: workspace.to_owned(),
             weight: terms.weight,
@@ -129,7 +133,7 @@ impl Machine {
             max_cuda_slots: terms.most[1],
             cpu_slots_used: cpu,
             cuda_slots_used: cuda,
-            share: self.queue.share(workspace).value() * terms.weight,
+            share: self.slots.queue().share(workspace).value() * terms.weight,
             jobs_active: u32::try_from(own.count()).unwrap_or(u32::MAX),
             jobs_waiting: u32::try_from(waiting.count()).unwrap_or(u32::MAX),
         }

@@ -211,10 +211,10 @@ impl World {
         let now = self.bench.now;
         let machine = &self.bench.machine;
         let bounded: Vec<(JobId, u64)> = machine
-            .waiting
+            .waits
             .iter()
-            .filter(|(_, _, job)| machine.pushes(job) && machine.jobs[job].record.priority == 0)
-            .map(|(since, _, job)| (job.clone(), *since))
+            .filter(|(_, job)| machine.pushes(job) && machine.jobs[job].record.priority == 0)
+            .map(|(since, job)| (job.clone(), since))
             .collect();
         let others = machine.jobs.values();
         let since: Vec<(JobId, u64)> = others
@@ -222,7 +222,7 @@ impl World {
             .collect();
         let before = std::mem::take(&mut self.pushing);
         for (job, began) in bounded {
-            let kept = |other: &JobId| self.bench.machine.kept.contains_key(other);
+            let kept = |other: &JobId| self.bench.machine.slots.kept(other).is_some();
             let ahead = since.iter().filter(|(other, _)| *other != job);
             let ahead = ahead.filter(|(other, at)| *at <= began || kept(other));
             let ahead = ahead.count() as u64;

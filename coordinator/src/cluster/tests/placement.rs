@@ -160,7 +160,7 @@ fn a_search_preempts_for_as_many_trials_as_it_has() {
         }
     }
     assert_eq!(got, ["high-2"; 3]);
-    assert!(bench.machine.kept.is_empty());
+    assert!(bench.machine.slots.all_kept().len() == 0);
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_new_leader_keeps_the_place_in_the_queue() {
     stored.keep(bench.apply(joined("w", 1, 1, vec![rank.clone()])));
     // Until every worker has had time to come back nobody is asked for anything.
     stored.keep(bench.pass(config().lease_ms - 2_000));
-    assert!(bench.machine.kept.is_empty());
+    assert!(bench.machine.slots.all_kept().len() == 0);
     stored.keep(bench.pass(4_000));
     assert!(job(&bench, "late-2").note.contains("w:0 are kept"));
     let step = stored.keep(bench.pass(config().reserve_ms));
@@ -324,12 +324,12 @@ fn what_is_kept_is_let_go_with_its_job() {
     bench.apply(submit("0", program("low", 1, "")));
     let rank = ranks(&bench.apply(joined("w", 1, 1, vec![]))).remove(0);
     bench.apply(submit("1", program("high", 1, "priority: 1")));
-    assert_eq!(bench.machine.kept.len(), 1);
+    assert_eq!(bench.machine.slots.all_kept().len(), 1);
     bench.apply(Event::Cancel {
         request: "c".into(),
         job: "high-2".into(),
     });
-    assert!(bench.machine.kept.is_empty());
+    assert!(bench.machine.slots.all_kept().len() == 0);
     let step = bench.leave(&rank, 3);
     let again = assigned(&step)[0];
     assert_eq!(again.resume_from.as_ref().map(|from| from.step), Some(3));

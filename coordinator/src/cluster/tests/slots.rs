@@ -12,42 +12,57 @@ pub(super) fn check(machine: &Machine) {
     let mut held: BTreeMap<String, [u32; 2]> = BTreeMap::new();
     let mut by_priority: BTreeMap<i32, u32> = BTreeMap::new();
     for (id, worker) in &machine.workers {
-        assert_eq!(machine.index.usable(id), machine.placeable(worker), "{id}");
+        assert_eq!(
+            machine.slots.index().usable(id),
+            machine.placeable(worker),
+            "{id}"
+        );
         for (slot, rank) in (0u32..).zip(&worker.slots) {
             let place = Place {
                 worker: id.clone(),
                 slot,
             };
             if worker.session.is_some() {
-                let taken = machine.index.taken(&place);
+                let taken = machine.slots.index().taken(&place);
                 assert_eq!(taken, Some(rank.is_some()), "{place:?}");
             }
-            if machine.index.usable(id) {
+            if machine.slots.index().usable(id) {
                 totals[at(worker.device(slot as usize))] += 1;
             }
             let Some(rank) = rank else { continue };
-            let account = &machine.accounts[&rank.at.job];
+            let account = machine.slots.account(&rank.at.job).unwrap();
             let device = at(machine.jobs[&rank.at.job].document.job().resources.device);
             held.entry(account.workspace.clone()).or_default()[device] += 1;
             *by_priority.entry(account.priority).or_default() += 1;
         }
-        for url in machine.store_users.keys() {
+        for url in machine.slots.stores() {
             let proven = worker.stores.get(url) == Some(&Proof::Proven);
-            let usable = machine.index.usable(id);
-            assert_eq!(machine.index.serves(id, url), proven && usable, "{id}");
+            let usable = machine.slots.index().usable(id);
+            assert_eq!(
+                machine.slots.index().serves(id, url),
+                proven && usable,
+                "{id}"
+            );
         }
     }
-    assert_eq!(machine.index.totals(), totals);
-    assert_eq!(machine.held_by, by_priority);
-    for workspace in machine.queue.workspaces() {
+    assert_eq!(machine.slots.index().totals(), totals);
+    assert_eq!(*machine.slots.held_by(), by_priority);
+    for workspace in machine.slots.queue().workspaces() {
         let expected = held.remove(workspace).unwrap_or_default();
-        assert_eq!(machine.queue.used(workspace), expected, "{workspace}");
+        assert_eq!(
+            machine.slots.queue().used(workspace),
+            expected,
+            "{workspace}"
+        );
     }
     assert!(held.is_empty(), "{held:?}");
-    for (job, kept) in &machine.kept {
-        assert!(machine.queue.get(job).is_some(), "{job} waits for nothing");
+    for (job, kept) in machine.slots.all_kept() {
+        assert!(
+            machine.slots.queue().get(job).is_some(),
+            "{job} waits for nothing"
+        );
         for place in &kept.places {
-            let owner = machine.index.kept(&place.worker, place.slot);
+            let owner = machine.slots.index().kept(&place.worker, place.slot);
             assert_eq!(owner, Some(job), "{place:?}");
         }
     }
@@ -57,5 +72,5 @@ pub(super) fn check(machine: &Machine) {
         let url = job.record.store_url.clone();
         *users.entry(url).or_default() += 1;
     }
-    assert_eq!(machine.store_users, users);
+    assert_eq!(*machine.slots.users(), users);
 }

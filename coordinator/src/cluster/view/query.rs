@@ -100,7 +100,7 @@ impl Machine {
             let (state, since_ms, note) = self.worker_state(worker, &medians);
             WorkerSummary {
                 slots_used: used(&worker.slots),
-                slots_kept: u32::try_from(self.index.kept_free(&worker.info.worker))
+                slots_kept: u32::try_from(self.slots.index().kept_free(&worker.info.worker))
                     .unwrap_or(u32::MAX),
                 connected: worker.session.is_some(),
                 draining: worker.draining,
