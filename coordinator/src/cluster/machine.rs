@@ -6,11 +6,10 @@ use trainyard_common::ids::{JobId, Term, WorkerId};
 
 use crate::cluster::api::MachineConfig;
 use crate::cluster::draft::Draft;
-use crate::cluster::leaving::removal::{Keeping, Removal};
 use crate::cluster::model::{
     CountersRecord, Lost, SessionId, Worker, WorkerRecord, WorkspaceRecord,
 };
-use crate::cluster::parts::{Graces, Jobs, Requests, Retention, Slots, Waits};
+use crate::cluster::parts::{Graces, Jobs, Keeping, Removal, Requests, Retention, Slots, Waits};
 
 /// All that the coordinator knows and decides by.
 pub struct Machine {

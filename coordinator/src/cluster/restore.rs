@@ -11,12 +11,12 @@ use trainyard_common::spec::Document;
 
 use crate::cluster::Machine;
 use crate::cluster::api::MachineConfig;
-use crate::cluster::leaving::removal::Removal;
 use crate::cluster::model::{
     AttemptRecord, AttemptRef, Job, JobRecord, JobState, Outcome, RankPlace, RankRef, Record,
     RecordError, RemovalRecord, SearchEntry, SearchRecord, SessionId, SpecRecord, Trial,
     TrialCounts, TrialRecord, TrialSlot, Turns, Worker, WorkerInfo,
 };
+use crate::cluster::parts::Removal;
 use crate::cluster::view::replay::{Check, replay};
 use crate::schedule::Scheduler;
 use crate::search::Searcher;

@@ -11,12 +11,12 @@ use trainyard_common::ids::{JobId, RequestId};
 
 use crate::cluster::Machine;
 use crate::cluster::api::{Effect, Event, Rejection, Reply};
-use crate::cluster::leaving::removal::{Removal, Task};
 use crate::cluster::lifecycle::requests::fnv1a;
 use crate::cluster::model::{
     ArchiveRef, ArchivedRecord, JobState, Leaving, Record, RemovalRecord, TrialSlot, archived_key,
     job_key, removal_key, spec_key,
 };
+use crate::cluster::parts::{Removal, Task};
 use crate::cluster::view::query::job_summary;
 
 /// Jobs whose time is over that one turn takes up.

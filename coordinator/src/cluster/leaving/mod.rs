@@ -3,8 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `retention` | how long they stay |
-//! | `leave`, `removal` | how they go; what is left of those that are gone |
+//! | `leave` | how they go |
 
 mod leave;
-pub(super) mod removal;
 mod retention;

@@ -3,6 +3,7 @@
 mod graces;
 mod jobs;
 mod kept;
+mod removal;
 pub(super) mod requests;
 mod retention;
 mod slots;
@@ -11,6 +12,7 @@ mod waits;
 pub(in crate::cluster) use graces::Graces;
 pub(in crate::cluster) use jobs::Jobs;
 pub(in crate::cluster) use kept::{Cause, Kept};
+pub(in crate::cluster) use removal::{Keeping, Removal, Task};
 pub(in crate::cluster) use requests::Requests;
 pub(in crate::cluster) use retention::Retention;
 pub(in crate::cluster) use slots::{Account, Slots};
