@@ -6,10 +6,10 @@ use trainyard_common::ids::{JobId, Term, WorkerId};
 
 use crate::cluster::api::MachineConfig;
 use crate::cluster::draft::Draft;
-use crate::cluster::model::{
-    CountersRecord, Lost, SessionId, Worker, WorkerRecord, WorkspaceRecord,
+use crate::cluster::model::{CountersRecord, WorkerRecord, WorkspaceRecord};
+use crate::cluster::parts::{
+    Graces, Jobs, Keeping, Removal, Requests, Retention, Slots, Waits, Workers,
 };
-use crate::cluster::parts::{Graces, Jobs, Keeping, Removal, Requests, Retention, Slots, Waits};
 
 /// All that the coordinator knows and decides by.
 pub struct Machine {
@@ -24,12 +24,9 @@ pub struct Machine {
     pub(in crate::cluster) retention: Retention,
     pub(in crate::cluster) removals: BTreeMap<JobId, Removal>,
     pub(in crate::cluster) keeping: Keeping,
-    pub(in crate::cluster) workers: BTreeMap<WorkerId, Worker>,
-    pub(in crate::cluster) sessions: BTreeMap<SessionId, WorkerId>,
+    pub(in crate::cluster) workers: Workers,
     /// Workers that somebody asked to drain, whether they are here or not.
     pub(in crate::cluster) drains: BTreeMap<WorkerId, WorkerRecord>,
-    /// The newest ones that were lost.
-    pub(in crate::cluster) lost: BTreeMap<WorkerId, Lost>,
     pub(in crate::cluster) requests: Requests,
     pub(in crate::cluster) graces: Graces,
     pub(in crate::cluster) slots: Slots,
@@ -71,10 +68,8 @@ impl Machine {
             retention: Retention::default(),
             removals: BTreeMap::new(),
             keeping: Keeping::default(),
-            workers: BTreeMap::new(),
-            sessions: BTreeMap::new(),
+            workers: Workers::default(),
             drains: BTreeMap::new(),
-            lost: BTreeMap::new(),
             requests: Requests::default(),
             graces: Graces::default(),
             slots: Slots::default(),

@@ -301,8 +301,8 @@ impl Machine {
         let mut held = Vec::new();
         for (place, rank) in places {
             let now = self.now;
-            let worker = self.workers.entry(place.worker.clone());
-            let worker = worker.or_insert_with(|| absent(&place, now, lease_until_ms));
+            let absent = || absent(&place, now, lease_until_ms);
+            let worker = self.workers.get_or_insert(&place.worker, absent);
             for slot in place.slots {
                 let slot = slot as usize;
                 if worker.slots.len() <= slot {

@@ -8,7 +8,7 @@ use crate::cluster::model::{Outcome, Pulse, RankRef, SessionId};
 impl Machine {
     /// Progress of running ranks, told with a heartbeat.
     pub(in crate::cluster) fn pulses(&mut self, session: SessionId, pulses: &[Pulse]) {
-        let Some(id) = self.sessions.get(&session).cloned() else {
+        let Some(id) = self.workers.of_session(session).cloned() else {
             return;
         };
         let (now, lease_ms) = (self.now, self.config.lease_ms);

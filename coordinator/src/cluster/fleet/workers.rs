@@ -11,9 +11,6 @@ use crate::cluster::model::{Lost, Outcome, Proof, RankRef, SessionId, Worker, Wo
 /// Most slots of one worker.
 const MAX_SLOTS: usize = 1_024;
 
-/// Lost workers that are still shown.
-const MAX_LOST: usize = 100;
-
 impl Machine {
     pub(in crate::cluster) fn worker_joined(
         &mut self,
@@ -26,7 +23,6 @@ impl Machine {
         let id = info.worker.clone();
         let before = self.workers.remove(&id);
         if let Some(old) = before.as_ref().and_then(|worker| worker.session) {
-            self.sessions.remove(&old);
             self.draft.step.effects.push(Effect::Close {
                 session: old,
                 reason: format!("worker {id} opened another session"),
@@ -71,12 +67,10 @@ impl Machine {
                 .stores
                 .retain(|_, proof| !matches!(proof, Proof::Asked { .. }));
         }
-        self.lost.remove(&id);
         self.wake_at(self.suspect_at(&worker));
         if let Some(until) = worker.missing.values().min() {
             self.wake_at(*until);
         }
-        self.sessions.insert(session, id.clone());
         self.take_over(&id, worker, &held);
         let registered = ToWorker::Registered {
             heartbeat_ms: self.config.heartbeat_ms,
@@ -97,7 +91,7 @@ impl Machine {
     /// Puts a worker in the place of what it was; `held`: the jobs of the slots that were held there.
     fn take_over(&mut self, id: &WorkerId, worker: Worker, held: &[JobId]) {
         let holds = worker.holders();
-        self.workers.insert(id.clone(), worker);
+        self.workers.insert(worker);
         holds.iter().for_each(|job| self.charge(job, 1));
         held.iter().for_each(|job| self.charge(job, -1));
         self.reindex(id);
@@ -133,13 +127,10 @@ impl Machine {
     }
 
     pub(in crate::cluster) fn worker_disconnected(&mut self, session: SessionId) {
-        let Some(id) = self.sessions.remove(&session) else {
+        let Some(worker) = self.workers.disconnect(session) else {
             return;
         };
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return;
-        };
-        worker.session = None;
+        let id = worker.info.worker.clone();
         worker
             .stores
             .retain(|_, proof| !matches!(proof, Proof::Asked { .. }));
@@ -168,7 +159,7 @@ impl Machine {
 
     /// A sign of life; the worker's id, or None from a session that is no longer known.
     pub(in crate::cluster) fn seen(&mut self, session: SessionId) -> Option<WorkerId> {
-        let id = self.sessions.get(&session)?.clone();
+        let id = self.workers.of_session(session)?.clone();
         let worker = self.workers.get_mut(&id)?;
         let suspect = worker.lease_until_ms <= self.now + self.config.lease_ms / 2;
         worker.last_seen_ms = self.now;
@@ -214,7 +205,6 @@ impl Machine {
         self.forget_worker(id);
         self.remember_lost(&worker, why);
         if let Some(session) = worker.session {
-            self.sessions.remove(&session);
             self.draft.step.effects.push(Effect::Close {
                 session,
                 reason: why.to_owned(),
@@ -243,14 +233,7 @@ impl Machine {
             lost_ms: self.now,
             why: why.to_owned(),
         };
-        self.lost.insert(worker.info.worker.clone(), lost);
-        while self.lost.len() > MAX_LOST {
-            let oldest = self.lost.values().min_by_key(|lost| lost.lost_ms);
-            match oldest.map(|lost| lost.info.worker.clone()) {
-                Some(oldest) => drop(self.lost.remove(&oldest)),
-                None => break,
-            }
-        }
+        self.workers.remember_lost(lost);
     }
 
     /// A rank is gone without a last report.

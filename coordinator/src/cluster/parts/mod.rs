@@ -8,6 +8,7 @@ pub(super) mod requests;
 mod retention;
 mod slots;
 mod waits;
+mod workers;
 
 pub(in crate::cluster) use graces::Graces;
 pub(in crate::cluster) use jobs::Jobs;
@@ -17,3 +18,4 @@ pub(in crate::cluster) use requests::Requests;
 pub(in crate::cluster) use retention::Retention;
 pub(in crate::cluster) use slots::{Account, Slots};
 pub(in crate::cluster) use waits::Waits;
+pub(in crate::cluster) use workers::Workers;

@@ -106,7 +106,7 @@ impl Machine {
         let silent = self.workers.iter().filter(silent);
         let silent: Vec<WorkerId> = silent.map(|(id, _)| id.clone()).collect();
         silent.iter().for_each(|id| self.refresh(id));
-        for (id, worker) in &self.workers {
+        for (id, worker) in self.workers.iter() {
             for (url, proof) in &worker.stores {
                 if matches!(proof, Proof::Failed { retry_ms, .. } if *retry_ms <= now) {
                     self.slots.set_standing(id, url, Some(Standing::Unasked));

@@ -75,6 +75,15 @@ fn network_with(name: &str, seed: u64, more: &str) -> Document {
     Document::parse(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 
+/// A worker of one slot that has just come.
+pub(super) fn bare_worker(name: &str, session: Option<SessionId>) -> super::model::Worker {
+    let mut machine = Machine::new(Term(1), config());
+    machine.apply(1, joined(name, 1, 1, vec![])).unwrap();
+    let mut found = machine.workers.remove(&name.into()).unwrap();
+    found.session = session;
+    found
+}
+
 /// A job with this number and priority that has not begun.
 pub(super) fn bare_job(number: u64, priority: i32) -> super::model::Job {
     let mut machine = Machine::new(Term(1), config());

@@ -11,7 +11,7 @@ pub(super) fn check(machine: &Machine) {
     let mut totals = [0, 0];
     let mut held: BTreeMap<String, [u32; 2]> = BTreeMap::new();
     let mut by_priority: BTreeMap<i32, u32> = BTreeMap::new();
-    for (id, worker) in &machine.workers {
+    for (id, worker) in machine.workers.iter() {
         assert_eq!(
             machine.slots.index().usable(id),
             machine.placeable(worker),

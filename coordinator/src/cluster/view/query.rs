@@ -89,7 +89,7 @@ impl Machine {
     }
 
     pub fn workers(&self) -> Vec<WorkerSummary> {
-        let lost = self.lost.values().map(|lost| WorkerSummary {
+        let lost = self.workers.lost().map(|lost| WorkerSummary {
             state: WorkerState::Lost,
             since_ms: lost.lost_ms,
             note: lost.why.clone(),
