@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trainyard_common::store_url::{check_probe, is_memory};
+use trainyard_common::store_url::{check_probe, is_memory, redacted};
 use trainyard_proto::v1::{ProbeStore, StoreProbed};
 
 use crate::runner::Host;
@@ -24,7 +24,7 @@ pub(super) async fn answer(request: ProbeStore, host: Arc<Host>) -> StoreProbed 
             .map_err(|error| error.to_string())
     };
     if let Err(error) = &result {
-        tracing::warn!(%url, %error, "the checkpoint store is out of this worker's reach");
+        tracing::warn!(url = %redacted(&url), %error, "the checkpoint store is out of this worker's reach");
     }
     StoreProbed {
         url,

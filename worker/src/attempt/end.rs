@@ -1,10 +1,12 @@
 //! How an attempt ended, and how that is told.
 
+use trainyard_common::store_url::redacted;
+use trainyard_common::text::{Keep, printable};
 use trainyard_proto::v1::{AttemptOutcome, Ended, Metric, report::Body};
 
-use super::{Stop, cut, printable};
+use super::{Stop, cut};
 
-/// How an attempt ended.
+/// How an attempt ended. Its error can be shown to anybody.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct End {
     pub(crate) outcome: AttemptOutcome,
@@ -43,7 +45,7 @@ impl End {
     pub(crate) fn new(outcome: AttemptOutcome, error: String, step: u64) -> Self {
         Self {
             outcome,
-            error,
+            error: shown(&error),
             step,
             test_metrics: Vec::new(),
         }
@@ -61,7 +63,7 @@ impl End {
     pub(crate) fn into_body(self) -> Body {
         Body::Ended(Ended {
             outcome: self.outcome.into(),
-            error: shown(&self.error),
+            error: self.error,
             step: self.step,
             test_metrics: self.test_metrics,
         })
@@ -71,7 +73,7 @@ impl End {
 /// An error may quote programs, files and URLs: without what a terminal would obey, and without passwords.
 fn shown(error: &str) -> String {
     let short = cut(error, MAX_ERROR_BYTES);
-    cut(&printable(&short), MAX_ERROR_BYTES)
+    cut(&printable(&redacted(&short), Keep::Lines), MAX_ERROR_BYTES)
 }
 
 #[cfg(test)]
@@ -84,7 +86,7 @@ mod tests {
             Body::Ended(ended) => ended.error,
             other => panic!("{other:?}"),
         };
-        let error = told("cannot read http://host/a.csv: \u{1b}]0;x");
+        let error = told("cannot read http://me:secret@host/a.csv: \u{1b}]0;x");
         assert!(
             !error.contains("secret") && !error.contains('\u{1b}'),
             "{error}"

@@ -11,4 +11,4 @@ pub(crate) use activity::Activity;
 pub(crate) use end::End;
 pub(crate) use key::AttemptKey;
 pub(crate) use stop::{Stop, StopSignal};
-pub(crate) use text::{cut, printable};
+pub(crate) use text::cut;

@@ -10,19 +10,6 @@ pub(crate) fn cut(text: &str, limit: usize) -> String {
     format!("{}... ({} bytes)", &text[..end], text.len())
 }
 
-/// Stand-in until `common` has it.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                c.escape_default().to_string()
-            } else {
-                c.to_string()
-            }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

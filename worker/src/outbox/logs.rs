@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use trainyard_common::text::{Keep, printable};
 use trainyard_proto::v1::{LogBatch, LogLine};
 
-use crate::attempt::{AttemptKey, cut, printable};
+use crate::attempt::{AttemptKey, cut};
 
 /// Lines held at most.
 const CAPACITY: usize = 8192;
@@ -184,7 +185,7 @@ impl LogBuffer {
 fn shown(text: &str) -> String {
     // Escaped it may be several times as long.
     let short = cut(text, MAX_TEXT_BYTES);
-    cut(&printable(&short), MAX_TEXT_BYTES)
+    cut(&printable(&short, Keep::Lines), MAX_TEXT_BYTES)
 }
 
 #[cfg(test)]
