@@ -19,8 +19,8 @@ const MAX_CORNERS: usize = 128;
 const SAMPLES: u64 = 32;
 
 /// Values that are looked at in all configurations together, which bounds how many there are: with a spec of
-/// some hundred values, all. A million take about a second.
-const MAX_WORK: usize = 1_000_000;
+/// a thousand values, all. So many take about half a second.
+const MAX_WORK: usize = 250_000;
 
 /// And least configurations, however large each is.
 const MIN_CONFIGURATIONS: usize = 4;
