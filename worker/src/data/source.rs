@@ -1,6 +1,6 @@
 //! Opens an object as a stream of bytes; `.gz` is unpacked. What the bytes mean is not known here.
 
-use std::fs::{FileType, OpenOptions};
+use std::fs::{FileType, Metadata, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
@@ -128,20 +128,29 @@ async fn open_file(url: &str, path: PathBuf) -> Result<(Box<dyn Read + Send>, u6
     };
     let opened = tokio::task::spawn_blocking(opening).await;
     let opened = opened.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    let (file, kind) = opened.map_err(|error: std::io::Error| match error.kind() {
+    let (file, kind) = opened.map_err(|error| file_not_opened(url, &error))?;
+    regular(url, &kind)?;
+    Ok((Box::new(file), kind.len()))
+}
+
+fn file_not_opened(url: &str, error: &std::io::Error) -> DataError {
+    match error.kind() {
         ErrorKind::NotFound => missing(url),
         _ => DataError::Read {
             url: url.to_owned(),
             reason: error.to_string(),
         },
-    })?;
-    if !kind.is_file() {
-        return Err(DataError::NotAFile {
-            url: url.to_owned(),
-            found: kind_of(kind.file_type()),
-        });
     }
-    Ok((Box::new(file), kind.len()))
+}
+
+fn regular(url: &str, kind: &Metadata) -> Result<(), DataError> {
+    if kind.is_file() {
+        return Ok(());
+    }
+    Err(DataError::NotAFile {
+        url: url.to_owned(),
+        found: kind_of(kind.file_type()),
+    })
 }
 
 fn kind_of(kind: FileType) -> &'static str {
@@ -161,6 +170,13 @@ pub(crate) async fn version(url: &str, cancel: &CancellationToken) -> Result<Str
     let (store, path) = store_url::open(url)?;
     if store_url::is_http(url) {
         return Ok(String::new());
+    }
+    // The store would open the file, which may be a pipe.
+    if let Some(file) = store_url::local_path(url) {
+        let found = tokio::fs::metadata(file).await;
+        let found = found.map_err(|error| file_not_opened(url, &error))?;
+        regular(url, &found)?;
+        return Ok(format!("{} {:?}", found.len(), found.modified().ok()));
     }
     let meta = unless_cancelled(cancel, store.head(&path)).await?;
     let meta = meta.map_err(|error| not_opened(url, &error))?;

@@ -794,8 +794,12 @@ async fn only_regular_files_are_read_and_what_links_lead_to() {
         (&pipe, "a pipe"),
         (folder.path(), "a folder"),
     ] {
-        let error = refused(&csv_job(path, serde_json::json!({}))).await;
+        let spec = csv_job(path, serde_json::json!({}));
         let expected = format!("is {found}; accepted are regular files");
+        let error = refused(&spec).await;
+        assert!(error.contains(&expected), "{error}");
+        // What asks only for the version of a file does not wait for it either.
+        let error = shared(&spec).await.unwrap_err().to_string();
         assert!(error.contains(&expected), "{error}");
     }
 }
