@@ -19,12 +19,14 @@ use trainyard_common::ids::Term;
 
 use crate::archive::Archives;
 use crate::cluster::Machine;
-use crate::cluster::api::{Effect, Event, Rejection};
+use crate::cluster::api::Event;
 use crate::cluster::model::SessionId;
 use crate::store::{AnyStore, Store, StoreError};
 
+mod act;
 pub(crate) mod clock;
 mod decided;
+mod error;
 mod handle;
 mod hub;
 mod input;
@@ -38,16 +40,18 @@ mod writes;
 
 use clock::Clock;
 use decided::{After, Decided};
+pub(crate) use error::CallError;
+pub use error::DriverError;
 pub(crate) use handle::DriverHandle;
 use hub::Hub;
 pub(crate) use hub::Watcher;
 pub(crate) use input::Input;
 use input::{LINES_WAIT, Patience};
 use keeper::Keeper;
-use knock::{Knock, Knocker};
+use knock::Knocker;
 use outbox::Outbox;
 pub(crate) use outbox::{OutboxReader, Outgoing, SessionEnd};
-use probe::{Probe, Prober};
+use probe::Prober;
 pub(crate) use seat::Seat;
 #[cfg(feature = "etcd")]
 pub(crate) use seat::{Leading, Standing};
@@ -66,48 +70,6 @@ const MIN_TICK: Duration = Duration::from_millis(1);
 
 /// A loop that took in nothing for longer than it meant to by this much tells the machine.
 const STALL: Duration = Duration::from_millis(500);
-
-/// Why the loop had to stop. Memory is ahead of the store then, so only a restart helps.
-#[derive(Debug, thiserror::Error)]
-pub enum DriverError {
-    #[error("what was decided could not be stored, so the coordinator stops: {0}")]
-    Store(#[from] StoreError),
-    #[error("what was decided has no stored form: {0}")]
-    Encode(String),
-}
-
-/// Why a call into the loop, or a session, did not go on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
-    #[error(transparent)]
-    Rejected(#[from] Rejection),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the coordinator is stopping; ask again when it is back")]
-    Stopped,
-    #[error("{}", not_leading(leader.as_deref()))]
-    NotLeading {
-        /// The address of the coordinator that does lead, where it is known.
-        leader: Option<String>,
-    },
-    #[error("too many open calls: at most {most} may watch at one time")]
-    TooMany { most: usize },
-    #[error("the worker's connection broke")]
-    Disconnected,
-    #[error("the session was replaced: {0}")]
-    Replaced(String),
-    #[error("the worker does not read its messages: {waiting} were waiting")]
-    TooSlow { waiting: usize },
-    #[error("{0}")]
-    Malformed(String),
-}
-
-fn not_leading(leader: Option<&str>) -> String {
-    match leader {
-        Some(leader) => format!("this coordinator does not lead; {leader} does"),
-        None => "this coordinator does not lead; who does is not known yet".to_owned(),
-    }
-}
 
 /// A commit under way.
 struct Committing {
@@ -402,93 +364,6 @@ impl Driver {
                     .push(After::End(session, rejection.into()));
             }
             (Err(rejection), None) => tracing::error!(%rejection, "the machine refused its driver"),
-        }
-    }
-
-    fn act(&mut self, action: After) {
-        // Whoever waits for an answer may have gone away: that is no error.
-        match action {
-            After::Effects(effects) => effects.into_iter().for_each(|effect| self.perform(effect)),
-            After::Logged(trials) => {
-                for (job, trial) in trials {
-                    self.hub.logged(&job, trial);
-                }
-            }
-            After::Answer(reply, answer) => drop(reply.send(answer)),
-            After::Open(session, outbox) => drop(self.sessions.insert(session, outbox)),
-            After::Joined(reply, answer) => drop(reply.send(answer)),
-            After::End(session, reason) => self.end(session, reason),
-            After::Forget(session) => drop(self.sessions.remove(&session)),
-            After::Read(look) => look(&self.machine),
-        }
-    }
-
-    fn perform(&mut self, effect: Effect) {
-        match effect {
-            Effect::Send {
-                worker,
-                session,
-                message,
-            } => {
-                let Some(outbox) = self.sessions.get(&session) else {
-                    return;
-                };
-                if !outbox.send(Outgoing::Machine(message)) {
-                    tracing::warn!(worker_id = %worker, "the worker's session has ended");
-                    self.sessions.remove(&session);
-                }
-            }
-            Effect::Close { session, reason } => self.end(session, CallError::Replaced(reason)),
-            Effect::Probe {
-                worker,
-                session,
-                url,
-                path,
-                content,
-                reply_path,
-            } => {
-                let probe = Probe {
-                    worker,
-                    url,
-                    path,
-                    content,
-                    reply_path,
-                };
-                let outbox = self.sessions.get(&session).cloned();
-                self.prober.start(probe, outbox, self.reports.clone());
-            }
-            Effect::Knock {
-                worker,
-                session,
-                address,
-                until_refused,
-            } => {
-                let knock = Knock {
-                    worker,
-                    session,
-                    address,
-                    until_refused,
-                };
-                self.knocker.start(knock, self.reports.clone());
-            }
-            Effect::Archive { job, trials } => {
-                self.keeper.archive(job, trials, self.reports.clone());
-            }
-            Effect::Remove {
-                job,
-                keep,
-                checkpoint_url,
-            } => {
-                let inputs = self.reports.clone();
-                self.keeper.remove(job, keep, checkpoint_url, inputs);
-            }
-            Effect::Changed { job, trials } => self.hub.changed(&job, &trials),
-        }
-    }
-
-    fn end(&mut self, session: SessionId, reason: CallError) {
-        if let Some(outbox) = self.sessions.remove(&session) {
-            outbox.end(reason);
         }
     }
 }

@@ -1,15 +1,13 @@
 //! `JobService`: what people and their tools ask.
 
-use std::pin::Pin;
-use std::time::Duration;
+mod change;
 
-use futures::{Stream, StreamExt};
-use tokio::sync::Semaphore;
+use std::pin::Pin;
+
+use futures::Stream;
 use tonic::{Request, Response, Status};
 use tracing::instrument;
 use trainyard_common::ids::{RequestId, TrialId, WorkerId};
-use trainyard_common::spec::{Document, SpecErrors};
-use trainyard_common::store_url;
 use trainyard_proto::v1;
 use trainyard_proto::v1::job_service_server::JobService;
 
@@ -17,15 +15,6 @@ use super::status::ApiError;
 use super::{convert, found, logs, pages, search_log, watch};
 use crate::cluster::api::{Event, Reply, WorkspaceChange};
 use crate::driver::{CallError, Seat};
-
-/// Largest spec that is read, bytes. The largest sensible one is a few kilobytes.
-const MAX_SPEC_BYTES: usize = 1024 * 1024;
-
-/// Specs that are read at once, others wait: each may take a core for a second or two and some tens of megabytes.
-static READING: Semaphore = Semaphore::const_new(2);
-
-/// How long a store of checkpoints may take to show that it can be reached.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The service.
 pub(super) struct Jobs {
@@ -37,84 +26,6 @@ impl Jobs {
         Self { driver }
     }
 
-    async fn submit(
-        &self,
-        request: v1::SubmitJobRequest,
-    ) -> Result<v1::SubmitJobResponse, ApiError> {
-        let document = parse(request.spec).await?;
-        if let Some(url) = &document.job().checkpoint_storage.url {
-            // Nothing is read or written: what fails here would always fail.
-            store_url::open(url)
-                .map_err(|error| SpecErrors::one("checkpoint_storage.url", error.to_string()))?;
-        }
-        let event = Event::Submit {
-            request: RequestId(request.request_id),
-            document: Box::new(document),
-        };
-        match self.driver.ask(event).await? {
-            Reply::Submitted { job, warnings } => {
-                tracing::info!(job_id = %job, "job accepted");
-                Ok(v1::SubmitJobResponse {
-                    job_id: job.0,
-                    warnings,
-                })
-            }
-            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
-        }
-    }
-
-    async fn cancel(
-        &self,
-        request: v1::CancelJobRequest,
-    ) -> Result<v1::CancelJobResponse, ApiError> {
-        let event = Event::Cancel {
-            request: RequestId(request.request_id),
-            job: convert::job_id(&request.job_id)?,
-        };
-        match self.driver.ask(event).await? {
-            Reply::Cancelled { job, state } => {
-                tracing::info!(job_id = %job, ?state, "job cancelled");
-                Ok(v1::CancelJobResponse {
-                    state: convert::job_state(state).into(),
-                })
-            }
-            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
-        }
-    }
-
-    /// Pauses or resumes, as the event says.
-    async fn hold(&self, event: Event) -> Result<v1::HoldResponse, ApiError> {
-        match self.driver.ask(event).await? {
-            Reply::Held { job, state, trial } => {
-                tracing::info!(job_id = %job, ?state, ?trial, "paused or resumed");
-                Ok(v1::HoldResponse {
-                    state: convert::job_state(state).into(),
-                    trial_state: trial.map(|state| convert::trial_state(state).into()),
-                })
-            }
-            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
-        }
-    }
-
-    /// Sets or takes back what was set, as the event says.
-    async fn workspace(&self, event: Event) -> Result<v1::Workspace, ApiError> {
-        match self.driver.ask(event).await? {
-            Reply::Workspace(summary) => {
-                let (weight, cpu) = (summary.weight, summary.max_cpu_slots);
-                let cuda = summary.max_cuda_slots;
-                tracing::info!(
-                    workspace = summary.workspace,
-                    weight,
-                    cpu,
-                    cuda,
-                    "workspace set"
-                );
-                Ok(convert::workspace(summary))
-            }
-            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
-        }
-    }
-
     async fn get(&self, request: v1::GetJobRequest) -> Result<v1::GetJobResponse, ApiError> {
         let job = convert::job_id(&request.job_id)?;
         let driver = self.driver.handle().await?;
@@ -123,91 +34,6 @@ impl Jobs {
             spec_json: found::spec(&driver, &job).await?,
         })
     }
-
-    async fn archive(
-        &self,
-        request: v1::ArchiveJobRequest,
-    ) -> Result<v1::ArchiveJobResponse, ApiError> {
-        let event = Event::Archive {
-            request: RequestId(request.request_id),
-            job: convert::job_id(&request.job_id)?,
-        };
-        match self.driver.ask(event).await? {
-            Reply::Archiving { job, archived } => {
-                tracing::info!(job_id = %job, archived, "job is archived");
-                Ok(v1::ArchiveJobResponse { archived })
-            }
-            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
-        }
-    }
-
-    async fn delete(
-        &self,
-        request: v1::DeleteJobRequest,
-    ) -> Result<v1::DeleteJobResponse, ApiError> {
-        let job = convert::job_id(&request.job_id)?;
-        if request.checkpoints {
-            // A repetition finds no job, and is answered as the first one was.
-            let found = found::job(&self.driver.handle().await?, &job).await;
-            if let Ok(found) = found {
-                reachable(&found.checkpoint_url).await?;
-            }
-        }
-        let event = Event::Delete {
-            request: RequestId(request.request_id),
-            job,
-            force: request.force,
-            checkpoints: request.checkpoints,
-        };
-        match self.driver.ask(event).await? {
-            Reply::Deleted { job } => {
-                tracing::info!(job_id = %job, checkpoints = request.checkpoints, "job is deleted");
-                Ok(v1::DeleteJobResponse {})
-            }
-            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
-        }
-    }
-}
-
-/// Whether the coordinator can look into a store of checkpoints. Where it cannot, it could not delete
-/// them either.
-async fn reachable(url: &str) -> Result<(), ApiError> {
-    let refused = |reason: String| {
-        ApiError::Checkpoints(format!(
-            "the coordinator cannot reach the checkpoints in {url} ({reason}); without --checkpoints the \
-             job is deleted and they stay"
-        ))
-    };
-    let (store, folder) = store_url::open(url).map_err(|error| refused(error.to_string()))?;
-    let look = async { store.list(Some(&folder)).next().await.transpose() };
-    match tokio::time::timeout(LOOK_TIMEOUT, look).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(refused(store_url::describe(&error))),
-        Err(_) => Err(refused(format!(
-            "no answer in {} s",
-            LOOK_TIMEOUT.as_secs()
-        ))),
-    }
-}
-
-/// Parses and checks a spec off the async threads: it may be large and deeply nested.
-async fn parse(spec: String) -> Result<Document, ApiError> {
-    if spec.len() > MAX_SPEC_BYTES {
-        return Err(ApiError::field(
-            "spec",
-            format!("{} bytes", spec.len()),
-            format!("at most {MAX_SPEC_BYTES}"),
-        ));
-    }
-    // Held until the spec is read, also where nobody waits for it any more.
-    let permit = READING.acquire().await;
-    let parsed = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        Document::parse(&spec)
-    })
-    .await
-    .map_err(|error| ApiError::Internal(format!("reading the spec: {error}")))?;
-    Ok(parsed?)
 }
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
