@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod checkpoint;
 pub mod config;
+pub mod files;
 pub mod ids;
 pub mod leader;
 pub mod process;

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     if let Err(error) = telemetry::init(&command.log, command.log_format) {
         return fail(&error, EXIT_USAGE);
     }
+    trainyard_common::files::raise();
     let config = match WorkerConfig::load(command.config.as_deref(), &command.flags) {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_USAGE),

@@ -55,6 +55,7 @@ pub(crate) fn has_state(data_dir: &Path) -> bool {
 impl LocalCoordinator {
     /// Opens the data directory, which is made if it is not there, and listens.
     pub(crate) async fn start(data_dir: &Path) -> Result<Self, StartError> {
+        trainyard_common::files::raise();
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .map_err(|error| Failure::failed(format!("cannot listen on 127.0.0.1: {error}")))?;
