@@ -21,7 +21,15 @@ pub(super) fn with_header(header: &[impl AsRef<str>]) -> Table {
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+    if let Some(columns) = columns(table.width()) {
+        table.set_width(columns);
+    }
     table
+}
+
+/// The width of a terminal that does not know its own, as `script` and some CI have: 80, not 0.
+fn columns(reported: Option<u16>) -> Option<u16> {
+    reported.filter(|columns| *columns == 0).map(|_| 80)
 }
 
 /// Lines without the blanks that fill up the last column.
@@ -85,5 +93,20 @@ pub(super) fn parameter_header(names: &[String]) -> Vec<String> {
         vec!["PARAMETERS".to_owned()]
     } else {
         names.to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_without_columns_has_eighty() {
+        assert_eq!(columns(Some(0)), Some(80));
+        assert_eq!((columns(Some(7)), columns(None)), (None, None));
+        let mut table = with_header(&["A", "B"]);
+        table.set_width(columns(Some(0)).unwrap());
+        table.add_row(["one value", "and another"]);
+        assert_eq!(finish(&table).lines().count(), 2);
     }
 }
