@@ -18,6 +18,9 @@ pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// The most reports in one [`v1::ReportBatch`].
 pub const MAX_REPORTS_PER_BATCH: usize = 256;
 
+/// The longest name of a metric, bytes. A worker passes no longer one on, and a coordinator takes none.
+pub const MAX_METRIC_NAME_BYTES: usize = 256;
+
 /// Metadata of an `UNAVAILABLE` from a coordinator that does not lead: the `host:port` of the one that
 /// does, where it is known.
 pub const LEADER_METADATA: &str = "trainyard-leader";

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use trainyard_proto::MAX_METRIC_NAME_BYTES;
 use trainyard_proto::v1::{Metric, Progress};
 
 /// Metrics of one report at most.
@@ -70,6 +71,14 @@ impl Reading {
             .metrics
             .into_iter()
             .map(|(name, value)| match value.as_f64() {
+                // The coordinator would refuse it, and everything else that this worker has to tell.
+                _ if name.len() > MAX_METRIC_NAME_BYTES || name.contains(char::is_control) => {
+                    let name: String = name.chars().take(40).collect();
+                    let most = MAX_METRIC_NAME_BYTES;
+                    Err(format!(
+                        "a metric's name is {name:?}..., at most {most} bytes without control characters are accepted"
+                    ))
+                }
                 Some(value) => Ok(Metric { name, value }),
                 None => Err(format!("metrics.{name} is {value}, expected a number")),
             })
@@ -120,6 +129,11 @@ mod tests {
             (r#"{"metrics": {"a": NaN}}"#, "NaN"),
             (r#"{"metrics": {}, "step": -1}"#, "invalid value"),
             (r#"{"metrics": {}, "step": 0}"#, "does not come after"),
+            (r#"{"metrics": {"a\n": 1}}"#, "control characters"),
+            (
+                &format!(r#"{{"metrics": {{"{}": 1}}}}"#, "n".repeat(257)),
+                "at most 256",
+            ),
         ];
         for (line, why) in refused {
             match Reading::default().line(line) {
