@@ -24,6 +24,11 @@ const MAX_LEASE_MS: u32 = 3_600_000;
 /// Longest of the waits of placement: a day.
 const MAX_WAIT_MS: u32 = 86_400_000;
 
+/// Least and most of what clients may have at one time: a person with a few terminals, and more than one
+/// process can serve.
+const LEAST_SHARE: u32 = 8;
+const MAX_SHARE: u32 = 1_000_000;
+
 /// How long ended jobs stay where nothing is said, seconds: 30 days, in which somebody may want to extend
 /// a search.
 const DEFAULT_RETAIN: u64 = 30 * 24 * 3_600;
@@ -54,6 +59,14 @@ pub struct CoordinatorConfig {
     pub reserve_ms: u32,
     /// How long open calls may take to end at shutdown before they are cut, milliseconds.
     pub drain_ms: u32,
+    /// Connections at one time, of all clients and of one, which is an address. Where the process may have
+    /// fewer files than that, there are fewer; and one client never has more than half of them.
+    pub max_connections: u32,
+    pub max_connections_per_client: u32,
+    /// Open calls of one client at one time; each worker has one.
+    pub max_calls_per_client: u32,
+    /// Those among them that watch a job or read its log.
+    pub max_watchers_per_client: u32,
     /// Store of checkpoints of jobs that name none. Unset: `checkpoints` below the data directory.
     pub checkpoint_url: Option<String>,
     /// Addresses of etcd's members (`http://host:2379`): records lie there instead of in `data_dir`, and
@@ -108,6 +121,10 @@ impl Default for CoordinatorConfig {
             gang_wait_ms: 60_000,
             reserve_ms: 300_000,
             drain_ms: 5_000,
+            max_connections: 16_384,
+            max_connections_per_client: 1_024,
+            max_calls_per_client: 4_096,
+            max_watchers_per_client: 1_024,
             checkpoint_url: None,
             etcd: Vec::new(),
             etcd_prefix: etcd::DEFAULT_PREFIX.to_owned(),
@@ -199,6 +216,21 @@ impl CoordinatorConfig {
                 return Err(ConfigError::invalid(field, given, accepted));
             }
         }
+        let shares = [
+            ("max_connections", self.max_connections),
+            (
+                "max_connections_per_client",
+                self.max_connections_per_client,
+            ),
+            ("max_calls_per_client", self.max_calls_per_client),
+            ("max_watchers_per_client", self.max_watchers_per_client),
+        ];
+        for (field, given) in shares {
+            if !(LEAST_SHARE..=MAX_SHARE).contains(&given) {
+                let accepted = format!("{LEAST_SHARE} to {MAX_SHARE}");
+                return Err(ConfigError::invalid(field, given, accepted));
+            }
+        }
         if let Some(url) = &self.checkpoint_url {
             store_url::open(url)
                 .map_err(|error| ConfigError::invalid("checkpoint_url", url, error.to_string()))?;
@@ -218,7 +250,7 @@ mod tests {
     fn the_default_is_valid_and_bad_fields_are_named() {
         CoordinatorConfig::default().validate().unwrap();
         type Edit = fn(&mut CoordinatorConfig);
-        let cases: [(&str, Edit); 8] = [
+        let cases: [(&str, Edit); 10] = [
             ("listen", |c| c.listen = "here".to_owned()),
             ("listen", |c| c.listen = "localhost:99999".to_owned()),
             ("heartbeat_ms", |c| c.heartbeat_ms = 0),
@@ -226,6 +258,10 @@ mod tests {
             ("vacate_ms", |c| c.vacate_ms = 999),
             ("gang_wait_ms", |c| c.gang_wait_ms = 86_400_001),
             ("reserve_ms", |c| c.reserve_ms = u32::MAX),
+            ("max_connections", |c| c.max_connections = 7),
+            ("max_watchers_per_client", |c| {
+                c.max_watchers_per_client = 1_000_001;
+            }),
             ("log", |c| c.log = "info,=x=y".to_owned()),
         ];
         for (field, edit) in cases {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,9 +43,9 @@ pub(crate) use error::CallError;
 pub use error::DriverError;
 pub(crate) use handle::DriverHandle;
 use hub::Hub;
-pub(crate) use hub::Watcher;
+pub(crate) use hub::{Changes, Watcher};
 pub(crate) use input::Input;
-use input::{LINES_WAIT, Patience};
+use input::{InputQueue, LINES_WAIT, Patience, WeakInputs};
 use keeper::Keeper;
 use knock::Knocker;
 use outbox::Outbox;
@@ -56,14 +55,15 @@ pub(crate) use seat::Seat;
 #[cfg(feature = "etcd")]
 pub(crate) use seat::{Leading, Standing};
 
-/// Inputs that wait for the loop; who sends more waits, too.
-const QUEUE: usize = 1024;
-
 /// Inputs that are taken in at one time: what was committed meanwhile is not to wait for many.
 const MAX_TAKEN: usize = 32;
 
 /// Inputs that share one transaction at most.
 const MAX_GATHERED: usize = 1024;
+
+/// And the bytes of what they hold, after which no more are taken in: one of the largest messages comes on
+/// top. A transaction of this size is written in well under a second.
+const MAX_GATHERED_BYTES: usize = 16 * 1024 * 1024;
 
 /// The loop comes round for the machine's deadlines at most this often.
 const MIN_TICK: Duration = Duration::from_millis(1);
@@ -99,9 +99,9 @@ pub(crate) struct Driver {
     store: AnyStore,
     term: Term,
     clock: Clock,
-    inputs: mpsc::Receiver<Input>,
+    inputs: InputQueue,
     /// For tasks that report back; weak, so that they don't keep the loop alive.
-    reports: mpsc::WeakSender<Input>,
+    reports: WeakInputs,
     sessions: HashMap<SessionId, Outbox>,
     hub: Arc<Hub>,
     prober: Prober,
@@ -130,7 +130,7 @@ impl Driver {
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Result<(Self, DriverHandle), StoreError> {
-        let (sender, inputs) = mpsc::channel(QUEUE);
+        let (sender, inputs) = input::queue();
         let hub = Arc::new(Hub::default());
         let term = machine.term();
         let archives = Archives::new(store.archives()?);
@@ -172,6 +172,8 @@ impl Driver {
             sessions: Arc::new(AtomicU64::new(1)),
             removals,
             closing,
+            #[cfg(test)]
+            scans: Arc::default(),
         };
         Ok((driver, handle))
     }
@@ -265,6 +267,7 @@ impl Driver {
         }
         for input in taken.drain(..) {
             self.decided.waits(self.latest(input.patience()));
+            self.decided.bytes += input.bytes();
             self.take(now, input);
         }
     }
@@ -284,10 +287,12 @@ impl Driver {
     fn commit(&mut self) -> Result<(), DriverError> {
         let Decided {
             writes,
-            after,
-            looked_at,
+            mut after,
+            looks,
             ..
         } = std::mem::take(&mut self.decided);
+        let looked_at = !looks.is_empty();
+        after.extend(looks.into_iter().map(After::Read));
         let batch = writes.into_batch()?;
         if !batch.appends.is_empty() {
             self.flushed = Some(Instant::now());

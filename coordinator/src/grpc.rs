@@ -2,15 +2,21 @@
 //!
 //! Owns the wire and the statuses; decides nothing about jobs.
 
+mod calls;
 mod convert;
 mod found;
 mod health;
+mod incoming;
 mod jobs;
+mod limits;
 mod logs;
 mod outgoing;
 mod pages;
 mod search_log;
 mod status;
+mod tail;
+#[cfg(test)]
+mod testing;
 mod watch;
 mod workers;
 
@@ -20,12 +26,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use trainyard_proto::MAX_MESSAGE_BYTES;
 use trainyard_proto::v1::job_service_server::JobServiceServer;
 use trainyard_proto::v1::worker_service_server::WorkerServiceServer;
 
+use crate::CoordinatorConfig;
+use crate::clients::Tally;
 use crate::driver::Seat;
+use calls::Counted;
+use incoming::incoming;
 use jobs::Jobs;
 use workers::Workers;
 
@@ -35,31 +44,102 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// And is closed when no answer comes for this long.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Calls that one connection may have open: as many as HTTP/2 recommends at least, and some.
+const MAX_STREAMS: u32 = 256;
+
+/// What the headers of one call may hold, bytes: they name the call and little else.
+const MAX_HEADERS: u32 = 16 * 1024;
+
+/// Streams that a client has ended and the server has not noticed yet; beyond it the connection is closed.
+const MAX_RESET_STREAMS: usize = 32;
+
+/// What a client may send before it is read, bytes: of one call, and of one connection.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// The largest message of a person's tool: a spec of 1 MiB, or the positions of all trials in a log.
+const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Open calls in all. A worker has one, a person few.
+const MAX_CALLS: usize = 65_536;
+
+/// Open calls that watch a job or read its log.
+const MAX_WATCHERS: usize = 4_096;
+
+/// Files that connections leave to everything else: the store, probes, the log.
+const OTHER_FILES: u64 = 128;
+
+/// With fewer files than these, somebody is told.
+const FEW_FILES: u64 = 4_096;
+
+/// How many of what may be open at one time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    connections: usize,
+    connections_of_one: usize,
+    calls_of_one: usize,
+    watchers_of_one: usize,
+}
+
+impl Limits {
+    /// As configured, and no more connections than this process may have files.
+    pub(crate) fn of(config: &CoordinatorConfig) -> Self {
+        let files = trainyard_common::files::limit();
+        let mut connections = config.max_connections as usize;
+        if let Some(files) = files {
+            let left = files.saturating_sub(OTHER_FILES).max(files / 2);
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            if files < FEW_FILES && left < connections {
+                tracing::warn!(
+                    files,
+                    connections = left,
+                    "this process may have few files open, so few connections; raise `ulimit -n`"
+                );
+            }
+            connections = connections.min(left);
+        }
+        Self {
+            connections,
+            // However few there are, half of them are left to others.
+            connections_of_one: (config.max_connections_per_client as usize)
+                .min(connections.div_ceil(2)),
+            calls_of_one: config.max_calls_per_client as usize,
+            watchers_of_one: config.max_watchers_per_client as usize,
+        }
+    }
+}
+
 /// Serves on `listener`, for the loop of `seat` while it leads, until `closing`, then until the open calls have ended. `tasks` joins what
 /// sessions start.
 pub(crate) async fn serve(
     seat: Seat,
     listener: TcpListener,
+    limits: Limits,
     closing: CancellationToken,
     tasks: TaskTracker,
 ) -> Result<(), tonic::transport::Error> {
+    let calls = Tally::new(MAX_CALLS, limits.calls_of_one);
+    let watchers = Tally::new(MAX_WATCHERS, limits.watchers_of_one);
     let health = health::service(seat.clone(), closing.clone(), &tasks).await;
-    let jobs = JobServiceServer::new(Jobs::new(seat.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    let jobs = JobServiceServer::new(Jobs::new(seat.clone(), watchers))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let workers = WorkerServiceServer::new(Workers::new(seat, tasks))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let incoming = incoming(listener, limits.connections, limits.connections_of_one);
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESET_STREAMS))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .trace_fn(|request| tracing::info_span!("rpc", method = %request.uri().path()))
-        .add_service(health)
-        .add_service(jobs)
-        .add_service(workers)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            closing.cancelled_owned(),
-        )
+        .add_service(Counted::new(health, &calls))
+        .add_service(Counted::new(jobs, &calls))
+        .add_service(Counted::new(workers, &calls))
+        .serve_with_incoming_shutdown(incoming, closing.cancelled_owned())
         .await
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Parser;
@@ -9,16 +10,19 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use trainyard_common::config;
-use trainyard_common::process;
 use trainyard_common::telemetry::{self, LogFormat};
+use trainyard_common::{config, files, process};
 use trainyard_coordinator::{CoordinatorConfig, run_with};
 
 /// Directory of the embedded database where nothing else is said.
 const DEFAULT_DATA_DIR: &str = "./trainyard-data";
 
-/// Exit code of a process that was told to stop twice, as a shell reports an interrupt.
+/// Exit code of a process that was told to stop twice, or could not stop in time, as a shell reports an interrupt.
 const EXIT_INTERRUPTED: i32 = 130;
+
+/// Beside the time to drain, how long the end may take until it is cut: a commit that is under way takes
+/// well under a second.
+const LAST_COMMIT: Duration = Duration::from_secs(5);
 
 /// Accepts jobs, searches, and places trials on workers.
 ///
@@ -171,6 +175,27 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     drain_ms: Option<u32>,
 
+    /// Connections at one time, of all clients; fewer where the process may have fewer files. [default: 16384]
+    #[arg(long, env = "TRAINYARD_MAX_CONNECTIONS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections: Option<u32>,
+
+    /// Connections at one time of one client, which is an address; never more than half of all.
+    /// [default: 1024]
+    #[arg(long, env = "TRAINYARD_MAX_CONNECTIONS_PER_CLIENT", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections_per_client: Option<u32>,
+
+    /// Open calls at one time of one client; each worker has one. [default: 4096]
+    #[arg(long, env = "TRAINYARD_MAX_CALLS_PER_CLIENT", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_calls_per_client: Option<u32>,
+
+    /// Those among them that watch a job or read its log. [default: 1024]
+    #[arg(long, env = "TRAINYARD_MAX_WATCHERS_PER_CLIENT", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_watchers_per_client: Option<u32>,
+
     /// What is logged: a level, or `tracing` directives. [default: info]
     #[arg(long, env = "TRAINYARD_LOG", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,18 +218,31 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn start(arguments: &Arguments) -> Result<()> {
+fn start(arguments: &Arguments) -> Result<()> {
     let config = configuration(arguments)?;
     telemetry::init(&config.log, config.log_format)?;
-    process::survive_file_size_limit()?;
+    files::raise();
     let shutdown = CancellationToken::new();
-    watch_signals(shutdown.clone())?;
-    let listener = bind(&config.listen).await?;
-    let running = run_with(config, listener, shutdown, |address| {
-        eprintln!("listening on {address}");
+    watch_signals(shutdown.clone(), grace(&config))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        process::survive_file_size_limit()?;
+        let listener = bind(&config.listen).await?;
+        let running = run_with(config, listener, shutdown, |address| {
+            eprintln!("listening on {address}");
+        });
+        Ok(Box::pin(running).await?)
     });
-    Ok(Box::pin(running).await?)
+    // Whatever still computes, for nobody any more, ends with the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// How long the end may take: each of its parts has the time to drain, and the last commit some more.
+fn grace(config: &CoordinatorConfig) -> Duration {
+    2 * Duration::from_millis(u64::from(config.drain_ms)) + LAST_COMMIT
 }
 
 fn configuration(arguments: &Arguments) -> Result<CoordinatorConfig> {
@@ -233,23 +271,37 @@ async fn bind(listen: &str) -> Result<TcpListener> {
     })
 }
 
-/// The first SIGTERM or SIGINT asks for a clean end, the second ends at once.
-fn watch_signals(shutdown: CancellationToken) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        for last in [false, true] {
+/// The first SIGTERM or SIGINT asks for a clean end, the second ends at once, and so does the end of
+/// `grace`. On a thread of its own: what handlers compute holds nothing of this up.
+fn watch_signals(shutdown: CancellationToken, grace: Duration) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        )
+    };
+    let watch = async move {
+        let mut next = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if last {
-                // What was acknowledged is in the store: nothing is lost by leaving now.
-                std::process::exit(EXIT_INTERRUPTED);
-            }
-            eprintln!("stopping; once more to stop at once");
-            shutdown.cancel();
+        };
+        next().await;
+        eprintln!("stopping; once more to stop at once");
+        shutdown.cancel();
+        if tokio::time::timeout(grace, next()).await.is_err() {
+            eprintln!("the end has taken {} s: stopped", grace.as_secs());
         }
-    });
+        // What was acknowledged is in the store: nothing is lost by leaving now.
+        std::process::exit(EXIT_INTERRUPTED);
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || runtime.block_on(watch))?;
     Ok(())
 }

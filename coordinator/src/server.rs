@@ -79,7 +79,8 @@ pub async fn run_with(
     let clock = Clock::start();
     let machine = restore(&config, &store, term, clock).await?;
     tracing::info!(%address, %term, jobs = machine.jobs().len(), "coordinator starts");
-    let running = Running::start(machine, store, clock, listener)?;
+    let limits = grpc::Limits::of(&config);
+    let running = Running::start(machine, store, clock, listener, limits)?;
     let told = match &config.port_file {
         Some(path) => write_port_file(path, address),
         None => Ok(()),
@@ -151,6 +152,7 @@ impl Running {
         store: AnyStore,
         clock: Clock,
         listener: TcpListener,
+        limits: grpc::Limits,
     ) -> Result<Self, StoreError> {
         let closing = CancellationToken::new();
         let stop = CancellationToken::new();
@@ -163,7 +165,8 @@ impl Running {
             tasks.clone(),
         );
         let (driver, handle) = driver?;
-        let server = grpc::serve(Seat::of(handle), listener, closing.clone(), tasks.clone());
+        let seat = Seat::of(handle);
+        let server = grpc::serve(seat, listener, limits, closing.clone(), tasks.clone());
         Ok(Self {
             driver: Task {
                 name: "driver",

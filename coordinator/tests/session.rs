@@ -140,6 +140,7 @@ async fn logs_follow_without_gaps() {
         trial_id: Some(0),
         follow,
         after_sequence,
+        positions: Vec::new(),
     };
     let mut all = client
         .stream_logs(request(0, true))
@@ -246,7 +247,10 @@ async fn workers_that_break_the_protocol_are_told_why() {
     let second = FakeWorker::join(&coordinator.address, "w-2", 1).await;
     assert_eq!(first.ended().await.code(), Code::Aborted);
     let mut client = client(&coordinator.address).await;
-    let listed = client.list_workers(ListWorkersRequest {}).await.unwrap();
+    let listed = client
+        .list_workers(ListWorkersRequest::default())
+        .await
+        .unwrap();
     let connected: Vec<_> = listed
         .into_inner()
         .workers

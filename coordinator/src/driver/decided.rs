@@ -6,10 +6,13 @@ use trainyard_common::ids::{JobId, TrialId};
 
 use super::outbox::Outbox;
 use super::writes::Writes;
-use super::{CallError, MAX_GATHERED};
+use super::{CallError, MAX_GATHERED, MAX_GATHERED_BYTES};
 use crate::cluster::Machine;
 use crate::cluster::api::{Effect, Rejection, Reply, Step};
 use crate::cluster::model::SessionId;
+
+/// A look at the machine.
+pub(super) type Look = Box<dyn FnOnce(&Machine) + Send>;
 
 /// What waits for the commit.
 pub(super) enum After {
@@ -26,7 +29,7 @@ pub(super) enum After {
     ),
     End(SessionId, CallError),
     Forget(SessionId),
-    Read(Box<dyn FnOnce(&Machine) + Send>),
+    Read(Look),
 }
 
 /// Decisions for one transaction: many, since each transaction costs a sync of the disk.
@@ -36,10 +39,13 @@ pub(super) struct Decided {
     pub(super) after: Vec<After>,
     /// Inputs that led to it.
     pub(super) inputs: usize,
+    /// What they hold, bytes.
+    pub(super) bytes: usize,
     /// When it is to be committed at the latest, if it is to be.
     pub(super) until: Option<Instant>,
-    /// Somebody looks at the machine after the commit: nothing more may be decided meanwhile.
-    pub(super) looked_at: bool,
+    /// Looks at the machine after the commit: nothing more may be decided meanwhile. They come after all
+    /// else, so that who looks has been told of every change that is to be seen.
+    pub(super) looks: Vec<Look>,
 }
 
 impl Decided {
@@ -49,14 +55,13 @@ impl Decided {
         self.until = Some(self.until.map_or(latest, |until| until.min(latest)));
     }
 
-    pub(super) fn look(&mut self, look: Box<dyn FnOnce(&Machine) + Send>) {
-        self.looked_at = true;
-        self.after.push(After::Read(look));
+    pub(super) fn look(&mut self, look: Look) {
+        self.looks.push(look);
     }
 
     /// Whether more may be added.
     pub(super) fn has_room(&self) -> bool {
-        self.inputs < MAX_GATHERED
+        self.inputs < MAX_GATHERED && self.bytes < MAX_GATHERED_BYTES
     }
 
     /// Takes a step apart; hands back its reply.

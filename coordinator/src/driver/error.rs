@@ -1,5 +1,6 @@
 //! Why the loop had to stop, and why a call into it did not go on.
 
+use crate::clients::Full;
 use crate::cluster::api::Rejection;
 use crate::store::StoreError;
 
@@ -26,8 +27,8 @@ pub(crate) enum CallError {
         /// The address of the coordinator that does lead, where it is known.
         leader: Option<String>,
     },
-    #[error("too many open calls: at most {most} may watch at one time")]
-    TooMany { most: usize },
+    #[error("too many open calls that watch or follow: {0}")]
+    TooMany(Full),
     #[error("the worker's connection broke")]
     Disconnected,
     #[error("the session was replaced: {0}")]

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use trainyard_common::ids::{JobId, Term, WorkerId};
 
-use super::hub::{Hub, MAX_WATCHERS, Watcher};
+use super::hub::{Hub, Watcher};
+use super::input::Inputs;
 use super::outbox::{OutboxReader, outbox};
 use super::{CallError, Input};
 use crate::archive::Archives;
@@ -19,7 +20,7 @@ use crate::store::{AnyStore, Item, Series, Store};
 /// Speaks to the loop. Clones speak to the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct DriverHandle {
-    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) inputs: Inputs,
     pub(super) hub: Arc<Hub>,
     pub(super) store: AnyStore,
     pub(super) archives: Archives,
@@ -29,6 +30,9 @@ pub(crate) struct DriverHandle {
     pub(super) removals: Arc<AtomicU64>,
     /// Cancelled when open calls must end.
     pub(super) closing: CancellationToken,
+    /// Reads of series so far.
+    #[cfg(test)]
+    pub(crate) scans: Arc<AtomicU64>,
 }
 
 impl DriverHandle {
@@ -122,10 +126,13 @@ impl DriverHandle {
 
     /// From now on sees every change of a job. Subscribe before reading the state, so that no change
     /// falls between.
-    pub(crate) fn watch(&self, job: &JobId) -> Result<Watcher, CallError> {
-        self.hub
-            .subscribe(job)
-            .ok_or(CallError::TooMany { most: MAX_WATCHERS })
+    pub(crate) fn watch(&self, job: &JobId) -> Watcher {
+        self.hub.subscribe(job)
+    }
+
+    /// Number of the newest change that watchers were told. What is read after this call is at least as new.
+    pub(crate) fn newest_change(&self) -> u64 {
+        self.hub.newest()
     }
 
     pub(crate) async fn scan(
@@ -134,6 +141,8 @@ impl DriverHandle {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Item>, CallError> {
+        #[cfg(test)]
+        self.scans.fetch_add(1, Ordering::SeqCst);
         Ok(self.store.scan(series, after, limit).await?)
     }
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trainyard_common::ids::{JobId, Term, TrialId};
 use trainyard_common::store_url;
 
 use super::Input;
+use super::input::WeakInputs;
 use crate::archive::{Archives, Writer, delete_below};
 use crate::cluster::api::Event;
 use crate::cluster::model::ArchiveRef;
@@ -66,7 +66,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Writes a job's archive and tells the loop where it lies.
-    pub(super) fn archive(&self, job: JobId, trials: u32, inputs: mpsc::WeakSender<Input>) {
+    pub(super) fn archive(&self, job: JobId, trials: u32, inputs: WeakInputs) {
         let keeper = self.clone();
         self.tasks.spawn(async move {
             let archive = tokio::select! {
@@ -89,7 +89,7 @@ impl Keeper {
         job: JobId,
         keep: Option<String>,
         checkpoint_url: Option<String>,
-        inputs: mpsc::WeakSender<Input>,
+        inputs: WeakInputs,
     ) {
         self.removals.fetch_add(1, Ordering::SeqCst);
         let keeper = self.clone();
@@ -219,7 +219,7 @@ async fn delete_checkpoints(url: &str) -> Result<(), String> {
 }
 
 /// The loop may have ended: the next one asks again.
-async fn tell(inputs: mpsc::WeakSender<Input>, event: Event) {
+async fn tell(inputs: WeakInputs, event: Event) {
     if let Some(inputs) = inputs.upgrade() {
         let _ = inputs.send(Input::own(event)).await;
     }

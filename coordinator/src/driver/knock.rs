@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use trainyard_common::ids::WorkerId;
 
 use super::Input;
+use super::input::WeakInputs;
 use crate::cluster::api::Event;
 use crate::cluster::model::SessionId;
 
@@ -52,7 +53,7 @@ impl Knocker {
     }
 
     /// The answer, if there is one, comes to `inputs` as `Event::Knocked`.
-    pub(super) fn start(&self, knock: Knock, inputs: mpsc::WeakSender<Input>) {
+    pub(super) fn start(&self, knock: Knock, inputs: WeakInputs) {
         let permits = Arc::clone(&self.permits);
         self.tasks.spawn(async move {
             let Ok(_permit) = permits.acquire_owned().await else {

@@ -2,6 +2,7 @@
 //!
 //! A worker that does not read is cut off when its queue is full, so that memory cannot grow.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
@@ -9,10 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::CallError;
 use crate::cluster::api::ToWorker;
+use trainyard_common::checkpoint::CheckpointRef;
 
 /// Messages that wait for one worker. An assignment for each slot and then some: only a worker that
 /// has stopped reading lets it fill up.
 const CAPACITY: usize = 1024;
+
+/// And what they hold, bytes: an assignment names at most some hundred checkpoints, some ten kilobytes, and
+/// the largest message that a worker takes is a quarter of this.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// One message to a worker; the shell adds the term.
 #[derive(Debug)]
@@ -26,10 +32,30 @@ pub(crate) enum Outgoing {
     },
 }
 
+impl Outgoing {
+    /// What it holds, roughly, bytes. A trial's spec is held once for all its ranks, and by the machine.
+    fn bytes(&self) -> usize {
+        let held = match self {
+            Self::ProbeStore { url, content, .. } => url.len() + content.len(),
+            Self::Machine(ToWorker::Registered { abandon, .. }) => 128 * abandon.len(),
+            Self::Machine(ToWorker::Assign(assignment)) => {
+                let metrics = |checkpoint: &CheckpointRef| 64 * checkpoint.metrics.len();
+                let named = assignment.checkpoints.iter();
+                let checkpoints: usize = named.map(|named| 256 + metrics(named)).sum();
+                checkpoints + 256 * assignment.ranks.len()
+            }
+            Self::Machine(_) => 0,
+        };
+        512 + held
+    }
+}
+
 /// The driver's end. Clones speak to the same worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Outbox {
     queue: mpsc::Sender<Outgoing>,
+    /// Bytes of what waits.
+    held: Arc<AtomicUsize>,
     end: SessionEnd,
 }
 
@@ -37,6 +63,7 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 pub(crate) struct OutboxReader {
     queue: mpsc::Receiver<Outgoing>,
+    held: Arc<AtomicUsize>,
     end: SessionEnd,
 }
 
@@ -68,12 +95,15 @@ impl SessionEnd {
 pub(crate) fn outbox() -> (Outbox, OutboxReader) {
     let (sender, receiver) = mpsc::channel(CAPACITY);
     let end = SessionEnd::default();
+    let held = Arc::<AtomicUsize>::default();
     let outbox = Outbox {
         queue: sender,
+        held: Arc::clone(&held),
         end: end.clone(),
     };
     let reader = OutboxReader {
         queue: receiver,
+        held,
         end,
     };
     (outbox, reader)
@@ -82,14 +112,17 @@ pub(crate) fn outbox() -> (Outbox, OutboxReader) {
 impl Outbox {
     /// Queues a message, or ends the session where the worker does not keep up. False: it has ended.
     pub(crate) fn send(&self, message: Outgoing) -> bool {
-        match self.queue.try_send(message) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.end.end(CallError::TooSlow { waiting: CAPACITY });
-                false
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        let bytes = message.bytes();
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let sent = match held <= MAX_BYTES {
+            true => self.queue.try_send(message),
+            false => Err(mpsc::error::TrySendError::Full(message)),
+        };
+        if let Err(mpsc::error::TrySendError::Full(_)) = &sent {
+            let waiting = self.queue.max_capacity() - self.queue.capacity();
+            self.end.end(CallError::TooSlow { waiting });
         }
+        sent.is_ok()
     }
 
     pub(crate) fn end(&self, reason: CallError) {
@@ -107,7 +140,11 @@ impl OutboxReader {
         tokio::select! {
             biased;
             reason = self.end.ended() => Some(Err(reason)),
-            message = self.queue.recv() => message.map(Ok),
+            message = self.queue.recv() => {
+                let message = message?;
+                self.held.fetch_sub(message.bytes(), Ordering::Relaxed);
+                Some(Ok(message))
+            }
         }
     }
 }
@@ -129,6 +166,25 @@ mod tests {
         assert!(!outbox.send(message()));
         let reason = reader.next().await.unwrap().unwrap_err();
         assert!(matches!(*reason, CallError::TooSlow { .. }));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_by_its_bytes_too() {
+        let (outbox, mut reader) = outbox();
+        let large = || Outgoing::ProbeStore {
+            url: "x".repeat(MAX_BYTES / 4),
+            path: String::new(),
+            content: String::new(),
+            reply_path: String::new(),
+        };
+        for _ in 0..20 {
+            assert!(outbox.send(large()));
+            assert!(matches!(reader.next().await, Some(Ok(_))));
+        }
+        let sent = (0..20).take_while(|_| outbox.send(large())).count();
+        assert_eq!(sent, 3);
+        let reason = reader.next().await.unwrap().unwrap_err();
+        assert!(matches!(*reason, CallError::TooSlow { waiting: 3 }));
     }
 
     #[tokio::test]

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 use trainyard_common::ids::WorkerId;
 use trainyard_common::store_url;
 
 use super::Input;
+use super::input::WeakInputs;
 use super::outbox::{Outbox, Outgoing};
 use crate::cluster::api::Event;
 
@@ -49,12 +50,7 @@ impl Prober {
     }
 
     /// Starts a probe; its verdict comes to `inputs` as `Event::StoreProbed`, whatever happens.
-    pub(super) fn start(
-        &mut self,
-        probe: Probe,
-        outbox: Option<Outbox>,
-        inputs: mpsc::WeakSender<Input>,
-    ) {
+    pub(super) fn start(&mut self, probe: Probe, outbox: Option<Outbox>, inputs: WeakInputs) {
         // Those that gave up waiting leave their ends behind.
         self.waiting.retain(|_, waiting| !waiting.is_closed());
         let (answer, answered) = oneshot::channel();

@@ -11,7 +11,7 @@ use crate::store::Item;
 const FORMAT_VERSION: u32 = 1;
 
 /// Longest kept text of a log line, bytes; the rest is cut off visibly.
-const MAX_LINE_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// A stored item that cannot be told.
 #[derive(Debug, thiserror::Error)]

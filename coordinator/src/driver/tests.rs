@@ -6,7 +6,7 @@ use trainyard_common::ids::{JobId, RequestId, TrialId};
 use trainyard_common::spec::Document;
 
 use super::*;
-use crate::cluster::api::{MachineConfig, Reply};
+use crate::cluster::api::{MachineConfig, Rejection, Reply};
 use crate::store::MemoryStore;
 
 const SPEC: &str = r#"
@@ -184,6 +184,27 @@ async fn who_looks_sees_nothing_that_is_not_committed() {
     permits.add_permits(1);
     settle().await;
     assert!(answer.try_recv().unwrap().is_ok());
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+/// Else who looks could see the end of something whose last news is still to come.
+#[tokio::test(start_paused = true)]
+async fn who_looks_was_told_of_all_that_is_to_be_seen() {
+    let (_, driver, handle) = still().await;
+    let watcher = handle.watch(&JobId::from("loop-1"));
+    let (seen, sees) = oneshot::channel();
+    let look = Box::new(move |machine: &Machine| {
+        let told = watcher.take().job;
+        seen.send((machine.jobs().len(), told)).unwrap();
+    });
+    // Both are taken in at one time, the look first.
+    handle.inputs.send(Input::Read(look)).await.unwrap();
+    let (submission, _answer) = submission("r-1");
+    handle.inputs.send(submission).await.unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(driver.run(stop.clone()));
+    assert_eq!(sees.await.unwrap(), (1, true));
     stop.cancel();
     task.await.unwrap().unwrap();
 }

@@ -41,13 +41,6 @@ pub(super) fn metrics(metrics: Metrics) -> Vec<v1::Metric> {
         .collect()
 }
 
-pub(super) fn from_metrics(metrics: Vec<v1::Metric>) -> Metrics {
-    metrics
-        .into_iter()
-        .map(|metric| (metric.name, metric.value))
-        .collect()
-}
-
 pub(super) fn checkpoint(reference: CheckpointRef) -> v1::CheckpointRef {
     v1::CheckpointRef {
         manifest: reference.manifest,
@@ -56,17 +49,6 @@ pub(super) fn checkpoint(reference: CheckpointRef) -> v1::CheckpointRef {
         bytes: reference.bytes,
         digest: reference.digest,
         metrics: metrics(reference.metrics),
-    }
-}
-
-pub(super) fn from_checkpoint(reference: v1::CheckpointRef) -> CheckpointRef {
-    CheckpointRef {
-        manifest: reference.manifest,
-        step: reference.step,
-        epoch: reference.epoch,
-        bytes: reference.bytes,
-        digest: reference.digest,
-        metrics: from_metrics(reference.metrics),
     }
 }
 

@@ -4,18 +4,24 @@
 //! driver counts such removals: while none begins, what is read is whole.
 
 use trainyard_common::ids::{JobId, TrialId};
-use trainyard_common::spec::Document;
 
 use super::status::ApiError;
 use crate::cluster::api::TrialSummary;
-use crate::cluster::model::{ArchiveRef, JobSummary, Record};
+use crate::cluster::model::AttemptRecord;
+use crate::cluster::model::JobSummary;
+use crate::cluster::model::{ArchiveRef, Record};
+use crate::cluster::view::pages::{Most, Page};
 use crate::cluster::view::recorded_trial;
 use crate::driver::DriverHandle;
 use crate::driver::keeper::{item_key, series_prefix};
 use crate::store::{Item, Series, SeriesKind};
+use trainyard_common::spec::Document;
 
 /// Attempts of one archived trial that are read; as many as the machine holds are told.
 const MAX_ATTEMPTS: usize = 10_000;
+
+/// Records that are read from an archive at a time.
+const CHUNK: usize = 100;
 
 /// Where a job is.
 enum Place {
@@ -56,29 +62,35 @@ pub(super) async fn spec(driver: &DriverHandle, job: &JobId) -> Result<String, A
     Ok(archive.document().await?.to_json().to_string())
 }
 
-/// Its trials from `first` on, at most `limit`.
+/// Its trials from `first` on.
 pub(super) async fn trials(
     driver: &DriverHandle,
     job: &JobId,
     first: TrialId,
-    limit: usize,
-) -> Result<Vec<TrialSummary>, ApiError> {
+    most: Most,
+) -> Result<Page<TrialSummary>, ApiError> {
     let id = job.clone();
-    let live = driver.read(move |machine| machine.trials_from(&id, first, limit));
+    let live = driver.read(move |machine| machine.trials_page(&id, first, most));
     if let Some(trials) = live.await? {
         return Ok(trials);
     }
     let archive = Archive::of(driver, job).await?;
     let archive = archive.ok_or_else(|| ApiError::NoJob(job.clone()))?;
-    archive.trials(first, limit).await
+    archive.trials(first, most).await
 }
+
+/// One trial.
+const ONE: Most = Most {
+    entries: 1,
+    bytes: usize::MAX,
+};
 
 pub(super) async fn trial(
     driver: &DriverHandle,
     job: &JobId,
     trial: TrialId,
 ) -> Result<TrialSummary, ApiError> {
-    let found = trials(driver, job, trial, 1).await?.pop();
+    let found = trials(driver, job, trial, ONE).await?.entries.pop();
     found
         .filter(|found| found.trial == trial)
         .ok_or_else(|| ApiError::NoTrial {
@@ -88,6 +100,7 @@ pub(super) async fn trial(
 }
 
 /// Reads a job's series.
+#[derive(Debug)]
 pub(super) struct Reader {
     driver: DriverHandle,
     job: JobId,
@@ -191,27 +204,51 @@ impl<'a> Archive<'a> {
         Err(self.unreadable("the spec is missing".to_owned()))
     }
 
-    async fn trials(&self, first: TrialId, limit: usize) -> Result<Vec<TrialSummary>, ApiError> {
+    async fn trials(&self, first: TrialId, most: Most) -> Result<Page<TrialSummary>, ApiError> {
         let document = self.document().await?;
-        let before = match first.0 {
+        let mut before = match first.0 {
             0 => String::new(),
             first => format!("trial/{:010}", first - 1),
         };
-        let mut trials = Vec::new();
-        for (key, value) in self.range("trial/", &before, limit).await? {
-            let Record::Trial(record) = self.record(&key, &value)? else {
-                continue;
+        let (mut trials, mut held) = (Vec::new(), 0);
+        loop {
+            let left = most.entries - trials.len();
+            let chunk = self.range("trial/", &before, left.min(CHUNK)).await?;
+            let Some((last, _)) = chunk.last() else {
+                return Ok(Page {
+                    entries: trials,
+                    more: false,
+                });
             };
-            let prefix = format!("attempt/{:010}/", record.trial.0);
-            let mut attempts = Vec::new();
-            for (key, value) in self.range(&prefix, "", MAX_ATTEMPTS).await? {
-                if let Record::Attempt(attempt) = self.record(&key, &value)? {
-                    attempts.push(*attempt);
+            before.clone_from(last);
+            for (key, value) in chunk {
+                let Record::Trial(record) = self.record(&key, &value)? else {
+                    continue;
+                };
+                let attempts = self.attempts(record.trial).await?;
+                let trial = recorded_trial(&document, *record, attempts);
+                held += trial.bytes();
+                trials.push(trial);
+                if trials.len() >= most.entries || held >= most.bytes {
+                    // Whether others follow is found out by asking for them.
+                    return Ok(Page {
+                        entries: trials,
+                        more: true,
+                    });
                 }
             }
-            trials.push(recorded_trial(&document, *record, attempts));
         }
-        Ok(trials)
+    }
+
+    async fn attempts(&self, trial: TrialId) -> Result<Vec<AttemptRecord>, ApiError> {
+        let prefix = format!("attempt/{:010}/", trial.0);
+        let mut attempts = Vec::new();
+        for (key, value) in self.range(&prefix, "", MAX_ATTEMPTS).await? {
+            if let Record::Attempt(attempt) = self.record(&key, &value)? {
+                attempts.push(*attempt);
+            }
+        }
+        Ok(attempts)
     }
 
     async fn items(

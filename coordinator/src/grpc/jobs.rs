@@ -3,6 +3,7 @@
 mod change;
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::Stream;
 use tonic::{Request, Response, Status};
@@ -12,18 +13,34 @@ use trainyard_proto::v1;
 use trainyard_proto::v1::job_service_server::JobService;
 
 use super::status::ApiError;
+use super::tail::Tails;
 use super::{convert, found, logs, pages, search_log, watch};
+use crate::clients::{Client, Held, Tally};
 use crate::cluster::api::{Event, Reply, WorkspaceChange};
 use crate::driver::{CallError, Seat};
 
 /// The service.
 pub(super) struct Jobs {
     driver: Seat,
+    /// Open calls that watch or follow.
+    watchers: Arc<Tally>,
+    tails: Tails,
 }
 
 impl Jobs {
-    pub(super) fn new(driver: Seat) -> Self {
-        Self { driver }
+    pub(super) fn new(driver: Seat, watchers: Arc<Tally>) -> Self {
+        Self {
+            driver,
+            watchers,
+            tails: Tails::default(),
+        }
+    }
+
+    /// One more call of this client that watches or follows.
+    fn watcher<T>(&self, request: &Request<T>) -> Result<Held, ApiError> {
+        let client = Client::at(request.remote_addr());
+        let held = self.watchers.enter(client);
+        held.map_err(|full| CallError::TooMany(full).into())
     }
 
     async fn get(&self, request: v1::GetJobRequest) -> Result<v1::GetJobResponse, ApiError> {
@@ -107,8 +124,10 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::WatchJobRequest>,
     ) -> Result<Response<Self::WatchJobStream>, Status> {
+        let held = self.watcher(&request)?;
         let job = convert::job_id(&request.get_ref().job_id)?;
-        let stream = watch::open(self.driver.handle().await.map_err(ApiError::from)?, job).await?;
+        let driver = self.driver.handle().await.map_err(ApiError::from)?;
+        let stream = watch::open(driver, job, held).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -158,15 +177,10 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::StreamLogsRequest>,
     ) -> Result<Response<Self::StreamLogsStream>, Status> {
-        let request = request.into_inner();
-        let job = convert::job_id(&request.job_id)?;
-        let query = logs::Query {
-            job,
-            trial: request.trial_id.map(TrialId),
-            follow: request.follow,
-            after: request.after_sequence,
-        };
-        let stream = logs::open(self.driver.handle().await.map_err(ApiError::from)?, query).await?;
+        let held = self.watcher(&request)?;
+        let query = logs::Query::read(request.into_inner())?;
+        let driver = self.driver.handle().await.map_err(ApiError::from)?;
+        let stream = logs::open(driver, &self.tails, query, held).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -182,13 +196,12 @@ impl JobService for Jobs {
 
     async fn list_workers(
         &self,
-        _: Request<v1::ListWorkersRequest>,
+        request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let workers = self.driver.read(|machine| machine.workers()).await;
-        let workers = workers.map_err(ApiError::from)?;
-        Ok(Response::new(v1::ListWorkersResponse {
-            workers: workers.into_iter().map(convert::worker).collect(),
-        }))
+        let driver = self.driver.handle().await.map_err(ApiError::from)?;
+        Ok(Response::new(
+            pages::workers(&driver, request.into_inner()).await?,
+        ))
     }
 
     async fn extend_job(
@@ -261,13 +274,12 @@ impl JobService for Jobs {
 
     async fn list_workspaces(
         &self,
-        _: Request<v1::ListWorkspacesRequest>,
+        request: Request<v1::ListWorkspacesRequest>,
     ) -> Result<Response<v1::ListWorkspacesResponse>, Status> {
-        let known = self.driver.read(|machine| machine.workspaces()).await;
-        let known = known.map_err(ApiError::from)?;
-        Ok(Response::new(v1::ListWorkspacesResponse {
-            workspaces: known.into_iter().map(convert::workspace).collect(),
-        }))
+        let driver = self.driver.handle().await.map_err(ApiError::from)?;
+        Ok(Response::new(
+            pages::workspaces(&driver, request.into_inner()).await?,
+        ))
     }
 
     async fn set_workspace(

@@ -1,7 +1,8 @@
-//! Answers in pages: jobs, trials, points and checkpoints, each page within the limits of a message.
+//! Answers in pages: jobs, trials, points, checkpoints, workers and workspaces, each page within the limits
+//! of a message.
 //!
-//! A page's token is the number from which the next one goes on. Jobs and trials keep their numbers, so
-//! that what comes or goes between two pages moves nothing else.
+//! A page's token is the number or the name from which the next one goes on. Numbers and names stay, so that
+//! what comes or goes between two pages moves nothing else.
 
 use std::str::FromStr;
 
@@ -11,18 +12,24 @@ use trainyard_proto::v1;
 
 use super::status::ApiError;
 use super::{convert, found};
+use crate::cluster::api::{TrialSummary, WorkerSummary, WorkspaceSummary};
+use crate::cluster::model::JobSummary;
+use crate::cluster::view::pages::{Most, Page};
 use crate::driver::DriverHandle;
 use crate::driver::series::{SeriesError, decode_decision, decode_point};
 use crate::store::{Item, SeriesKind};
 
-/// Jobs, trials, or trials' checkpoints in one answer.
+/// Jobs, trials, workers, workspaces, or trials' checkpoints in one answer.
 const MAX_PAGE: u32 = 1_000;
+
+/// Workers or workspaces in the answer to one who does not know that there are pages: more than a cluster has.
+const MAX_UNASKED: usize = 10_000;
 
 /// Bytes after which a page is closed; one entry, which is far smaller than the rest, comes on top.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Items of a series that are read from the store at a time.
-const SCAN_CHUNK: usize = 2_000;
+/// Items of a series that are read from the store at a time: the largest are some hundred kilobytes.
+const SCAN_CHUNK: usize = 200;
 
 /// The number that a token holds; `first` for the first page.
 fn start<T: FromStr>(token: &str, first: T) -> Result<T, ApiError> {
@@ -35,18 +42,34 @@ fn start<T: FromStr>(token: &str, first: T) -> Result<T, ApiError> {
     })
 }
 
-fn size(wanted: u32) -> usize {
+/// What a client wants of one page, within what there may be.
+fn most(wanted: u32) -> Most {
     let wanted = if wanted == 0 { MAX_PAGE } else { wanted };
-    wanted.min(MAX_PAGE) as usize
+    Most {
+        entries: wanted.min(MAX_PAGE) as usize,
+        bytes: MAX_PAGE_BYTES,
+    }
 }
 
-/// Entries of one answer, and whether it is full.
-struct Page<T> {
+/// The same of a list that clients knew before it had pages: those that name no size get as much as one
+/// answer holds.
+fn most_or_all(wanted: u32) -> Most {
+    match wanted {
+        0 => Most {
+            entries: MAX_UNASKED,
+            bytes: MAX_PAGE_BYTES,
+        },
+        wanted => most(wanted),
+    }
+}
+
+/// Messages of one answer, and whether it is full.
+struct Answer<T> {
     entries: Vec<T>,
     bytes: usize,
 }
 
-impl<T: Message> Page<T> {
+impl<T: Message> Answer<T> {
     fn new() -> Self {
         Self {
             entries: Vec::new(),
@@ -60,6 +83,25 @@ impl<T: Message> Page<T> {
         self.entries.push(entry);
         self.bytes < MAX_PAGE_BYTES
     }
+
+    /// As much of a page as fits, and the token of the next one: what `token` makes of the last entry.
+    fn of<E>(
+        page: Page<E>,
+        token: impl Fn(&E) -> String,
+        message: impl Fn(E) -> T,
+    ) -> (Vec<T>, String) {
+        let mut answer = Self::new();
+        let mut entries = page.entries.into_iter().peekable();
+        while let Some(entry) = entries.next() {
+            let next = token(&entry);
+            let room = answer.push(message(entry));
+            let last = entries.peek().is_none();
+            if (last && page.more) || (!last && !room) {
+                return (answer.entries, next);
+            }
+        }
+        (answer.entries, String::new())
+    }
 }
 
 pub(super) async fn jobs(
@@ -67,27 +109,14 @@ pub(super) async fn jobs(
     request: v1::ListJobsRequest,
 ) -> Result<v1::ListJobsResponse, ApiError> {
     let before: u64 = start(&request.page_token, u64::MAX)?;
-    let wanted = size(request.limit);
+    let most = most(request.limit);
     let (workspace, archived) = (request.workspace, request.archived);
-    let look =
-        driver.read(move |machine| machine.jobs_before(before, &workspace, archived, wanted));
-    let found = look.await?;
-    let whole = found.len() == wanted;
-    let mut page = Page::new();
-    let mut next = String::new();
-    let last = found.len().saturating_sub(1);
-    for (at, (number, summary)) in found.into_iter().enumerate() {
-        let room = page.push(convert::job(summary));
-        if (at == last && whole) || (at < last && !room) {
-            next = number.to_string();
-        }
-        if !room {
-            break;
-        }
-    }
+    let look = driver.read(move |machine| machine.jobs_page(before, &workspace, archived, most));
+    let token = |(number, _): &(u64, JobSummary)| number.to_string();
+    let (jobs, next_page_token) = Answer::of(look.await?, token, |(_, job)| convert::job(job));
     Ok(v1::ListJobsResponse {
-        jobs: page.entries,
-        next_page_token: next,
+        jobs,
+        next_page_token,
     })
 }
 
@@ -97,25 +126,17 @@ pub(super) async fn trials(
 ) -> Result<v1::ListTrialsResponse, ApiError> {
     let job = convert::job_id(&request.job_id)?;
     let first = TrialId(start(&request.page_token, 0)?);
-    let wanted = size(request.page_size);
-    let trials = found::trials(driver, &job, first, wanted).await?;
-    let (mut whole, mut next) = (trials.len() == wanted, first.0);
-    let mut page = Page::new();
-    for trial in trials {
-        next = trial.trial.0.saturating_add(1);
-        if !page.push(convert::trial(trial)) {
-            whole = true;
-            break;
-        }
-    }
+    let page = found::trials(driver, &job, first, most(request.page_size)).await?;
+    let (trials, next_page_token) = Answer::of(page, after, convert::trial);
     Ok(v1::ListTrialsResponse {
-        trials: page.entries,
-        next_page_token: if whole {
-            next.to_string()
-        } else {
-            String::new()
-        },
+        trials,
+        next_page_token,
     })
+}
+
+/// The token of the page after this trial.
+fn after(trial: &TrialSummary) -> String {
+    trial.trial.0.saturating_add(1).to_string()
 }
 
 pub(super) async fn checkpoints(
@@ -124,35 +145,71 @@ pub(super) async fn checkpoints(
 ) -> Result<v1::ListCheckpointsResponse, ApiError> {
     let job = convert::job_id(&request.job_id)?;
     let checkpoint_url = found::job(driver, &job).await?.checkpoint_url;
-    let wanted = MAX_PAGE as usize;
     let trials = match request.trial_id {
-        Some(trial) => vec![found::trial(driver, &job, TrialId(trial)).await?],
+        Some(trial) => Page {
+            entries: vec![found::trial(driver, &job, TrialId(trial)).await?],
+            more: false,
+        },
         None => {
             let first = TrialId(start(&request.page_token, 0)?);
-            found::trials(driver, &job, first, wanted).await?
+            found::trials(driver, &job, first, most(0)).await?
         }
     };
-    let (mut whole, mut next) = (trials.len() == wanted, 0);
-    let mut page = Page::new();
-    for trial in trials {
-        next = trial.trial.0.saturating_add(1);
+    let next = trials.entries.last().filter(|_| trials.more).map(after);
+    let mut next_page_token = next.unwrap_or_default();
+    let mut page = Answer::new();
+    let mut trials = trials.entries.into_iter().peekable();
+    while let Some(trial) = trials.next() {
+        let next = after(&trial);
         let mut room = true;
         for checkpoint in convert::checkpoints(trial) {
             room = page.push(checkpoint);
         }
-        if !room && request.trial_id.is_none() {
-            whole = true;
+        if !room && trials.peek().is_some() {
+            next_page_token = next;
             break;
         }
     }
     Ok(v1::ListCheckpointsResponse {
         checkpoint_url,
         checkpoints: page.entries,
-        next_page_token: if whole {
-            next.to_string()
-        } else {
-            String::new()
-        },
+        next_page_token,
+    })
+}
+
+/// A token that is the name of the last entry of the page before.
+fn name(token: String) -> Result<String, ApiError> {
+    if !token.is_empty() {
+        convert::identifier("page_token", &token)?;
+    }
+    Ok(token)
+}
+
+pub(super) async fn workers(
+    driver: &DriverHandle,
+    request: v1::ListWorkersRequest,
+) -> Result<v1::ListWorkersResponse, ApiError> {
+    let (after, most) = (name(request.page_token)?, most_or_all(request.page_size));
+    let look = driver.read(move |machine| machine.workers_page(&after, most));
+    let token = |worker: &WorkerSummary| worker.worker.to_string();
+    let (workers, next_page_token) = Answer::of(look.await?, token, convert::worker);
+    Ok(v1::ListWorkersResponse {
+        workers,
+        next_page_token,
+    })
+}
+
+pub(super) async fn workspaces(
+    driver: &DriverHandle,
+    request: v1::ListWorkspacesRequest,
+) -> Result<v1::ListWorkspacesResponse, ApiError> {
+    let (after, most) = (name(request.page_token)?, most_or_all(request.page_size));
+    let look = driver.read(move |machine| machine.workspaces_page(&after, most));
+    let token = |workspace: &WorkspaceSummary| workspace.workspace.clone();
+    let (workspaces, next_page_token) = Answer::of(look.await?, token, convert::workspace);
+    Ok(v1::ListWorkspacesResponse {
+        workspaces,
+        next_page_token,
     })
 }
 
@@ -204,7 +261,7 @@ async fn from_series<T: Message>(
     mut after: u64,
     decode: impl Fn(&Item) -> Result<T, SeriesError>,
 ) -> Result<(Vec<T>, Option<u64>), ApiError> {
-    let mut page = Page::new();
+    let mut page = Answer::new();
     let mut reader = found::Reader::new(driver, job);
     loop {
         let items = reader.items(kind, trial, after, SCAN_CHUNK).await?;
@@ -355,5 +412,75 @@ searcher: {name: random, max_trials: 1}
             ..request
         };
         assert!(jobs(&driver, request).await.unwrap().jobs.is_empty());
+    }
+
+    #[tokio::test]
+    async fn workers_and_workspaces_come_in_pages() {
+        let driver = super::super::testing::bench(1, 1).await.driver;
+        for number in 0..25 {
+            let info = crate::cluster::model::WorkerInfo {
+                worker: format!("p-{number:02}").as_str().into(),
+                host: "h".to_owned(),
+                version: "0".to_owned(),
+                devices: vec!["cpu".to_owned()],
+                collective_address: String::new(),
+                cpu_kind: "x".to_owned(),
+            };
+            driver
+                .join(info, Vec::new(), Default::default())
+                .await
+                .unwrap();
+            let event = Event::SetWorkspace {
+                workspace: format!("s-{number:02}"),
+                change: crate::cluster::api::WorkspaceChange {
+                    weight: Some(2.0),
+                    ..Default::default()
+                },
+            };
+            driver.ask(event).await.unwrap();
+        }
+        let (mut ids, mut names) = (Vec::new(), Vec::new());
+        let mut page_token = String::new();
+        loop {
+            let page_size = 10;
+            let request = v1::ListWorkersRequest {
+                page_size,
+                page_token,
+            };
+            let page = workers(&driver, request).await.unwrap();
+            assert!(page.workers.len() <= 10);
+            ids.extend(page.workers.into_iter().map(|worker| worker.worker_id));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        loop {
+            let page_size = 7;
+            let request = v1::ListWorkspacesRequest {
+                page_size,
+                page_token,
+            };
+            let page = workspaces(&driver, request).await.unwrap();
+            assert!(page.workspaces.len() <= 7);
+            names.extend(page.workspaces.into_iter().map(|workspace| workspace.name));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!((ids.len(), names.len()), (26, 26));
+        assert!(ids.is_sorted() && names.is_sorted());
+        // Who knows of no pages gets all of them.
+        let all = workers(&driver, v1::ListWorkersRequest::default())
+            .await
+            .unwrap();
+        assert_eq!((all.workers.len(), all.next_page_token.as_str()), (26, ""));
+        let request = v1::ListWorkersRequest {
+            page_size: 1,
+            page_token: "\n".to_owned(),
+        };
+        let error = workers(&driver, request).await.unwrap_err().to_string();
+        assert!(error.starts_with("page_token: "), "{error}");
     }
 }

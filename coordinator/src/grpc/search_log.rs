@@ -7,8 +7,13 @@ use super::status::ApiError;
 use crate::cluster::model::{Record, search_prefix};
 use crate::driver::Seat;
 
-/// Entries of one answer: well below the size of a message.
+/// Entries of one answer, and the bytes of their stored form after which it is closed: well below the size of
+/// a message.
 const PAGE: usize = 2_000;
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Entries that are read from the store at a time.
+const CHUNK: usize = 100;
 
 /// The entries from number `from` on, in order, at most [`PAGE`]; none where the log ends before.
 pub(super) async fn page(
@@ -21,18 +26,32 @@ pub(super) async fn page(
     if !known {
         return Err(ApiError::NoJob(job.clone()));
     }
-    let stored = seat.records(search_prefix(job, from), PAGE).await?;
-    let entries = stored.into_iter().map(|(key, value)| {
-        let internal = |reason: String| ApiError::Internal(format!("record {key}: {reason}"));
-        let record = Record::decode(&key, &value).map_err(|e| internal(e.to_string()))?;
-        let Record::Search(record) = record else {
-            return Err(internal("is no entry of a search log".to_owned()));
+    let (prefix, mut after) = search_prefix(job, from);
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    while entries.len() < PAGE && bytes < PAGE_BYTES {
+        let range = (prefix.clone(), after.clone());
+        let stored = seat.records(range, CHUNK).await?;
+        let Some((last, _)) = stored.last() else {
+            break;
         };
-        let entry_json = serde_json::to_string(&record.entry);
-        Ok(v1::SearchLogEntry {
-            index: record.index,
-            entry_json: entry_json.map_err(|e| internal(e.to_string()))?,
-        })
-    });
-    entries.collect()
+        after.clone_from(last);
+        for (key, value) in stored {
+            bytes += value.len();
+            entries.push(entry(&key, &value)?);
+        }
+    }
+    Ok(entries)
+}
+
+fn entry(key: &str, value: &[u8]) -> Result<v1::SearchLogEntry, ApiError> {
+    let internal = |reason: String| ApiError::Internal(format!("record {key}: {reason}"));
+    let record = Record::decode(key, value).map_err(|e| internal(e.to_string()))?;
+    let Record::Search(record) = record else {
+        return Err(internal("is no entry of a search log".to_owned()));
+    };
+    let entry_json = serde_json::to_string(&record.entry);
+    Ok(v1::SearchLogEntry {
+        index: record.index,
+        entry_json: entry_json.map_err(|e| internal(e.to_string()))?,
+    })
 }

@@ -7,6 +7,7 @@ use trainyard_common::spec::SpecErrors;
 use trainyard_common::text;
 use trainyard_proto::LEADER_METADATA;
 
+use super::limits::Refused;
 use crate::archive::ArchiveError;
 use crate::cluster::api::Rejection;
 use crate::driver::CallError;
@@ -31,6 +32,9 @@ pub(crate) enum ApiError {
         given: String,
         expected: String,
     },
+    /// The same, of what a worker sends.
+    #[error(transparent)]
+    Limit(#[from] Refused),
     #[error("no job {0}")]
     NoJob(JobId),
     #[error("job {job} has no trial {trial}")]
@@ -67,6 +71,12 @@ impl ApiError {
     }
 }
 
+impl From<Refused> for CallError {
+    fn from(refused: Refused) -> Self {
+        Self::Malformed(refused.to_string())
+    }
+}
+
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         status(&error)
@@ -77,7 +87,9 @@ impl From<ApiError> for Status {
 pub(crate) fn status(error: &ApiError) -> Status {
     let text = message(&error.to_string());
     match error {
-        ApiError::Spec(_) | ApiError::Field { .. } => Status::invalid_argument(text),
+        ApiError::Spec(_) | ApiError::Field { .. } | ApiError::Limit(_) => {
+            Status::invalid_argument(text)
+        }
         ApiError::NoJob(_) | ApiError::NoTrial { .. } => Status::not_found(text),
         ApiError::Series { .. }
         | ApiError::Archived { .. }
@@ -120,7 +132,7 @@ pub(crate) fn call_status(error: &CallError) -> Status {
     match error {
         CallError::NotLeading { leader } => not_leading(text, leader.as_deref()),
         CallError::Stopped | CallError::Disconnected => Status::unavailable(text),
-        CallError::TooMany { .. } | CallError::TooSlow { .. } => Status::resource_exhausted(text),
+        CallError::TooMany(_) | CallError::TooSlow { .. } => Status::resource_exhausted(text),
         CallError::Replaced(_) => Status::aborted(text),
         CallError::Malformed(_) => Status::invalid_argument(text),
         CallError::Store(StoreError::Deposed { .. }) => Status::unavailable(text),

@@ -1,5 +1,6 @@
 //! `WatchJob`: a snapshot, then the latest state of whatever has changed, until the job has ended.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::Stream;
@@ -10,12 +11,18 @@ use trainyard_proto::v1::{JobEvent, job_event::Event};
 
 use super::status::{ApiError, status};
 use super::{convert, found};
+use crate::clients::Held;
 use crate::cluster::Machine;
 use crate::cluster::api::TrialSummary;
+use crate::cluster::model::JobSummary;
+use crate::cluster::view::pages::Most;
 use crate::driver::{CallError, DriverHandle};
 
 /// Trials that are looked at, and held for one reader, at a time.
-const CHUNK: usize = 500;
+const CHUNK: Most = Most {
+    entries: 500,
+    bytes: 256 * 1024,
+};
 
 /// A watcher looks at most this often: nobody reads faster, and each look keeps the machine from deciding
 /// while a commit is under way.
@@ -23,59 +30,114 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// The stream, or why there is none. Changes from before the snapshot are in it; changes after it
 /// follow. Several within [`PAUSE`] come as one; a reader that is slow gets fewer, never older, states.
+/// When it ends with the job's end, every trial's last state was told before. `held` counts it.
 pub(super) async fn open(
     driver: DriverHandle,
     job: JobId,
+    held: Held,
 ) -> Result<impl Stream<Item = Result<JobEvent, Status>>, ApiError> {
-    let watcher = driver.watch(&job)?;
+    let watcher = driver.watch(&job);
     let summary = found::job(&driver, &job).await?;
     Ok(async_stream::try_stream! {
+        let _held = held;
         let mut ended = summary.state.ended();
         yield event(Event::Job(convert::job(summary)));
         let mut first = Some(TrialId(0));
         while let Some(from) = first {
-            let trials = found::trials(&driver, &job, from, CHUNK).await?;
-            let whole = trials.len() == CHUNK;
-            first = trials.last().filter(|_| whole).map(|last| TrialId(last.trial.0 + 1));
-            for trial in trials {
+            let page = found::trials(&driver, &job, from, CHUNK).await?;
+            first = page.entries.last().filter(|_| page.more).map(|last| TrialId(last.trial.0 + 1));
+            for trial in page.entries {
                 yield event(Event::Trial(convert::trial(trial)));
             }
         }
+        // Trials that have changed since they were told.
+        let mut untold = BTreeSet::new();
         let mut next_look = Instant::now();
         while !ended {
-            let changed = async {
-                tokio::time::sleep_until(next_look).await;
-                watcher.next().await
-            };
-            let changes = tokio::select! {
-                biased;
-                () = driver.closing().cancelled() => Err(stopped()),
-                changes = changed => Ok(changes),
-            }?;
-            next_look = Instant::now() + PAUSE;
-            if !changes.job && changes.trials.is_empty() {
-                continue;
-            }
-            let changed: Vec<TrialId> = changes.trials.into_iter().collect();
-            for some in changed.chunks(CHUNK) {
-                let (id, some) = (job.clone(), some.to_vec());
-                let look = move |machine: &Machine| -> Vec<TrialSummary> {
-                    some.iter().filter_map(|trial| machine.trial(&id, *trial)).collect()
+            if untold.is_empty() {
+                let changed = async {
+                    tokio::time::sleep_until(next_look).await;
+                    watcher.next().await
                 };
-                for trial in driver.read(look).await.map_err(ApiError::from)? {
-                    yield event(Event::Trial(convert::trial(trial)));
+                let changes = tokio::select! {
+                    biased;
+                    () = driver.closing().cancelled() => Err(stopped()),
+                    changes = changed => Ok(changes),
+                }?;
+                next_look = Instant::now() + PAUSE;
+                if !changes.job && changes.trials.is_empty() {
+                    continue;
                 }
+                untold = changes.trials;
             }
-            let id = job.clone();
-            let look = driver.read(move |machine| machine.any_job(&id));
-            let Some(summary) = look.await.map_err(ApiError::from)? else {
+            let Some(seen) = Seen::now(&driver, &job, &untold).await? else {
                 // The job is gone: there is nothing more to watch.
                 break;
             };
-            ended = summary.state.ended();
-            yield event(Event::Job(convert::job(summary)));
+            untold = untold.split_off(&seen.told_below);
+            for trial in seen.trials {
+                yield event(Event::Trial(convert::trial(trial)));
+            }
+            if seen.job.state.ended() {
+                // Whoever looks was told of all that is to be seen before: what brought the end is here.
+                untold.extend(watcher.take().trials);
+                if !untold.is_empty() {
+                    continue;
+                }
+                ended = true;
+            }
+            yield event(Event::Job(convert::job(seen.job)));
         }
     })
+}
+
+/// A job and some of its trials, at one moment.
+struct Seen {
+    job: JobSummary,
+    trials: Vec<TrialSummary>,
+    /// Of the trials that were asked for, those below this are here.
+    told_below: TrialId,
+}
+
+impl Seen {
+    /// As many of `wanted`, from the first on, as are told at a time. `None`: there is no such job.
+    async fn now(
+        driver: &DriverHandle,
+        job: &JobId,
+        wanted: &BTreeSet<TrialId>,
+    ) -> Result<Option<Self>, ApiError> {
+        let all_below = TrialId(wanted.last().map_or(0, |last| last.0 + 1));
+        let (id, named) = (job.clone(), wanted.clone());
+        let look = driver.read(move |machine: &Machine| {
+            let summary = machine.any_job(&id)?;
+            Some((summary, machine.some_trials(&id, named, CHUNK)))
+        });
+        let Some((summary, live)) = look.await? else {
+            return Ok(None);
+        };
+        if let Some(page) = live {
+            let last = page.entries.last().filter(|_| page.more);
+            let told_below = last.map_or(all_below, |last| TrialId(last.trial.0 + 1));
+            return Ok(Some(Self {
+                job: summary,
+                trials: page.entries,
+                told_below,
+            }));
+        }
+        // Archived as soon as it had ended.
+        let Some(first) = wanted.first() else {
+            return Ok(Some(Self {
+                job: summary,
+                trials: Vec::new(),
+                told_below: all_below,
+            }));
+        };
+        Ok(Some(Self {
+            job: summary,
+            trials: vec![found::trial(driver, job, *first).await?],
+            told_below: TrialId(first.0 + 1),
+        }))
+    }
 }
 
 fn event(event: Event) -> JobEvent {
@@ -95,9 +157,9 @@ mod tests {
     use trainyard_common::ids::RequestId;
     use trainyard_common::spec::Document;
 
+    use super::super::testing::{self, bench};
     use super::*;
-    use crate::cluster::api;
-    use crate::cluster::api::{MachineConfig, Reply};
+    use crate::cluster::api::{self, MachineConfig, Reply};
     use crate::driver::Driver;
     use crate::driver::clock::Clock;
     use crate::store::{AnyStore, MemoryStore, Store as _};
@@ -126,7 +188,11 @@ searcher: {name: random, max_trials: 1}
         let Reply::Submitted { job, .. } = handle.ask(submit).await.unwrap() else {
             panic!("not submitted");
         };
-        let mut stream = std::pin::pin!(open(handle.clone(), job.clone()).await.unwrap());
+        let mut stream = std::pin::pin!(
+            open(handle.clone(), job.clone(), testing::held())
+                .await
+                .unwrap()
+        );
         let snapshot = stream.next().await.unwrap().unwrap();
         assert!(matches!(snapshot.event, Some(Event::Job(_))));
         let changing = async {
@@ -161,5 +227,48 @@ searcher: {name: random, max_trials: 1}
         tokio::join!(changing, watching);
         assert_eq!(seen.len(), 2, "{seen:?}");
         assert_eq!(seen[1], trainyard_proto::v1::JobState::Paused);
+    }
+
+    /// Many watch while trials end as fast as they can; whoever is told of the job's end was told of every
+    /// trial's before.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn everything_is_told_before_the_end() {
+        const TRIALS: u32 = 40;
+        let mut bench = bench(TRIALS, 8).await;
+        let mut watching = Vec::new();
+        for _ in 0..60 {
+            let stream = open(bench.driver.clone(), bench.job.clone(), testing::held());
+            let mut stream = Box::pin(stream.await.unwrap());
+            watching.push(tokio::spawn(async move {
+                let mut states = std::collections::BTreeMap::new();
+                let mut last = None;
+                while let Some(event) = stream.next().await {
+                    match event.unwrap().event.unwrap() {
+                        Event::Job(job) => last = Some(job.state()),
+                        Event::Trial(trial) => {
+                            last = None;
+                            states.insert(trial.trial_id, trial.state());
+                        }
+                    }
+                }
+                (states, last)
+            }));
+        }
+        for number in 0..TRIALS {
+            let rank = bench.placed().await;
+            bench.epoch(&rank, 1, f64::from(number)).await;
+            bench.ended(&rank).await;
+        }
+        for watched in watching {
+            let (states, last) = watched.await.unwrap();
+            assert_eq!(last, Some(trainyard_proto::v1::JobState::Completed));
+            let open = states
+                .iter()
+                .filter(|(_, state)| **state != trainyard_proto::v1::TrialState::Completed);
+            let open: Vec<_> = open.collect();
+            assert!(open.is_empty(), "{open:?}");
+            assert_eq!(states.len(), TRIALS as usize);
+        }
+        assert!(bench.trials().await.iter().all(|(_, ended)| *ended));
     }
 }

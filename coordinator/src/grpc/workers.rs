@@ -1,4 +1,5 @@
-//! `WorkerService`: one session a worker. Messages become events in the order in which they came.
+//! `WorkerService`: one session a worker. Messages become events in the order in which they came, and only
+//! within the limits of `limits`.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,20 +14,17 @@ use trainyard_proto::v1::worker_message::Message;
 use trainyard_proto::v1::worker_service_server::WorkerService;
 use trainyard_proto::v1::{self, CoordinatorMessage, WorkerMessage};
 
+use super::limits::{self, MAX_SLOTS, Refused};
 use super::status::{ApiError, call_status, status};
 use super::{convert, outgoing};
 use crate::cluster::api::{Event, LogText, Point, Report, ReportBody};
-use crate::cluster::model::{AttemptRef, Outcome, Pulse, RankRef, SessionId, WorkerInfo};
+use crate::cluster::model::{AttemptRef, Metrics, Outcome, Pulse, RankRef, SessionId, WorkerInfo};
+use crate::driver::series::MAX_LINE_BYTES;
 use crate::driver::{CallError, DriverHandle, OutboxReader, Seat, SessionEnd};
+use trainyard_common::checkpoint::CheckpointRef;
 
 /// A stream must say who it is within this long.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The most slots of one worker, and the most attempts that it says it runs.
-const MAX_SLOTS: usize = 1024;
-
-/// The most log lines in one batch.
-const MAX_LINES_PER_BATCH: usize = 4096;
 
 /// The service.
 pub(super) struct Workers {
@@ -156,7 +154,7 @@ impl Listener {
 
     async fn beat(&self, beat: v1::Heartbeat) -> Result<(), CallError> {
         let session = self.session;
-        let pulses = pulses(beat.pulses);
+        let pulses = pulses(beat.pulses)?;
         self.driver
             .tell(session, Event::Heartbeat { session })
             .await?;
@@ -183,14 +181,14 @@ impl Listener {
                 Some(Message::Leaving(_)) => Event::Leaving { session },
                 Some(Message::Reports(batch)) => Event::Reports {
                     session,
-                    reports: reports(batch).map_err(CallError::Malformed)?,
+                    reports: reports(batch)?,
                 },
                 Some(Message::Logs(batch)) => log_event(session, batch)?,
                 Some(Message::StoreProbed(answer)) => {
                     let worker = self.worker.clone();
-                    self.driver
-                        .probed(worker, answer.path, answer.error)
-                        .await?;
+                    let path = limits::name("path", answer.path, limits::MAX_PATH)?;
+                    let error = limits::text(answer.error, limits::MAX_ERROR_BYTES);
+                    self.driver.probed(worker, path, error).await?;
                     continue;
                 }
                 Some(Message::Register(_)) => {
@@ -206,112 +204,95 @@ impl Listener {
 }
 
 /// What a heartbeat says of running ranks. Beyond the most slots of a worker nothing is read.
-fn pulses(pulses: Vec<v1::Pulse>) -> Vec<Pulse> {
+fn pulses(pulses: Vec<v1::Pulse>) -> Result<Vec<Pulse>, Refused> {
     let known = pulses.into_iter().take(MAX_SLOTS).filter_map(|pulse| {
-        let running = pulse.attempt?;
-        Some(Pulse {
-            rank: RankRef {
-                at: attempt(
-                    running.job_id,
-                    running.trial_id,
-                    running.attempt,
-                    running.generation,
-                ),
-                rank: running.rank,
-            },
-            step: pulse.step,
-            signs: pulse.signs,
-        })
+        let of = pulse.attempt?;
+        let (step, signs) = (pulse.step, pulse.signs);
+        Some(running(of).and_then(|rank| {
+            let step = limits::number("step", step)?;
+            Ok(Pulse { rank, step, signs })
+        }))
     });
-    known.collect()
+    let known: Result<_, Refused> = known.collect();
+    known.map_err(|refused| refused.within("pulses"))
 }
 
 fn registration(register: v1::Register) -> Result<(WorkerInfo, Vec<RankRef>), ApiError> {
     convert::identifier("worker_id", &register.worker_id)?;
-    if register.devices.is_empty() || register.devices.len() > MAX_SLOTS {
-        return Err(ApiError::field(
-            "devices",
-            format!("{} devices", register.devices.len()),
-            format!("1 to {MAX_SLOTS}"),
-        ));
+    if register.devices.is_empty() {
+        let accepted = format!("1 to {MAX_SLOTS}");
+        return Err(ApiError::field("devices", "0 devices", accepted));
     }
-    if register.running.len() > MAX_SLOTS {
-        return Err(ApiError::field(
-            "running",
-            format!("{} attempts", register.running.len()),
-            format!("at most {MAX_SLOTS}"),
-        ));
-    }
+    limits::count("devices", register.devices.len(), MAX_SLOTS)?;
+    limits::count("running", register.running.len(), MAX_SLOTS)?;
+    let devices = register.devices.into_iter();
+    let devices = devices.map(|device| limits::name("devices", device, limits::MAX_DEVICE));
+    let address = register.collective_address;
     let info = WorkerInfo {
         worker: WorkerId(register.worker_id),
-        host: register.host,
-        version: register.version,
-        devices: register.devices,
-        collective_address: register.collective_address,
-        cpu_kind: register.cpu_kind,
+        host: limits::name("host", register.host, limits::MAX_HOST)?,
+        version: limits::name("version", register.version, limits::MAX_VERSION)?,
+        devices: devices.collect::<Result<_, _>>()?,
+        collective_address: limits::name("collective_address", address, limits::MAX_ADDRESS)?,
+        cpu_kind: limits::name("cpu_kind", register.cpu_kind, limits::MAX_CPU_KIND)?,
     };
-    let running = register.running.into_iter().map(|running| RankRef {
-        at: attempt(
-            running.job_id,
-            running.trial_id,
-            running.attempt,
-            running.generation,
-        ),
-        rank: running.rank,
-    });
-    Ok((info, running.collect()))
+    let named: Result<_, Refused> = register.running.into_iter().map(running).collect();
+    Ok((info, named.map_err(|refused| refused.within("running"))?))
 }
 
-fn attempt(job: String, trial: u32, attempt: u32, generation: u64) -> AttemptRef {
-    AttemptRef {
-        job: JobId(job),
+fn running(running: v1::RunningAttempt) -> Result<RankRef, Refused> {
+    let (job, trial, number) = (running.job_id, running.trial_id, running.attempt);
+    Ok(RankRef {
+        at: attempt(job, trial, number, running.generation)?,
+        rank: running.rank,
+    })
+}
+
+fn attempt(job: String, trial: u32, attempt: u32, generation: u64) -> Result<AttemptRef, Refused> {
+    Ok(AttemptRef {
+        job: JobId(limits::id("job_id", job)?),
         trial: TrialId(trial),
         attempt: AttemptId(attempt),
         generation: Generation(generation),
-    }
+    })
 }
 
-fn log_event(session: SessionId, batch: v1::LogBatch) -> Result<Event, CallError> {
-    if batch.lines.len() > MAX_LINES_PER_BATCH {
-        return Err(CallError::Malformed(format!(
-            "a batch has {} log lines; expected at most {MAX_LINES_PER_BATCH}",
-            batch.lines.len()
-        )));
-    }
-    let at = attempt(batch.job_id, batch.trial_id, batch.attempt, 0);
-    let lines = batch.lines.into_iter().map(|line| LogText {
-        time_ms: line.time_ms,
-        level: line.level,
-        text: line.text,
+fn log_event(session: SessionId, batch: v1::LogBatch) -> Result<Event, Refused> {
+    limits::count("lines", batch.lines.len(), limits::MAX_LINES_PER_BATCH)?;
+    let at = attempt(batch.job_id, batch.trial_id, batch.attempt, 0)?;
+    let lines = batch.lines.into_iter().map(|line| {
+        Ok(LogText {
+            time_ms: limits::number("time_ms", line.time_ms)?,
+            level: limits::name("level", line.level, limits::MAX_LEVEL)?,
+            text: limits::text(line.text, MAX_LINE_BYTES),
+        })
     });
+    let lines: Result<_, Refused> = lines.collect();
     Ok(Event::Logs {
         session,
         rank: RankRef {
             at,
             rank: batch.rank,
         },
-        first: batch.first,
-        lines: lines.collect(),
+        first: limits::number("first", batch.first)?,
+        lines: lines.map_err(|refused| refused.within("lines"))?,
     })
 }
 
-fn reports(batch: v1::ReportBatch) -> Result<Vec<Report>, String> {
-    if batch.reports.len() > MAX_REPORTS_PER_BATCH {
-        return Err(format!(
-            "a batch has {} reports; expected at most {MAX_REPORTS_PER_BATCH}",
-            batch.reports.len()
-        ));
-    }
-    batch.reports.into_iter().map(report).collect()
+fn reports(batch: v1::ReportBatch) -> Result<Vec<Report>, CallError> {
+    limits::count("reports", batch.reports.len(), MAX_REPORTS_PER_BATCH)?;
+    let reports = batch.reports.into_iter().map(|given| {
+        let sequence = given.sequence;
+        report(given).map_err(|refused| refused.within(&format!("report {sequence}")))
+    });
+    Ok(reports.collect::<Result<_, Refused>>()?)
 }
 
-fn report(report: v1::Report) -> Result<Report, String> {
-    let sequence = report.sequence;
-    let time_ms = report.time_ms;
+fn report(report: v1::Report) -> Result<Report, Refused> {
+    let sequence = limits::number("sequence", report.sequence)?;
+    let time_ms = limits::number("time_ms", report.time_ms)?;
     let body = match report.body {
-        Some(body) => {
-            report_body(body, time_ms).map_err(|what| format!("report {sequence}: {what}"))?
-        }
+        Some(body) => report_body(body, time_ms)?,
         // A newer worker's. Ending the session for it would have it come back for ever.
         None => {
             tracing::warn!(
@@ -323,15 +304,11 @@ fn report(report: v1::Report) -> Result<Report, String> {
             }
         }
     };
+    let (job, trial, number) = (report.job_id, report.trial_id, report.attempt);
     Ok(Report {
         sequence,
         rank: RankRef {
-            at: attempt(
-                report.job_id,
-                report.trial_id,
-                report.attempt,
-                report.generation,
-            ),
+            at: attempt(job, trial, number, report.generation)?,
             rank: report.rank,
         },
         time_ms,
@@ -339,31 +316,34 @@ fn report(report: v1::Report) -> Result<Report, String> {
     })
 }
 
-fn report_body(body: v1::report::Body, time_ms: u64) -> Result<ReportBody, String> {
+fn report_body(body: v1::report::Body, time_ms: u64) -> Result<ReportBody, Refused> {
     use v1::report::Body;
     Ok(match body {
         Body::Started(started) => ReportBody::Started {
-            from_step: started.from_step,
-            steps_total: started.steps_total,
-            epochs_total: started.epochs_total,
-            parameters: started.parameters,
+            from_step: limits::number("from_step", started.from_step)?,
+            steps_total: limits::number("steps_total", started.steps_total)?,
+            epochs_total: limits::number("epochs_total", started.epochs_total)?,
+            parameters: limits::number("parameters", started.parameters)?,
         },
         Body::Progress(progress) => ReportBody::Progress(Point {
-            step: progress.step,
-            epoch: progress.epoch,
-            metrics: convert::from_metrics(progress.metrics),
+            step: limits::number("step", progress.step)?,
+            epoch: limits::number("epoch", progress.epoch)?,
+            metrics: metrics("metrics", progress.metrics)?,
             end_of_epoch: progress.end_of_epoch,
             time_ms,
         }),
-        Body::Checkpoint(saved) => ReportBody::Checkpoint(
-            saved
-                .checkpoint
-                .map(convert::from_checkpoint)
-                .ok_or("a saved checkpoint is named")?,
-        ),
-        Body::Dropped(dropped) => ReportBody::Dropped {
-            manifests: dropped.manifests,
-        },
+        // Named by nobody it is no checkpoint, and the empty name is none either.
+        Body::Checkpoint(saved) => {
+            ReportBody::Checkpoint(checkpoint(saved.checkpoint.unwrap_or_default())?)
+        }
+        Body::Dropped(dropped) => {
+            limits::count("manifests", dropped.manifests.len(), limits::MAX_MANIFESTS)?;
+            let manifests = dropped.manifests.into_iter();
+            let manifests = manifests.map(|path| limits::name("manifests", path, limits::MAX_PATH));
+            ReportBody::Dropped {
+                manifests: manifests.collect::<Result<_, _>>()?,
+            }
+        }
         Body::Ended(ended) => {
             let (outcome, error) = match convert::from_outcome(ended.outcome()) {
                 Some(outcome) => (outcome, ended.error),
@@ -374,10 +354,39 @@ fn report_body(body: v1::report::Body, time_ms: u64) -> Result<ReportBody, Strin
             };
             ReportBody::Ended {
                 outcome,
-                error,
-                step: ended.step,
-                test_metrics: convert::from_metrics(ended.test_metrics),
+                error: limits::text(error, limits::MAX_ERROR_BYTES),
+                step: limits::number("step", ended.step)?,
+                test_metrics: metrics("test_metrics", ended.test_metrics)?,
             }
         }
     })
 }
+
+fn metrics(field: &str, metrics: Vec<v1::Metric>) -> Result<Metrics, Refused> {
+    limits::count(field, metrics.len(), limits::MAX_METRICS)?;
+    let metrics = metrics.into_iter().map(|metric| {
+        let name = limits::name("name", metric.name, limits::MAX_METRIC_NAME);
+        Ok((name.map_err(|refused| refused.within(field))?, metric.value))
+    });
+    metrics.collect()
+}
+
+fn checkpoint(given: v1::CheckpointRef) -> Result<CheckpointRef, Refused> {
+    let checked = || {
+        if given.manifest.is_empty() {
+            return Err(Refused::empty("manifest"));
+        }
+        Ok(CheckpointRef {
+            manifest: limits::name("manifest", given.manifest, limits::MAX_PATH)?,
+            step: limits::number("step", given.step)?,
+            epoch: limits::number("epoch", given.epoch)?,
+            bytes: limits::number("bytes", given.bytes)?,
+            digest: limits::name("digest", given.digest, limits::MAX_DIGEST)?,
+            metrics: metrics("metrics", given.metrics)?,
+        })
+    };
+    checked().map_err(|refused: Refused| refused.within("checkpoint"))
+}
+
+#[cfg(test)]
+mod tests;

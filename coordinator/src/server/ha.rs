@@ -48,9 +48,11 @@ pub(super) async fn run(
     let (standing, _) = watch::channel(Standing::Follows(None));
     let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
     let seat = Seat::following(&standing);
+    let limits = grpc::Limits::of(&config);
+    let serving = grpc::serve(seat, listener, limits, closing.clone(), tasks.clone());
     let mut server = Task {
         name: "grpc",
-        handle: tokio::spawn(grpc::serve(seat, listener, closing.clone(), tasks.clone())),
+        handle: tokio::spawn(serving),
     };
     if let Some(path) = &config.port_file {
         write_port_file(path, address)?;

@@ -120,15 +120,33 @@ impl Process {
         more: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coordinator"));
+        command.envs(variables.iter().copied());
+        Self::spawn(command, data_dir, more).await
+    }
+
+    /// With so many files at most.
+    pub(crate) async fn start_within(data_dir: &Path, files: u32, more: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_coordinator");
+        command.args([
+            "-c",
+            "ulimit -n $0; exec \"$@\"",
+            &files.to_string(),
+            program,
+        ]);
+        Self::spawn(command, data_dir, more).await
+    }
+
+    async fn spawn(mut command: Command, data_dir: &Path, more: &[&str]) -> Self {
         let port_file = data_dir.with_extension("port");
         let _ = std::fs::remove_file(&port_file);
-        let child = Command::new(env!("CARGO_BIN_EXE_coordinator"))
+        let child = command
             .args(["--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
             .arg(data_dir)
             .arg("--port-file")
             .arg(&port_file)
             .args(more)
-            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -142,6 +160,22 @@ impl Process {
         })
         .await;
         Self { address, child }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) async fn terminate(&mut self) -> std::process::ExitStatus {
+        let id = self.child.id().to_string();
+        let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(killed.success());
+        soon("the coordinator to end", async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
     }
 
     /// As `kill -9`.

@@ -19,6 +19,9 @@ use crate::exit::{Failure, Outcome};
 use crate::view::convert;
 use crate::view::text;
 
+/// Workers or workspaces of one answer.
+const PAGE: u32 = 1_000;
+
 /// Jobs among which a near name is looked for.
 const NEAR_JOBS: u32 = 1_000;
 
@@ -334,13 +337,26 @@ impl Client {
         }
     }
 
+    /// In the order of their ids, page by page.
     pub(crate) async fn workers(&self) -> Outcome<Vec<v1::WorkerSummary>> {
-        let answer = self
-            .ask(v1::ListWorkersRequest {}, async |mut service, question| {
-                service.list_workers(question).await
-            })
-            .await?;
-        Ok(answer.workers)
+        let mut workers = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let question = v1::ListWorkersRequest {
+                page_size: PAGE,
+                page_token,
+            };
+            let answer = self
+                .ask(question, async |mut service, question| {
+                    service.list_workers(question).await
+                })
+                .await?;
+            workers.extend(answer.workers);
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok(workers);
+            }
+        }
     }
 
     /// Adds trials or time to a search.
@@ -378,14 +394,26 @@ impl Client {
         .await
     }
 
+    /// In the order of their names, page by page.
     pub(crate) async fn workspaces(&self) -> Outcome<Vec<v1::Workspace>> {
-        let question = v1::ListWorkspacesRequest {};
-        let answer = self
-            .ask(question, async |mut service, question| {
-                service.list_workspaces(question).await
-            })
-            .await?;
-        Ok(answer.workspaces)
+        let mut workspaces = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let question = v1::ListWorkspacesRequest {
+                page_size: PAGE,
+                page_token,
+            };
+            let answer = self
+                .ask(question, async |mut service, question| {
+                    service.list_workspaces(question).await
+                })
+                .await?;
+            workspaces.extend(answer.workspaces);
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok(workspaces);
+            }
+        }
     }
 
     pub(crate) async fn set_workspace(
@@ -430,19 +458,24 @@ impl Client {
         .await
     }
 
-    /// Lines above `after_sequence`, of each trial.
+    /// Lines after these positions; of other trials, all.
     pub(super) async fn logs(
         &self,
         job_id: &str,
         trial_id: Option<u32>,
         follow: bool,
-        after_sequence: u64,
+        positions: Vec<v1::LogPosition>,
     ) -> Outcome<Streaming<v1::LogLine>> {
         let question = v1::StreamLogsRequest {
             job_id: job_id.to_owned(),
             trial_id,
             follow,
-            after_sequence,
+            // All that a coordinator before this one knows.
+            after_sequence: match (trial_id, &positions[..]) {
+                (Some(_), [position]) => position.after_sequence,
+                _ => 0,
+            },
+            positions,
         };
         self.ask_of(job_id, question, async |mut service, question| {
             service.stream_logs(question).await

@@ -12,6 +12,9 @@ use super::link::{Retry, Turn};
 use crate::exit::Outcome;
 use crate::view::convert;
 
+/// Positions that a coordinator reads at most; of further trials everything is told again.
+const MAX_POSITIONS: usize = 100_000;
+
 /// A job's events; goes on over lost connections, each time with a new snapshot of which only what has
 /// changed is told.
 #[derive(Debug)]
@@ -120,12 +123,17 @@ impl Logs {
     }
 
     async fn reopen(&mut self) -> Outcome {
-        // Of one trial the rest is asked for; of all, everything: what was told is left out below.
-        let after = self.trial_id.and_then(|trial| self.told.get(&trial));
-        let after = after.copied().unwrap_or(0);
+        // Of each trial the rest is asked for. A coordinator that knows no positions tells everything: what
+        // was told is left out below.
+        let told = self.told.iter();
+        let positions = told.map(|(trial_id, told)| v1::LogPosition {
+            trial_id: *trial_id,
+            after_sequence: *told,
+        });
+        let (job, positions) = (&self.job_id, positions.take(MAX_POSITIONS).collect());
         let stream = self
             .client
-            .logs(&self.job_id, self.trial_id, self.follow, after)
+            .logs(job, self.trial_id, self.follow, positions)
             .await?;
         self.stream = Some((self.client.link.turn().await, stream));
         Ok(())

@@ -7,6 +7,7 @@ use trainyard_common::ids::Term;
 use trainyard_coordinator::cluster::Machine;
 use trainyard_coordinator::cluster::api::{WorkerState, WorkspaceSummary};
 use trainyard_coordinator::cluster::model::JobState;
+use trainyard_coordinator::cluster::view::pages::Most;
 
 use super::jobs::variant_of;
 use super::stats::Hit;
@@ -143,7 +144,7 @@ impl World {
         self.stats.restored += 1;
         let jobs = leader.machine.jobs();
         let other = restored.jobs();
-        let archived = |machine: &Machine| machine.jobs_before(u64::MAX, "", true, usize::MAX);
+        let archived = |machine: &Machine| machine.jobs_page(u64::MAX, "", true, Most::ALL).entries;
         if archived(&restored) != archived(&leader.machine) {
             return self.violated("restored archived jobs differ".to_owned());
         }

@@ -1,8 +1,6 @@
 //! Workspaces: the weight of their share and their quota, as people set them. A workspace that nobody has
 //! set anything for has weight 1 and no quota.
 
-use std::collections::BTreeSet;
-
 use crate::cluster::Machine;
 use crate::cluster::api::{Rejection, Reply, WorkspaceChange, WorkspaceSummary};
 use crate::cluster::model::{WorkspaceRecord, workspace_key};
@@ -40,7 +38,7 @@ impl Machine {
             self.draft.workspaces.insert(workspace.to_owned());
             self.take_terms(workspace);
         }
-        self.reply(Reply::Workspace(self.workspace_summary(workspace)));
+        self.reply(Reply::Workspace(self.own_summary(workspace)));
         Ok(())
     }
 
@@ -50,7 +48,7 @@ impl Machine {
             self.draft.step.removed.push(workspace_key(workspace));
             self.take_terms(workspace);
         }
-        self.reply(Reply::Workspace(self.workspace_summary(workspace)));
+        self.reply(Reply::Workspace(self.own_summary(workspace)));
     }
 
     fn check_workspace(&self, workspace: &str, change: &WorkspaceChange) -> Result<(), Rejection> {
@@ -104,28 +102,14 @@ impl Machine {
         self.dirty = true;
     }
 
-    /// Workspaces with terms of their own, and those whose jobs have not ended or still hold slots.
-    pub fn workspaces(&self) -> Vec<WorkspaceSummary> {
-        let active = self.jobs.active().map(|job| job.record.workspace.as_str());
-        let mut names: BTreeSet<&str> = active.collect();
-        names.extend(self.slots.queue().workspaces());
-        names.extend(self.workspaces.keys().map(String::as_str));
-        names
-            .into_iter()
-            .map(|name| self.workspace_summary(name))
-            .collect()
-    }
-
-    fn workspace_summary(&self, workspace: &str) -> WorkspaceSummary {
+    pub(in crate::cluster) fn workspace_summary(
+        &self,
+        workspace: &str,
+        jobs_active: u32,
+        jobs_waiting: u32,
+    ) -> WorkspaceSummary {
         let terms = self.slots.queue().terms(workspace);
         let [cpu, cuda] = self.slots.queue().used(workspace);
-        let active = self.jobs.active();
-        let own = active.filter(|job| job.record.workspace == workspace);
-        let waiting = self
-            .slots
-            .queue()
-            .jobs()
-            .filter(|(_, q)| q.workspace == workspace);
         WorkspaceSummary {
             workspace: workspace.to_owned(),
             weight: terms.weight,
@@ -134,8 +118,18 @@ impl Machine {
             cpu_slots_used: cpu,
             cuda_slots_used: cuda,
             share: self.slots.queue().share(workspace).value() * terms.weight,
-            jobs_active: u32::try_from(own.count()).unwrap_or(u32::MAX),
-            jobs_waiting: u32::try_from(waiting.count()).unwrap_or(u32::MAX),
+            jobs_active,
+            jobs_waiting,
         }
+    }
+
+    /// The summary of one.
+    fn own_summary(&self, workspace: &str) -> WorkspaceSummary {
+        let active = self.jobs.active();
+        let own = active.filter(|job| job.record.workspace == workspace);
+        let waiting = self.slots.queue().jobs();
+        let waiting = waiting.filter(|(_, queued)| queued.workspace == workspace);
+        let count = |found: usize| u32::try_from(found).unwrap_or(u32::MAX);
+        self.workspace_summary(workspace, count(own.count()), count(waiting.count()))
     }
 }

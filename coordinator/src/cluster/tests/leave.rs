@@ -8,6 +8,7 @@ use super::rules::job;
 use super::*;
 use crate::cluster::api::{LogText, Rejection, Reply};
 use crate::cluster::model::{ArchiveRef, AttemptRef, JobState, Key, Leaving, Record};
+use crate::cluster::view::pages::Most;
 
 /// A machine and what is stored of it.
 struct Kept {
@@ -324,10 +325,20 @@ fn an_archived_job_stays_in_its_records_until_the_archive_exists() {
     );
     assert!(summary.archived_ms > 0 && kept.bench.machine.jobs().is_empty());
     assert_eq!(
-        kept.bench.machine.jobs_before(u64::MAX, "", true, 9).len(),
+        kept.bench
+            .machine
+            .jobs_page(u64::MAX, "", true, Most::ALL)
+            .entries
+            .len(),
         1
     );
-    assert!(kept.bench.machine.jobs_before(1, "", true, 9).is_empty());
+    assert!(
+        kept.bench
+            .machine
+            .jobs_page(1, "", true, Most::ALL)
+            .entries
+            .is_empty()
+    );
     let rejection = refused(&mut kept, extend("e"));
     assert!(
         rejection.to_string().contains("no longer be extended"),

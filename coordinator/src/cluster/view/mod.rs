@@ -1,5 +1,6 @@
 //! What is told of the machine: answers to questions, and a search log replayed.
 
+pub mod pages;
 pub(super) mod query;
 pub mod replay;
 

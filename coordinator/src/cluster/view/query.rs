@@ -19,28 +19,6 @@ impl Machine {
         jobs.map(job_summary).collect()
     }
 
-    /// Numbers and summaries of archived jobs, or of the others, the newest first: those of `workspace`
-    /// (empty: of all) with a number below `before`, at most `limit`.
-    pub fn jobs_before(
-        &self,
-        before: u64,
-        workspace: &str,
-        archived: bool,
-        limit: usize,
-    ) -> Vec<(u64, JobSummary)> {
-        let of = |found: &str| workspace.is_empty() || found == workspace;
-        if archived {
-            let kept = self.retention.before(before);
-            let kept = kept.filter(|kept| of(&kept.summary.workspace));
-            let found = kept.map(|kept| (kept.number, kept.summary.clone()));
-            return found.take(limit).collect();
-        }
-        let jobs = self.jobs.before(before);
-        let jobs = jobs.filter(|job| of(&job.record.workspace));
-        let found = jobs.map(|job| (job.record.number, job_summary(job)));
-        found.take(limit).collect()
-    }
-
     /// The job, archived or not.
     pub fn any_job(&self, job: &JobId) -> Option<JobSummary> {
         let archived = || Some(self.retention.archived(job)?.summary.clone());
@@ -60,57 +38,9 @@ impl Machine {
         Some(&self.jobs.get(job)?.document)
     }
 
-    /// The job's trials in order; `None` without such a job.
-    pub fn trials(&self, job: &JobId) -> Option<Vec<TrialSummary>> {
-        self.trials_from(job, TrialId(0), usize::MAX)
-    }
-
-    /// The job's trials from `first` on, at most `limit`; `None` without such a job.
-    pub fn trials_from(
-        &self,
-        job: &JobId,
-        first: TrialId,
-        limit: usize,
-    ) -> Option<Vec<TrialSummary>> {
-        let job = self.jobs.get(job)?;
-        let count = u32::try_from(job.trials.len()).unwrap_or(u32::MAX);
-        let numbers = (first.0..count).take(limit).map(TrialId);
-        let trials = numbers.filter_map(|number| job.trial(number));
-        Some(
-            trials
-                .map(|trial| trial_summary(job.objective(), trial))
-                .collect(),
-        )
-    }
-
     pub fn trial(&self, job: &JobId, trial: TrialId) -> Option<TrialSummary> {
         let job = self.jobs.get(job)?;
         Some(trial_summary(job.objective(), job.trial(trial)?))
-    }
-
-    pub fn workers(&self) -> Vec<WorkerSummary> {
-        let lost = self.workers.lost().map(|lost| WorkerSummary {
-            state: WorkerState::Lost,
-            since_ms: lost.lost_ms,
-            note: lost.why.clone(),
-            ..worker_summary(&lost.info, lost.seen_ms)
-        });
-        let medians = self.medians();
-        let workers = self.workers.values().map(|worker| {
-            let (state, since_ms, note) = self.worker_state(worker, &medians);
-            WorkerSummary {
-                slots_used: used(&worker.slots),
-                slots_kept: u32::try_from(self.slots.index().kept_free(&worker.info.worker))
-                    .unwrap_or(u32::MAX),
-                connected: worker.session.is_some(),
-                draining: worker.draining,
-                state,
-                since_ms,
-                note,
-                ..worker_summary(&worker.info, worker.last_seen_ms)
-            }
-        });
-        workers.chain(lost).collect()
     }
 
     /// Slots are those of connected workers.
@@ -130,7 +60,7 @@ impl Machine {
     }
 }
 
-fn worker_summary(info: &WorkerInfo, seen_ms: u64) -> WorkerSummary {
+pub(super) fn worker_summary(info: &WorkerInfo, seen_ms: u64) -> WorkerSummary {
     WorkerSummary {
         worker: info.worker.clone(),
         host: info.host.clone(),
@@ -148,7 +78,7 @@ fn worker_summary(info: &WorkerInfo, seen_ms: u64) -> WorkerSummary {
     }
 }
 
-fn used<T>(slots: &[Option<T>]) -> u32 {
+pub(super) fn used<T>(slots: &[Option<T>]) -> u32 {
     u32::try_from(slots.iter().flatten().count()).unwrap_or(u32::MAX)
 }
 
@@ -192,7 +122,7 @@ pub fn recorded_trial(
     trial_summary(document.job().objectives.first(), trial)
 }
 
-fn trial_summary(objective: Option<&ObjectiveSpec>, trial: Trial) -> TrialSummary {
+pub(super) fn trial_summary(objective: Option<&ObjectiveSpec>, trial: Trial) -> TrialSummary {
     let best_checkpoint = best_checkpoint(objective, &trial);
     let Trial { record, attempts } = trial;
     let training = |attempt: &&AttemptRecord| attempt.kind == AttemptKind::Train;

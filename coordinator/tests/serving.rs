@@ -1,0 +1,191 @@
+//! Many clients of one coordinator, real ones and such as only take up room.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{FakeWorker, Process, client, ended, job, progress, soon, submit};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use trainyard_proto::v1::worker_service_client::WorkerServiceClient;
+use trainyard_proto::v1::*;
+
+/// Connections that say nothing, beyond what a process may have files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_say_nothing_keep_nobody_out() {
+    const FILES: u32 = 200;
+    const SILENT: usize = 500;
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Process::start_within(&directory.path().join("data"), FILES, &[]).await;
+    let mut before = client(&coordinator.address).await;
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        let connected = TcpStream::connect(&coordinator.address);
+        silent.push(soon("a connection", connected).await.unwrap());
+    }
+    // Who was there is, and whoever comes is served as well.
+    let info = before.get_cluster_info(GetClusterInfoRequest {});
+    soon("an answer", info).await.unwrap();
+    for _ in 0..3 {
+        let mut late = client(&coordinator.address).await;
+        let info = late.get_cluster_info(GetClusterInfoRequest {});
+        soon("an answer to a late client", info).await.unwrap();
+    }
+    // All of them are closed in the end.
+    for mut silent in silent {
+        let read = soon("the end of a silent connection", async {
+            let mut all = Vec::new();
+            silent.read_to_end(&mut all).await
+        });
+        // Ended or reset; the settings of HTTP/2 may have come before.
+        drop(read.await);
+    }
+    let info = before.get_cluster_info(GetClusterInfoRequest {});
+    soon("an answer", info).await.unwrap();
+}
+
+/// Who watches a job sees the last state of every trial before the job's end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn watchers_see_everything_before_the_end() {
+    let watchers = number("TRAINYARD_WATCHERS", 50);
+    let trials = u32::try_from(number("TRAINYARD_TRIALS", 30)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Process::start(&directory.path().join("data")).await;
+    let mut person = client(&coordinator.address).await;
+    let spec = job("watched", trials);
+    let job_id = submit(&mut person, "r-1", &spec).await.unwrap();
+    let mut watching = Vec::new();
+    for _ in 0..watchers {
+        let mut own = client(&coordinator.address).await;
+        let request = WatchJobRequest {
+            job_id: job_id.clone(),
+        };
+        let mut watch = own.watch_job(request).await.unwrap().into_inner();
+        watching.push(tokio::spawn(async move {
+            let mut states = std::collections::BTreeMap::new();
+            let mut end = None;
+            while let Some(event) = soon("an event", watch.message()).await.unwrap() {
+                match event.event.unwrap() {
+                    job_event::Event::Job(job) => end = Some(job.state()),
+                    job_event::Event::Trial(trial) => {
+                        states.insert(trial.trial_id, trial.state());
+                    }
+                }
+            }
+            (end, states)
+        }));
+    }
+    let mut worker = FakeWorker::join(&coordinator.address, "w-1", 4).await;
+    // As fast as it can; in the end the best one is judged.
+    let working = tokio::spawn(async move {
+        loop {
+            let assignment = worker.assignment().await;
+            if assignment.kind() == AssignmentKind::Train {
+                worker.report(&assignment, progress(1, 0.5)).await;
+            }
+            worker.report(&assignment, ended(1, Vec::new())).await;
+        }
+    });
+    let (mut early, mut whole) = (0, 0);
+    for watched in watching {
+        let (end, states) = watched.await.unwrap();
+        assert_eq!(end, Some(JobState::Completed));
+        let completed = states.values().filter(|s| **s == TrialState::Completed);
+        match completed.count() == trials as usize {
+            true => whole += 1,
+            false => early += 1,
+        }
+    }
+    working.abort();
+    assert_eq!(
+        (early, whole),
+        (0, watchers),
+        "ended before everything was told"
+    );
+}
+
+/// A size for measurements beside the one that is tested.
+fn number(name: &str, otherwise: usize) -> usize {
+    let given = std::env::var(name).ok();
+    given.map_or(otherwise, |given| given.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn one_client_has_so_many_watchers_and_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let most = ["--max-watchers-per-client", "8"];
+    let coordinator = Process::start_with(&directory.path().join("data"), &most).await;
+    let mut person = client(&coordinator.address).await;
+    let job_id = submit(&mut person, "r-1", &job("shared", 1)).await.unwrap();
+    let request = || WatchJobRequest {
+        job_id: job_id.clone(),
+    };
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(person.watch_job(request()).await.unwrap());
+    }
+    let refused = person.watch_job(request()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("all 8"), "{refused}");
+    // Everything else is answered, and who ends one may open another.
+    person
+        .get_cluster_info(GetClusterInfoRequest {})
+        .await
+        .unwrap();
+    open.pop();
+    soon("room for another", async {
+        while person.watch_job(request()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// However many bytes somebody says that a worker's name has.
+#[tokio::test]
+async fn a_worker_with_a_name_of_megabytes_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Process::start(&directory.path().join("data")).await;
+    let mut workers = WorkerServiceClient::new(support::channel(&coordinator.address).await);
+    let register = Register {
+        worker_id: "w".to_owned(),
+        host: "h".repeat(15 * 1024 * 1024),
+        devices: vec!["cpu".to_owned()],
+        ..Default::default()
+    };
+    let register = worker_message::Message::Register(register);
+    let message = WorkerMessage {
+        message: Some(register),
+    };
+    let refused = workers.session(tokio_stream::iter([message])).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let expected = "host: 15728640 bytes given; accepted: at most 255";
+    assert_eq!(refused.message(), expected);
+}
+
+/// Calls that do not end do not keep the process from its end.
+#[tokio::test]
+async fn a_signal_ends_the_process_whatever_is_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let drain = ["--drain-ms", "200"];
+    let mut coordinator = Process::start_with(&directory.path().join("data"), &drain).await;
+    let mut person = client(&coordinator.address).await;
+    let job_id = submit(&mut person, "r-1", &job("open", 1)).await.unwrap();
+    let watch = WatchJobRequest { job_id };
+    let _watch = person.watch_job(watch).await.unwrap();
+    // A session whose worker never says who it is.
+    let mut workers = WorkerServiceClient::new(support::channel(&coordinator.address).await);
+    let (_silent, queue) = mpsc::channel::<WorkerMessage>(1);
+    let session = tokio::spawn(async move {
+        let opened = workers.session(ReceiverStream::new(queue)).await;
+        opened.map(drop)
+    });
+    let _silent_too = TcpStream::connect(&coordinator.address).await.unwrap();
+    let status = coordinator.terminate().await;
+    assert!(status.success(), "{status}");
+    assert!(session.await.unwrap().is_err());
+}
