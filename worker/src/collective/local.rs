@@ -35,7 +35,7 @@ impl Group for LocalGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collective::{plan::Shape, tree::tests::filled};
+    use crate::collective::{partition::Shape, tree::tests::filled};
 
     #[test]
     fn needs_every_leaf() {

@@ -1,14 +1,14 @@
 //! Sums and exchanges between the ranks of one attempt, with results that do not depend on how many
 //! ranks there are.
 //!
-//! `plan` and `tree` decide who sends what and in which order it is added; they own no socket.
+//! `partition` and `tree` decide who sends what and in which order it is added; they own no socket.
 //! `rendezvous` brings the ranks together, `tcp` carries the bytes. Nothing here knows of training,
 //! models or the coordinator.
 
 mod cpu;
 mod local;
+pub mod partition;
 mod peer;
-pub mod plan;
 mod rendezvous;
 mod tcp;
 #[cfg(test)]
@@ -37,7 +37,7 @@ pub trait Group: Send {
     fn world_size(&self) -> usize;
 
     /// Completes a sum over virtual shards. Before: `sums` holds the subtree partials of the shards
-    /// that this rank owns ([`plan::owned_leaves`]). After: it holds the root, the same bits on every
+    /// that this rank owns ([`partition::owned_leaves`]). After: it holds the root, the same bits on every
     /// rank and for every world size.
     fn tree_sum(&mut self, sums: &mut TreeSum) -> Result<(), CollectiveError>;
 

@@ -11,8 +11,8 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use super::partition::{self, Shape, Subtree};
 use super::peer::{Event, INCOMING_FRAMES, Peer, Wait};
-use super::plan::{self, Shape, Subtree};
 use super::tree::{self, Node};
 use super::wire::{self, Frame, Kind};
 use super::{Cancel, CollectiveError, Group, Timeouts, TreeSum};
@@ -195,8 +195,8 @@ impl TcpGroup {
     fn scatter(&mut self, shape: Shape, partials: &[Node]) -> Result<(), CollectiveError> {
         let world_size = self.peers.len();
         for to in self.others() {
-            let bytes = plan::partial_bytes(shape, world_size, self.rank, to);
-            let slice = plan::slice(shape.values, world_size, to);
+            let bytes = partition::partial_bytes(shape, world_size, self.rank, to);
+            let slice = partition::slice(shape.values, world_size, to);
             let mut frame = wire::open_frame(bytes);
             for node in partials {
                 wire::put_f64(&mut frame, &node.scalars);
@@ -210,15 +210,16 @@ impl TcpGroup {
     /// Receives all partials of this rank's slice and finishes the tree over them.
     fn finish_slice(&mut self, shape: Shape, own: &[Node]) -> Result<Node, CollectiveError> {
         let world_size = self.peers.len();
-        let slice = plan::slice(shape.values, world_size, self.rank);
+        let slice = partition::slice(shape.values, world_size, self.rank);
         let frames = self.receive(Kind::Partials, "the sum of gradients")?;
         let mut stack = Vec::new();
         for (from, frame) in frames.into_iter().enumerate() {
-            let places = plan::subtrees(plan::owned_leaves(shape.leaves, world_size, from));
+            let places =
+                partition::subtrees(partition::owned_leaves(shape.leaves, world_size, from));
             match frame {
                 None => push_own(&mut stack, own, &slice, &mut self.spare),
                 Some(frame) => {
-                    let expected = plan::partial_bytes(shape, world_size, from, self.rank);
+                    let expected = partition::partial_bytes(shape, world_size, from, self.rank);
                     check_length(from, "the sum of gradients", &frame, expected)?;
                     let mut payload = frame.payload.as_slice();
                     for place in places {
@@ -240,9 +241,9 @@ impl TcpGroup {
     fn try_tree_sum(&mut self, sums: &mut TreeSum) -> Result<(), CollectiveError> {
         let shape = sums.shape();
         let world_size = self.peers.len();
-        plan::check(shape.leaves, world_size)
+        partition::check(shape.leaves, world_size)
             .map_err(|reason| CollectiveError::Membership { reason })?;
-        let own = plan::subtrees(plan::owned_leaves(shape.leaves, world_size, self.rank));
+        let own = partition::subtrees(partition::owned_leaves(shape.leaves, world_size, self.rank));
         let partials = sums
             .partials()
             .filter(|nodes| nodes.iter().map(|node| node.place).eq(own))
@@ -261,7 +262,7 @@ impl TcpGroup {
         let finished = root.values;
         sums.finish(root.scalars, |values| {
             for (from, frame) in frames.iter_mut().enumerate() {
-                let target = &mut values[plan::slice(shape.values, world_size, from)];
+                let target = &mut values[partition::slice(shape.values, world_size, from)];
                 match frame {
                     None => target.copy_from_slice(&finished),
                     Some(frame) => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use trainyard_common::ids::{AttemptId, Generation, JobId, TrialId};
 
-use super::plan::{self, Shape};
+use super::partition::{self, Shape};
 use super::tree::tests::filled;
 use super::*;
 
@@ -84,7 +84,7 @@ fn bits(sums: &TreeSum) -> (Vec<u32>, Vec<u64>) {
 fn expect_same_sum(groups: Vec<TcpGroup>, shape: Shape, seed: u64) -> Vec<TcpGroup> {
     let whole = bits(&filled(seed, shape, 0..shape.leaves));
     on_all(groups, |mut group| {
-        let own = plan::owned_leaves(shape.leaves, group.world_size(), group.rank());
+        let own = partition::owned_leaves(shape.leaves, group.world_size(), group.rank());
         let mut sums = filled(seed, shape, own);
         group.tree_sum(&mut sums).unwrap();
         assert_eq!(bits(&sums), whole, "{shape:?} over {}", group.world_size());

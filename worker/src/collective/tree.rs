@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::plan::{Shape, Subtree};
+use super::partition::{Shape, Subtree};
 
 /// Numbers that one task adds; vectors shorter than two of them are added on the caller's thread.
 const ADD_BLOCK: usize = 1 << 16;
@@ -163,7 +163,7 @@ fn add(left: &mut [f32], right: &[f32]) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::collective::plan;
+    use crate::collective::partition;
     use trainyard_common::rng::Key;
 
     /// Leaves of very different sizes, so that the order of additions shows in the bits.
@@ -233,7 +233,10 @@ pub(crate) mod tests {
             }
         }
         assert!(sums.nodes.len() + sums.free.len() <= 13);
-        assert_eq!(sums.partials().unwrap().len(), plan::subtrees(5..63).len());
+        assert_eq!(
+            sums.partials().unwrap().len(),
+            partition::subtrees(5..63).len()
+        );
     }
 
     #[test]

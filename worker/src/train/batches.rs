@@ -94,7 +94,7 @@ impl Iterator for Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collective::plan::owned_leaves;
+    use crate::collective::partition::owned_leaves;
 
     fn plan(samples: usize, batch_size: usize, shards: usize, owned: Range<usize>) -> BatchPlan {
         BatchPlan {

@@ -3,7 +3,7 @@
 
 use super::totals::Totals;
 use super::{StopMode, TrainError};
-use crate::collective::{CollectiveError, Group, plan};
+use crate::collective::{CollectiveError, Group, partition};
 use crate::data::{Batch, BatchTargets, Part};
 use crate::model::{Network, Targets};
 
@@ -36,7 +36,7 @@ impl Evaluation<'_> {
         let chunks = self.samples.div_ceil(self.chunk);
         let (rank, world_size) = (group.rank(), group.world_size());
         let mut message = vec![0];
-        for chunk in plan::slice(chunks, world_size, rank) {
+        for chunk in partition::slice(chunks, world_size, rank) {
             if stop() == Some(StopMode::Now) {
                 break;
             }
@@ -49,7 +49,7 @@ impl Evaluation<'_> {
         for (rank, message) in messages.iter().enumerate() {
             wish = wish.max(message.first().and_then(|&byte| decode(byte)));
             let sums = message.get(1..).unwrap_or_default().as_chunks().0;
-            let expected = plan::slice(chunks, world_size, rank).len();
+            let expected = partition::slice(chunks, world_size, rank).len();
             if sums.len() != expected && wish != Some(StopMode::Now) {
                 return Err(CollectiveError::WrongLength {
                     rank,

@@ -6,7 +6,7 @@ use trainyard_common::spec::training::{CrossEntropySpec, Loss, MetricName, NoOpt
 use trainyard_common::spec::{ModelSpec, TrialSpec};
 
 use super::TrainError;
-use crate::collective::plan;
+use crate::collective::partition;
 use crate::data::Dataset;
 
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ impl Settings {
             return Err(wrong("training.batch_size", message));
         }
         let shards = spec.virtual_shards as usize;
-        plan::check(shards, 1).map_err(|message| wrong("training.virtual_shards", message))?;
+        partition::check(shards, 1).map_err(|message| wrong("training.virtual_shards", message))?;
         let storage = &job.checkpoint_storage;
         Ok(Self {
             model,

@@ -16,7 +16,7 @@ use super::{
     Finish, Metrics, Observer, PartName, Progress, SnapshotReason, Started, StopMode, TrainError,
 };
 use crate::checkpoint::Snapshot;
-use crate::collective::plan::{Shape, check, owned_leaves};
+use crate::collective::partition::{Shape, check, owned_leaves};
 use crate::collective::{Group, TreeSum};
 use crate::data::{Batch, Dataset, Loader, Part};
 use crate::model::{self, Network};

@@ -1,0 +1,141 @@
+//! Reads checkpoints: every part's length and digest are checked.
+
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use trainyard_common::checkpoint::CheckpointRef;
+use trainyard_common::ids::TrialId;
+
+use super::manifest::{self, Manifest, PartEntry};
+use super::store::{CheckpointStore, PARTS_IN_FLIGHT, digest_of};
+use super::{CheckpointError, Snapshot, codec};
+
+/// What a search for a whole checkpoint found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NewestWhole {
+    pub found: Option<(CheckpointRef, Snapshot)>,
+    /// Manifests of newer ones that are missing, cut short or changed.
+    pub broken: Vec<String>,
+}
+
+impl CheckpointStore {
+    /// Reads the manifest alone.
+    pub async fn manifest(&self, name: &str) -> Result<Manifest, CheckpointError> {
+        let text = self.objects.manifest(name).await?;
+        Manifest::parse(self.url(), name, &text)
+    }
+
+    /// Every part's length and digest are checked.
+    pub async fn load(&self, manifest: &str) -> Result<Snapshot, CheckpointError> {
+        let content = self.manifest(manifest).await?;
+        self.load_parts(manifest, content).await
+    }
+
+    /// As [`Self::load`], and the manifest must be the one that was saved.
+    pub async fn load_ref(&self, reference: &CheckpointRef) -> Result<Snapshot, CheckpointError> {
+        let name = &reference.manifest;
+        let text = self.objects.manifest(name).await?;
+        let found = digest_of(&text);
+        if !reference.digest.is_empty() && found != reference.digest {
+            return Err(self.objects.corrupt(
+                name,
+                format!("its digest is {found}, expected {}", reference.digest),
+            ));
+        }
+        let content = Manifest::parse(self.url(), name, &text)?;
+        self.load_parts(name, content).await
+    }
+
+    async fn load_parts(&self, name: &str, content: Manifest) -> Result<Snapshot, CheckpointError> {
+        let mut file = Vec::new();
+        let mut parts = std::pin::pin!(self.read_parts(&content.parts));
+        while let Some(part) = parts.try_next().await? {
+            file.extend_from_slice(&part);
+        }
+        let decoding = tokio::task::spawn_blocking(move || codec::decode(&file));
+        let tensors = match decoding.await {
+            Ok(decoded) => decoded.map_err(|reason| self.objects.corrupt(name, reason))?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        Ok(Snapshot {
+            tensors,
+            epoch: content.epoch,
+            step: content.step,
+            state: content.state,
+            metrics: content.metrics,
+        })
+    }
+
+    /// Checked parts, in order.
+    pub(super) fn read_parts<'a>(
+        &'a self,
+        parts: &'a [PartEntry],
+    ) -> impl Stream<Item = Result<Bytes, CheckpointError>> + 'a {
+        stream::iter(parts)
+            .map(|part| self.read_part(part))
+            .buffered(PARTS_IN_FLIGHT)
+    }
+
+    async fn read_part(&self, part: &PartEntry) -> Result<Bytes, CheckpointError> {
+        let bytes = self.objects.exactly(&part.path, part.bytes).await?;
+        let found = digest_of(&bytes);
+        if found != part.blake3 {
+            return Err(self.objects.corrupt(
+                &part.path,
+                format!("its digest is {found}, the manifest says {}", part.blake3),
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// The newest of these checkpoints that is whole. Others are skipped with a warning.
+    ///
+    /// None is whole: training starts from the beginning. A store that is away is an error, not a reason
+    /// to fall back.
+    pub async fn load_newest_whole(
+        &self,
+        references: &[CheckpointRef],
+    ) -> Result<NewestWhole, CheckpointError> {
+        let mut newest_first: Vec<_> = references.iter().collect();
+        newest_first.sort_by_key(|reference| {
+            let generation = manifest::parse_name(&reference.manifest).map(|name| name.2);
+            std::cmp::Reverse((reference.step, generation))
+        });
+        let mut newest = NewestWhole::default();
+        for reference in newest_first {
+            match self.load_ref(reference).await {
+                Ok(snapshot) => {
+                    newest.found = Some((reference.clone(), snapshot));
+                    break;
+                }
+                Err(error) if error.is_corrupt() => {
+                    tracing::warn!(%error, step = reference.step, "checkpoint skipped, trying the previous one");
+                    newest.broken.push(reference.manifest.clone());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Reads every part and checks it; returns the bytes read.
+    pub async fn verify(&self, manifest: &str) -> Result<u64, CheckpointError> {
+        let content = self.manifest(manifest).await?;
+        let mut parts = std::pin::pin!(self.read_parts(&content.parts));
+        let mut bytes = 0;
+        while let Some(part) = parts.try_next().await? {
+            bytes += part.len() as u64;
+        }
+        Ok(bytes)
+    }
+
+    /// Manifests of a trial, oldest step first.
+    pub async fn manifests(&self, trial: TrialId) -> Result<Vec<String>, CheckpointError> {
+        let names = self.objects.names(&manifest::folder(trial)).await?;
+        let mut known: Vec<_> = names
+            .into_iter()
+            .filter_map(|name| Some((manifest::parse_name(&name)?, name)))
+            .collect();
+        known.sort_by_key(|((_, step, generation), _)| (*step, *generation));
+        Ok(known.into_iter().map(|(_, name)| name).collect())
+    }
+}
