@@ -15,6 +15,20 @@ const ALIGNMENT: usize = 8;
 /// safetensors: before the header, its length as a little-endian u64.
 const LENGTH_BYTES: usize = 8;
 
+/// A header of 100,000 tensors has 10 MiB; what is larger is not parsed. It holds some 100 bytes for each tensor.
+const MAX_HEADER_BYTES: usize = 16 << 20;
+
+/// Why there are no tensors.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecodeError {
+    /// The bytes are at fault.
+    #[error("{0}")]
+    Content(String),
+    /// The machine is.
+    #[error("tensor `{0}` has {1} values: out of memory")]
+    Memory(String, usize),
+}
+
 /// The safetensors header of these tensors, or what is wrong with them.
 pub(super) fn header(tensors: &[NamedTensor]) -> Result<Vec<u8>, String> {
     let mut entries = Map::new();
@@ -41,6 +55,12 @@ pub(super) fn header(tensors: &[NamedTensor]) -> Result<Vec<u8>, String> {
     }
     let mut text = Value::Object(entries).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(ALIGNMENT), b' ');
+    if text.len() > MAX_HEADER_BYTES {
+        let (tensors, bytes) = (tensors.len(), text.len());
+        return Err(format!(
+            "names and shapes of {tensors} tensors take {bytes} bytes, at most {MAX_HEADER_BYTES} are accepted"
+        ));
+    }
     let mut header = (text.len() as u64).to_le_bytes().to_vec();
     header.extend(text);
     Ok(header)
@@ -93,27 +113,42 @@ fn append(part: &mut Vec<u8>, values: &[f32]) {
 }
 
 /// The tensors of a file, in its order, or why it is not one.
-pub(super) fn decode(file: &[u8]) -> Result<Vec<NamedTensor>, String> {
-    let (_, metadata) = SafeTensors::read_metadata(file).map_err(|error| error.to_string())?;
-    let content = SafeTensors::deserialize(file).map_err(|error| error.to_string())?;
-    metadata
-        .offset_keys()
-        .into_iter()
-        .map(|name| {
-            let view = content.tensor(&name).map_err(|error| error.to_string())?;
-            if view.dtype() != Dtype::F32 {
-                return Err(format!("tensor `{name}` is {}, expected F32", view.dtype()));
-            }
-            let values = view.data().chunks_exact(VALUE_BYTES);
-            Ok(NamedTensor {
-                shape: view.shape().to_vec(),
-                data: values
-                    .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-                    .collect(),
-                name,
-            })
+pub(super) fn decode(file: &[u8]) -> Result<Vec<NamedTensor>, DecodeError> {
+    let content = |reason: String| DecodeError::Content(reason);
+    if let Some((length, _)) = file.split_first_chunk()
+        && u64::from_le_bytes(*length) > MAX_HEADER_BYTES as u64
+    {
+        let bytes = u64::from_le_bytes(*length);
+        return Err(content(format!(
+            "its header is to have {bytes} bytes, at most {MAX_HEADER_BYTES} are accepted"
+        )));
+    }
+    let (_, metadata) =
+        SafeTensors::read_metadata(file).map_err(|error| content(error.to_string()))?;
+    let tensors = SafeTensors::deserialize(file).map_err(|error| content(error.to_string()))?;
+    let named = |name: String| {
+        let view = tensors
+            .tensor(&name)
+            .map_err(|error| content(error.to_string()))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(content(format!(
+                "tensor `{name}` is {}, expected F32",
+                view.dtype()
+            )));
+        }
+        let values = view.data().as_chunks().0;
+        let mut data = Vec::new();
+        if data.try_reserve_exact(values.len()).is_err() {
+            return Err(DecodeError::Memory(name, values.len()));
+        }
+        data.extend(values.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        Ok(NamedTensor {
+            shape: view.shape().to_vec(),
+            data,
+            name,
         })
-        .collect()
+    };
+    metadata.offset_keys().into_iter().map(named).collect()
 }
 
 /// The file's whole length in bytes.
@@ -200,7 +235,12 @@ mod tests {
         let mut other = file;
         let at = other.windows(3).position(|bytes| bytes == b"F32").unwrap();
         other[at] = b'I';
-        let message = decode(&other).unwrap_err();
+        let message = decode(&other).unwrap_err().to_string();
         assert!(message.contains("is I32, expected F32"), "{message}");
+        other[..8].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        let message = decode(&other).unwrap_err().to_string();
+        assert!(message.contains("at most 16777216"), "{message}");
+        let long = [tensor(&"n".repeat(MAX_HEADER_BYTES), &[1])];
+        assert!(header(&long).unwrap_err().contains("at most"));
     }
 }

@@ -34,6 +34,9 @@ pub enum CheckpointError {
         found: u64,
         known: u64,
     },
+    /// This machine cannot hold it; one with more memory can.
+    #[error("{manifest} has {bytes} bytes: out of memory")]
+    Memory { manifest: String, bytes: u64 },
     #[error("snapshot: {0}")]
     Snapshot(String),
     #[error("cannot write {path}: {reason}")]

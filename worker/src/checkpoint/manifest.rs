@@ -14,10 +14,16 @@ use serde_json::Value;
 use trainyard_common::checkpoint::metric_values;
 use trainyard_common::ids::{Generation, TrialId};
 
+use super::part::MAX_PART_BYTES;
 use super::{CheckpointError, Owner, Snapshot};
 
 /// The newest format that this program knows.
 pub(super) const FORMAT: u64 = 1;
+
+/// BLAKE3 as the name of a part.
+const DIGEST_DIGITS: usize = 64;
+/// Of a name or digest from a manifest that is told of in a message.
+const SHOWN: usize = 100;
 
 /// What a checkpoint is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +58,43 @@ pub struct PartEntry {
     pub blake3: String,
 }
 
+impl PartEntry {
+    /// `folder`: the only one where it may lie.
+    fn check(&self, folder: &str) -> Result<(), String> {
+        let digits = self.blake3.bytes();
+        let is_digest = digits.len() == DIGEST_DIGITS
+            && self
+                .blake3
+                .bytes()
+                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_digest {
+            let given = shown(&self.blake3);
+            return Err(format!(
+                "it names a part of digest {given:?}, expected {DIGEST_DIGITS} hexadecimal digits"
+            ));
+        }
+        let expected = format!("{folder}/{}", self.blake3);
+        if self.path != expected {
+            let given = shown(&self.path);
+            return Err(format!(
+                "it names the part {given:?}, expected {expected}: a manifest has parts of its own attempt only"
+            ));
+        }
+        if self.bytes == 0 || self.bytes > MAX_PART_BYTES {
+            let bytes = self.bytes;
+            return Err(format!(
+                "it names a part of {bytes} bytes, accepted are 1 to {MAX_PART_BYTES}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of what a manifest says.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
+}
+
 impl Manifest {
     pub(super) fn new(owner: &Owner, snapshot: &Snapshot, parts: Vec<PartEntry>) -> Self {
         Self {
@@ -71,7 +114,27 @@ impl Manifest {
 
     /// Of all parts, in bytes.
     pub fn file_bytes(&self) -> u64 {
+        // Both factors were checked: of 16 MiB of manifest there are fewer than 2^20 parts.
         self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    /// What is wrong with a manifest of this name, if anything is. It may name nothing but parts of its
+    /// own trial and generation: whoever can write one manifest can then neither have another job's
+    /// objects read nor other objects deleted.
+    pub(super) fn check(&self, name: &str) -> Result<(), String> {
+        let own = path(TrialId(self.trial), self.step, Generation(self.generation));
+        if name != own {
+            return Err(format!("it says of itself that it is {own}"));
+        }
+        let folder = format!("{}/{}", parts_folder(TrialId(self.trial)), self.generation);
+        self.parts.iter().try_for_each(|part| part.check(&folder))?;
+        if self.tensor_bytes > self.file_bytes() {
+            let (tensors, parts) = (self.tensor_bytes, self.file_bytes());
+            return Err(format!(
+                "its tensors have {tensors} bytes, its parts {parts}"
+            ));
+        }
+        Ok(())
     }
 
     /// `name` and `url` are for messages.
@@ -93,7 +156,10 @@ impl Manifest {
                 known: FORMAT,
             });
         }
-        serde_json::from_value(value).map_err(|error| torn(format!("it is no manifest ({error})")))
+        let manifest: Self = serde_json::from_value(value)
+            .map_err(|error| torn(format!("it is no manifest ({error})")))?;
+        manifest.check(name).map_err(torn)?;
+        Ok(manifest)
     }
 }
 
@@ -104,11 +170,11 @@ pub(super) fn folder(trial: TrialId) -> String {
 
 /// Sorted by name, the manifests of a trial are sorted by step.
 pub(super) fn name(owner: &Owner, step: u64) -> String {
-    format!(
-        "{}/{step:012}-{}.json",
-        folder(owner.trial),
-        owner.generation
-    )
+    path(owner.trial, step, owner.generation)
+}
+
+fn path(trial: TrialId, step: u64, generation: Generation) -> String {
+    format!("{}/{step:012}-{generation}.json", folder(trial))
 }
 
 pub(super) fn parts_folder(trial: TrialId) -> String {
@@ -124,11 +190,13 @@ pub(super) fn part(owner: &Owner, digest: &str) -> String {
 pub(super) fn parse_name(name: &str) -> Option<(TrialId, u64, Generation)> {
     let (trial, file) = name.strip_prefix("trials/")?.split_once('/')?;
     let (step, generation) = file.strip_suffix(".json")?.split_once('-')?;
-    Some((
+    let (trial, step, generation) = (
         TrialId(trial.parse().ok()?),
         step.parse().ok()?,
         Generation(generation.parse().ok()?),
-    ))
+    );
+    // One name for one checkpoint: no signs, no other number of zeros.
+    (path(trial, step, generation) == name).then_some((trial, step, generation))
 }
 
 /// The generation that a part's name tells.

@@ -8,6 +8,7 @@ mod download;
 mod error;
 mod manifest;
 mod objects;
+mod part;
 mod reading;
 mod snapshot;
 mod staged;

@@ -5,19 +5,31 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use trainyard_common::store_url;
 
 use super::CheckpointError;
+use super::part::digest_of;
 
 /// Manifests are kilobytes; at the part size, this is enough for checkpoints of 800 GB.
-const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+pub(super) const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, Clone)]
 pub(super) struct Objects {
     pub(super) url: String,
     store: Arc<dyn ObjectStore>,
     prefix: Path,
+}
+
+/// Why an object that is not there is not whole.
+const MISSING: &str = "it is missing";
+
+/// What was found under a part's name.
+pub(super) enum Stored {
+    Nothing,
+    Whole,
+    /// Something else than the part, with the reason.
+    Damaged(String),
 }
 
 /// What a conditional create found.
@@ -62,12 +74,18 @@ impl Objects {
         Ok(self.prefix.parts().chain(path.parts()).collect())
     }
 
-    /// The object's size, or `None` if there is none.
-    pub(super) async fn size(&self, name: &str) -> Result<Option<u64>, CheckpointError> {
-        match self.store.head(&self.at(name)?).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed(format!("look for {name}"), &error)),
+    /// What is stored under the name of a part that has this length and digest. The store's own error
+    /// counts as damage: a disk that cannot read a file may well write it anew, and a store that is away
+    /// refuses the write as well.
+    pub(super) async fn look(&self, name: &str, bytes: u64, digest: &str) -> Stored {
+        match self.exactly(name, bytes).await {
+            Ok(found) if digest_of(&found) == digest => Stored::Whole,
+            Ok(_) => Stored::Damaged("its bytes have changed".to_owned()),
+            Err(CheckpointError::Corrupt { reason, .. }) if reason == MISSING => Stored::Nothing,
+            Err(
+                CheckpointError::Corrupt { reason, .. } | CheckpointError::Store { reason, .. },
+            ) => Stored::Damaged(reason),
+            Err(error) => Stored::Damaged(error.to_string()),
         }
     }
 
@@ -130,7 +148,7 @@ impl Objects {
         let failed = |error| self.failed(format!("read {name}"), &error);
         let found = match self.store.get(&self.at(name)?).await {
             Err(object_store::Error::NotFound { .. }) => {
-                return Err(self.corrupt(name, "it is missing"));
+                return Err(self.corrupt(name, MISSING));
             }
             found => found.map_err(failed)?,
         };

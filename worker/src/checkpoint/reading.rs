@@ -5,9 +5,11 @@ use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::TrialId;
 
+use super::codec::{self, DecodeError};
 use super::manifest::{self, Manifest, PartEntry};
-use super::store::{CheckpointStore, PARTS_IN_FLIGHT, digest_of};
-use super::{CheckpointError, Snapshot, codec};
+use super::part::digest_of;
+use super::store::{CheckpointStore, PARTS_IN_FLIGHT};
+use super::{CheckpointError, Snapshot};
 
 /// What a search for a whole checkpoint found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,13 +49,26 @@ impl CheckpointStore {
 
     async fn load_parts(&self, name: &str, content: Manifest) -> Result<Snapshot, CheckpointError> {
         let mut file = Vec::new();
+        let bytes = content.file_bytes();
+        let room = usize::try_from(bytes).ok();
+        let memory = || CheckpointError::Memory {
+            manifest: name.to_owned(),
+            bytes,
+        };
+        if room.is_none_or(|room| file.try_reserve_exact(room).is_err()) {
+            return Err(memory());
+        }
         let mut parts = std::pin::pin!(self.read_parts(&content.parts));
         while let Some(part) = parts.try_next().await? {
             file.extend_from_slice(&part);
         }
         let decoding = tokio::task::spawn_blocking(move || codec::decode(&file));
         let tensors = match decoding.await {
-            Ok(decoded) => decoded.map_err(|reason| self.objects.corrupt(name, reason))?,
+            Ok(Ok(tensors)) => tensors,
+            Ok(Err(DecodeError::Content(reason))) => {
+                return Err(self.objects.corrupt(name, reason));
+            }
+            Ok(Err(DecodeError::Memory(..))) => return Err(memory()),
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         Ok(Snapshot {

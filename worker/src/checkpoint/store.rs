@@ -14,19 +14,23 @@ use trainyard_common::ids::TrialId;
 use trainyard_common::store_url;
 
 use super::manifest::{self, Manifest, PartEntry};
-use super::objects::{Created, Objects};
+use super::objects::{Created, MAX_MANIFEST_BYTES, Objects, Stored};
+use super::part::{PART_BYTES, digest_of};
 use super::{CheckpointError, Owner, Snapshot, codec};
 
-/// Large enough that requests do not dominate, small enough that a few in memory do not matter.
-pub(super) const PART_BYTES: usize = 8 << 20;
 /// Parts that are on their way at once, up or down: with [`PART_BYTES`], 32 MiB.
 pub(super) const PARTS_IN_FLIGHT: usize = 4;
+
+/// Damaged parts of which is told; a disk that rots as a whole would fill the log.
+const MENDED_TOLD: usize = 16;
 
 /// The checkpoints of one job. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct CheckpointStore {
     pub(super) objects: Objects,
     part_bytes: usize,
+    /// Damaged parts that saves replaced and that nobody has asked for yet.
+    mended: Arc<Mutex<Vec<String>>>,
 }
 
 /// Held by a save or a delete in a trial's folder.
@@ -44,6 +48,7 @@ impl CheckpointStore {
         Self {
             objects: Objects::new(store, prefix, url),
             part_bytes: PART_BYTES,
+            mended: Arc::default(),
         }
     }
 
@@ -51,6 +56,12 @@ impl CheckpointStore {
     pub(super) fn with_part_bytes(mut self, part_bytes: usize) -> Self {
         self.part_bytes = part_bytes;
         self
+    }
+
+    /// Parts that were stored, were found damaged by a save and replaced since this was last asked, each
+    /// with what was wrong with it. Other checkpoints that name them were broken until then.
+    pub fn take_mended(&self) -> Vec<String> {
+        std::mem::take(&mut *self.mended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn url(&self) -> &str {
@@ -128,7 +139,9 @@ impl CheckpointStore {
         })
     }
 
-    /// A part that an earlier checkpoint (or try) of this generation wrote is not written again.
+    /// A part that an earlier checkpoint (or try) of this generation wrote is not written again, but it is
+    /// read: what has rotted meanwhile would make this checkpoint, and each later one, one that nobody
+    /// can load. A part's name is its digest, so that writing it again is right whoever did it before.
     async fn upload_part(
         &self,
         owner: &Owner,
@@ -136,8 +149,21 @@ impl CheckpointStore {
     ) -> Result<PartEntry, CheckpointError> {
         let bytes = part.len() as u64;
         let path = manifest::part(owner, &blake3);
-        if self.objects.size(&path).await? != Some(bytes) {
-            self.objects.put(&path, part).await?;
+        match self.objects.look(&path, bytes, &blake3).await {
+            Stored::Whole => {}
+            Stored::Nothing => self.objects.put(&path, part).await?,
+            Stored::Damaged(reason) => {
+                self.objects.put(&path, part).await?;
+                tracing::warn!(
+                    part = path,
+                    reason,
+                    "a stored part was damaged and is written anew"
+                );
+                let mut mended = self.mended.lock().unwrap_or_else(PoisonError::into_inner);
+                if mended.len() < MENDED_TOLD {
+                    mended.push(format!("{path}: {reason}"));
+                }
+            }
         }
         Ok(PartEntry {
             path,
@@ -153,10 +179,18 @@ impl CheckpointStore {
         parts: Vec<PartEntry>,
     ) -> Result<CheckpointRef, CheckpointError> {
         let content = Manifest::new(owner, snapshot, parts);
+        let name = manifest::name(owner, snapshot.step);
+        content.check(&name).map_err(CheckpointError::Snapshot)?;
         let text = serde_json::to_vec_pretty(&content)
             .map_err(|error| CheckpointError::Snapshot(format!("its state: {error}")))?;
         let text = Bytes::from(text);
-        let name = manifest::name(owner, snapshot.step);
+        if text.len() as u64 > MAX_MANIFEST_BYTES {
+            let reason = format!(
+                "its manifest has {} bytes, at most {MAX_MANIFEST_BYTES} can be read back",
+                text.len()
+            );
+            return Err(CheckpointError::Snapshot(reason));
+        }
         // Also what a create finds whose first answer was lost on the way.
         if let Created::Exists = self.objects.create(&name, text.clone()).await?
             && self.objects.manifest(&name).await? != text
@@ -189,8 +223,4 @@ impl CheckpointStore {
             lock
         })
     }
-}
-
-pub(super) fn digest_of(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
 }

@@ -470,6 +470,182 @@ async fn an_identical_part_is_written_once() {
     );
 }
 
+/// What rots between two checkpoints that share it must not make the second one, and all later ones,
+/// unreadable while each save says that all is well.
+#[tokio::test]
+async fn a_stored_part_that_has_rotted_is_written_anew_and_told() {
+    for damage in ["byte", "short", "long", "empty", "gone"] {
+        for place in places(&format!("rot-{damage}")) {
+            let first = place.store.save(&owner(1), snapshot(1, 1.0)).await.unwrap();
+            let parts = place.store.manifest(&first.manifest).await.unwrap().parts;
+            let part = &parts[2].path;
+            match damage {
+                "byte" => place.change(part, |bytes| bytes[13] ^= 1).await,
+                "short" => place.change(part, |bytes| bytes.truncate(63)).await,
+                "long" => place.change(part, |bytes| bytes.push(0)).await,
+                "empty" => place.change(part, Vec::clear).await,
+                _ => place.raw.delete(&place.at(part)).await.unwrap(),
+            }
+            assert!(place.store.load_ref(&first).await.is_err(), "{damage}");
+            let second = place.store.save(&owner(1), snapshot(2, 1.0)).await.unwrap();
+            for (reference, step) in [(&first, 1), (&second, 2)] {
+                let loaded = place.store.load_ref(reference).await.unwrap();
+                assert_eq!(loaded, snapshot(step, 1.0), "{damage}");
+            }
+            let told = place.store.clone().take_mended();
+            if damage == "gone" {
+                assert_eq!(told, [""; 0]);
+            } else {
+                assert!(told.len() == 1 && told[0].starts_with(part), "{told:?}");
+            }
+            assert_eq!(place.store.take_mended(), [""; 0], "told once");
+        }
+    }
+}
+
+/// Path, digest and size of a part that no manifest may name, and why not.
+fn wrong_parts() -> [(String, String, u64, &'static str); 11] {
+    let digest = "0123456789abcdef".repeat(4);
+    let own = format!("trials/3/parts/1/{digest}");
+    [
+        (
+            own.replace("trials/3/", "trials/4/"),
+            digest.clone(),
+            8,
+            "of its own attempt only",
+        ),
+        (
+            own.replace("parts/1/", "parts/2/"),
+            digest.clone(),
+            8,
+            "of its own attempt only",
+        ),
+        (
+            format!("../other-job/{own}"),
+            digest.clone(),
+            8,
+            "of its own attempt only",
+        ),
+        (
+            format!("trials/3/parts/1/../../../x/{digest}"),
+            digest.clone(),
+            8,
+            "own attempt only",
+        ),
+        (
+            format!("/{own}"),
+            digest.clone(),
+            8,
+            "of its own attempt only",
+        ),
+        (
+            "trials/4/000000000009-9.json".to_owned(),
+            digest.clone(),
+            8,
+            "own attempt only",
+        ),
+        (
+            "trials/3/parts/1/".to_owned(),
+            String::new(),
+            8,
+            "64 hexadecimal digits",
+        ),
+        (
+            own.to_uppercase(),
+            digest.to_uppercase(),
+            8,
+            "64 hexadecimal digits",
+        ),
+        (
+            own.clone(),
+            format!("{}/..", &digest[..61]),
+            8,
+            "64 hexadecimal digits",
+        ),
+        (own.clone(), digest.clone(), 0, "accepted are 1 to 67108864"),
+        (
+            own.clone(),
+            digest.clone(),
+            u64::MAX,
+            "accepted are 1 to 67108864",
+        ),
+    ]
+}
+
+/// A manifest that was not written by this program: what it names is neither read nor deleted.
+#[tokio::test]
+async fn a_manifest_names_parts_of_its_own_attempt_only() {
+    for (number, (path, blake3, bytes, expected)) in wrong_parts().into_iter().enumerate() {
+        for place in places(&format!("names-{number}")) {
+            let other = Owner {
+                trial: TrialId(4),
+                ..owner(9)
+            };
+            let others = place.store.save(&other, snapshot(9, 1.0)).await.unwrap();
+            let mine = place.store.save(&owner(1), snapshot(1, 1.0)).await.unwrap();
+            let before = place.names().await;
+            place
+                .change(&mine.manifest, |text| {
+                    let mut manifest: Manifest = serde_json::from_slice(text).unwrap();
+                    manifest.parts[0] = PartEntry {
+                        path: path.clone(),
+                        bytes,
+                        blake3: blake3.clone(),
+                    };
+                    *text = serde_json::to_vec(&manifest).unwrap();
+                })
+                .await;
+            let error = place.store.load(&mine.manifest).await.unwrap_err();
+            assert!(error.is_corrupt(), "{path}: {error}");
+            assert!(error.to_string().contains(expected), "{path}: {error}");
+            assert!(place.store.verify(&mine.manifest).await.is_err());
+            place
+                .store
+                .delete(std::slice::from_ref(&mine.manifest))
+                .await
+                .unwrap();
+            let after = place.names().await;
+            let gone: Vec<_> = before.iter().filter(|name| !after.contains(name)).collect();
+            assert_eq!(gone.len(), 1, "{path}: only the manifest itself: {gone:?}");
+            assert!(place.store.load_ref(&others).await.is_ok());
+        }
+    }
+}
+
+/// A copy under another name would be taken for another trial's, step's or attempt's.
+#[tokio::test]
+async fn a_manifest_is_what_its_name_says() {
+    for place in places("renamed") {
+        let saved = place.store.save(&owner(1), snapshot(1, 1.0)).await.unwrap();
+        let text = place.raw.get(&place.at(&saved.manifest)).await.unwrap();
+        let text = text.bytes().await.unwrap();
+        for name in [
+            "trials/4/000000000001-1.json",
+            "trials/3/000000000002-1.json",
+            "trials/3/000000000001-2.json",
+        ] {
+            place
+                .raw
+                .put(&place.at(name), text.clone().into())
+                .await
+                .unwrap();
+            let error = place.store.load(name).await.unwrap_err();
+            let expected = "it says of itself that it is trials/3/000000000001-1.json";
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        place
+            .raw
+            .put(&place.at("trials/3/1-1.json"), text.into())
+            .await
+            .unwrap();
+        let known = place.store.manifests(TrialId(3)).await.unwrap();
+        assert!(
+            !known.contains(&"trials/3/1-1.json".to_owned()),
+            "{known:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn delete_keeps_shared_parts() {
     for place in places("delete") {

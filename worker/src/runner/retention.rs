@@ -160,6 +160,12 @@ impl CheckpointRetention {
 
     async fn saved(&mut self, result: Result<CheckpointRef, CheckpointError>, room: &mut Room) {
         self.reporter.activity.sign();
+        for part in self.store.take_mended() {
+            self.reporter.warn(&format!(
+                "a stored part had been damaged since it was written, and was written anew; checkpoints that \
+                 share it could not be loaded until now: {part}"
+            ));
+        }
         match result {
             Ok(checkpoint) => {
                 self.reporter.info(&format!(
