@@ -6,6 +6,8 @@
 //! models or the coordinator.
 
 mod cpu;
+#[cfg(test)]
+pub(crate) mod damage;
 mod local;
 pub mod partition;
 mod peer;
@@ -35,6 +37,11 @@ pub trait Group: Send {
     fn rank(&self) -> usize;
 
     fn world_size(&self) -> usize;
+
+    /// Where a rank is, `host:port`, for messages.
+    fn address(&self, _rank: usize) -> Option<&str> {
+        None
+    }
 
     /// Completes a sum over virtual shards. Before: `sums` holds the subtree partials of the shards
     /// that this rank owns ([`partition::owned_leaves`]). After: it holds the root, the same bits on every
@@ -136,8 +143,10 @@ pub enum CollectiveError {
         given: usize,
         expected: usize,
     },
-    #[error("rank {rank} sent something that is no frame of this protocol: {reason}")]
-    Garbled { rank: usize, reason: String },
+    /// Bytes changed between two ranks. The step is done again by the next attempt, as if the way to that
+    /// rank had been lost.
+    #[error("what rank {rank} sent was damaged on its way: {reason}")]
+    Damaged { rank: usize, reason: String },
     #[error(
         "rank {rank} runs on a cpu of kind `{theirs}`, this rank on `{ours}`: \
          results are only the same on one kind, so one trial's ranks must not be mixed"
@@ -165,18 +174,22 @@ pub enum CollectiveError {
 }
 
 impl CollectiveError {
-    /// Whether another rank (its worker, or the way to it) is gone, rather than wrong.
+    /// Whether another rank (its worker, or the way to it) is gone, or not to be relied on, rather than
+    /// wrong.
     pub fn is_loss(&self) -> bool {
         matches!(
             self,
             Self::PeerLost { .. }
                 | Self::NoProgress { .. }
                 | Self::Stalled { .. }
+                | Self::Damaged { .. }
                 | Self::Rendezvous { .. }
         )
     }
 
-    /// Whether the same attempt, made again with its ranks on other machines or later, can work.
+    /// Whether the same attempt, made again with its ranks on other machines or later, can work. What
+    /// ranks say to each other depends on no configuration: a rank that is out of step, or sends another
+    /// length, is another program or a faulty machine.
     pub fn can_retry(&self) -> bool {
         match self {
             Self::PeerLost { .. }
@@ -185,12 +198,11 @@ impl CollectiveError {
             | Self::Rendezvous { .. }
             | Self::MixedCpu { .. }
             | Self::Refused { .. }
-            | Self::Io { .. } => true,
-            Self::Cancelled
+            | Self::Damaged { .. }
             | Self::OutOfStep { .. }
             | Self::WrongLength { .. }
-            | Self::Garbled { .. }
-            | Self::Membership { .. } => false,
+            | Self::Io { .. } => true,
+            Self::Cancelled | Self::Membership { .. } => false,
         }
     }
 }

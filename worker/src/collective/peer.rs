@@ -149,7 +149,7 @@ fn write_all(
     ping_every: Duration,
 ) {
     loop {
-        let frame = match queue.recv_timeout(ping_every) {
+        let mut frame = match queue.recv_timeout(ping_every) {
             Ok(frame) => frame,
             Err(RecvTimeoutError::Timeout) => {
                 let mut ping = wire::open_frame(0);
@@ -158,6 +158,7 @@ fn write_all(
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        wire::sign_frame(&mut frame);
         if let Err(error) = stream.write_all(&frame) {
             // Of a closed connection the reader tells, once it has read what came before the end.
             if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {

@@ -182,7 +182,8 @@ impl Rendezvous {
             *stream = Some(joining.connect(rank)?);
         }
         joining.accept(&self.shared, &mut streams)?;
-        TcpGroup::start(membership.rank, streams, timeouts, cancel.clone())
+        let group = TcpGroup::start(membership.rank, streams, timeouts, cancel.clone())?;
+        Ok(group.at(&membership.addresses))
     }
 }
 

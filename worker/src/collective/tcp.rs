@@ -35,6 +35,8 @@ pub struct TcpGroup {
     failed: bool,
     /// Vectors of earlier sums, used again.
     spare: Vec<Vec<f32>>,
+    /// `host:port` of every rank, by rank, for messages; empty if it is not known.
+    addresses: Vec<String>,
 }
 
 impl TcpGroup {
@@ -55,6 +57,7 @@ impl TcpGroup {
             sent: 0,
             failed: false,
             spare: Vec::new(),
+            addresses: Vec::new(),
         };
         for (number, stream) in streams.into_iter().enumerate() {
             let peer = stream
@@ -67,6 +70,12 @@ impl TcpGroup {
             group.peers.push(peer);
         }
         Ok(group)
+    }
+
+    /// With where each rank is, by rank.
+    pub(crate) fn at(mut self, addresses: &[String]) -> Self {
+        self.addresses = addresses.to_vec();
+        self
     }
 
     /// Bytes handed to the network so far, headers included.
@@ -163,7 +172,7 @@ impl TcpGroup {
             Ok(Event::Lost(from, error)) => match &mut self.peers[from] {
                 Some(peer) if peer.left => {}
                 _ if error.kind() == ErrorKind::InvalidData => {
-                    return Err(CollectiveError::Garbled {
+                    return Err(CollectiveError::Damaged {
                         rank: from,
                         reason: error.to_string(),
                     });
@@ -301,6 +310,10 @@ impl Group for TcpGroup {
 
     fn world_size(&self) -> usize {
         self.peers.len()
+    }
+
+    fn address(&self, rank: usize) -> Option<&str> {
+        self.addresses.get(rank).map(String::as_str)
     }
 
     fn tree_sum(&mut self, sums: &mut TreeSum) -> Result<(), CollectiveError> {

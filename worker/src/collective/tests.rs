@@ -59,7 +59,10 @@ fn mesh_with(world_size: usize, timeouts: Timeouts, cancel: &Cancel) -> Vec<TcpG
 }
 
 /// Runs `work` on every rank's own thread.
-fn on_all<T: Send>(groups: Vec<TcpGroup>, work: impl Fn(TcpGroup) -> T + Sync) -> Vec<T> {
+pub(crate) fn on_all<T: Send>(
+    groups: Vec<TcpGroup>,
+    work: impl Fn(TcpGroup) -> T + Sync,
+) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
         let threads: Vec<_> = groups
@@ -73,7 +76,7 @@ fn on_all<T: Send>(groups: Vec<TcpGroup>, work: impl Fn(TcpGroup) -> T + Sync) -
     })
 }
 
-fn bits(sums: &TreeSum) -> (Vec<u32>, Vec<u64>) {
+pub(crate) fn bits(sums: &TreeSum) -> (Vec<u32>, Vec<u64>) {
     let (values, scalars) = sums.root().unwrap();
     (
         values.iter().map(|value| value.to_bits()).collect(),
