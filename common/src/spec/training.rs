@@ -27,6 +27,10 @@ pub struct TrainingSpec {
     /// A progress report every so many steps, besides the one at the end of each epoch.
     #[serde(default = "default_report_steps")]
     pub report_every_steps: u64,
+    /// Of trials of several ranks: every so many steps the ranks compare what they hold and compute each
+    /// other's work again, so that a machine that computes wrongly is found and named. 0: never.
+    #[serde(default = "default_verify_steps")]
+    pub verify_every_steps: u64,
     /// Samples of one validation batch.
     #[serde(default = "default_validation_batch")]
     pub validation_batch_size: usize,
@@ -47,6 +51,12 @@ fn default_report_steps() -> u64 {
     100
 }
 
+/// One virtual shard more in so many steps: half a percent where each rank has one shard, less where it
+/// has several. Comparing what they hold is far below that.
+fn default_verify_steps() -> u64 {
+    200
+}
+
 fn default_validation_batch() -> usize {
     256
 }
@@ -61,6 +71,7 @@ impl Default for TrainingSpec {
             metrics: None,
             virtual_shards: None,
             report_every_steps: default_report_steps(),
+            verify_every_steps: default_verify_steps(),
             validation_batch_size: default_validation_batch(),
             limit_samples: None,
         }

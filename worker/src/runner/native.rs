@@ -393,7 +393,23 @@ mod tests {
                     expected: text("a sum"),
                 }
                 .into(),
-                AttemptOutcome::Infeasible,
+                AttemptOutcome::Error,
+            ),
+            (
+                CollectiveError::Damaged {
+                    rank: 1,
+                    reason: text("a checksum does not fit"),
+                }
+                .into(),
+                AttemptOutcome::Error,
+            ),
+            (
+                TrainError::RanksDiffer {
+                    step: 7,
+                    agreed: 5,
+                    finding: text("rank 1 holds other parameters"),
+                },
+                AttemptOutcome::Error,
             ),
             (
                 TrainError::EmptyPart { part: "test" },

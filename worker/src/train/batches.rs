@@ -40,6 +40,15 @@ impl BatchPlan {
         place(shard)..place(shard + 1)
     }
 
+    /// The positions that one virtual shard takes in a step (counted within the epoch), whoever owns it.
+    pub(crate) fn positions(&self, epoch: u64, step: u64, shard: usize) -> Vec<usize> {
+        let permutation = self.permutation(epoch);
+        let places = self.places(step, shard);
+        places
+            .map(|place| permutation.at(place as u64) as usize)
+            .collect()
+    }
+
     fn permutation(&self, epoch: u64) -> Permutation {
         Permutation::new(self.key.with(epoch), self.samples as u64)
     }

@@ -40,6 +40,16 @@ pub enum TrainError {
         theirs: String,
         zeros: String,
     },
+    /// Ranks that must be equal are not.
+    #[error(
+        "at step {step} {finding}; all ranks were equal at step {agreed}. A machine there stores or \
+         computes wrongly: another attempt goes on from the last checkpoint, which all had agreed on"
+    )]
+    RanksDiffer {
+        step: u64,
+        agreed: u64,
+        finding: String,
+    },
     #[error("the {part} part of the data has no samples")]
     EmptyPart { part: &'static str },
     #[error(transparent)]
@@ -55,7 +65,7 @@ impl TrainError {
     pub fn can_retry(&self) -> bool {
         match self {
             Self::Collective(error) => error.can_retry(),
-            Self::OtherData { .. } | Self::MixedData { .. } => true,
+            Self::OtherData { .. } | Self::MixedData { .. } | Self::RanksDiffer { .. } => true,
             Self::Spec { .. }
             | Self::NotANumber { .. }
             | Self::Snapshot { .. }

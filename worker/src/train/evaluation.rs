@@ -1,11 +1,12 @@
 //! Judges a part of the data, cut over the ranks so that the result does not depend on how many
 //! there are: each fixed chunk is judged whole by one rank, and the chunks' sums are added in order.
 
+use super::shard::targets;
 use super::totals::Totals;
 use super::{StopMode, TrainError};
 use crate::collective::{CollectiveError, Group, partition};
-use crate::data::{Batch, BatchTargets, Part};
-use crate::model::{Network, Targets};
+use crate::data::Part;
+use crate::model::Network;
 
 /// What is judged and in which pieces.
 pub(crate) struct Evaluation<'a> {
@@ -74,26 +75,6 @@ impl Evaluation<'_> {
         let batch = self.part.gather(&positions);
         let outcome = self.network.evaluate(&batch.features, targets(&batch))?;
         Ok(outcome.into())
-    }
-}
-
-/// A batch's targets as the network takes them.
-pub(crate) fn targets(batch: &Batch) -> Targets<'_> {
-    match &batch.targets {
-        BatchTargets::Classes(classes) => Targets::Classes(classes),
-        BatchTargets::Values(values) => Targets::Values(values),
-    }
-}
-
-impl From<crate::model::ShardOutcome> for Totals {
-    fn from(outcome: crate::model::ShardOutcome) -> Self {
-        Self {
-            loss: outcome.loss_sum,
-            samples: outcome.samples as f64,
-            correct: outcome.correct as f64,
-            absolute: outcome.abs_err_sum,
-            squared: outcome.sq_err_sum,
-        }
     }
 }
 

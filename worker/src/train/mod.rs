@@ -8,17 +8,24 @@ mod agreement;
 mod batches;
 mod error;
 mod evaluation;
+#[cfg(test)]
+mod faulty_machines;
 mod observer;
 mod optimizer;
+mod replay;
 mod settings;
+mod shard;
 mod state;
 #[cfg(test)]
 mod tests;
 mod totals;
 mod trainer;
+mod verification;
 
 pub use error::TrainError;
 pub use observer::{
     Finish, Metrics, Observer, PartName, Progress, SnapshotReason, Started, StopMode,
 };
+pub use replay::{Difference, Replayed, Stretch, replay};
+pub use state::{TrainedOn, trained_on};
 pub use trainer::Trainer;

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     /// 0: only at the end of training.
     pub(crate) save_every_epochs: u64,
     pub(crate) save_every_steps: Option<u64>,
+    /// 0: never.
+    pub(crate) verify_every_steps: u64,
     pub(crate) prefetch: usize,
     pub(crate) seed: u64,
 }
@@ -64,6 +66,7 @@ impl Settings {
             report_every_steps: training.report_every_steps,
             save_every_epochs: u64::from(storage.every_epochs),
             save_every_steps: storage.every_steps.filter(|&steps| steps > 0),
+            verify_every_steps: training.verify_every_steps,
             prefetch: job.data.as_ref().map_or(1, |data| data.prefetch_batches),
             seed: spec.trial_seed,
         })

@@ -43,6 +43,43 @@ pub(crate) struct Identity {
     pub(crate) optimizer: String,
 }
 
+/// The kind of processor on which a run was trained from a step on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainedOn {
+    pub from_step: u64,
+    /// See [`crate::collective::cpu_kind`].
+    pub processor: String,
+}
+
+/// Changes of the processor that are kept, the newest: a run that moves that often cannot be replayed anyway.
+const PROCESSORS_KEPT: usize = 16;
+
+/// Adds where a run goes on to where it was before.
+pub(crate) fn goes_on(
+    mut trained_on: Vec<TrainedOn>,
+    from_step: u64,
+    processor: &str,
+) -> Vec<TrainedOn> {
+    if trained_on
+        .last()
+        .is_none_or(|last| last.processor != processor)
+    {
+        trained_on.push(TrainedOn {
+            from_step,
+            processor: processor.to_owned(),
+        });
+    }
+    let oldest = trained_on.len().saturating_sub(PROCESSORS_KEPT);
+    trained_on.split_off(oldest)
+}
+
+/// Where a snapshot's run was trained, oldest first; empty of one from before this was kept.
+pub fn trained_on(snapshot: &Snapshot) -> Vec<TrainedOn> {
+    let told = snapshot.state.get("trained_on");
+    let told = told.and_then(|told| Vec::deserialize(told).ok());
+    told.unwrap_or_default()
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     format: u32,
@@ -51,6 +88,15 @@ struct State {
     optimizer_steps: u64,
     /// [`Totals::to_bits`] of the epoch under way.
     totals: [u64; Totals::LEN],
+    #[serde(default)]
+    trained_on: Vec<TrainedOn>,
+}
+
+/// What a restored run goes on from, besides its tensors.
+pub(crate) struct Restored {
+    pub(crate) cursor: Cursor,
+    pub(crate) totals: Totals,
+    pub(crate) trained_on: Vec<TrainedOn>,
 }
 
 /// Everything that a snapshot is made of.
@@ -60,6 +106,7 @@ pub(crate) struct View<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) cursor: Cursor,
     pub(crate) totals: Totals,
+    pub(crate) trained_on: &'a [TrainedOn],
 }
 
 impl View<'_> {
@@ -89,6 +136,7 @@ impl View<'_> {
             identity: self.identity.clone(),
             optimizer_steps: self.optimizer.steps(),
             totals: self.totals.to_bits(),
+            trained_on: self.trained_on.to_vec(),
         };
         let state = serde_json::to_value(state).map_err(|error| TrainError::Snapshot {
             what: "the trainer's state".to_owned(),
@@ -113,7 +161,7 @@ pub(crate) fn restore(
     optimizer: &mut Optimizer,
     identity: &Identity,
     data: &str,
-) -> Result<(Cursor, Totals), TrainError> {
+) -> Result<Restored, TrainError> {
     let state = read_state(snapshot.state)?;
     check_data(&state.identity, identity, data)?;
     check_identity(&state.identity, identity)?;
@@ -129,7 +177,11 @@ pub(crate) fn restore(
         slot.values = values;
     }
     optimizer.set_steps(state.optimizer_steps);
-    Ok((state.cursor, Totals::from_bits(state.totals)))
+    Ok(Restored {
+        cursor: state.cursor,
+        totals: Totals::from_bits(state.totals),
+        trained_on: state.trained_on,
+    })
 }
 
 /// Makes a snapshot one of a trial with this seed.
@@ -270,5 +322,36 @@ fn mismatch(what: &str, given: impl std::fmt::Debug, expected: impl std::fmt::De
         what: what.to_owned(),
         given: format!("{given:?}"),
         expected: format!("{expected:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_run_was_trained_is_kept_to_a_bound() {
+        let kinds = |trained_on: &[TrainedOn]| -> Vec<(u64, String)> {
+            let entries = trained_on.iter();
+            entries
+                .map(|on| (on.from_step, on.processor.clone()))
+                .collect()
+        };
+        let mut trained_on = goes_on(Vec::new(), 0, "a");
+        trained_on = goes_on(trained_on, 10, "a");
+        trained_on = goes_on(trained_on, 20, "b");
+        assert_eq!(
+            kinds(&trained_on),
+            [(0, "a".to_owned()), (20, "b".to_owned())]
+        );
+        for step in 0..100 {
+            trained_on = goes_on(
+                trained_on,
+                100 + step,
+                if step % 2 == 0 { "a" } else { "b" },
+            );
+        }
+        assert_eq!(trained_on.len(), PROCESSORS_KEPT);
+        assert_eq!(trained_on.last().map(|on| on.from_step), Some(199));
     }
 }

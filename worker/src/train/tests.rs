@@ -16,11 +16,11 @@ use crate::data::{BatchTargets, Dataset, Part};
 const CLASSES: usize = 3;
 const SIDE: usize = 8;
 /// 6 steps of 16 in an epoch, the last of 10.
-const TRAIN: usize = 90;
-const STEPS: u64 = 6;
+pub(super) const TRAIN: usize = 90;
+pub(super) const STEPS: u64 = 6;
 
 /// Images of one class have a bright bar in the same place, under noise.
-fn images(seed: u64, count: usize) -> Part {
+pub(super) fn images(seed: u64, count: usize) -> Part {
     let key = Key::new(seed);
     let mut features = Vec::new();
     let mut classes = Vec::new();
@@ -36,7 +36,7 @@ fn images(seed: u64, count: usize) -> Part {
     Part::in_memory(SIDE * SIDE, features, BatchTargets::Classes(classes))
 }
 
-fn classification() -> Arc<Dataset> {
+pub(super) fn classification() -> Arc<Dataset> {
     classification_of(images(1, TRAIN))
 }
 
@@ -89,7 +89,7 @@ fn trial(model: Value, training: Value, storage: Value) -> TrialSpec {
 }
 
 /// The network of the design's promise: convolution, batch normalization, dropout.
-fn cnn_trial() -> TrialSpec {
+pub(super) fn cnn_trial() -> TrialSpec {
     let training = json!({
         "batch_size": 16, "epochs": 3, "report_every_steps": 1, "validation_batch_size": 8,
         "optimizer": {"adam": {"learning_rate": 0.01}},
@@ -100,14 +100,14 @@ fn cnn_trial() -> TrialSpec {
 
 /// Keeps what it is told; asks for a stop after a step.
 #[derive(Default)]
-struct Recorder {
+pub(super) struct Recorder {
     stop: Option<(u64, StopMode)>,
     /// Asks for a stop from the so-many-th time on that it is asked.
     stop_at_ask: Option<(u32, StopMode)>,
     asked: Cell<u32>,
     started: Option<Started>,
     progress: Vec<Progress>,
-    snapshots: Vec<(SnapshotReason, Option<Snapshot>)>,
+    pub(super) snapshots: Vec<(SnapshotReason, Option<Snapshot>)>,
 }
 
 impl Observer for Recorder {
@@ -137,20 +137,20 @@ impl Observer for Recorder {
 
 /// How a run is made; what it computes must not depend on it.
 #[derive(Clone, Default)]
-struct Way {
-    world_size: usize,
-    threads: usize,
+pub(super) struct Way {
+    pub(super) world_size: usize,
+    pub(super) threads: usize,
     /// Rank that asks for a stop after a step.
-    stop: Option<(usize, u64, StopMode)>,
+    pub(super) stop: Option<(usize, u64, StopMode)>,
     /// Every rank asks for a stop from the so-many-th time on that it is asked.
-    stop_at_ask: Option<(u32, StopMode)>,
-    from: Option<Snapshot>,
+    pub(super) stop_at_ask: Option<(u32, StopMode)>,
+    pub(super) from: Option<Snapshot>,
     /// Complete epochs after which to pause.
-    pause_after: Option<u64>,
+    pub(super) pause_after: Option<u64>,
 }
 
 impl Way {
-    fn ranks(world_size: usize) -> Self {
+    pub(super) fn ranks(world_size: usize) -> Self {
         Self {
             world_size,
             threads: 1,
@@ -159,14 +159,14 @@ impl Way {
     }
 }
 
-struct Run {
+pub(super) struct Run {
     finish: Finish,
-    recorder: Recorder,
+    pub(super) recorder: Recorder,
     end: Snapshot,
     validation: Metrics,
 }
 
-fn run_rank(
+pub(super) fn run_rank(
     spec: &TrialSpec,
     data: &Arc<Dataset>,
     way: &Way,
@@ -223,7 +223,7 @@ fn run_all(spec: &TrialSpec, data: &Arc<Dataset>, way: &Way) -> Vec<Result<Run, 
 }
 
 /// Rank 0's run, after checking that every rank ended in the same bytes.
-fn run(spec: &TrialSpec, data: &Arc<Dataset>, way: &Way) -> Run {
+pub(super) fn run(spec: &TrialSpec, data: &Arc<Dataset>, way: &Way) -> Run {
     let mut runs: Vec<Run> = run_all(spec, data, way)
         .into_iter()
         .map(|run| run.unwrap())
@@ -276,7 +276,7 @@ fn bits(snapshot: &Snapshot) -> Bits {
     }
 }
 
-fn assert_same_run(a: &Run, b: &Run) {
+pub(super) fn assert_same_run(a: &Run, b: &Run) {
     assert_eq!(bits(&a.end), bits(&b.end));
     assert_eq!(a.recorder.progress, b.recorder.progress);
     assert_eq!(a.validation, b.validation);

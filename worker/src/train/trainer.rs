@@ -7,37 +7,37 @@ use trainyard_common::spec::TrialSpec;
 
 use super::agreement::same_data;
 use super::batches::BatchPlan;
-use super::evaluation::{Evaluation, Judged, targets};
+use super::evaluation::{Evaluation, Judged};
 use super::optimizer::Optimizer;
 use super::settings::Settings;
-use super::state::{self, Cursor, Identity, View};
+use super::shard::{SCALARS, compute, read_scalars};
+use super::state::{self, Cursor, Identity, TrainedOn, View};
 use super::totals::Totals;
+use super::verification::{Verification, digest_of, state_digest};
 use super::{
     Finish, Metrics, Observer, PartName, Progress, SnapshotReason, Started, StopMode, TrainError,
 };
 use crate::checkpoint::Snapshot;
 use crate::collective::partition::{Shape, check, owned_leaves};
-use crate::collective::{Group, TreeSum};
+use crate::collective::{Group, TreeSum, cpu_kind};
 use crate::data::{Batch, Dataset, Loader, Part};
 use crate::model::{self, Network};
 
-/// Scalars summed with the gradients: the totals, then whether a rank wants to stop with a snapshot,
-/// and at once.
-const SCALARS: usize = Totals::LEN + 2;
-
 /// Trains one trial, as one rank of its group. Uses the current rayon pool.
 pub struct Trainer {
-    settings: Settings,
-    dataset: Arc<Dataset>,
+    pub(super) settings: Settings,
+    pub(super) dataset: Arc<Dataset>,
     group: Box<dyn Group>,
     network: Network,
     optimizer: Optimizer,
     sums: TreeSum,
-    plan: BatchPlan,
+    pub(super) plan: BatchPlan,
     identity: Identity,
-    cursor: Cursor,
+    pub(super) cursor: Cursor,
     /// Of the epoch under way.
     totals: Totals,
+    trained_on: Vec<TrainedOn>,
+    verification: Verification,
     /// Complete epochs after which the run pauses; nothing that is computed depends on it.
     pause_after: Option<u64>,
 }
@@ -95,6 +95,7 @@ impl Trainer {
             data: Some(dataset.digest().to_hex().to_string()),
             optimizer: optimizer.name().to_owned(),
         };
+        let verification = Verification::new(settings.verify_every_steps, group.world_size());
         Ok(Self {
             settings,
             dataset,
@@ -106,6 +107,8 @@ impl Trainer {
             identity,
             cursor: Cursor::default(),
             totals: Totals::default(),
+            trained_on: state::goes_on(Vec::new(), 0, &cpu_kind()),
+            verification,
             pause_after: None,
         })
     }
@@ -116,15 +119,17 @@ impl Trainer {
     /// `Snapshot` if it is of another trial or network, `OtherData` if the data has changed since; then
     /// nothing has changed here.
     pub fn restore(&mut self, snapshot: Snapshot) -> Result<(), TrainError> {
-        let (cursor, totals) = state::restore(
+        let restored = state::restore(
             snapshot,
             &mut self.network,
             &mut self.optimizer,
             &self.identity,
             &self.settings.data,
         )?;
-        self.cursor = cursor;
-        self.totals = totals;
+        self.cursor = restored.cursor;
+        self.totals = restored.totals;
+        self.trained_on = state::goes_on(restored.trained_on, self.cursor.step, &cpu_kind());
+        self.verification.agreed(self.cursor.step);
         Ok(())
     }
 
@@ -158,6 +163,7 @@ impl Trainer {
             identity: &self.identity,
             cursor: self.cursor,
             totals: self.totals,
+            trained_on: &self.trained_on,
         }
         .snapshot(metrics)
     }
@@ -229,7 +235,7 @@ impl Trainer {
     }
 
     /// One global batch. Returns what the ranks agreed on; with `Now` nothing was updated.
-    fn step(
+    pub(super) fn step(
         &mut self,
         shards: &[Batch],
         observer: &dyn Observer,
@@ -244,6 +250,9 @@ impl Trainer {
             // The wish is told once, by the rank's first shard.
             self.add_shard(shard, batch, wish.take())?;
         }
+        if self.verifies_step() {
+            self.compute_next_ranks_shard()?;
+        }
         self.group.tree_sum(&mut self.sums)?;
         self.update()
     }
@@ -257,21 +266,44 @@ impl Trainer {
     ) -> Result<(), TrainError> {
         let mask_key = self.mask_key(shard);
         let network = &self.network;
-        self.sums.add_leaf(|values, scalars| {
-            let (gradients, statistics) = values.split_at_mut(network.gradient_len());
-            let outcome = network.shard_step(
-                &batch.features,
-                targets(batch),
-                mask_key,
-                gradients,
-                statistics,
-            )?;
+        let first = self.verifies_step() && shard == self.plan.owned.start;
+        let digest = self.sums.add_leaf(|values, scalars| {
+            let outcome = compute(network, batch, mask_key, values)?;
             let (totals, flags) = scalars.split_at_mut(Totals::LEN);
-            totals.copy_from_slice(&Totals::from(outcome).to_array());
+            totals.copy_from_slice(&outcome.to_array());
             flags[0] = f64::from(u8::from(wish == Some(StopMode::Checkpoint)));
             flags[1] = f64::from(u8::from(wish == Some(StopMode::Now)));
-            Ok(())
-        })
+            Ok::<_, TrainError>(first.then(|| digest_of(values, outcome)))
+        })?;
+        if let Some(digest) = digest {
+            self.verification.computed(digest);
+        }
+        Ok(())
+    }
+
+    /// Does once more what the next rank does first in this step.
+    fn compute_next_ranks_shard(&mut self) -> Result<(), TrainError> {
+        let world_size = self.group.world_size();
+        let next = (self.group.rank() + 1) % world_size;
+        let shard = owned_leaves(self.settings.shards, world_size, next).start;
+        let at = self.cursor;
+        let positions = self.plan.positions(at.epoch, at.step_in_epoch, shard);
+        let batch = self.dataset.train.gather(&positions);
+        let mut values = vec![0.0; self.sums.shape().values];
+        let totals = compute(&self.network, &batch, self.mask_key(shard), &mut values)?;
+        self.verification.computed_again(digest_of(&values, totals));
+        Ok(())
+    }
+
+    /// Whether shards are compared in the step under way.
+    fn verifies_step(&self) -> bool {
+        self.verification.is_due(self.cursor.step + 1)
+    }
+
+    fn compare_ranks(&mut self) -> Result<(), TrainError> {
+        let step = self.cursor.step;
+        let state = state_digest(&self.network, &self.optimizer, self.totals, step)?;
+        self.verification.compare(self.group.as_mut(), step, state)
     }
 
     fn mask_key(&self, shard: usize) -> Key {
@@ -313,6 +345,9 @@ impl Trainer {
         stop: Option<StopMode>,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
+        if self.verification.is_due(self.cursor.step) {
+            self.compare_ranks()?;
+        }
         let every = self.settings.report_every_steps;
         let within = self.cursor.step_in_epoch < self.plan.steps_per_epoch();
         if within && every > 0 && self.cursor.step.is_multiple_of(every) {
@@ -344,9 +379,7 @@ impl Trainer {
             metrics.extend(totals.metrics(PartName::Validation.prefix(), &self.settings.metrics));
             stop = wish;
         }
-        self.cursor.epoch += 1;
-        self.cursor.step_in_epoch = 0;
-        self.totals = Totals::default();
+        self.begin_epoch();
         observer.progress(&Progress {
             step: self.cursor.step,
             epoch: self.cursor.epoch,
@@ -369,6 +402,13 @@ impl Trainer {
         }
         // Nothing is left to stop after the last epoch, nor where the run pauses anyway.
         Ok(stop.filter(|_| !last && !self.is_at_pause()))
+    }
+
+    /// The epoch under way is complete.
+    pub(super) fn begin_epoch(&mut self) {
+        self.cursor.epoch += 1;
+        self.cursor.step_in_epoch = 0;
+        self.totals = Totals::default();
     }
 
     /// Whether the epochs that are complete call for a checkpoint.
@@ -419,7 +459,8 @@ impl Trainer {
             .min(self.settings.limit_samples)
     }
 
-    /// Hands over a snapshot, on rank 0; every rank checks that there is something worth saving.
+    /// Hands over a snapshot, on rank 0; every rank checks that there is something worth saving. What is
+    /// saved all ranks hold: an attempt that goes on from it leaves behind whatever one of them got wrong.
     fn save(
         &mut self,
         metrics: Metrics,
@@ -435,6 +476,9 @@ impl Trainer {
                 step: self.cursor.step,
             });
         }
+        if self.verification.is_owed(self.cursor.step) {
+            self.compare_ranks()?;
+        }
         let snapshot = (self.group.rank() == 0)
             .then(|| self.snapshot(metrics))
             .transpose()?;
@@ -449,17 +493,4 @@ fn part_of(dataset: &Dataset, part: PartName) -> &Part {
         PartName::Validation => &dataset.validation,
         PartName::Test => &dataset.test,
     }
-}
-
-fn read_scalars(scalars: &[f64]) -> (Totals, Option<StopMode>) {
-    let mut totals = [0.0; Totals::LEN];
-    totals.copy_from_slice(&scalars[..Totals::LEN]);
-    let stop = if scalars[Totals::LEN + 1] > 0.0 {
-        Some(StopMode::Now)
-    } else if scalars[Totals::LEN] > 0.0 {
-        Some(StopMode::Checkpoint)
-    } else {
-        None
-    };
-    (Totals::from_array(totals), stop)
 }
