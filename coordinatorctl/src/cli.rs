@@ -75,6 +75,7 @@ pub(crate) enum TrialVerb {
     Describe(verbs::trial::describe::Args),
     Logs(verbs::trial::logs::Args),
     Explain(verbs::trial::explain::Args),
+    Verify(verbs::trial::verify::Args),
     Pause(verbs::trial::pause::Args),
     Resume(verbs::trial::resume::Args),
 }
@@ -153,6 +154,7 @@ mod tests {
             "trial describe j-1 3",
             "trial logs j-1 3 -f",
             "trial explain j-1 3",
+            "trial verify j-1 3 --replay 100",
             "checkpoint list j-1 --trial 3",
             "checkpoint download j-1 --to model",
             "checkpoint verify j-1",
@@ -180,6 +182,7 @@ mod tests {
             "run job.yaml --slots 0",
             "preview job.yaml -n 0",
             "trial describe j-1 first",
+            "trial verify j-1 3 --replay 0",
             "wait j-1 --timeout soon",
             "completion tcsh",
             "workspace set",

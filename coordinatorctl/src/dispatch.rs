@@ -41,6 +41,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
             Box::pin(trial::describe::run(global, args)).await
         }
         Verb::Trial(TrialVerb::Explain(args)) => Box::pin(trial::explain::run(global, args)).await,
+        Verb::Trial(TrialVerb::Verify(args)) => Box::pin(trial::verify::run(global, args)).await,
         Verb::Trial(TrialVerb::Logs(args)) => Box::pin(trial::logs::run(global, args)).await,
         Verb::Checkpoint(CheckpointVerb::List(args)) => {
             Box::pin(checkpoint::list::run(global, args)).await

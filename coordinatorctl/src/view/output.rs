@@ -3,8 +3,12 @@
 //! Fields are only ever added. Times are Unix milliseconds; what is not known yet is `null`. Nothing
 //! here knows of the wire: `convert` fills these types from it.
 
+pub(crate) mod verified;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+pub(crate) use verified::{ReplayedStretch, TrialVerified, Verified};
 
 /// Metrics by name, in the reporter's order. Not-a-number and infinity are `null`.
 pub(crate) type Metrics = Map<String, Value>;
@@ -130,18 +134,6 @@ pub(crate) struct Downloaded {
     pub(crate) directory: String,
     pub(crate) files: Vec<String>,
     pub(crate) bytes: u64,
-}
-
-/// `checkpoint verify`: one line for each checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Verified {
-    pub(crate) trial_id: u32,
-    pub(crate) manifest: String,
-    pub(crate) step: u64,
-    /// Tensors in it; 0 when it is not whole.
-    pub(crate) tensors: usize,
-    pub(crate) whole: bool,
-    pub(crate) error: Option<String>,
 }
 
 /// `list`.

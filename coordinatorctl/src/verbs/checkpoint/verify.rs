@@ -51,19 +51,12 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
 }
 
 /// A torn checkpoint is a result; a store that cannot be read is a failure.
-async fn verify(
+pub(crate) async fn verify(
     store: &CheckpointStore,
     trial_id: u32,
     checkpoint: &v1::CheckpointRef,
 ) -> Outcome<Verified> {
-    let reference = CheckpointRef {
-        manifest: checkpoint.manifest.clone(),
-        step: checkpoint.step,
-        epoch: checkpoint.epoch,
-        bytes: checkpoint.bytes,
-        digest: checkpoint.digest.clone(),
-        metrics: Vec::new(),
-    };
+    let reference = reference(checkpoint);
     let (tensors, error) = match store.load_ref(&reference).await {
         Ok(snapshot) => (snapshot.tensors.len(), None),
         Err(error) if error.is_retryable() => return Err(store_failure(&error)),
@@ -77,6 +70,18 @@ async fn verify(
         whole: error.is_none(),
         error,
     })
+}
+
+/// As the store wants it; metrics are no part of what is checked.
+pub(crate) fn reference(checkpoint: &v1::CheckpointRef) -> CheckpointRef {
+    CheckpointRef {
+        manifest: checkpoint.manifest.clone(),
+        step: checkpoint.step,
+        epoch: checkpoint.epoch,
+        bytes: checkpoint.bytes,
+        digest: checkpoint.digest.clone(),
+        metrics: Vec::new(),
+    }
 }
 
 fn line(verified: &Verified) -> String {

@@ -4,5 +4,5 @@ pub(crate) mod ask_tell;
 pub(crate) mod insight;
 pub(crate) mod preview;
 pub(crate) mod replay;
-mod searched;
+pub(crate) mod searched;
 mod simulate;

@@ -6,3 +6,5 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod pause;
 pub(crate) mod resume;
+mod stretches;
+pub(crate) mod verify;

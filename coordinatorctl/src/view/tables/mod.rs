@@ -6,6 +6,7 @@ mod parts;
 mod search;
 mod spec;
 mod trial;
+mod verified;
 
 pub(crate) use cluster::{checkpoints, workers, workspaces};
 pub(crate) use job::{best, job, job_detail, jobs, result};
@@ -13,6 +14,7 @@ pub(crate) use parts::metrics;
 pub(crate) use search::{forecast, insight};
 pub(crate) use spec::{model, preview, replayed};
 pub(crate) use trial::{explanation, log_line, trial_detail, trials};
+pub(crate) use verified::trial_verified;
 
 #[cfg(test)]
 mod tests {
