@@ -20,7 +20,7 @@ use crate::view::convert;
 use crate::view::text;
 
 /// Workers or workspaces of one answer.
-const PAGE: u32 = 1_000;
+pub(super) const PAGE: u32 = 1_000;
 
 /// Jobs among which a near name is looked for.
 const NEAR_JOBS: u32 = 1_000;
@@ -54,7 +54,7 @@ impl Client {
 
     /// Asks, and asks again with the same words, here or at another address, while connections are
     /// lost or the one that is asked does not lead.
-    async fn ask<Q: Clone, A>(
+    pub(super) async fn ask<Q: Clone, A>(
         &self,
         question: Q,
         call: impl AsyncFn(JobServiceClient<Channel>, Request<Q>) -> Result<tonic::Response<A>, Status>,
@@ -394,56 +394,6 @@ impl Client {
         .await
     }
 
-    /// In the order of their names, page by page.
-    pub(crate) async fn workspaces(&self) -> Outcome<Vec<v1::Workspace>> {
-        let mut workspaces = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let question = v1::ListWorkspacesRequest {
-                page_size: PAGE,
-                page_token,
-            };
-            let answer = self
-                .ask(question, async |mut service, question| {
-                    service.list_workspaces(question).await
-                })
-                .await?;
-            workspaces.extend(answer.workspaces);
-            page_token = answer.next_page_token;
-            if page_token.is_empty() {
-                return Ok(workspaces);
-            }
-        }
-    }
-
-    pub(crate) async fn set_workspace(
-        &self,
-        question: v1::SetWorkspaceRequest,
-    ) -> Outcome<v1::Workspace> {
-        let answer = self
-            .ask(question, async |mut service, question| {
-                service.set_workspace(question).await
-            })
-            .await?;
-        answer
-            .workspace
-            .ok_or_else(|| self.incomplete("the workspace"))
-    }
-
-    pub(crate) async fn remove_workspace(&self, name: &str) -> Outcome<v1::Workspace> {
-        let question = v1::RemoveWorkspaceRequest {
-            name: name.to_owned(),
-        };
-        let answer = self
-            .ask(question, async |mut service, question| {
-                service.remove_workspace(question).await
-            })
-            .await?;
-        answer
-            .workspace
-            .ok_or_else(|| self.incomplete("the workspace"))
-    }
-
     pub(crate) async fn watch(&self, job_id: &str) -> Outcome<Watch> {
         Watch::open(self, job_id).await
     }
@@ -497,7 +447,7 @@ impl Client {
         }
     }
 
-    fn incomplete(&self, what: &str) -> Failure {
+    pub(super) fn incomplete(&self, what: &str) -> Failure {
         Failure::failed(format!(
             "the coordinator at {} answered without {what}",
             self.address()

@@ -4,6 +4,7 @@
 mod client;
 mod link;
 mod streams;
+mod workspaces;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,58 @@
+//! Questions about workspaces, and their changes.
+
+use trainyard_proto::v1;
+
+use super::client::{Client, PAGE};
+use crate::exit::Outcome;
+
+impl Client {
+    /// In the order of their names, page by page.
+    pub(crate) async fn workspaces(&self) -> Outcome<Vec<v1::Workspace>> {
+        let mut workspaces = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let question = v1::ListWorkspacesRequest {
+                page_size: PAGE,
+                page_token,
+            };
+            let answer = self
+                .ask(question, async |mut service, question| {
+                    service.list_workspaces(question).await
+                })
+                .await?;
+            workspaces.extend(answer.workspaces);
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok(workspaces);
+            }
+        }
+    }
+
+    pub(crate) async fn set_workspace(
+        &self,
+        question: v1::SetWorkspaceRequest,
+    ) -> Outcome<v1::Workspace> {
+        let answer = self
+            .ask(question, async |mut service, question| {
+                service.set_workspace(question).await
+            })
+            .await?;
+        answer
+            .workspace
+            .ok_or_else(|| self.incomplete("the workspace"))
+    }
+
+    pub(crate) async fn remove_workspace(&self, name: &str) -> Outcome<v1::Workspace> {
+        let question = v1::RemoveWorkspaceRequest {
+            name: name.to_owned(),
+        };
+        let answer = self
+            .ask(question, async |mut service, question| {
+                service.remove_workspace(question).await
+            })
+            .await?;
+        answer
+            .workspace
+            .ok_or_else(|| self.incomplete("the workspace"))
+    }
+}
