@@ -6,16 +6,24 @@
 
 mod constraint;
 mod domain;
+mod facts;
 mod grid;
+mod listing;
+mod plan;
+mod walk;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 pub use constraint::Constraint;
 pub use domain::{Domain, same_value};
+use facts::Facts;
+pub use facts::KnownSpace;
 pub use grid::Grid;
+pub use listing::{Listing, MAX_LISTED};
+use plan::Plan;
 
 use crate::rng::Key;
 use crate::spec::error::{Problems, SpecError, SpecErrors, near, quoted};
@@ -24,12 +32,12 @@ use crate::spec::{JobSpec, ParameterSpec, Params, Space};
 /// Longest name of a hyperparameter, in characters.
 const MAX_NAME: usize = 63;
 
-/// Configurations that are looked at one by one to count those that meet the constraints.
-const MAX_ENUMERATED: u32 = 1_000_000;
-
 /// Draws, and corners before them, in which a configuration that meets the constraints is looked for.
 const MAX_DRAWS: u64 = 10_000;
 const MAX_CORNERS: usize = 128;
+
+/// Values of a condition that are compared one by one; more are looked up, as there may be very many.
+const FEW: usize = 8;
 
 /// Most constraints of one job.
 const MAX_CONSTRAINTS: usize = 100;
@@ -52,6 +60,31 @@ pub struct Condition {
     /// Position of the parent in [`SearchSpace::parameters`].
     pub parent: usize,
     pub values: Vec<Value>,
+    /// Texts of the values in ascending order, where there are more than [`FEW`].
+    texts: Vec<String>,
+}
+
+impl Condition {
+    fn new(parent: usize, values: Vec<Value>) -> Self {
+        let mut texts = Vec::new();
+        if values.len() > FEW {
+            texts.extend(values.iter().map(domain::canonical));
+            texts.sort_unstable();
+        }
+        Self {
+            parent,
+            values,
+            texts,
+        }
+    }
+
+    /// Whether the parent has one of the values.
+    fn holds(&self, value: &Value) -> bool {
+        if self.texts.is_empty() {
+            return self.values.iter().any(|wanted| same_value(wanted, value));
+        }
+        self.texts.binary_search(&domain::canonical(value)).is_ok()
+    }
 }
 
 /// Hyperparameters whose domains and conditions were checked.
@@ -61,18 +94,27 @@ pub struct SearchSpace {
     /// Positions of parameters, parents before children, otherwise in the order of the spec.
     order: Vec<usize>,
     constraints: Vec<Constraint>,
-    counted: Counted,
+    /// How all configurations are gone through.
+    plan: Arc<Plan>,
+    /// Copies of a space share what was found out.
+    facts: Known,
 }
 
-/// The number of configurations, once it was asked for: with constraints each is looked at. Copies of a space
-/// share it.
 #[derive(Debug, Clone, Default)]
-struct Counted(Arc<OnceLock<Option<u128>>>);
+struct Known(Arc<Facts>);
 
 /// It follows from the rest of a space.
-impl PartialEq for Counted {
+impl PartialEq for Known {
     fn eq(&self, _: &Self) -> bool {
         true
+    }
+}
+
+impl std::ops::Deref for Known {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.0
     }
 }
 
@@ -131,10 +173,11 @@ impl SearchSpace {
             .map_err(|cycle| errors.push(cycle))
             .ok()?;
         let space = Self {
+            plan: Arc::new(Plan::new(&parameters, &order, &[])),
             parameters,
             order,
             constraints: Vec::new(),
-            counted: Counted::default(),
+            facts: Known::default(),
         };
         match space.constrained(constraints) {
             Ok(space) => Some(space),
@@ -200,8 +243,9 @@ impl SearchSpace {
         if !errors.is_empty() {
             return Err(errors);
         }
+        self.plan = Arc::new(Plan::new(&self.parameters, &self.order, &parsed));
         self.constraints = parsed;
-        self.counted = Counted::default();
+        self.facts = Known::default();
         Ok(self)
     }
 
@@ -258,9 +302,7 @@ impl SearchSpace {
         self.contains(&params).map(|()| params)
     }
 
-    /// The first configuration that meets the constraints, of the corners, of draws, then of all where they
-    /// are few. `None`: none was found.
-    pub fn first_allowed(&self) -> Option<Params> {
+    fn find_first(&self) -> Option<Params> {
         let first = self.first();
         if self.allows(&first) {
             return Some(first);
@@ -269,16 +311,11 @@ impl SearchSpace {
         let draws = (0..MAX_DRAWS).map(|draw| self.sample(key.with(draw)));
         let corners = self.corners(MAX_CORNERS).into_iter();
         let mut looked = corners.chain(draws);
-        looked
-            .find(|params| self.allows(params))
-            .or_else(|| self.finite_few()?.next())
-    }
-
-    /// All configurations, where they are few enough to look at each.
-    fn finite_few(&self) -> Option<Grid> {
-        let count = grid::count(self, |domain| domain.cardinality())?;
-        let few = count <= u128::from(MAX_ENUMERATED);
-        few.then(|| self.finite()).flatten()
+        let listed = || {
+            let all = self.is_finite().then(|| self.listing()).flatten()?;
+            all.get(0)
+        };
+        looked.find(|params| self.allows(params)).or_else(listed)
     }
 
     /// The configuration of first values: the smallest number, the first choice.
@@ -317,13 +354,15 @@ impl SearchSpace {
     /// Names the hyperparameter, what was given and what is accepted.
     pub fn contains(&self, params: &Params) -> Result<(), SpecError> {
         let path = |name: &str| format!("hyperparameters.{name}");
-        for name in params.keys() {
-            if !self.parameters.iter().any(|known| known.name == *name) {
-                return Err(SpecError::new(
-                    path(name),
-                    "there is no such hyperparameter",
-                ));
-            }
+        let given = |parameter: &&Parameter| params.contains_key(&parameter.name);
+        if self.parameters.iter().filter(given).count() < params.len() {
+            let is_known = |name: &String| self.parameters.iter().any(|known| known.name == *name);
+            let mut names = params.keys();
+            let name = names.find(|name| !is_known(name));
+            return Err(SpecError::new(
+                path(name.map_or("", String::as_str)),
+                "there is no such hyperparameter",
+            ));
         }
         for position in 0..self.parameters.len() {
             let parameter = &self.parameters[position];
@@ -356,33 +395,6 @@ impl SearchSpace {
         }
     }
 
-    /// Number of different configurations; `None` where a `double` without `step` makes them
-    /// uncountable or conditions make them too many to count.
-    pub fn cardinality(&self) -> Option<u128> {
-        *self.counted.0.get_or_init(|| {
-            let count = grid::count(self, |domain| domain.cardinality())?;
-            self.allowed(count, |space| space.finite())
-        })
-    }
-
-    /// Of so many configurations those that meet the constraints; `None` where they are too many to look at.
-    fn allowed(&self, count: u128, all: impl Fn(&Self) -> Option<Grid>) -> Option<u128> {
-        if self.constraints.is_empty() {
-            return Some(count);
-        }
-        let few = count <= u128::from(MAX_ENUMERATED);
-        few.then(|| Some(all(self)?.count() as u128)).flatten()
-    }
-
-    /// All configurations of a space of finitely many.
-    pub fn finite(&self) -> Option<Grid> {
-        let finite = |parameter: &Parameter| parameter.domain.cardinality().is_some();
-        self.parameters
-            .iter()
-            .all(finite)
-            .then(|| Grid::new(self.clone()))
-    }
-
     /// All configurations of a grid, in the order of the spec, the last hyperparameter fastest.
     ///
     /// # Errors
@@ -406,23 +418,12 @@ impl SearchSpace {
         }
     }
 
-    /// Number of configurations of the grid; `None` where one has no `count`, or where conditions
-    /// make them too many to count.
-    pub fn grid_len(&self) -> Option<u128> {
-        let count = grid::count(self, |domain| domain.grid_len().map(u128::from))?;
-        self.allowed(count, |space| space.grid().ok())
-    }
-
     /// Whether a configuration of the space is one of its grid.
     pub fn in_grid(&self, params: &Params) -> bool {
+        // All values but those of a continuous range are points of the grid.
         let on_grid = |parameter: &Parameter, value: &Value| {
             let domain = &parameter.domain;
-            let points = 0..domain.grid_len().unwrap_or(0);
-            // All values but those of a continuous range are points of the grid.
-            domain.cardinality().is_some()
-                || points
-                    .into_iter()
-                    .any(|at| same_value(&domain.grid_at(at), value))
+            domain.cardinality().is_some() || domain.position(value).is_some()
         };
         self.parameters.iter().all(|parameter| {
             let value = params.get(&parameter.name);
@@ -443,20 +444,26 @@ impl SearchSpace {
         text
     }
 
+    /// The configuration of a [`fingerprint`](Self::fingerprint).
+    pub fn of_fingerprint(&self, text: &str) -> Option<Params> {
+        let parts = self.parameters.iter().zip(text.split('\u{1f}'));
+        let active = parts.filter(|(_, value)| !value.is_empty());
+        active
+            .map(|(parameter, value)| {
+                let value = serde_json::from_str(value).ok()?;
+                Some((parameter.name.clone(), value))
+            })
+            .collect()
+    }
+
     /// Whether a hyperparameter is active, given the values of its ancestors.
     pub fn is_active(&self, position: usize, params: &Params) -> bool {
         self.parameters[position]
             .conditions
             .iter()
             .all(|condition| {
-                params
-                    .get(&self.parameters[condition.parent].name)
-                    .is_some_and(|value| {
-                        condition
-                            .values
-                            .iter()
-                            .any(|wanted| same_value(wanted, value))
-                    })
+                let parent = params.get(&self.parameters[condition.parent].name);
+                parent.is_some_and(|value| condition.holds(value))
             })
     }
 
@@ -569,10 +576,7 @@ fn conditions(
                 });
             }
         }
-        conditions.push(Condition {
-            parent: position,
-            values,
-        });
+        conditions.push(Condition::new(position, values));
     }
     conditions
 }

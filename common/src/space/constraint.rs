@@ -139,9 +139,18 @@ impl Constraint {
         &self.text
     }
 
+    /// Positions of the hyperparameters that it names.
+    pub(super) fn names(&self) -> &[usize] {
+        &self.names
+    }
+
     /// Whether a configuration meets it. `name` gives a hyperparameter's name by its position.
     pub(super) fn holds<'a>(&self, params: &Params, name: impl Fn(usize) -> &'a str) -> bool {
-        let value = |position: usize| params.get(name(position));
+        self.holds_with(|position| params.get(name(position)))
+    }
+
+    /// Whether a configuration meets it. `value` gives a hyperparameter's value by its position, where it is active.
+    pub(super) fn holds_with<'a>(&self, value: impl Fn(usize) -> Option<&'a Value>) -> bool {
         if self.names.iter().any(|&position| value(position).is_none()) {
             return true;
         }

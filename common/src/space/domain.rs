@@ -107,6 +107,34 @@ impl Domain {
         }
     }
 
+    /// The position of a value on this axis of a grid: [`Self::grid_at`] gives the value again. `None` for what is
+    /// none of its points.
+    pub fn position(&self, value: &Value) -> Option<u64> {
+        if !self.contains(value) {
+            return None;
+        }
+        match self {
+            Self::Double {
+                min,
+                step: Some(step),
+                ..
+            } => Some(libm::round((value.as_f64()? - min) / step) as u64),
+            Self::Double { min, max, log, .. } => {
+                let last = self.grid_len()? - 1;
+                let near =
+                    libm::round(share(*min, *max, *log, value.as_f64()?) * last as f64) as u64;
+                let mut around = near.saturating_sub(1)..=near.saturating_add(1).min(last);
+                around.find(|at| same_value(&self.grid_at(*at), value))
+            }
+            Self::Int { min, step, .. } => Some(whole(value)?.abs_diff(*min) / step.unsigned_abs()),
+            Self::Categorical(values) | Self::Ordinal(values) => {
+                let mut known = values.iter();
+                Some(known.position(|known| same_value(known, value))? as u64)
+            }
+            Self::Const(_) => Some(0),
+        }
+    }
+
     pub fn sample(&self, key: Key) -> Value {
         match self {
             Self::Double { step: None, .. } | Self::Int { log: true, .. } => self.at(key.unit(0)),

@@ -1,8 +1,8 @@
 //! Enumeration and counting of configurations.
 
-use std::collections::BTreeSet;
-
-use super::{Domain, SearchSpace, same_value};
+use super::SearchSpace;
+use super::plan::Plan;
+use super::walk::{Step, Walk, configuration};
 use crate::spec::Params;
 
 /// Steps that a count may take before it gives up: conditions can make counting hard.
@@ -14,56 +14,25 @@ const COUNT_BUDGET: u32 = 1_000_000;
 #[derive(Debug, Clone)]
 pub struct Grid {
     space: SearchSpace,
-    /// For each wheel in `space.order`, its position; `None` while inactive. `None` at the end.
-    wheels: Option<Vec<Option<u64>>>,
+    walk: Walk,
+    /// Positions that may be looked at for the next one.
+    most: u64,
 }
 
 impl Grid {
     pub(super) fn new(space: SearchSpace) -> Self {
-        let mut grid = Self {
-            wheels: None,
+        Self {
+            walk: Walk::new(&space, space.plan.wheels.len()),
             space,
-        };
-        grid.wheels = Some(grid.settle(Vec::new()));
-        grid
-    }
-
-    /// Adds the first position of every wheel after those that stand.
-    fn settle(&self, mut wheels: Vec<Option<u64>>) -> Vec<Option<u64>> {
-        let mut params = self.params(&wheels);
-        for &position in &self.space.order[wheels.len()..] {
-            let active = self.space.is_active(position, &params);
-            if active {
-                let parameter = &self.space.parameters[position];
-                params.insert(parameter.name.clone(), parameter.domain.grid_at(0));
-            }
-            wheels.push(active.then_some(0));
+            most: u64::MAX,
         }
-        wheels
     }
 
-    fn params(&self, wheels: &[Option<u64>]) -> Params {
-        self.space
-            .order
-            .iter()
-            .zip(wheels)
-            .filter_map(|(&position, wheel)| {
-                let parameter = &self.space.parameters[position];
-                wheel.map(|at| (parameter.name.clone(), parameter.domain.grid_at(at)))
-            })
-            .collect()
-    }
-
-    fn turn(&self, mut wheels: Vec<Option<u64>>) -> Option<Vec<Option<u64>>> {
-        while let Some(wheel) = wheels.pop() {
-            let position = self.space.order[wheels.len()];
-            let len = self.space.parameters[position].domain.grid_len()?;
-            if let Some(next) = wheel.map(|at| at + 1).filter(|next| *next < len) {
-                wheels.push(Some(next));
-                return Some(self.settle(wheels));
-            }
-        }
-        None
+    /// Ends where the next configuration is not found among so many positions of hyperparameters.
+    #[must_use]
+    pub fn within(mut self, most: u64) -> Self {
+        self.most = most;
+        self
     }
 }
 
@@ -71,85 +40,60 @@ impl Iterator for Grid {
     type Item = Params;
 
     fn next(&mut self) -> Option<Params> {
-        loop {
-            let wheels = self.wheels.take()?;
-            let params = self.space.in_spec_order(self.params(&wheels));
-            self.wheels = self.turn(wheels);
-            if self.space.allows(&params) {
-                return Some(params);
-            }
-        }
+        let before = self.walk.looked();
+        let step = self.walk.step(&self.space, self.most);
+        self.space.note(self.walk.looked() - before);
+        (step == Step::Stands).then(|| configuration(&self.space, self.walk.values()))
     }
 }
 
-/// Number of configurations where `len` gives each domain's number of values.
+/// Number of configurations of a grid, whatever the constraints; `None` where a hyperparameter has no points
+/// or conditions make them too many to count.
 ///
-/// Only values of parents that a condition names are told apart; all others are counted together, so
-/// that the work depends on the conditions and not on the ranges.
-pub(super) fn count(space: &SearchSpace, len: impl Fn(&Domain) -> Option<u128>) -> Option<u128> {
-    let lens: Option<Vec<u128>> = space
-        .parameters
-        .iter()
-        .map(|parameter| len(&parameter.domain))
-        .collect();
+/// Only positions that a condition names are told apart; all others are counted together, so that the work
+/// depends on the conditions and not on the ranges.
+pub(super) fn count(plan: &Plan) -> Option<u128> {
+    let lens = plan.wheels.iter().map(|wheel| wheel.len);
     let mut counter = Counter {
-        space,
-        lens: lens?,
+        plan,
+        lens: lens.collect::<Option<_>>()?,
         budget: COUNT_BUDGET,
     };
-    counter.below(0, &mut Params::new())
+    counter.below(&mut Vec::with_capacity(plan.wheels.len()))
 }
 
 struct Counter<'a> {
-    space: &'a SearchSpace,
-    lens: Vec<u128>,
+    plan: &'a Plan,
+    lens: Vec<u64>,
     budget: u32,
 }
 
 impl Counter<'_> {
-    /// Configurations of the wheels from `depth` on, given the parents' values.
-    fn below(&mut self, depth: usize, parents: &mut Params) -> Option<u128> {
+    /// Configurations of the wheels after these.
+    fn below(&mut self, at: &mut Vec<Option<u64>>) -> Option<u128> {
         self.budget = self.budget.checked_sub(1)?;
-        let Some(&position) = self.space.order.get(depth) else {
+        let Some(wheel) = self.plan.wheels.get(at.len()) else {
             return Some(1);
         };
-        if !self.space.is_active(position, parents) {
-            return self.below(depth + 1, parents);
+        if !wheel.is_active(at) {
+            return self.with(at, None);
         }
-        let named = self.named_values(position);
-        let name = &self.space.parameters[position].name;
         let mut total = 0u128;
-        for value in &named {
-            parents.insert(name.clone(), value.clone());
-            total = total.saturating_add(self.below(depth + 1, parents)?);
-            parents.remove(name);
+        for named in &wheel.named {
+            total = total.saturating_add(self.with(at, Some(*named))?);
         }
-        // A value that no condition names: every child is inactive, as without the parent.
-        let others = self.lens[position].saturating_sub(named.len() as u128);
+        // A position that no condition names: every child is inactive, as without the parent.
+        let others = self.lens[at.len()].saturating_sub(wheel.named.len() as u64);
         if others > 0 {
-            total = total.saturating_add(others.saturating_mul(self.below(depth + 1, parents)?));
+            total = total.saturating_add(u128::from(others).saturating_mul(self.with(at, None)?));
         }
         Some(total)
     }
 
-    /// Different values of a parameter that conditions name.
-    fn named_values(&self, position: usize) -> Vec<serde_json::Value> {
-        let mut named: Vec<serde_json::Value> = Vec::new();
-        let mut seen = BTreeSet::new();
-        let conditions = self
-            .space
-            .parameters
-            .iter()
-            .flat_map(|parameter| &parameter.conditions);
-        for condition in conditions.filter(|condition| condition.parent == position) {
-            for value in &condition.values {
-                if seen.insert(super::domain::canonical(value))
-                    && !named.iter().any(|known| same_value(known, value))
-                {
-                    named.push(value.clone());
-                }
-            }
-        }
-        named
+    fn with(&mut self, at: &mut Vec<Option<u64>>, position: Option<u64>) -> Option<u128> {
+        at.push(position);
+        let found = self.below(at);
+        at.pop();
+        found
     }
 }

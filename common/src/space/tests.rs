@@ -459,7 +459,7 @@ fn a_grid_passes_over_what_constraints_forbid() {
     let broken = json!({"a": 3, "b": 2});
     let error = space.contains(broken.as_object().unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "constraints: `a < b` is not met");
-    assert!(space.allows(&space.first_allowed().unwrap()));
+    assert!(space.allows(space.first_allowed().unwrap()));
 }
 
 #[test]
@@ -522,4 +522,231 @@ fn a_value_s_share_gives_it_again() {
             assert!(same, "{}: {value} {again}", parameter.name);
         }
     }
+}
+
+/// A space of `count` booleans.
+fn booleans(count: usize) -> Value {
+    let names = (0..count).map(|i| (format!("p{i}"), json!({"type": "boolean"})));
+    Value::Object(names.collect())
+}
+
+fn ordered(most: i64) -> SearchSpace {
+    let number = json!({"type": "int", "minval": 0, "maxval": most});
+    let names = (0..6).map(|i| (format!("x{i}"), number.clone()));
+    let below: Vec<String> = (0..5).map(|i| format!("x{i} < x{}", i + 1)).collect();
+    let below: Vec<&str> = below.iter().map(String::as_str).collect();
+    with_constraints(Value::Object(names.collect()), &below).unwrap()
+}
+
+/// What an enumeration is by its definition: all combinations, without passing anything over.
+fn by_brute_force(space: &SearchSpace) -> Vec<Params> {
+    let mut found = vec![Params::new()];
+    for &position in space.parents_first() {
+        let parameter = &space.parameters()[position];
+        found = found
+            .into_iter()
+            .flat_map(|params| {
+                let active = space.is_active(position, &params);
+                let values = if active {
+                    parameter.domain.grid_len().unwrap()
+                } else {
+                    1
+                };
+                (0..values).map(move |at| {
+                    let mut params = params.clone();
+                    if active {
+                        params.insert(parameter.name.clone(), parameter.domain.grid_at(at));
+                    }
+                    params
+                })
+            })
+            .collect();
+    }
+    found.retain(|params| space.allows(params));
+    found
+}
+
+fn small_spaces() -> Vec<SearchSpace> {
+    let number = |most: i64| json!({"type": "int", "minval": 0, "maxval": most});
+    let branches = json!({
+        "deep": {"type": "int", "minval": 1, "maxval": 3, "when": {"kind": ["b", "c"], "layers": [2, 4]}},
+        "kind": {"type": "categorical", "vals": ["a", "b", "c", "d"]},
+        "layers": {"type": "int", "minval": 1, "maxval": 5, "when": {"kind": ["c", "b"]}},
+        "rate": {"type": "double", "minval": 0.1, "maxval": 0.5, "step": 0.1},
+        "log": {"type": "double", "minval": 1e-4, "maxval": 1e-1, "log": true, "count": 4},
+        "size": {"type": "ordinal", "vals": [1, 10, 100]},
+        "fixed": {"type": "const", "val": 7},
+    });
+    vec![
+        with_constraints(branches.clone(), &[]).unwrap(),
+        with_constraints(branches.clone(), &["deep != layers", "rate * size < 3"]).unwrap(),
+        with_constraints(branches.clone(), &["kind != 'd'"]).unwrap(),
+        with_constraints(branches, &["deep > 1 and layers > 2 and log > 1e-3"]).unwrap(),
+        with_constraints(
+            json!({"a": number(3), "b": number(4), "c": number(2)}),
+            &["b > 9"],
+        )
+        .unwrap(),
+        ordered(7),
+        with_constraints(booleans(7), &["p1 or not p1", "p3 == p5"]).unwrap(),
+        checked(json!({})),
+    ]
+}
+
+#[test]
+fn configurations_are_those_of_brute_force_in_the_same_order() {
+    for space in small_spaces() {
+        let all = by_brute_force(&space);
+        let sorted = |params: Params| space.in_spec_order(params);
+        let all: Vec<Params> = all.into_iter().map(sorted).collect();
+        assert_eq!(space.grid().unwrap().collect::<Vec<_>>(), all);
+        assert_eq!(space.grid_len(), Some(all.len() as u128));
+        let listing = space.listing().unwrap();
+        assert_eq!(listing.len(), all.len() as u64);
+        for (number, params) in (0u64..).zip(&all) {
+            assert_eq!(listing.get(number).as_ref(), Some(params));
+            assert_eq!(listing.number(params), Some(number));
+            let again = space.of_fingerprint(&space.fingerprint(params)).unwrap();
+            assert_eq!(listing.number(&again), Some(number), "{again:?}");
+        }
+        assert_eq!(listing.get(all.len() as u64), None);
+        for seed in 0..200 {
+            let drawn = space.sample(Key::new(seed));
+            let place = all
+                .iter()
+                .position(|params| space.fingerprint(params) == space.fingerprint(&drawn));
+            let on_grid = space.is_finite() || place.is_some();
+            assert!(on_grid || listing.number(&drawn).is_none());
+            if on_grid {
+                assert_eq!(
+                    listing.number(&drawn),
+                    place.map(|at| at as u64),
+                    "{drawn:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Enough places that those which are noted lie apart.
+#[test]
+fn a_large_listing_is_found_again_by_number() {
+    let space = with_constraints(booleans(16), &["p0 or p15", "p3 != p14"]).unwrap();
+    let listing = space.listing().unwrap();
+    assert_eq!(listing.len(), 3 << 13);
+    let before = space.looked();
+    for (number, params) in (0u64..).zip(space.grid().unwrap()).step_by(7) {
+        assert_eq!(listing.get(number), Some(params.clone()));
+        assert_eq!(listing.number(&params), Some(number));
+    }
+    let each = (space.looked() - before) / (listing.len() / 7) / 2;
+    assert!(each < 150, "{each} positions to find one");
+}
+
+/// Where all wheels are walked there are more places than are noted.
+#[test]
+fn places_are_noted_further_apart_where_there_are_many_wheels() {
+    let mut wide = booleans(11);
+    for i in 0..600 {
+        wide[format!("c{i}")] = json!({"type": "const", "val": i});
+    }
+    let space = with_constraints(wide, &["c599 > 0", "p0 != p10"]).unwrap();
+    let listing = space.listing().unwrap();
+    assert_eq!(listing.len(), 1_024);
+    for (number, params) in (0u64..).zip(space.grid().unwrap()) {
+        assert_eq!(listing.get(number), Some(params.clone()));
+        assert_eq!(listing.number(&params), Some(number));
+    }
+}
+
+#[test]
+fn a_space_is_looked_through_once_and_what_is_forbidden_not_at_all() {
+    // 524,288 configurations, of which the constraint touches two hyperparameters.
+    let space = with_constraints(booleans(19), &["p1 or not p1"]).unwrap();
+    assert_eq!(space.cardinality(), Some(1 << 19));
+    assert!(space.looked() < 10, "{}", space.looked());
+    // 210 of 1,000,000.
+    let space = ordered(9);
+    let copy = space.clone();
+    assert_eq!(space.cardinality(), Some(210));
+    let looked = space.looked();
+    assert!(looked < 7_000, "{looked}");
+    assert_eq!(
+        (copy.cardinality(), copy.grid_len()),
+        (Some(210), Some(210))
+    );
+    assert_eq!(copy.looked(), looked, "copies do not count again");
+    let number = json!({"type": "int", "minval": 0, "maxval": 9});
+    let names = (0..6).map(|i| (format!("x{i}"), number.clone()));
+    let other = with_constraints(
+        Value::Object(names.collect()),
+        &["x0 + x1 + x2 + x3 + x4 == x5"],
+    );
+    let other = other.unwrap();
+    assert_eq!(other.cardinality(), Some(2002));
+    assert!(other.looked() < 1_200_000, "{}", other.looked());
+}
+
+#[test]
+fn what_is_known_of_a_space_is_not_looked_for_again() {
+    let known = ordered(9).known();
+    let text = serde_json::to_string(&known).unwrap();
+    let read: KnownSpace = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, known);
+    let space = ordered(9);
+    space.told(&read);
+    assert_eq!(space.cardinality(), Some(210));
+    assert_eq!(space.first_allowed(), known.first.as_ref());
+    assert_eq!(space.looked(), 0);
+    assert_eq!(space.listing().unwrap().len(), 210);
+}
+
+#[test]
+fn what_cannot_be_listed_has_no_number() {
+    for (space, constraints) in [
+        (booleans(20), vec!["p0 or p19"]),
+        (booleans(60), vec!["p0 or p59"]),
+        (network(), vec!["layers < 3"]),
+    ] {
+        let space = with_constraints(space, &constraints).unwrap();
+        assert_eq!(space.cardinality(), None);
+        assert!(space.listing().is_none());
+        assert_eq!(space.looked(), 0);
+    }
+    // A chain of 600 below each of 65,536.
+    let mut deep = booleans(16);
+    for i in 0..600 {
+        deep[format!("c{i}")] = json!({"type": "const", "val": i});
+    }
+    let space = with_constraints(deep, &["c599 > 0"]).unwrap();
+    assert_eq!(space.cardinality(), None);
+    assert!(space.looked() <= 4 * MAX_LISTED);
+}
+
+#[test]
+fn a_grid_whose_next_configuration_is_too_far_ends() {
+    let number = json!({"type": "int", "minval": 0, "maxval": 999});
+    let space = json!({"a": number, "b": number, "c": number});
+    let space = with_constraints(space, &["a * b * c >= 998001000"]).unwrap();
+    assert_eq!(space.grid_len(), None);
+    let mut grid = space.grid().unwrap().within(10_000);
+    assert_eq!(grid.next(), None);
+    assert!(space.looked() <= 10_000, "{}", space.looked());
+}
+
+/// A condition may name many values of a parent.
+#[test]
+fn conditions_of_many_values_are_counted_by_their_positions() {
+    let many: Vec<i64> = (0..100_000).collect();
+    let space = checked(json!({
+        "parent": {"type": "int", "minval": 0, "maxval": 199_999},
+        "child": {"type": "int", "minval": 1, "maxval": 3, "when": {"parent": many}},
+    }));
+    assert_eq!(space.grid_len(), Some(400_000));
+    let words: Vec<String> = (0..20_000).map(|i| format!("w{i}")).collect();
+    let space = checked(json!({
+        "parent": {"type": "categorical", "vals": words},
+        "child": {"type": "boolean", "when": {"parent": words[..10_000]}},
+    }));
+    assert_eq!(space.grid_len(), Some(30_000));
 }

@@ -19,7 +19,7 @@ use super::structure::{self, References};
 use super::{EntrypointSpec, JobSpec, Params, Space, TrialSpec, read, reference};
 use crate::ids::TrialId;
 use crate::rng::Key;
-use crate::space::SearchSpace;
+use crate::space::{KnownSpace, SearchSpace};
 
 /// The fields of a search without a trainer.
 const SEARCH_FIELDS: [&str; 8] = [
@@ -175,12 +175,26 @@ impl Document {
     ///
     /// # Errors
     /// What cannot be decoded.
-    pub fn from_accepted(mut stored: Value) -> Result<Self, SpecErrors> {
+    pub fn from_accepted(stored: Value) -> Result<Self, SpecErrors> {
+        Self::from_accepted_with(stored, None)
+    }
+
+    /// As [`Document::from_accepted`], with what was found out about the search space then.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_accepted_with(
+        mut stored: Value,
+        known: Option<&KnownSpace>,
+    ) -> Result<Self, SpecErrors> {
         read::write_out(&mut stored);
         let mut errors = Problems::default();
         let Some(space) = read_space(&stored, &mut errors) else {
             return Err(errors.into());
         };
+        if let Some(known) = known {
+            space.told(known);
+        }
         let job = replaced(&stored, &first_configuration(&space)?, Limit::Lifted)
             .and_then(|replaced| decoded(&replaced))?;
         Ok(Self {
@@ -263,6 +277,8 @@ impl Document {
         check_grid(&job, &space)?;
         check_given(&job, &space)?;
         check_population(&root, &job, &space)?;
+        // Looked through here, once: whoever decides in the job's search finds what is known.
+        space.known();
         let warnings = warnings(&root, &job, &space, &used);
         let stored = stored(&root, &job)?;
         check_length(&stored)?;

@@ -35,7 +35,7 @@ const FIXED: [&[&str]; 4] = [
 
 /// The first configuration that there is: what a job's own fields are read with.
 pub(super) fn first_configuration(space: &SearchSpace) -> Result<Params, SpecErrors> {
-    space.first_allowed().ok_or_else(|| {
+    space.first_allowed().cloned().ok_or_else(|| {
         SpecErrors::one(
             "constraints",
             "no configuration was found that meets all of them",

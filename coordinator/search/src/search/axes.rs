@@ -7,6 +7,9 @@ use trainyard_common::rng::Key;
 use trainyard_common::space::{Domain, SearchSpace};
 use trainyard_common::spec::Params;
 
+/// How far a coordinate may lie from the middle of its own cell: the error of reading its value again.
+const SAME_CELL: f64 = 1e-9;
+
 /// What kind of values an axis has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -24,8 +27,19 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Needs {
     pub parent: usize,
-    /// Coordinates of the parent, each the middle of a cell.
+    /// Coordinates of the parent, each the middle of a cell, ascending.
     pub any_of: Vec<f64>,
+}
+
+impl Needs {
+    /// Whether this is the coordinate of one of them.
+    pub fn hold(&self, parent: f64) -> bool {
+        let next = self.any_of.partition_point(|wanted| *wanted < parent);
+        let around = self.any_of[next.saturating_sub(1)..].iter().take(2);
+        around
+            .into_iter()
+            .any(|wanted| (wanted - parent).abs() < SAME_CELL)
+    }
 }
 
 /// One hyperparameter.
@@ -85,9 +99,11 @@ impl Axes {
             let needs = parameter.conditions.iter().map(|condition| {
                 let parent = &parameters[condition.parent].domain;
                 let places = condition.values.iter();
+                let mut any_of: Vec<f64> = places.filter_map(|v| parent.share(v)).collect();
+                any_of.sort_by(f64::total_cmp);
                 Needs {
                     parent: condition.parent,
-                    any_of: places.filter_map(|value| parent.share(value)).collect(),
+                    any_of,
                 }
             });
             Axis {
@@ -141,11 +157,8 @@ impl Axes {
 
     /// Whether an axis is active, given its parents' coordinates.
     pub fn is_active(&self, position: usize, point: &[f64]) -> bool {
-        let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
-        self.axes[position].needs.iter().all(|needs| {
-            let parent = point[needs.parent];
-            needs.any_of.iter().any(|wanted| close(*wanted, parent))
-        })
+        let mut needs = self.axes[position].needs.iter();
+        needs.all(|needs| needs.hold(point[needs.parent]))
     }
 
     /// A settled point drawn evenly; each axis has its own key.

@@ -10,12 +10,14 @@ pub mod bohb;
 pub mod cma;
 pub mod dehb;
 pub mod gp;
+mod grid;
 pub mod history;
 mod levels;
 mod model;
 pub mod nsga2;
 mod parzen;
 mod points;
+mod proposed;
 mod random;
 mod ranking;
 pub mod scalarize;
@@ -27,10 +29,11 @@ mod untried;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::TrialId;
-use trainyard_common::space::{Grid, SearchSpace};
+use trainyard_common::space::SearchSpace;
 use trainyard_common::spec::search::SearcherName;
 use trainyard_common::spec::{FailureKind, JobSpec, Params};
 
+use grid::GridSearch;
 use model::ModelSearch;
 use random::RandomSearch;
 use sequence::Sequence;
@@ -124,30 +127,21 @@ enum Strategy {
     Model(Box<ModelSearch>),
 }
 
-/// Every configuration once, in the order of the spec, the last hyperparameter fastest.
-#[derive(Debug, Clone)]
-struct GridSearch {
-    space: SearchSpace,
-    grid: Grid,
-    /// Fingerprints of the points that were handed out before.
-    given: Vec<String>,
-}
-
-impl GridSearch {
-    fn next(&mut self) -> Option<Params> {
-        let (space, given) = (&self.space, &self.given);
-        self.grid
-            .find(|params| given.is_empty() || !given.contains(&space.fingerprint(params)))
-    }
-}
-
 impl Searcher {
     /// The searcher of a job as accepted.
     ///
     /// # Errors
     /// Where the space is wrong, a grid has an axis without points, or a random search no end.
     pub fn of(job: &JobSpec) -> Result<Self, SearchError> {
-        let space = SearchSpace::of(job).map_err(all)?;
+        Self::over(job, SearchSpace::of(job).map_err(all)?)
+    }
+
+    /// As [`of`](Self::of), over the job's space as it was read before: what was found out about it is not looked
+    /// for again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn over(job: &JobSpec, space: SearchSpace) -> Result<Self, SearchError> {
         let spec = &job.searcher;
         let mut given = Vec::new();
         for point in &spec.points_to_evaluate {
@@ -169,11 +163,9 @@ impl Searcher {
         };
         let fingerprints: Vec<String> = given.iter().map(|p| space.fingerprint(p)).collect();
         let strategy = match spec.name {
-            SearcherName::Grid => Strategy::Grid(GridSearch {
-                grid: space.grid().map_err(all)?,
-                space,
-                given: fingerprints,
-            }),
+            SearcherName::Grid => {
+                Strategy::Grid(GridSearch::new(space, fingerprints).map_err(all)?)
+            }
             SearcherName::Random => drawn(space, job.seed, None, fingerprints),
             SearcherName::Sobol => drawn(
                 space,
@@ -221,23 +213,28 @@ impl Searcher {
         params
     }
 
-    /// As [`suggest`](Self::suggest), for a trial whose configuration is known from the log: a model takes it
-    /// over without finding it anew, which is much less work. Everything else is asked, and may answer
-    /// otherwise.
+    /// As [`suggest`](Self::suggest), for a trial whose configuration is known from the log: it is taken over
+    /// without being found anew where that is much less work. A grid, draws of which the first counts, and the
+    /// spec's own points are asked, and may answer otherwise.
     pub fn adopt(
         &mut self,
         trial: TrialId,
         first_resource: Option<u64>,
         params: &Params,
     ) -> Option<Params> {
-        match &mut self.strategy {
-            Strategy::Model(model) if self.given.is_empty() && self.suggested < self.max_trials => {
+        if !self.given.is_empty() || self.suggested >= self.expected() {
+            return self.suggest(trial, first_resource);
+        }
+        let adopted = match &mut self.strategy {
+            Strategy::Model(model) => {
                 model.adopt(trial, first_resource, params);
-                self.suggested += 1;
                 Some(params.clone())
             }
-            _ => self.suggest(trial, first_resource),
-        }
+            Strategy::Random(random) => random.adopt(trial, params),
+            Strategy::Grid(grid) => grid.next(),
+        };
+        self.suggested += u32::from(adopted.is_some());
+        adopted
     }
 
     /// Learns what a trial came to at a resource; `None`: nothing finite.

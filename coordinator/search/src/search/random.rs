@@ -6,14 +6,14 @@
 //! for.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::rng::Key;
-use trainyard_common::space::SearchSpace;
+use trainyard_common::space::{MAX_LISTED, SearchSpace};
 use trainyard_common::spec::Params;
 
 use super::axes::{Axes, Kind};
+use super::proposed::Proposed;
 use super::sequence::Sequence;
 
 /// Draws that constraints may refuse before it is looked near a configuration that is known to meet them, and
@@ -23,12 +23,9 @@ const MAX_REFUSED: u64 = 2_000;
 /// How near, as a power of 1/2 of a range.
 const NARROWEST: f64 = 30.0;
 
-/// Draws before the untried configurations are listed instead.
+/// Draws before one of the untried configurations is taken instead. Beyond [`MAX_LISTED`] so many repeated draws
+/// mean a very uneven distribution, and the repetition is let through.
 const MAX_TRIES: u64 = 64;
-
-/// Spaces up to this size are listed when draws keep repeating; in larger ones so many repeated
-/// draws mean a very uneven distribution, and the repetition is let through.
-const MAX_LISTED: u128 = 1_000_000;
 
 #[derive(Debug, Clone)]
 pub(super) struct RandomSearch {
@@ -41,8 +38,12 @@ pub(super) struct RandomSearch {
     finite: Option<u128>,
     /// Fingerprints of what was proposed, in a finite space.
     tried: BTreeSet<String>,
-    /// A configuration that meets the constraints, once draws did not find one; with its axes.
-    known: OnceLock<Option<(Axes, Params)>>,
+    /// The same by their numbers, once draws kept repeating.
+    proposed: Option<Proposed>,
+    /// The axes, once no draw met the constraints.
+    axes: Option<Box<Axes>>,
+    /// The first configuration that meets the constraints was proposed.
+    first_is_known: bool,
 }
 
 impl RandomSearch {
@@ -60,21 +61,71 @@ impl RandomSearch {
             sequence,
             used: 0,
             tried: given.into_iter().collect(),
-            known: OnceLock::new(),
+            proposed: None,
+            axes: None,
+            first_is_known: false,
         }
     }
 
     pub(super) fn next(&mut self, trial: TrialId) -> Option<Params> {
         let key = self.key.with(u64::from(trial.0));
-        match self.finite {
+        let params = match self.finite {
             None => self.allowed(key),
             Some(size) => self.untried(key, size),
-        }
+        }?;
+        self.take(&params);
+        Some(params)
     }
 
-    /// Notes a configuration that others proposed. False: it was proposed before, in a finite space.
+    /// Notes a configuration that was proposed. False: it was proposed before, in a finite space.
     pub(super) fn take(&mut self, params: &Params) -> bool {
-        self.finite.is_none() || self.tried.insert(self.space.fingerprint(params))
+        if self.space.is_constrained() && self.space.first_allowed() == Some(params) {
+            self.first_is_known = true;
+        }
+        if self.finite.is_none() {
+            return true;
+        }
+        let is_new = self.tried.insert(self.space.fingerprint(params));
+        if let (Some(proposed), Some(listing)) = (&mut self.proposed, self.space.listed()) {
+            proposed.note(listing, params);
+        }
+        is_new
+    }
+
+    /// As [`Self::next`] for a trial that has this configuration: what comes later is as if it had been
+    /// proposed now, for less work. Where one draw tells, it is asked.
+    pub(super) fn adopt(&mut self, trial: TrialId, params: &Params) -> Option<Params> {
+        if self.finite.is_none() && !self.space.is_constrained() {
+            return self.next(trial);
+        }
+        if self.sequence.is_some() {
+            self.pass(params);
+        }
+        self.take(params);
+        Some(params.clone())
+    }
+
+    /// Uses the points of the sequence that were used until this configuration was found.
+    fn pass(&mut self, params: &Params) {
+        let repeated = || self.tried.contains(&self.space.fingerprint(params));
+        if let Some(size) = self.finite {
+            // A repetition was not taken from the first of them.
+            let sought = (!repeated()).then_some(params);
+            if self.draw_until(MAX_TRIES, sought) || size <= u128::from(MAX_LISTED) {
+                return;
+            }
+            if !self.space.is_constrained() {
+                self.used += 1;
+                return;
+            }
+        }
+        self.draw_until(MAX_REFUSED, Some(params));
+    }
+
+    /// Draws so often, or until this is drawn. Whether it was.
+    fn draw_until(&mut self, most: u64, sought: Option<&Params>) -> bool {
+        let key = self.key;
+        (0..most).any(|attempt| Some(&self.draw(key, attempt)) == sought)
     }
 
     /// The first draw that meets the constraints; `None` after very many that do not.
@@ -93,11 +144,10 @@ impl RandomSearch {
     /// the nearer to it the more are refused; that one itself if nothing else is left and it was not proposed.
     fn near_allowed(&mut self, key: Key) -> Option<Params> {
         let space = &self.space;
-        let known = self.known.get_or_init(|| {
-            let known = space.first_allowed()?;
-            Some((Axes::new(space.clone()), known))
-        });
-        let (axes, known) = known.as_ref()?;
+        let known = space.first_allowed()?;
+        let axes = self
+            .axes
+            .get_or_insert_with(|| Box::new(Axes::new(space.clone())));
         let anchor = axes.encode(known)?;
         let between = (0..MAX_REFUSED).map(|attempt| {
             let key = key.named("near").with(attempt);
@@ -120,8 +170,7 @@ impl RandomSearch {
         });
         let is_new = |params: &Params| space.allows(params) && params != known;
         let found = between.into_iter().find(is_new);
-        let known_is_new = self.tried.insert(space.fingerprint(known));
-        found.or_else(|| known_is_new.then(|| known.clone()))
+        found.or_else(|| (!self.first_is_known).then(|| known.clone()))
     }
 
     /// Another point with each try.
@@ -141,24 +190,24 @@ impl RandomSearch {
         }
         for attempt in 0..MAX_TRIES {
             let params = self.draw(key, attempt);
-            if !self.space.allows(&params) {
-                continue;
-            }
-            if self.tried.insert(self.space.fingerprint(&params)) {
+            if self.space.allows(&params) && !self.tried.contains(&self.space.fingerprint(&params))
+            {
                 return Some(params);
             }
         }
-        if size > MAX_LISTED {
+        if size > u128::from(MAX_LISTED) {
             return self.allowed(key.with(MAX_TRIES));
         }
         // A finite space has the same configurations as its grid.
-        let skip = key.with(MAX_TRIES).below(0, left as u64) as usize;
-        let params = self
-            .space
-            .finite()?
-            .filter(|params| !self.tried.contains(&self.space.fingerprint(params)))
-            .nth(skip)?;
-        self.tried.insert(self.space.fingerprint(&params));
-        Some(params)
+        let before = key.with(MAX_TRIES).below(0, left as u64);
+        let listing = self.space.listing()?;
+        let (space, tried) = (&self.space, &self.tried);
+        let proposed = self.proposed.get_or_insert_with(|| {
+            let mut proposed = Proposed::default();
+            let known = tried.iter().filter_map(|text| space.of_fingerprint(text));
+            known.for_each(|params| proposed.note(listing, &params));
+            proposed
+        });
+        proposed.nth_left(listing, before)
     }
 }

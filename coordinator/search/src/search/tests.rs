@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use trainyard_common::rng::Key;
 
 use super::*;
 
@@ -191,6 +192,178 @@ fn narrow_constraints_do_not_end_a_search() {
         );
         assert_eq!(found.len(), 1, "{name}: {found:?}");
     }
+}
+
+const NAMES: [&str; 11] = [
+    "grid", "random", "sobol", "halton", "auto", "tpe", "gp", "cma_es", "dehb", "bohb", "nsga2",
+];
+
+/// Six numbers in ascending order: 210 of 1,000,000 configurations.
+fn ascending(name: &str, trials: u32) -> JobSpec {
+    let number = json!({"type": "int", "minval": 0, "maxval": 9});
+    let numbers = (0..6).map(|i| (format!("x{i}"), number.clone()));
+    let space = Value::Object(numbers.collect());
+    let mut job = job(json!({"name": name, "max_trials": trials}), &space, 7);
+    let below = |i: usize| format!("x{i} < x{}", i + 1);
+    job.constraints = (0..5).map(below).collect();
+    job
+}
+
+/// Suggestions, each observed at once with a cost of its own.
+fn observed(searcher: &mut Searcher, limit: u32) -> Vec<Params> {
+    let mut found = Vec::new();
+    for trial in (0..limit).map(TrialId) {
+        let Some(params) = searcher.suggest(trial, None) else {
+            break;
+        };
+        let cost = params["x0"].as_f64().unwrap() + params["x3"].as_f64().unwrap();
+        searcher.observe(&Observation {
+            trial,
+            outcome: Outcome::Completed { value: Some(cost) },
+            values: Vec::new(),
+        });
+        found.push(params);
+    }
+    found
+}
+
+#[test]
+fn a_constrained_space_is_looked_through_once_and_not_for_each_suggestion() {
+    for name in NAMES {
+        let trials = if matches!(name, "gp" | "auto") {
+            40
+        } else {
+            210
+        };
+        let job = ascending(name, trials);
+        let space = SearchSpace::of(&job).unwrap();
+        assert_eq!(space.cardinality(), Some(210));
+        let counted = space.looked();
+        let mut searcher = Searcher::over(&job, space.clone()).unwrap();
+        assert_eq!(searcher.expected_trials(), Some(trials));
+        assert_eq!(space.looked(), counted, "{name}: counted again");
+        let found = observed(&mut searcher, trials);
+        assert_eq!(found.len(), trials as usize, "{name}");
+        let looked = space.looked() - counted;
+        // For what is found by number, some for each; never the 6,000 of the whole.
+        assert!(looked <= 400 * u64::from(trials), "{name}: {looked}");
+    }
+}
+
+/// The first draw is the k-th of what is left, in the order of a grid: as a list of all of them says it.
+#[test]
+fn what_draws_do_not_find_is_taken_from_what_is_left() {
+    let job = ascending("random", 210);
+    let mut searcher = Searcher::of(&job).unwrap();
+    let found = all(&mut searcher, 300);
+    assert_eq!((found.len(), different(&found)), (210, 210));
+    let space = SearchSpace::of(&job).unwrap();
+    let mut left: Vec<Params> = space.grid().unwrap().collect();
+    let mut listed = 0;
+    for (trial, params) in (0u64..).zip(&found) {
+        let key = Key::new(job.seed).named("search").with(trial);
+        let mut draws = (0..64).map(|attempt| space.sample(key.with(attempt)));
+        let drawn = draws.find(|drawn| left.contains(drawn));
+        let expected = drawn.unwrap_or_else(|| {
+            listed += 1;
+            left[key.with(64).below(0, left.len() as u64) as usize].clone()
+        });
+        assert_eq!(*params, expected, "trial {trial}");
+        left.retain(|other| *other != expected);
+    }
+    assert!(listed > 150, "{listed}");
+}
+
+/// What a take-over knows from a job's record is not found out again, and its search goes on as it would have.
+#[test]
+fn a_search_that_is_taken_over_goes_on_without_looking_through_its_space() {
+    for name in NAMES {
+        let job = ascending(name, 30);
+        let mut live = Searcher::of(&job).unwrap();
+        let proposed = observed(&mut live, 20);
+        let space = SearchSpace::of(&job).unwrap();
+        space.told(&SearchSpace::of(&job).unwrap().known());
+        let mut taken = Searcher::over(&job, space.clone()).unwrap();
+        for (trial, params) in (0..).map(TrialId).zip(&proposed) {
+            assert_eq!(
+                taken.adopt(trial, None, params).as_ref(),
+                Some(params),
+                "{name}"
+            );
+            let cost = params["x0"].as_f64().unwrap() + params["x3"].as_f64().unwrap();
+            taken.observe(&Observation {
+                trial,
+                outcome: Outcome::Completed { value: Some(cost) },
+                values: Vec::new(),
+            });
+        }
+        if matches!(name, "random" | "sobol" | "halton" | "gp" | "nsga2") {
+            assert_eq!(space.looked(), 0, "{name}");
+        }
+        for trial in (20..30).map(TrialId) {
+            assert_eq!(
+                taken.suggest(trial, None),
+                live.suggest(trial, None),
+                "{name}"
+            );
+        }
+    }
+}
+
+/// Sequences know after a take-over how many of their points were used.
+#[test]
+fn a_sequence_that_is_taken_over_goes_on_where_it_was() {
+    let continuous = json!({"x": {"type": "double", "minval": 0, "maxval": 1}, "y": {"type": "double", "minval": 0, "maxval": 1}});
+    let uneven = json!({
+        "n": {"type": "int", "minval": 1, "maxval": 40, "log": true},
+        "flag": {"type": "categorical", "vals": [true, false]},
+    });
+    let huge = json!({
+        "n": {"type": "int", "minval": 1, "maxval": 4000000, "log": true},
+        "m": {"type": "ordinal", "vals": [1, 2]},
+    });
+    for (space, constraints) in [
+        (&continuous, vec![]),
+        (&continuous, vec!["x < y"]),
+        (&continuous, vec!["x < y", "y < 0.0001"]),
+        (&uneven, vec![]),
+        (&uneven, vec!["n < 9 or n > 35"]),
+        (&huge, vec![]),
+        (&huge, vec!["n < 5"]),
+    ] {
+        for name in ["random", "sobol", "halton"] {
+            let mut job = job(json!({"name": name, "max_trials": 60}), space, 3);
+            job.constraints = constraints.iter().map(|text| (*text).to_owned()).collect();
+            let mut live = Searcher::of(&job).unwrap();
+            let mut taken = Searcher::of(&job).unwrap();
+            for trial in (0..50).map(TrialId) {
+                let Some(params) = live.suggest(trial, None) else {
+                    break;
+                };
+                assert_eq!(taken.adopt(trial, None, &params), Some(params));
+            }
+            for trial in (50..60).map(TrialId) {
+                let (a, b) = (live.suggest(trial, None), taken.suggest(trial, None));
+                assert_eq!(a, b, "{name} {constraints:?}");
+            }
+        }
+    }
+}
+
+/// Nobody knows how far the next configuration of a grid is that is too large to be counted.
+#[test]
+fn a_grid_of_which_nearly_all_is_forbidden_ends() {
+    let number = json!({"type": "int", "minval": 1, "maxval": 1000});
+    let space = json!({"a": number, "b": number, "c": number});
+    let mut job = job(json!({"name": "grid", "max_trials": 5}), &space, 1);
+    job.constraints = vec!["a * b * c >= 1000000000".to_owned()];
+    let space = SearchSpace::of(&job).unwrap();
+    let mut grid = Searcher::over(&job, space.clone()).unwrap();
+    assert_eq!(grid.suggest(TrialId(0), None), None);
+    assert!(space.looked() <= 100_000, "{}", space.looked());
+    job.constraints = vec!["a + b + c > 4".to_owned()];
+    let mut grid = Searcher::of(&job).unwrap();
+    assert_eq!(all(&mut grid, 10).len(), 5);
 }
 
 fn fixed() -> ProptestConfig {

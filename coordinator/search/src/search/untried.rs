@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 
 use trainyard_common::rng::{Key, mix};
+use trainyard_common::space::{Listing, MAX_LISTED};
 
 use super::axes::Axes;
 use super::history::History;
 use super::parzen::frame::Frame;
+use super::proposed::Proposed;
 
 /// Even draws until one may be proposed.
 const MAX_DRAWS: u64 = 1_000;
@@ -18,29 +20,18 @@ const MAX_FIRST_DRAWS: u64 = 20_000;
 /// Halvings of the way from a point that meets the constraints to one that does not.
 const MAX_HALVINGS: u32 = 40;
 
-/// A space with at most so many configurations that meet the constraints is listed when draws keep repeating.
-const MAX_LISTED: usize = 20_000;
-
-/// Spaces that are looked through for such a list.
-const MAX_LOOKED_THROUGH: u128 = 1_000_000;
+/// Of a space with at most so many configurations that meet the constraints one that is left is taken when draws
+/// keep repeating. A larger one is hardly used up.
+const MAX_LEFT: u64 = 20_000;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Untried {
     /// Marks of points in the history, of which so many were seen.
     tried: BTreeSet<u64>,
     seen: usize,
-    list: List,
-}
-
-/// The configurations of a small finite space that are left.
-#[derive(Debug, Clone, Default)]
-enum List {
-    #[default]
-    Unmade,
-    /// Their points.
-    Made(Vec<Vec<f64>>),
-    /// Too many, or not finite.
-    Impossible,
+    /// What the first so many trials have of a listed space, once draws kept repeating.
+    proposed: Proposed,
+    numbered: usize,
 }
 
 impl Untried {
@@ -80,24 +71,22 @@ impl Untried {
                 repeated = Some(point);
             }
         }
-        if let Some(point) = self.listed(frame, axes, key) {
+        if let Some(point) = self.listed(axes, history, key) {
             return point;
         }
         repeated.unwrap_or_else(|| near_known(axes, history, key))
     }
 
     /// One of those that are left, each as likely; `None` where none is, or the space is too large.
-    fn listed(&mut self, frame: &Frame, axes: &Axes, key: Key) -> Option<Vec<f64>> {
-        if matches!(self.list, List::Unmade) {
-            self.list = list(axes);
+    fn listed(&mut self, axes: &Axes, history: &History, key: Key) -> Option<Vec<f64>> {
+        let listing = listing(axes)?;
+        for past in history.trials.iter().skip(self.numbered) {
+            self.proposed.note_point(listing, axes, &past.point);
         }
-        let List::Made(points) = &mut self.list else {
-            return None;
-        };
-        let tried = &self.tried;
-        points.retain(|point| mark(frame, point).is_none_or(|mark| !tried.contains(&mark)));
-        let chosen = key.below(MAX_DRAWS, points.len() as u64) as usize;
-        points.get(chosen).cloned()
+        self.numbered = self.numbered.max(history.trials.len());
+        let left = self.proposed.left(listing);
+        let chosen = key.below(MAX_DRAWS, left);
+        axes.encode(&self.proposed.nth_left(listing, chosen)?)
     }
 }
 
@@ -117,17 +106,11 @@ fn mark(frame: &Frame, point: &[f64]) -> Option<u64> {
     Some(mark)
 }
 
-fn list(axes: &Axes) -> List {
-    let space = axes.space();
-    let Some(all) = space.finite().filter(|_| size(axes) <= MAX_LOOKED_THROUGH) else {
-        return List::Impossible;
-    };
-    let allowed = all.filter_map(|params| axes.encode(&params));
-    let points: Vec<Vec<f64>> = allowed.take(MAX_LISTED + 1).collect();
-    match points.len() {
-        few if few <= MAX_LISTED => List::Made(points),
-        _ => List::Impossible,
-    }
+/// The list of a small finite space.
+fn listing(axes: &Axes) -> Option<Listing<'_>> {
+    let few = size(axes) <= u128::from(MAX_LISTED);
+    let listing = few.then(|| axes.space().listing()).flatten()?;
+    (listing.len() <= MAX_LEFT).then_some(listing)
 }
 
 /// Configurations if no hyperparameter were inactive and all combinations were allowed: at least as many as there are.

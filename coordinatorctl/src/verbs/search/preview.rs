@@ -39,7 +39,8 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
 }
 
 pub(crate) fn searcher(document: &Document) -> Outcome<Searcher> {
-    Searcher::of(document.job()).map_err(|error| Failure::usage(error.to_string()))
+    let searcher = Searcher::over(document.job(), document.space().clone());
+    searcher.map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn preview(document: &Document, count: u32) -> Outcome<Preview> {

@@ -21,9 +21,11 @@ mod warp;
 use std::collections::BTreeSet;
 
 use trainyard_common::rng::Key;
+use trainyard_common::space::MAX_LISTED;
 
 use super::axes::Axes;
 use super::history::{History, Status};
+use super::proposed::Proposed;
 use branches::neglected;
 use fit::{Hyper, Pairs};
 use kernel::Layout;
@@ -49,9 +51,8 @@ const BEST: usize = 5;
 /// A finite space of up to so many configurations is scored as a whole.
 const LISTED: u128 = 1_000;
 
-/// Draws before the points that are left are listed instead, and the largest space that is.
+/// Draws before one of the points that are left is taken instead.
 const DRAWS: u64 = 256;
-const MAX_LISTED: u128 = 1_000_000;
 
 /// The searcher's state.
 #[derive(Debug, Clone)]
@@ -67,6 +68,11 @@ pub struct Gp {
     /// Features of all trials' points, and the points' bits.
     features: Vec<Vec<f64>>,
     taken: BTreeSet<Vec<u64>>,
+    /// All points of a small finite space, once the model has scored them.
+    all: Option<Vec<Vec<f64>>>,
+    /// What the first so many trials have of a listed space, once draws kept repeating.
+    proposed: Proposed,
+    numbered: usize,
     /// The last hyperparameters of each warp, which fits best, and which was tried last.
     hypers: Vec<Hyper>,
     warp: usize,
@@ -100,6 +106,9 @@ impl Gp {
             designed: 0,
             features: Vec::new(),
             taken: BTreeSet::new(),
+            all: None,
+            proposed: Proposed::default(),
+            numbered: 0,
             hypers: vec![hyper; WARPS.len()],
             warp: 0,
             turn: 0,
@@ -120,7 +129,7 @@ impl Gp {
             Stage::Model => self.best_of_model(axes, history, key),
         };
         found
-            .or_else(|| self.untried(axes, key))
+            .or_else(|| self.untried(axes, history, key))
             .unwrap_or_else(|| self.any(axes, history, key))
     }
 
@@ -234,6 +243,8 @@ impl Gp {
     fn best_of_model(&mut self, axes: &Axes, history: &History, key: Key) -> Option<Vec<f64>> {
         let results = results(history);
         self.learn(&results)?;
+        let scored = self.finite.filter(|size| *size <= LISTED);
+        let left = scored.map(|_| self.left(axes));
         let cost = |trial: &usize| {
             let at = results.binary_search_by_key(trial, |(trial, _)| *trial);
             at.map_or(f64::MAX, |at| results[at].1)
@@ -270,37 +281,47 @@ impl Gp {
             focus: &focus,
             key,
         };
-        let found = match self.finite {
-            Some(size) if size <= LISTED => search.best_of(self.left(axes)),
-            _ => search.run(Effort::for_rows(posterior.rows())),
+        let found = match left {
+            Some(left) => search.best_of(left),
+            None => search.run(Effort::for_rows(posterior.rows())),
         };
         self.posterior = Some(posterior);
         found
     }
 
-    /// All configurations of a finite space that no trial has.
-    fn left(&self, axes: &Axes) -> Vec<Vec<f64>> {
-        let all = axes.space().finite().into_iter().flatten();
-        let points = all.filter_map(|params| axes.encode(&params));
-        points
-            .filter(|point| !self.taken.contains(&bits(point)))
-            .collect()
+    /// All points of a small finite space that no trial has.
+    fn left(&mut self, axes: &Axes) -> Vec<Vec<f64>> {
+        let all = self.all.get_or_insert_with(|| {
+            let listing = axes.space().listing();
+            let numbers = listing.into_iter().flat_map(|all| 0..all.len());
+            let params = numbers.filter_map(|number| listing?.get(number));
+            params.filter_map(|params| axes.encode(&params)).collect()
+        });
+        let left = all
+            .iter()
+            .filter(|point| !self.taken.contains(&bits(point)));
+        left.cloned().collect()
     }
 
     /// Any allowed point that no trial has: drawn, or of those that are left in a finite space.
-    fn untried(&self, axes: &Axes, key: Key) -> Option<Vec<f64>> {
+    fn untried(&mut self, axes: &Axes, history: &History, key: Key) -> Option<Vec<f64>> {
         let key = key.named("untried");
         let mut draws = (0..DRAWS).map(|attempt| axes.draw(key.with(attempt)));
         let fits = |point: &Vec<f64>| !self.taken.contains(&bits(point)) && axes.allows(point);
         if let Some(found) = draws.find(fits) {
             return Some(found);
         }
-        let mut left = match self.finite {
-            Some(size) if size <= MAX_LISTED => self.left(axes),
-            _ => return None,
-        };
-        let at = key.below(DRAWS, left.len() as u64) as usize;
-        (at < left.len()).then(|| left.swap_remove(at))
+        let listed = self
+            .finite
+            .is_some_and(|size| size <= u128::from(MAX_LISTED));
+        let listing = axes.space().listing().filter(|_| listed)?;
+        for past in history.trials.iter().skip(self.numbered) {
+            self.proposed.note_point(listing, axes, &past.point);
+        }
+        self.numbered = history.trials.len();
+        let left = self.proposed.left(listing);
+        let params = self.proposed.nth_left(listing, key.below(DRAWS, left))?;
+        axes.encode(&params)
     }
 
     /// A point that some trial has: there is no other.
