@@ -18,6 +18,7 @@ mod tail;
 #[cfg(test)]
 mod testing;
 mod watch;
+mod woken;
 mod workers;
 
 use std::time::Duration;

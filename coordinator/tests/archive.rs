@@ -22,6 +22,7 @@ struct Answers {
     decisions: Vec<Vec<Decision>>,
     logs: Vec<LogLine>,
     checkpoints: Vec<Checkpoint>,
+    search: Vec<SearchLogEntry>,
 }
 
 async fn ask(client: &mut Client, job_id: &str) -> Result<Answers, Status> {
@@ -82,7 +83,24 @@ async fn ask(client: &mut Client, job_id: &str) -> Result<Answers, Status> {
         decisions,
         logs,
         checkpoints: checkpoints.checkpoints,
+        search: searched(client, job_id).await?,
     })
+}
+
+/// The whole search log.
+async fn searched(client: &mut Client, job_id: &str) -> Result<Vec<SearchLogEntry>, Status> {
+    let mut search: Vec<SearchLogEntry> = Vec::new();
+    loop {
+        let request = GetSearchLogRequest {
+            job_id: job_id.to_owned(),
+            from: u32::try_from(search.len()).unwrap(),
+        };
+        let page = client.get_search_log(request).await?.into_inner().entries;
+        if page.is_empty() {
+            return Ok(search);
+        }
+        search.extend(page);
+    }
 }
 
 /// Ids of the archived jobs, or of the others.
@@ -160,6 +178,7 @@ async fn an_archived_job_is_answered_for_as_before_until_it_is_deleted() {
     let other = completed(&mut client, &coordinator.address, "other", "").await;
     let mut before = ask(&mut client, &kept).await.unwrap();
     assert_eq!((before.trials.len(), before.logs.len()), (2, 4));
+    assert_eq!(before.search.len(), 4, "two suggestions and two results");
     assert!(before.decisions.iter().all(|trial| trial.len() > 2));
     assert!(!before.checkpoints.is_empty());
 
@@ -418,4 +437,38 @@ mod killed {
             .filter(|path| path.display().to_string().contains("archives"));
         assert_eq!(archived.count(), 0, "{objects:?}");
     }
+}
+
+/// After a restart a completed search rests in its log: it is woken when somebody extends it.
+#[tokio::test]
+async fn a_completed_search_is_extended_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Local::start(directory.path()).await;
+    let mut client = client(&coordinator.address).await;
+    let job_id = completed(&mut client, &coordinator.address, "more", "").await;
+    let before = ask(&mut client, &job_id).await.unwrap();
+    coordinator.stop().await;
+
+    let coordinator = Local::start(directory.path()).await;
+    let mut client = support::client(&coordinator.address).await;
+    let extend = |trials: u32| ExtendJobRequest {
+        request_id: format!("extend by {trials}"),
+        job_id: job_id.clone(),
+        trials,
+        seconds: 0.0,
+    };
+    let refused = client.extend_job(extend(0)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let extended = client.extend_job(extend(1)).await.unwrap().into_inner();
+    assert_eq!(extended.trials_expected, 3);
+    let mut worker = FakeWorker::join(&coordinator.address, "w", 1).await;
+    let third = worker.assignment().await;
+    assert_eq!(third.trial_id, 2);
+    let trials = ask(&mut client, &job_id).await.unwrap().trials;
+    assert_eq!(trials.len(), 3);
+    for (after, before) in trials.iter().zip(&before.trials) {
+        assert_eq!(after.params_json, before.params_json);
+        assert_ne!(after.params_json, trials[2].params_json);
+    }
+    coordinator.stop().await;
 }

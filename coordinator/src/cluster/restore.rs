@@ -12,12 +12,12 @@ use trainyard_common::spec::Document;
 use crate::cluster::Machine;
 use crate::cluster::api::MachineConfig;
 use crate::cluster::model::{
-    AttemptRecord, AttemptRef, Job, JobRecord, JobState, Outcome, RankPlace, RankRef, Record,
+    AttemptRecord, AttemptRef, Expected, Job, JobRecord, Outcome, RankPlace, RankRef, Record,
     RecordError, RemovalRecord, SearchEntry, SearchRecord, SessionId, SpecRecord, Trial,
     TrialCounts, TrialRecord, TrialSlot, Turns, Worker, WorkerInfo,
 };
 use crate::cluster::parts::Removal;
-use crate::cluster::view::replay::{Check, replay};
+use crate::cluster::view::replay::awake;
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
 
@@ -28,13 +28,6 @@ pub enum RestoreError {
     Record(#[from] RecordError),
     #[error("record {key}: {message}")]
     Inconsistent { key: String, message: String },
-}
-
-/// What decides in a job.
-struct Replayed {
-    searcher: Option<Searcher>,
-    scheduler: Scheduler,
-    expected: Option<u32>,
 }
 
 /// Records of one kind, by what they belong to.
@@ -158,8 +151,13 @@ impl Machine {
         let spec = sorted.specs.remove(&id);
         let spec =
             spec.ok_or_else(|| inconsistent(format!("spec/{id}"), "is missing".to_owned()))?;
-        let document = Document::from_accepted(spec.document)
+        let document = Document::from_accepted_with(spec.document, spec.space.as_ref())
             .map_err(|errors| inconsistent(format!("spec/{id}"), errors.to_string()))?;
+        if spec.space.is_none() && document.space().is_constrained() {
+            // Written before this was kept: looked through here, and never again.
+            document.space().known();
+            self.draft.specs.insert(id.clone());
+        }
         let log = sorted.search.remove(&id).unwrap_or_default();
         let trials = sorted.trials.remove(&id).unwrap_or_default();
         let ordered = (0u32..).zip(trials.keys()).all(|(at, trial)| at == trial.0)
@@ -169,11 +167,12 @@ impl Machine {
             return Err(inconsistent(format!("job/{id}"), message));
         }
         let spec = document.job();
-        let Replayed {
-            searcher,
-            scheduler,
-            expected,
-        } = self.replayed(&record, &document, &log, &trials);
+        let (searcher, scheduler) = self.searching(&record, &document, &log, &trials);
+        if record.expected.is_none() {
+            let expected = expected(&document, searcher.as_ref(), log.values());
+            record.expected = expected.map(Expected::of);
+            self.draft.jobs.insert(id.clone());
+        }
         // The wall clock may have been ahead when these were written. What is taken instead is written
         // with the first step, so that every later leader counts from the same time.
         if record.started_ms > self.now && !record.state.ended() {
@@ -192,7 +191,6 @@ impl Machine {
             document: Arc::new(document),
             searcher,
             next_entry: u32::try_from(log.len()).unwrap_or(u32::MAX),
-            expected,
             trials: Vec::new(),
             counts: TrialCounts::default(),
             pending: BTreeSet::new(),
@@ -217,54 +215,28 @@ impl Machine {
         Ok(job)
     }
 
-    /// Searcher and scheduler as a job's log tells them; a log that does not replay breaks the job.
-    fn replayed(
+    /// Searcher and scheduler of a job that has not ended, as its log tells them; a log that does not replay
+    /// breaks the job. An ended one needs neither: start-up does not grow with them.
+    fn searching(
         &mut self,
         record: &JobRecord,
         document: &Document,
         log: &BTreeMap<u32, SearchRecord>,
         trials: &BTreeMap<TrialId, TrialRecord>,
-    ) -> Replayed {
-        let spec = document.job();
-        let mut restored = Replayed {
-            searcher: None,
-            scheduler: Scheduler::of(spec),
-            expected: None,
-        };
-        let fresh = Searcher::of(spec);
-        let mut fresh = match fresh {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                if !record.state.ended() {
-                    self.broken.push((record.job.clone(), error.to_string()));
-                }
-                return restored;
-            }
-        };
-        let replayed = match record.state {
-            // They will never be asked again.
-            JobState::Failed | JobState::Cancelled => {
-                extensions(&mut fresh, log.values());
-                Ok(false)
-            }
-            _ => {
-                let log = log.values().map(|record| &record.entry);
-                let params = |trial| trials.get(&trial).map(TrialRecord::suggested_params);
-                let check = Check::Adopt;
-                replay(&mut fresh, &mut restored.scheduler, log, params, check).map(|_| true)
-            }
-        };
-        restored.expected = fresh.expected_trials();
-        restored.searcher = match replayed {
-            Ok(keep) => keep.then_some(fresh),
-            // It can only not be extended.
-            Err(_) if record.state.ended() => None,
+    ) -> (Option<Searcher>, Scheduler) {
+        let fresh = || Scheduler::of(document.job());
+        if record.state.ended() {
+            return (None, fresh());
+        }
+        let log = log.values().map(|record| &record.entry);
+        let params = |trial| trials.get(&trial).map(TrialRecord::suggested_params);
+        match awake(document, log, params) {
+            Ok(awake) => (Some(awake.searcher), awake.scheduler),
             Err(message) => {
                 self.broken.push((record.job.clone(), message));
-                Some(fresh)
+                (None, fresh())
             }
-        };
-        restored
+        }
     }
 
     /// Keeps the slots of living attempts for one lease, as if their workers had just gone.
@@ -351,11 +323,21 @@ fn absent(place: &RankPlace, now: u64, lease_until_ms: u64) -> Worker {
     }
 }
 
-/// Takes in what was added to a search, and nothing else.
-fn extensions<'a>(searcher: &mut Searcher, log: impl IntoIterator<Item = &'a SearchRecord>) {
+/// How many trials a search will have whose record does not tell; `None` where its spec makes no searcher any
+/// more.
+fn expected<'a>(
+    document: &Document,
+    searcher: Option<&Searcher>,
+    log: impl IntoIterator<Item = &'a SearchRecord>,
+) -> Option<Option<u32>> {
+    if let Some(searcher) = searcher {
+        return Some(searcher.expected_trials());
+    }
+    let mut fresh = Searcher::over(document.job(), document.space().clone()).ok()?;
     for record in log {
         if let SearchEntry::Extended { trials } = &record.entry {
-            searcher.extend(*trials);
+            fresh.extend(*trials);
         }
     }
+    Some(fresh.expected_trials())
 }

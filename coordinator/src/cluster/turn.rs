@@ -44,12 +44,7 @@ impl Machine {
             }
             Event::Pulses { session, pulses } => self.pulses(session, &pulses),
             Event::Leaving { session } => self.leaving(session),
-            Event::Extend {
-                request,
-                job,
-                trials,
-                seconds,
-            } => self.extend(&request, &job, trials, seconds)?,
+            more @ (Event::Extend { .. } | Event::Wake { .. }) => self.extending_event(more)?,
             Event::Drain { worker, undo } => self.drain(&worker, undo)?,
             Event::SetWorkspace { workspace, change } => self.set_workspace(&workspace, change)?,
             Event::RemoveWorkspace { workspace } => self.remove_workspace(&workspace),
@@ -122,6 +117,7 @@ impl Machine {
                 records.push(Record::Spec(Box::new(SpecRecord {
                     job: job.clone(),
                     document: found.document.to_json(),
+                    space: Some(found.document.space().known()),
                 })));
             }
         }

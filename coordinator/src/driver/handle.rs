@@ -95,6 +95,11 @@ impl DriverHandle {
         .await
     }
 
+    /// News that is no session's.
+    pub(crate) async fn own(&self, event: Event) -> Result<(), CallError> {
+        self.send(Input::own(event)).await
+    }
+
     /// A worker's answer to a probe of a store; `error` is empty where it could read and write.
     pub(crate) async fn probed(
         &self,

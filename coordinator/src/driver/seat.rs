@@ -100,13 +100,4 @@ impl Seat {
     ) -> Result<T, CallError> {
         self.handle().await?.read(look).await
     }
-
-    /// As [`DriverHandle::records`].
-    pub(crate) async fn records(
-        &self,
-        range: (String, String),
-        limit: usize,
-    ) -> Result<Vec<(String, Vec<u8>)>, CallError> {
-        self.handle().await?.records(range, limit).await
-    }
 }

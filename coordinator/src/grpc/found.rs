@@ -9,7 +9,7 @@ use super::status::ApiError;
 use crate::cluster::api::TrialSummary;
 use crate::cluster::model::AttemptRecord;
 use crate::cluster::model::JobSummary;
-use crate::cluster::model::{ArchiveRef, Record};
+use crate::cluster::model::{ArchiveRef, Record, search_prefix};
 use crate::cluster::view::pages::{Most, Page};
 use crate::cluster::view::recorded_trial;
 use crate::driver::DriverHandle;
@@ -97,6 +97,28 @@ pub(super) async fn trial(
             job: job.clone(),
             trial,
         })
+}
+
+/// Records of its search log from entry `from` on, by key, at most `limit`; none where the log ends before.
+pub(super) async fn search_log(
+    driver: &DriverHandle,
+    job: &JobId,
+    from: u32,
+    limit: usize,
+) -> Result<Vec<(String, Vec<u8>)>, ApiError> {
+    let stored = driver.records(search_prefix(job, from), limit).await?;
+    // Records go only after the job has, so that while it is still there what was read is whole.
+    let Some(archive) = Archive::of(driver, job).await? else {
+        return Ok(stored);
+    };
+    let of_job = format!("search/{job}/");
+    let (prefix, after) = search_prefix(job, from);
+    let within = |key: &str| key.replacen(&of_job, "search/", 1);
+    let (prefix, after) = (within(&prefix), within(&after));
+    let entries = archive.range(&prefix, &after, limit).await?.into_iter();
+    Ok(entries
+        .map(|(key, value)| (key.replacen("search/", &of_job, 1), value))
+        .collect())
 }
 
 /// Reads a job's series.

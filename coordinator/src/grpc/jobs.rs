@@ -14,7 +14,7 @@ use trainyard_proto::v1::job_service_server::JobService;
 
 use super::status::ApiError;
 use super::tail::Tails;
-use super::{convert, found, logs, pages, search_log, watch};
+use super::{convert, found, logs, pages, search_log, watch, woken};
 use crate::clients::{Client, Held, Tally};
 use crate::cluster::api::{Event, Reply, WorkspaceChange};
 use crate::driver::{CallError, Seat};
@@ -215,7 +215,7 @@ impl JobService for Jobs {
             trials: request.trials,
             seconds: request.seconds,
         };
-        match self.driver.ask(event).await {
+        match woken::extend(&self.driver, event).await {
             Ok(Reply::Extended {
                 job,
                 state,
@@ -228,7 +228,7 @@ impl JobService for Jobs {
                 }))
             }
             Ok(_) => Err(ApiError::Internal("the wrong reply".to_owned()).into()),
-            Err(error) => Err(ApiError::from(error).into()),
+            Err(error) => Err(error.into()),
         }
     }
 

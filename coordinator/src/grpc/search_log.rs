@@ -3,8 +3,9 @@
 use trainyard_common::ids::JobId;
 use trainyard_proto::v1;
 
+use super::found;
 use super::status::ApiError;
-use crate::cluster::model::{Record, search_prefix};
+use crate::cluster::model::Record;
 use crate::driver::Seat;
 
 /// Entries of one answer, and the bytes of their stored form after which it is closed: well below the size of
@@ -21,23 +22,18 @@ pub(super) async fn page(
     job: &JobId,
     from: u32,
 ) -> Result<Vec<v1::SearchLogEntry>, ApiError> {
-    let id = job.clone();
-    let known = seat.read(move |machine| machine.job(&id).is_some()).await?;
-    if !known {
-        return Err(ApiError::NoJob(job.clone()));
-    }
-    let (prefix, mut after) = search_prefix(job, from);
-    let (mut entries, mut bytes) = (Vec::new(), 0);
+    let driver = seat.handle().await?;
+    let (mut entries, mut bytes, mut next) = (Vec::new(), 0, from);
     while entries.len() < PAGE && bytes < PAGE_BYTES {
-        let range = (prefix.clone(), after.clone());
-        let stored = seat.records(range, CHUNK).await?;
-        let Some((last, _)) = stored.last() else {
+        let stored = found::search_log(&driver, job, next, CHUNK).await?;
+        if stored.is_empty() {
             break;
-        };
-        after.clone_from(last);
+        }
         for (key, value) in stored {
             bytes += value.len();
-            entries.push(entry(&key, &value)?);
+            let entry = entry(&key, &value)?;
+            next = entry.index.saturating_add(1);
+            entries.push(entry);
         }
     }
     Ok(entries)

@@ -88,6 +88,9 @@ impl World {
             self.stats.hit(Hit::AnswerLost);
             return;
         }
+        if let Err(Rejection::Asleep(job)) = &answer {
+            return self.wake(job);
+        }
         let answer = match answer {
             Ok(Some(reply)) => Ok(reply),
             Err(rejection) if self.may_be(client, &rejection) => Err(rejection),

@@ -6,7 +6,7 @@
 //! | `plan` | which jobs and which faults a seed has |
 //! | `jobs` | the jobs to draw from, and what their trials' programs do |
 //! | `world` | the clock, the queue of what happens next, the end |
-//! | `clients` | people's requests, asked until they are answered |
+//! | `clients`, `waking` | people's requests, asked until they are answered; searches woken for them |
 //! | `coordinator` | coordinators: the driver's order "apply, commit, act", elections |
 //! | `store` | the model store, and what may never change in it |
 //! | `network` | connections between workers and coordinators |
@@ -39,6 +39,7 @@ mod revised;
 pub mod scale;
 mod stats;
 mod store;
+mod waking;
 mod watch;
 mod worker;
 mod world;

@@ -63,6 +63,8 @@ pub enum Hit {
     Resumed,
     Drained,
     Extended,
+    /// A search that rested was taken up by its log.
+    Woken,
     /// A workspace got a weight or a quota.
     SharesSet,
     /// An attempt was asked to leave for a higher priority, or for a gang that had waited for long.
@@ -77,7 +79,7 @@ pub enum Hit {
 }
 
 /// Every kind, in the order of its number.
-pub const HITS: [Hit; 49] = [
+pub const HITS: [Hit; 50] = [
     Hit::MessageLost,
     Hit::MessageDelayed,
     Hit::MessageTwice,
@@ -121,6 +123,7 @@ pub const HITS: [Hit; 49] = [
     Hit::Resumed,
     Hit::Drained,
     Hit::Extended,
+    Hit::Woken,
     Hit::SharesSet,
     Hit::Preempted,
     Hit::SlotsKept,

@@ -6,7 +6,7 @@ use trainyard_common::ids::{JobId, RequestId, Term, TrialId, WorkerId};
 use trainyard_common::spec::Document;
 
 use super::wire::{LogText, Report};
-use crate::cluster::model::{ArchiveRef, Pulse, RankRef, SessionId, WorkerInfo};
+use crate::cluster::model::{ArchiveRef, Awake, Pulse, RankRef, SessionId, WorkerInfo};
 
 /// What the driver tells the machine.
 #[derive(Debug, Clone)]
@@ -61,6 +61,11 @@ pub enum Event {
         job: JobId,
         trials: u32,
         seconds: f64,
+    },
+    /// A resting search as its log tells it, so that it can be extended.
+    Wake {
+        job: JobId,
+        search: Box<Awake>,
     },
     /// Removes an ended job for good; answered by `Reply::Deleted`.
     Delete {

@@ -31,6 +31,8 @@ pub enum Rejection {
         field: &'static str,
         message: String,
     },
+    #[error("the search of {0} rests: it is to be woken before it can be extended")]
+    Asleep(JobId),
     #[error("workspace {workspace:?}: {field}: {message}")]
     Workspace {
         workspace: String,

@@ -6,16 +6,32 @@
 use trainyard_common::ids::{JobId, RequestId};
 
 use crate::cluster::Machine;
-use crate::cluster::api::{Rejection, Reply};
+use crate::cluster::api::{Event, Rejection, Reply};
 use crate::cluster::lifecycle::requests::fnv1a;
-use crate::cluster::model::{Job, JobState, SearchEntry};
+use crate::cluster::model::{Awake, Expected, Job, JobState, SearchEntry};
 
 /// The longest time that can be added at once, in seconds: ten years.
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
 
 impl Machine {
+    /// What is asked of a search that is to go on, and the search itself where it rested.
+    pub(in crate::cluster) fn extending_event(&mut self, event: Event) -> Result<(), Rejection> {
+        match event {
+            Event::Extend {
+                request,
+                job,
+                trials,
+                seconds,
+            } => self.extend(&request, &job, trials, seconds)?,
+            Event::Wake { job, search } => self.wake_search(&job, *search),
+            // Every other is the caller's.
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Adds trials, seconds or both. Each request id acts once.
-    pub(in crate::cluster) fn extend(
+    fn extend(
         &mut self,
         request: &RequestId,
         job: &JobId,
@@ -30,13 +46,17 @@ impl Machine {
         ]);
         let known = self.known_request(request, digest)?;
         if known.is_none() {
-            self.may_extend(job, trials, seconds)?;
+            let may = self.may_extend(job, trials, seconds);
+            if may.is_err() {
+                self.rest(job);
+            }
+            may?;
             self.reopen(job, trials, seconds);
             self.remember(request, digest, job);
         }
         // Asked once more it may be archived by now.
         let (state, trials_expected) = match (self.jobs.get(job), self.retention.archived(job)) {
-            (Some(found), _) => (found.record.state, found.expected),
+            (Some(found), _) => (found.record.state, found.expected()),
             (None, Some(archived)) => (archived.summary.state, archived.summary.trials_expected),
             (None, None) => return Err(Rejection::UnknownJob(job.clone())),
         };
@@ -75,15 +95,14 @@ impl Machine {
             });
         }
         let Some(searcher) = &found.searcher else {
-            let text = "its search log no longer replays with this version".to_owned();
-            return refused("job", text);
+            return Err(Rejection::Asleep(job.clone()));
         };
         if trials > 0 && found.scheduler.is_population() {
             let text = format!("{trials} given; a population does not grow");
             return refused("trials", text);
         }
         if let Some(room) = searcher.room().filter(|room| trials > *room) {
-            let has = found.expected.unwrap_or_default();
+            let has = found.expected().unwrap_or_default();
             let text = format!(
                 "{trials} given; the space has no more than {room} configurations besides the {has} of this \
                  search"
@@ -96,7 +115,7 @@ impl Machine {
             return refused("time", text);
         }
         let all = found
-            .expected
+            .expected()
             .is_some_and(|all| found.trials.len() >= all as usize);
         if trials == 0 && all {
             let text = format!(
@@ -110,6 +129,28 @@ impl Machine {
             return refused("time", text);
         }
         Ok(())
+    }
+
+    /// Takes up the search of a completed job as its log tells it. Nothing, where the log has gone on since or
+    /// another call was sooner.
+    fn wake_search(&mut self, job: &JobId, search: Awake) {
+        if let Some(found) = self.jobs.get_mut(job)
+            && found.record.state == JobState::Completed
+            && found.searcher.is_none()
+            && found.next_entry == search.entries
+        {
+            found.searcher = Some(search.searcher);
+            found.scheduler = search.scheduler;
+        }
+    }
+
+    /// An ended job needs no searcher, however large it has grown.
+    pub(in crate::cluster) fn rest(&mut self, job: &JobId) {
+        if let Some(found) = self.jobs.get_mut(job)
+            && found.record.state.ended()
+        {
+            found.searcher = None;
+        }
     }
 
     fn reopen(&mut self, job: &JobId, trials: u32, seconds: f64) {
@@ -130,7 +171,7 @@ impl Machine {
         if let Some(searcher) = &mut found.searcher {
             searcher.extend(trials);
             found.scheduler.reopen();
-            found.expected = searcher.expected_trials();
+            found.record.expected = Some(Expected::of(searcher.expected_trials()));
         }
         if seconds > 0.0 {
             // Time that has passed since the old end is not taken from the new one.

@@ -34,7 +34,7 @@ impl Machine {
         };
         let searching = matches!(found.record.state, JobState::Pending | JobState::Running);
         let all = found
-            .expected
+            .expected()
             .is_some_and(|all| found.trials.len() >= all as usize);
         let closed = match found.scheduler.admits() {
             _ if all => Some("every trial was suggested"),
@@ -135,10 +135,7 @@ impl Machine {
         if found.record.search_closed.is_none() {
             found.record.search_closed = Some("the job has ended".to_owned());
         }
-        // A completed search may be extended.
-        if state != JobState::Completed {
-            found.searcher = None;
-        }
+        self.rest(job);
         self.deactivate(job);
         self.draft.jobs.insert(job.clone());
         self.retain(job);

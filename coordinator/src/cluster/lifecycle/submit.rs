@@ -9,7 +9,7 @@ use trainyard_common::spec::{Document, JobSpec};
 use crate::cluster::Machine;
 use crate::cluster::api::{Rejection, Reply};
 use crate::cluster::lifecycle::requests::fnv1a;
-use crate::cluster::model::{Job, JobRecord, JobState, TrialCounts, Turns};
+use crate::cluster::model::{Expected, Job, JobRecord, JobState, TrialCounts, Turns};
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
 
@@ -30,7 +30,9 @@ impl Machine {
         }
         let store_url = self.store_url(&document)?;
         let spec = document.job();
-        let searcher = Searcher::of(spec).map_err(|error| Rejection::Spec {
+        // The space was looked through when the document was read.
+        let searcher = Searcher::over(spec, document.space().clone());
+        let searcher = searcher.map_err(|error| Rejection::Spec {
             path: "searcher".to_owned(),
             message: error.to_string(),
         })?;
@@ -47,13 +49,13 @@ impl Machine {
             store_url,
             submitted_ms: self.now,
             chosen: chosen(&searcher),
+            expected: Some(Expected::of(searcher.expected_trials())),
             ..fresh(job.clone(), number, spec)
         };
         let warnings = document.warnings().to_vec();
         self.insert_job(Job {
             record,
             scheduler: Scheduler::of(spec),
-            expected: searcher.expected_trials(),
             stints: BTreeMap::new(),
             searcher: Some(searcher),
             document: Arc::new(document),
@@ -155,5 +157,6 @@ fn fresh(job: JobId, number: u64, spec: &JobSpec) -> JobRecord {
         logical_clock: 0,
         waiting_since_ms: None,
         leaving: None,
+        expected: None,
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::space::KnownSpace;
 use trainyard_common::spec::{Document, ObjectiveSpec};
 
 use super::attempt::Metrics;
@@ -86,6 +87,31 @@ pub struct JobRecord {
     /// It has ended and is on its way out of the records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
+    /// How many trials its search will have. Records that were written before this was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+}
+
+/// The number of trials of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expected {
+    Trials(u32),
+    /// It has no end of its own.
+    Endless,
+}
+
+impl Expected {
+    pub fn of(trials: Option<u32>) -> Self {
+        trials.map_or(Self::Endless, Self::Trials)
+    }
+
+    pub fn trials(self) -> Option<u32> {
+        match self {
+            Self::Trials(trials) => Some(trials),
+            Self::Endless => None,
+        }
+    }
 }
 
 /// How an ended job leaves the records.
@@ -120,19 +146,21 @@ pub struct Evaluation {
 pub struct SpecRecord {
     pub job: JobId,
     pub document: Value,
+    /// What was found out about its search space. Records that were written before this was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<KnownSpace>,
 }
 
 pub(in crate::cluster) struct Job {
     pub(in crate::cluster) record: JobRecord,
     pub(in crate::cluster) document: Arc<Document>,
-    /// None once the job has ended.
+    /// None once the job has ended: a search that is extended then is woken by its log.
     pub(in crate::cluster) searcher: Option<Searcher>,
     pub(in crate::cluster) scheduler: Scheduler,
     /// What the logical workers run; empty without logical time.
     pub(in crate::cluster) stints: BTreeMap<TrialId, Stint>,
     /// Index of the next entry of the search log.
     pub(in crate::cluster) next_entry: u32,
-    pub(in crate::cluster) expected: Option<u32>,
     pub(in crate::cluster) trials: Vec<TrialSlot>,
     pub(in crate::cluster) counts: TrialCounts,
     /// Trials that wait for slots.
@@ -185,6 +213,11 @@ impl Job {
             TrialSlot::Live(trial) => Some(trial),
             TrialSlot::Ended { .. } => None,
         }
+    }
+
+    /// The number of trials that the search will have; `None`: it has no end of its own.
+    pub(in crate::cluster) fn expected(&self) -> Option<u32> {
+        self.record.expected?.trials()
     }
 
     /// Whether a trial has come to train on the data.

@@ -41,6 +41,11 @@ pub(crate) fn search_prefix(job: &JobId, from: u32) -> (String, String) {
     (format!("search/{job}/"), before)
 }
 
+/// What the keys of a job's trials begin with.
+pub(crate) fn trial_prefix(job: &JobId) -> String {
+    format!("trial/{job}/")
+}
+
 /// Key of a worker's record.
 pub(crate) fn worker_key(worker: &WorkerId) -> Key {
     Key(format!("worker/{worker}"))

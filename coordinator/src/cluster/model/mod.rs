@@ -21,17 +21,17 @@ pub use attempt::{
     Vacate,
 };
 pub use codec::{FORMAT_VERSION, Record, RecordError};
-pub use job::{Best, Evaluation, JobRecord, JobState, Leaving, SpecRecord};
+pub use job::{Best, Evaluation, Expected, JobRecord, JobState, Leaving, SpecRecord};
 pub(in crate::cluster) use job::{Job, Turns};
 pub use keys::Key;
 pub(crate) use keys::{
     archived_key, attempt_key, job_key, removal_key, request_key, search_key, search_prefix,
-    spec_key, trial_key, worker_key, workspace_key,
+    spec_key, trial_key, trial_prefix, worker_key, workspace_key,
 };
 pub(in crate::cluster) use progress::Progress;
 pub use progress::Pulse;
 pub use request::{CountersRecord, RequestRecord};
-pub use search_log::{SearchEntry, SearchRecord};
+pub use search_log::{Awake, SearchEntry, SearchRecord};
 pub use summary::JobSummary;
 pub use trial::{Decision, TrialCounts, TrialRecord, TrialState};
 pub(in crate::cluster) use trial::{Trial, TrialSlot};

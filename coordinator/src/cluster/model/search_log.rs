@@ -3,7 +3,17 @@
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::{JobId, TrialId};
 
-use crate::search::Observation;
+use crate::schedule::Scheduler;
+use crate::search::{Observation, Searcher};
+
+/// A search that goes on where its log ends.
+#[derive(Debug, Clone)]
+pub struct Awake {
+    pub(in crate::cluster) searcher: Searcher,
+    pub(in crate::cluster) scheduler: Scheduler,
+    /// Entries of the log.
+    pub(in crate::cluster) entries: u32,
+}
 
 /// One entry of a job's ordered search log. Replaying all of them restores the searcher.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

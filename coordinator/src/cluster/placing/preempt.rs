@@ -109,7 +109,7 @@ impl Machine {
             return 1;
         }
         let open = found.record.search_closed.is_none() && !found.is_logical();
-        let suggestions = match found.expected {
+        let suggestions = match found.expected() {
             Some(all) => (all as usize).saturating_sub(found.trials.len()),
             None => 1,
         };

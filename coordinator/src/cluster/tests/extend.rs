@@ -146,7 +146,7 @@ fn what_would_have_no_effect_is_refused() {
     ];
     for (mut bench, trials, seconds, why) in table {
         let event = extend("e", "a-1", trials, seconds);
-        let error = bench.machine.apply(bench.now, event).unwrap_err();
+        let error = bench.ask(event).unwrap_err();
         assert!(error.to_string().contains(why), "{error}: {why}");
         assert_eq!(job(&bench, "a-1").state, JobState::Completed);
     }
@@ -223,4 +223,118 @@ fn a_winner_that_is_being_judged_is_judged_again_at_the_new_end() {
         (ended.state, ended.test_metrics.len()),
         (JobState::Completed, 1)
     );
+}
+
+/// An ended job needs no searcher, however much it has learnt, and neither does one that was restored: its search
+/// is as its log says when somebody wants more of it.
+#[test]
+fn an_ended_search_rests_until_it_is_extended() {
+    let mut bench = Bench::new();
+    bench.apply(submit("r", program("a", 3, "seed: 3")));
+    let step = bench.apply(joined("w", 1, 1, vec![]));
+    run_out(&mut bench, "a-1", step);
+    let id = JobId::from("a-1");
+    let rests = |bench: &Bench| bench.machine.jobs[&id].searcher.is_none();
+    assert!(rests(&bench));
+    // Extensions are entries of the log: what was read before one is not the whole any more.
+    let stale = bench.awake(&id);
+    bench.apply(stale.clone());
+    assert!(!rests(&bench));
+    let refused = bench.machine.apply(bench.now, extend("x", "a-1", 0, 0.0));
+    assert!(matches!(refused, Err(Rejection::Extend { .. })));
+    assert!(rests(&bench), "nobody goes on with it");
+    let asleep = bench.machine.apply(bench.now, extend("e", "a-1", 1, 0.0));
+    assert_eq!(asleep.unwrap_err(), Rejection::Asleep(id.clone()));
+    let step = bench.apply(extend("e", "a-1", 1, 0.0));
+    assert!(!rests(&bench));
+    run_out(&mut bench, "a-1", step);
+    assert!(rests(&bench));
+    bench.apply(stale);
+    assert!(rests(&bench), "its log has gone on since");
+}
+
+/// Six numbers in ascending order: 210 of 1,000,000 configurations.
+fn ascending(trials: u32) -> Document {
+    let number = "{type: int, minval: 0, maxval: 9}";
+    let numbers: Vec<String> = (0..6).map(|i| format!("x{i}: {number}")).collect();
+    let below: Vec<String> = (0..5).map(|i| format!("x{i} < x{}", i + 1)).collect();
+    let text = format!(
+        "name: a\nentrypoint: {{command: [train]}}\nhyperparameters: {{{}}}\nconstraints: {below:?}\n\
+         objectives: [{{metric: loss, mode: minimize}}]\nsearcher: {{name: random, max_trials: {trials}}}\n",
+        numbers.join(", ")
+    );
+    Document::parse(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+/// Work that grows with a space, until now, in the job's space as the machine has it.
+fn looked(machine: &Machine) -> u64 {
+    machine.document(&"a-1".into()).unwrap().space().looked()
+}
+
+#[test]
+fn a_space_is_looked_through_when_its_spec_is_read_and_never_in_the_loop() {
+    let mut bench = Bench::new();
+    let document = ascending(12);
+    let before = document.space().looked();
+    assert!((1..7_000).contains(&before), "{before}");
+    bench.apply(submit("r", document));
+    assert_eq!(looked(&bench.machine), before);
+    let step = bench.apply(joined("w", 1, 1, vec![]));
+    run_out(&mut bench, "a-1", step);
+    assert_eq!(job(&bench, "a-1").trials_expected, Some(12));
+    let each = (looked(&bench.machine) - before) / 12;
+    assert!(each < 400, "{each} positions for each suggestion");
+}
+
+#[test]
+fn a_take_over_looks_through_no_space_and_replays_no_ended_search() {
+    let mut bench = Bench::new();
+    bench.apply(submit("r", ascending(12)));
+    let mut step = Some(bench.apply(joined("w", 1, 1, vec![])));
+    // Under way, and ended.
+    for _ in 0..2 {
+        let records: Vec<Record> = bench.stored.values().cloned().collect();
+        let restored = restored(&bench, &records);
+        assert_eq!(looked(&restored), 0);
+        assert_eq!(restored.jobs(), bench.machine.jobs());
+        if let Some(step) = step.take() {
+            run_out(&mut bench, "a-1", step);
+        }
+    }
+    assert_eq!(job(&bench, "a-1").state, JobState::Completed);
+    // An ended search is not replayed: it would not.
+    let mut records: Vec<Record> = bench.stored.values().cloned().collect();
+    for record in &mut records {
+        if let Record::Search(entry) = record {
+            entry.entry = crate::cluster::model::SearchEntry::Promoted {
+                trial: TrialId(0),
+                rung: 7,
+            };
+        }
+    }
+    assert_eq!(restored(&bench, &records).jobs(), bench.machine.jobs());
+}
+
+/// What an older version wrote has neither count nor end: they are found out once, and written.
+#[test]
+fn records_without_counts_are_counted_once() {
+    let mut bench = Bench::new();
+    bench.apply(submit("r", ascending(12)));
+    let mut records: Vec<Record> = bench.stored.values().cloned().collect();
+    for record in &mut records {
+        match record {
+            Record::Spec(spec) => assert!(spec.space.take().is_some()),
+            Record::Job(job) => assert!(job.expected.take().is_some()),
+            _ => {}
+        }
+    }
+    let mut old = restored(&bench, &records);
+    assert!(looked(&old) > 0);
+    assert_eq!(old.jobs(), bench.machine.jobs());
+    let step = old.apply(bench.now, Event::Tick).unwrap();
+    let newest = records.into_iter().chain(step.records);
+    let newest: Vec<Record> = newest.collect();
+    let again = restored(&bench, &newest);
+    assert_eq!(looked(&again), 0);
+    assert_eq!(again.jobs(), bench.machine.jobs());
 }

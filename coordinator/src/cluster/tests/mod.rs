@@ -25,9 +25,10 @@ use trainyard_common::spec::Document;
 
 use crate::cluster::Machine;
 use crate::cluster::api::{
-    Assignment, Effect, Event, MachineConfig, Point, Report, ReportBody, Step, ToWorker,
+    Assignment, Effect, Event, MachineConfig, Point, Rejection, Report, ReportBody, Step, ToWorker,
 };
-use crate::cluster::model::{Outcome, RankRef, SessionId, WorkerInfo};
+use crate::cluster::model::{Key, Outcome, RankRef, Record, SessionId, WorkerInfo};
+use crate::cluster::view::replay::awake;
 
 fn config() -> MachineConfig {
     MachineConfig {
@@ -163,6 +164,8 @@ struct Bench {
     sequence: u64,
     /// Whether probes succeed.
     shared: bool,
+    /// What was told to be stored, by key.
+    stored: std::collections::BTreeMap<Key, Record>,
 }
 
 impl Bench {
@@ -172,11 +175,48 @@ impl Bench {
             now: 1_000,
             sequence: 0,
             shared: true,
+            stored: std::collections::BTreeMap::new(),
         }
     }
 
+    /// As the services ask: a search that rests is woken first.
+    fn ask(&mut self, event: Event) -> Result<Step, Rejection> {
+        let mut answer = self.machine.apply(self.now, event.clone());
+        if let Err(Rejection::Asleep(job)) = &answer {
+            let wake = self.awake(job);
+            self.machine.apply(self.now, wake)?;
+            answer = self.machine.apply(self.now, event);
+        }
+        let step = answer?;
+        let records = step.records.iter();
+        let records = records.map(|record| (record.key(), record.clone()));
+        self.stored.extend(records);
+        step.removed.iter().for_each(|key| {
+            self.stored.remove(key);
+        });
+        Ok(step)
+    }
+
+    /// A resting search as what is stored tells it.
+    fn awake(&self, job: &JobId) -> Event {
+        let (mut log, mut params) = (Vec::new(), std::collections::BTreeMap::new());
+        for record in self.stored.values() {
+            match record {
+                Record::Search(record) if record.job == *job => log.push(record.entry.clone()),
+                Record::Trial(trial) if trial.job == *job => {
+                    params.insert(trial.trial, trial.suggested_params().clone());
+                }
+                _ => {}
+            }
+        }
+        let document = self.machine.shared_document(job).unwrap();
+        let search = awake(&document, &log, |trial| params.get(&trial)).unwrap();
+        let (job, search) = (job.clone(), Box::new(search));
+        Event::Wake { job, search }
+    }
+
     fn apply(&mut self, event: Event) -> Step {
-        let mut step = self.machine.apply(self.now, event).unwrap();
+        let mut step = self.ask(event).unwrap();
         let probes: Vec<Event> = step
             .effects
             .iter()

@@ -333,7 +333,7 @@ impl World {
                 }
             }
             assert_eq!(job.counts, counts, "{id}");
-            let over = matches!(job.record.state, JobState::Failed | JobState::Cancelled);
+            let over = job.record.state.ended();
             assert_eq!(over, job.searcher.is_none(), "{id}");
         }
     }

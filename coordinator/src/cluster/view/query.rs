@@ -1,5 +1,7 @@
 //! Answers to queries, as plain data; the gRPC shell turns them into messages.
 
+use std::sync::Arc;
+
 use trainyard_common::ids::{JobId, TrialId};
 use trainyard_common::spec::{Document, ObjectiveSpec};
 
@@ -32,6 +34,11 @@ impl Machine {
 
     pub fn job(&self, job: &JobId) -> Option<JobSummary> {
         self.jobs.get(job).map(job_summary)
+    }
+
+    /// As [`document`](Self::document), for who looks at it for longer.
+    pub fn shared_document(&self, job: &JobId) -> Option<Arc<Document>> {
+        Some(Arc::clone(&self.jobs.get(job)?.document))
     }
 
     pub fn document(&self, job: &JobId) -> Option<&Document> {
@@ -95,7 +102,7 @@ pub(in crate::cluster) fn job_summary(job: &Job) -> JobSummary {
         started_ms: record.started_ms,
         ended_ms: record.ended_ms,
         trials: job.counts,
-        trials_expected: job.expected,
+        trials_expected: job.expected(),
         objective: objective.map_or_else(String::new, |objective| objective.metric.clone()),
         maximize: objective.is_some_and(|objective| {
             objective.mode == trainyard_common::spec::search::Mode::Maximize

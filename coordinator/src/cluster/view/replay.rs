@@ -2,9 +2,9 @@
 //! is told where they do not. A restart relies on it; anybody may check it.
 
 use trainyard_common::ids::TrialId;
-use trainyard_common::spec::{JobSpec, Params};
+use trainyard_common::spec::{Document, JobSpec, Params};
 
-use crate::cluster::model::SearchEntry;
+use crate::cluster::model::{Awake, SearchEntry};
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
 
@@ -53,9 +53,33 @@ pub fn verify<'a>(
     )
 }
 
+/// A job's search as its log tells it, for as little work as that takes. `params` are those that trials were given.
+///
+/// # Errors
+/// Which entry would be decided otherwise, and how.
+pub fn awake<'a>(
+    document: &Document,
+    log: impl IntoIterator<Item = &'a SearchEntry>,
+    params: impl Fn(TrialId) -> Option<&'a Params>,
+) -> Result<Awake, String> {
+    let job = document.job();
+    let searcher = Searcher::over(job, document.space().clone());
+    let mut awake = Awake {
+        searcher: searcher.map_err(|error| error.to_string())?,
+        scheduler: Scheduler::of(job),
+        entries: 0,
+    };
+    let mut entries = 0;
+    let counted = log.into_iter().inspect(|_| entries += 1);
+    let (searcher, scheduler) = (&mut awake.searcher, &mut awake.scheduler);
+    replay(searcher, scheduler, counted, params, Check::Adopt)?;
+    awake.entries = entries;
+    Ok(awake)
+}
+
 /// How a log is replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cluster) enum Check {
+enum Check {
     /// Every suggestion is found anew and compared.
     All,
     /// What a model proposed is taken from the log, so that a coordinator is soon there again.
@@ -63,7 +87,7 @@ pub(in crate::cluster) enum Check {
 }
 
 /// As [`verify`], into these, which decide what comes next afterwards.
-pub(in crate::cluster) fn replay<'a>(
+fn replay<'a>(
     searcher: &mut Searcher,
     scheduler: &mut Scheduler,
     log: impl IntoIterator<Item = &'a SearchEntry>,
