@@ -4,6 +4,7 @@
 //! Pure. A configuration holds its active hyperparameters in the order of the spec. Transcendental
 //! functions are `libm`'s, so that a draw is the same on every machine.
 
+mod conditions;
 mod constraint;
 mod domain;
 mod facts;
@@ -12,11 +13,13 @@ mod listing;
 mod plan;
 mod walk;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use conditions::Condition;
+use conditions::{conditions, parents_first};
 pub use constraint::Constraint;
 pub use domain::{Domain, same_value};
 use facts::Facts;
@@ -26,8 +29,8 @@ pub use listing::{Listing, MAX_LISTED};
 use plan::Plan;
 
 use crate::rng::Key;
-use crate::spec::error::{Problems, SpecError, SpecErrors, near, quoted};
-use crate::spec::{JobSpec, ParameterSpec, Params, Space};
+use crate::spec::error::{Problems, SpecError, SpecErrors, quoted};
+use crate::spec::{JobSpec, Params, Space};
 
 /// Longest name of a hyperparameter, in characters.
 const MAX_NAME: usize = 63;
@@ -35,9 +38,6 @@ const MAX_NAME: usize = 63;
 /// Draws, and corners before them, in which a configuration that meets the constraints is looked for.
 const MAX_DRAWS: u64 = 10_000;
 const MAX_CORNERS: usize = 128;
-
-/// Values of a condition that are compared one by one; more are looked up, as there may be very many.
-const FEW: usize = 8;
 
 /// Most constraints of one job.
 const MAX_CONSTRAINTS: usize = 100;
@@ -52,39 +52,6 @@ pub struct Parameter {
     pub domain: Domain,
     /// All must hold.
     pub conditions: Vec<Condition>,
-}
-
-/// Holds while the parent is active and has one of the values.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Condition {
-    /// Position of the parent in [`SearchSpace::parameters`].
-    pub parent: usize,
-    pub values: Vec<Value>,
-    /// Texts of the values in ascending order, where there are more than [`FEW`].
-    texts: Vec<String>,
-}
-
-impl Condition {
-    fn new(parent: usize, values: Vec<Value>) -> Self {
-        let mut texts = Vec::new();
-        if values.len() > FEW {
-            texts.extend(values.iter().map(domain::canonical));
-            texts.sort_unstable();
-        }
-        Self {
-            parent,
-            values,
-            texts,
-        }
-    }
-
-    /// Whether the parent has one of the values.
-    fn holds(&self, value: &Value) -> bool {
-        if self.texts.is_empty() {
-            return self.values.iter().any(|wanted| same_value(wanted, value));
-        }
-        self.texts.binary_search(&domain::canonical(value)).is_ok()
-    }
 }
 
 /// Hyperparameters whose domains and conditions were checked.
@@ -521,95 +488,6 @@ fn check_name(name: &str, errors: &mut Problems) {
             ),
         ));
     }
-}
-
-fn conditions(
-    name: &str,
-    spec: &ParameterSpec,
-    space: &Space,
-    domains: &[Option<Domain>],
-    words: &mut HashMap<usize, Option<HashSet<String>>>,
-    errors: &mut Problems,
-) -> Vec<Condition> {
-    let mut conditions = Vec::new();
-    for (parent, wanted) in &spec.when {
-        let path = format!("hyperparameters.{name}.when.{parent}");
-        let names = || space.0.iter().map(|(name, _)| name.as_str());
-        let Some(position) = names().position(|known| known == parent) else {
-            let hint = near(parent, names())
-                .map(|word| format!("; did you mean `{word}`?"))
-                .unwrap_or_default();
-            errors.push(SpecError::new(
-                path,
-                format!("there is no hyperparameter `{parent}`{hint}"),
-            ));
-            continue;
-        };
-        let Some(domain) = &domains[position] else {
-            continue;
-        };
-        if matches!(domain, Domain::Double { .. }) {
-            errors.push(SpecError::new(
-                path,
-                format!("`{parent}` is a double; accepted as parents are hyperparameters of every other type"),
-            ));
-            continue;
-        }
-        let values = match wanted {
-            Value::Array(values) => values.clone(),
-            value => vec![value.clone()],
-        };
-        if values.is_empty() {
-            errors.push(SpecError::new(&path, "an empty list is never met"));
-        }
-        let words = words.entry(position).or_insert_with(|| domain.words());
-        for value in &values {
-            // Looking through a long list for each value of a long list is left to the first problems.
-            let found = match words {
-                Some(words) if words.contains(&domain::canonical(value)) => true,
-                Some(_) if errors.is_full() => false,
-                _ => domain.contains(value),
-            };
-            if !found {
-                errors.add(&path, || {
-                    format!("`{parent}` is never {value}; accepted are values of {domain}")
-                });
-            }
-        }
-        conditions.push(Condition::new(position, values));
-    }
-    conditions
-}
-
-/// Parents before children, otherwise in the order of the spec.
-fn parents_first(parameters: &[Parameter]) -> Result<Vec<usize>, SpecError> {
-    let mut placed = vec![false; parameters.len()];
-    let mut order = Vec::with_capacity(parameters.len());
-    while order.len() < parameters.len() {
-        let next = (0..parameters.len()).find(|&position| {
-            !placed[position]
-                && parameters[position]
-                    .conditions
-                    .iter()
-                    .all(|condition| placed[condition.parent])
-        });
-        let Some(position) = next else {
-            let stuck: Vec<&str> = (0..parameters.len())
-                .filter(|&position| !placed[position])
-                .map(|position| parameters[position].name.as_str())
-                .collect();
-            return Err(SpecError::new(
-                format!("hyperparameters.{}.when", stuck[0]),
-                format!(
-                    "conditions go in a circle among `{}`; a hyperparameter may not depend on itself",
-                    stuck.join("`, `")
-                ),
-            ));
-        };
-        placed[position] = true;
-        order.push(position);
-    }
-    Ok(order)
 }
 
 #[cfg(test)]
