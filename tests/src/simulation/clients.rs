@@ -3,9 +3,10 @@
 use trainyard_common::ids::{JobId, RequestId, TrialId};
 use trainyard_coordinator::cluster::api::{Event, Rejection, Reply, WorkspaceChange};
 
-use super::coordinator::{Input, Node};
+use super::coordinator::Node;
 use super::jobs::{WORKSPACES, variant_of};
 use super::stats::Hit;
+use super::turn::Input;
 use super::world::{Due, World};
 
 /// One request.

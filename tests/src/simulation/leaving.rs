@@ -7,8 +7,8 @@ use trainyard_common::ids::{JobId, Term, TrialId};
 use trainyard_coordinator::cluster::api::{Event, Rejection};
 use trainyard_coordinator::cluster::model::{ArchiveRef, JobRecord, Key, Leaving, Record};
 
-use super::coordinator::Input;
 use super::stats::Hit;
+use super::turn::Input;
 use super::world::{Due, World};
 
 /// Longest time that the keeper takes for one job.

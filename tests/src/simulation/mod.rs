@@ -7,10 +7,10 @@
 //! | `jobs` | the jobs to draw from, and what their trials' programs do |
 //! | `world` | the clock, the queue of what happens next, the end |
 //! | `clients`, `waking` | people's requests, asked until they are answered; searches woken for them |
-//! | `coordinator` | coordinators: the driver's order "apply, commit, act", elections |
+//! | `coordinator`, `turn`, `perform` | coordinators: elections, the driver's order "apply, commit, act", effects |
 //! | `store` | the model store, and what may never change in it |
 //! | `network` | connections between workers and coordinators |
-//! | `worker`, `outbox`, `rank` | worker processes, their reports, the attempts they run |
+//! | `worker`, `outbox`, `rank`, `training` | worker processes, their reports, the attempts they run |
 //! | `objects` | checkpoints in the model object store |
 //! | `faults`, `stats` | what goes wrong, and how often it really hit |
 //! | `watch` | slots and waiting work; the comparison with a restored machine |
@@ -33,12 +33,15 @@ mod leaving;
 mod network;
 mod objects;
 mod outbox;
+mod perform;
 mod plan;
 mod rank;
 mod revised;
 pub mod scale;
 mod stats;
 mod store;
+mod training;
+mod turn;
 mod waking;
 mod watch;
 mod worker;

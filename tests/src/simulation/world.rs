@@ -10,7 +10,7 @@ use trainyard_coordinator::cluster::model::{AttemptRef, JobState, SessionId};
 
 use super::clients::Client;
 use super::compare::JobResult;
-use super::coordinator::{Commit, Input, Node};
+use super::coordinator::Node;
 use super::jobs::variants;
 use super::leaving::Leavers;
 use super::network::{Cuts, Link, LinkId, Way};
@@ -19,6 +19,7 @@ use super::plan::{Fault, Plan};
 use super::rank::{Group, RunId};
 use super::stats::Stats;
 use super::store::ModelStore;
+use super::turn::{Commit, Input};
 use super::worker::Worker;
 
 /// When a world begins, in Unix milliseconds: clocks that are behind must stay positive.

@@ -1,0 +1,250 @@
+//! A rank's work: meeting the others, an epoch at a time as far as it is to train, checkpoints. The model
+//! of the worker's training loop.
+
+use trainyard_common::checkpoint::CheckpointRef;
+use trainyard_coordinator::cluster::records::AttemptKind;
+use trainyard_coordinator::cluster::types::{Point, ReportBody};
+
+use super::jobs::{Fate, Variant, variant_of};
+use super::rank::{EPOCH_MS, Next, Outcome, RunId, UPLOAD_MS};
+use super::stats::Hit;
+use super::world::World;
+
+/// How often an upload is tried, and how long is waited after the first time; doubled each time.
+const UPLOAD_TRIES: u32 = 4;
+const FIRST_UPLOAD_WAIT_MS: u64 = 500;
+
+/// How long ranks wait for each other before they give up.
+const RENDEZVOUS_MS: u64 = 15_000;
+
+impl World {
+    /// Waits for the other ranks.
+    pub(super) fn meet(&mut self, w: usize, id: RunId) {
+        let Some(run) = self.workers[w].runs.get(&id) else {
+            return;
+        };
+        let all = run.assignment.ranks.len();
+        let waited = self.now - run.began;
+        let group = self.groups.entry(run.rank.at.clone()).or_default();
+        if group.broken {
+            return self.end(w, id, Outcome::NodeLost);
+        }
+        if group.members.len() < all {
+            if waited > RENDEZVOUS_MS {
+                return self.end(w, id, Outcome::NodeLost);
+            }
+            return self.next_turn(w, id, 200);
+        }
+        let (from, broken) = self.newest_whole(w, id);
+        let Some(run) = self.workers[w].runs.get_mut(&id) else {
+            return;
+        };
+        let rank = run.rank.clone();
+        let judges = run.assignment.kind == AttemptKind::Evaluate;
+        let Some(variant) = variant_of(&rank.at.job) else {
+            return;
+        };
+        run.step = from;
+        run.next = Next::Train;
+        run.known.retain(|known| !broken.contains(&known.manifest));
+        let started = ReportBody::Started {
+            from_step: from,
+            steps_total: variant.epochs,
+            epochs_total: variant.epochs,
+            parameters: 1,
+        };
+        self.tell(w, &rank, started);
+        if !broken.is_empty() && rank.rank == 0 && !judges {
+            self.tell(w, &rank, ReportBody::Dropped { manifests: broken });
+        }
+        if rank.rank == 0 {
+            self.log_line(w, &rank, "started");
+        }
+        self.pump(w);
+        self.next_turn(w, id, EPOCH_MS);
+    }
+
+    /// The step of the newest checkpoint that is there, as the resume rule finds it, and the manifests of
+    /// those that were found broken on the way.
+    fn newest_whole(&self, w: usize, id: RunId) -> (u64, Vec<String>) {
+        let mut broken = Vec::new();
+        let Some(run) = self.workers[w].runs.get(&id) else {
+            return (0, broken);
+        };
+        let job = &run.rank.at.job;
+        let given = run.assignment.resume_from.iter();
+        for checkpoint in given.chain(run.known.iter().rev()) {
+            if self.objects.readable(job, &checkpoint.manifest) {
+                return (checkpoint.step, broken);
+            }
+            if !broken.contains(&checkpoint.manifest) {
+                broken.push(checkpoint.manifest.clone());
+            }
+        }
+        (0, broken)
+    }
+
+    /// An epoch, or the rest of a rank's life.
+    pub(super) fn train(&mut self, w: usize, id: RunId) {
+        let Some(run) = self.workers[w].runs.get(&id) else {
+            return;
+        };
+        let group = self.groups.entry(run.rank.at.clone()).or_default();
+        if let Some(outcome) = group.finished.filter(|_| run.rank.rank != 0) {
+            return self.end(w, id, outcome);
+        }
+        if group.broken {
+            return self.end(w, id, Outcome::NodeLost);
+        }
+        if run.rank.rank != 0 {
+            return self.next_turn(w, id, EPOCH_MS);
+        }
+        if run.assignment.kind == AttemptKind::Evaluate {
+            return self.end(w, id, Outcome::Completed);
+        }
+        let Some(variant) = variant_of(&run.rank.at.job) else {
+            return;
+        };
+        if run.step >= run.goal(variant) {
+            let done = run.done(variant);
+            return self.end(w, id, done);
+        }
+        self.epoch(w, id, variant);
+    }
+
+    fn epoch(&mut self, w: usize, id: RunId, variant: &'static Variant) {
+        let Some(run) = self.workers[w].runs.get(&id) else {
+            return;
+        };
+        let step = run.step + 1;
+        let rank = run.rank.clone();
+        let trial = rank.at.trial;
+        let fate = variant.fate(trial);
+        match fate {
+            Fate::Nan { step: at } if at == step => return self.end(w, id, Outcome::Nan),
+            Fate::Infeasible => return self.end(w, id, Outcome::Infeasible),
+            Fate::Fails { times, step: at } if at == step => {
+                let key = (rank.at.job.clone(), trial);
+                let failed = self.errors.entry(key).or_default();
+                if *failed < times {
+                    *failed += 1;
+                    return self.end(w, id, Outcome::Error);
+                }
+            }
+            _ => {}
+        }
+        let Some(run) = self.workers[w].runs.get_mut(&id) else {
+            return;
+        };
+        run.step = step;
+        let value = variant.value(&run.assignment.spec.params, step);
+        let metric = match fate {
+            Fate::Mute => "other",
+            _ => variant.metric,
+        };
+        let point = Point {
+            step,
+            epoch: step,
+            metrics: vec![(metric.to_owned(), value)],
+            end_of_epoch: true,
+            time_ms: 0,
+        };
+        let early = matches!(fate, Fate::Early { step: at } if at <= step);
+        run.next = match variant.saves && !early {
+            true => Next::Manifest,
+            false => Next::Train,
+        };
+        self.tell(w, &rank, ReportBody::Progress(point));
+        if early {
+            return self.end(w, id, Outcome::Completed);
+        }
+        self.pump(w);
+        self.next_turn(w, id, if variant.saves { UPLOAD_MS } else { EPOCH_MS });
+    }
+
+    /// The manifest is stored: the checkpoint exists.
+    pub(super) fn manifest(&mut self, w: usize, id: RunId) {
+        if self.upload_fails(w, id) {
+            return;
+        }
+        let Some(run) = self.workers[w].runs.get_mut(&id) else {
+            return;
+        };
+        run.next = Next::Train;
+        run.failed_uploads = 0;
+        let (step, rank) = (run.step, run.rank.clone());
+        let Some(variant) = variant_of(&rank.at.job) else {
+            return;
+        };
+        let value = variant.value(&run.assignment.spec.params, step);
+        let checkpoint = CheckpointRef {
+            manifest: format!(
+                "trials/{}/{step:012}-{}.json",
+                rank.at.trial, rank.at.generation
+            ),
+            step,
+            epoch: step,
+            bytes: 1,
+            digest: "d".to_owned(),
+            metrics: vec![(variant.metric.to_owned(), value)],
+        };
+        run.known.push(checkpoint.clone());
+        let stopped = run.stop.is_some();
+        let over = (step >= run.goal(variant)).then(|| run.done(variant));
+        // Whoever is stopped as it comes to its end may end either way.
+        let stops = stopped && (over.is_none() || self.below(2) == 0);
+        if !self.objects.written(&rank.at.job, &checkpoint.manifest) {
+            self.violated(format!("{} is written twice", checkpoint.manifest));
+        }
+        self.tell(w, &rank, ReportBody::Checkpoint(checkpoint));
+        if stops {
+            return self.end(w, id, Outcome::Preempted);
+        }
+        if let Some(done) = over {
+            return self.end(w, id, done);
+        }
+        self.pump(w);
+        self.next_turn(w, id, EPOCH_MS);
+    }
+
+    /// Whether the object store keeps the checkpoint from being stored now: it is tried again after a
+    /// while, as the uploader does, and after the last try the attempt ends with an error.
+    fn upload_fails(&mut self, w: usize, id: RunId) -> bool {
+        if self.objects.fails_until <= self.now {
+            return false;
+        }
+        let Some(run) = self.workers[w].runs.get_mut(&id) else {
+            return true;
+        };
+        run.failed_uploads += 1;
+        let (tries, job) = (run.failed_uploads, run.rank.at.job.clone());
+        self.stats.hit(Hit::UploadFailed);
+        if tries >= UPLOAD_TRIES {
+            self.stats.hit(Hit::UploadGivenUp);
+            self.objects.waste(job);
+            self.end(w, id, Outcome::Error);
+        } else {
+            self.turn_after(w, id, FIRST_UPLOAD_WAIT_MS << (tries - 1));
+        }
+        true
+    }
+
+    /// Told to make a checkpoint and to go.
+    pub(super) fn preempted(&mut self, w: usize, id: RunId) {
+        let Some(run) = self.workers[w].runs.get_mut(&id) else {
+            return;
+        };
+        let saved = run.known.last().map_or(0, |newest| newest.step);
+        let saves = variant_of(&run.rank.at.job).is_some_and(|variant| variant.saves);
+        let whole = self
+            .groups
+            .get(&run.rank.at)
+            .is_some_and(|group| !group.broken);
+        let speaks = run.rank.rank == 0 && run.assignment.kind == AttemptKind::Train;
+        if saves && speaks && whole && run.step > saved {
+            run.next = Next::Manifest;
+            return self.next_turn(w, id, UPLOAD_MS);
+        }
+        self.end(w, id, Outcome::Preempted);
+    }
+}
