@@ -92,6 +92,7 @@ pub(crate) enum WorkerVerb {
     List(verbs::worker::list::Args),
     Drain(verbs::worker::drain::DrainArgs),
     Undrain(verbs::worker::drain::UndrainArgs),
+    Forget(verbs::worker::forget::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -161,6 +162,7 @@ mod tests {
             "worker list",
             "worker drain w-1 --wait",
             "worker undrain w-1",
+            "worker forget w-1",
             "workspace list",
             "workspace show team",
             "workspace set team --weight 2.5 --max-cpu-slots 8 --max-cuda-slots 0",

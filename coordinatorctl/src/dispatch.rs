@@ -56,6 +56,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Worker(WorkerVerb::Undrain(args)) => {
             Box::pin(worker::drain::undrain(global, args)).await
         }
+        Verb::Worker(WorkerVerb::Forget(args)) => Box::pin(worker::forget::run(global, args)).await,
         Verb::Worker(WorkerVerb::List(args)) => Box::pin(worker::list::run(global, args)).await,
         Verb::Workspace(WorkspaceVerb::List(args)) => Box::pin(workspace::list(global, args)).await,
         Verb::Workspace(WorkspaceVerb::Show(args)) => Box::pin(workspace::show(global, args)).await,

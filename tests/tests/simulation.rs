@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use trainyard_tests::simulation::{HITS, Size, Stats, run_seeds};
+use trainyard_tests::simulation::{HITS, Run, Size, Stats, UnderWay, run_seeds};
 
 /// Small worlds; each takes some milliseconds.
 const SMALL: u64 = 10_000;
@@ -13,7 +13,15 @@ const LARGE: u64 = 100;
 
 fn simulate(seeds: u64, size: Size) -> Stats {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let summary = run_seeds(0..seeds, size, threads, 1, &AtomicBool::new(false));
+    let run = Run {
+        size,
+        threads,
+        most_failures: 1,
+        step: None,
+        stop: &AtomicBool::new(false),
+        under_way: &UnderWay::default(),
+    };
+    let summary = run_seeds(0..seeds, run);
     eprintln!(
         "{size:?}: {} seeds, {:.2} ms of processor time each\n{}",
         summary.seeds,

@@ -39,6 +39,7 @@ impl Machine {
         self.expire_probes();
         self.expire_searches();
         self.expire_leaving();
+        self.expire_identities();
         self.refresh_due();
         let jobs = self.jobs.active().map(|found| found.record.job.clone());
         self.touched.extend(jobs);
@@ -97,7 +98,9 @@ impl Machine {
         let waits = self.graces.deadlines();
         let placing = self.reserve_deadlines();
         let leaving = self.leaving_deadlines();
-        let others = waits.chain(placing).chain(leaving);
+        // What one turn leaves is for the next.
+        let freed = self.identities.deadline().map(|at| at.max(self.now + 1));
+        let others = waits.chain(placing).chain(leaving).chain(freed);
         workers.chain(jobs).chain(others)
     }
 }

@@ -8,7 +8,7 @@ use crate::cluster::api::MachineConfig;
 use crate::cluster::draft::Draft;
 use crate::cluster::model::{CountersRecord, WorkerRecord, WorkspaceRecord};
 use crate::cluster::parts::{
-    Graces, Jobs, Keeping, Removal, Requests, Retention, Slots, Waits, Workers,
+    Graces, Identities, Jobs, Keeping, Removal, Requests, Retention, Slots, Waits, Workers,
 };
 
 /// All that the coordinator knows and decides by.
@@ -27,6 +27,7 @@ pub struct Machine {
     pub(in crate::cluster) workers: Workers,
     /// Workers that somebody asked to drain, whether they are here or not.
     pub(in crate::cluster) drains: BTreeMap<WorkerId, WorkerRecord>,
+    pub(in crate::cluster) identities: Identities,
     pub(in crate::cluster) requests: Requests,
     pub(in crate::cluster) graces: Graces,
     pub(in crate::cluster) slots: Slots,
@@ -70,6 +71,7 @@ impl Machine {
             keeping: Keeping::default(),
             workers: Workers::default(),
             drains: BTreeMap::new(),
+            identities: Identities::default(),
             requests: Requests::default(),
             graces: Graces::default(),
             slots: Slots::default(),

@@ -80,6 +80,7 @@ impl Machine {
         let set: Vec<String> = machine.workspaces.keys().cloned().collect();
         set.iter().for_each(|name| machine.take_terms(name));
         machine.await_workers();
+        machine.await_identities();
         // The first event places what can be placed and finds the deadlines.
         machine.wake = now_ms;
         Ok(machine)
@@ -92,6 +93,7 @@ impl Machine {
             Record::Worker(drained) => {
                 self.drains.insert(drained.worker.clone(), drained);
             }
+            Record::Identity(identity) => self.identities.restore(identity),
             Record::Workspace(set) => {
                 self.workspaces.insert(set.workspace.clone(), set);
             }
@@ -308,6 +310,7 @@ fn absent(place: &RankPlace, now: u64, lease_until_ms: u64) -> Worker {
             collective_address: place.collective_address.clone(),
             cpu_kind: String::new(),
         },
+        peer: None,
         session: None,
         draining: false,
         leaving: false,

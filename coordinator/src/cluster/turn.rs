@@ -32,12 +32,9 @@ impl Machine {
                 job,
                 trial,
             } => self.resume(&request, &job, trial)?,
-            Event::WorkerJoined {
-                info,
-                session,
-                running,
-                term,
-            } => self.worker_joined(info, session, running, term)?,
+            fleet @ (Event::WorkerJoined { .. }
+            | Event::ForgetWorker { .. }
+            | Event::Drain { .. }) => self.fleet_event(fleet)?,
             Event::WorkerLost { session } => self.worker_disconnected(session),
             Event::Heartbeat { session } => {
                 self.seen(session);
@@ -45,7 +42,6 @@ impl Machine {
             Event::Pulses { session, pulses } => self.pulses(session, &pulses),
             Event::Leaving { session } => self.leaving(session),
             more @ (Event::Extend { .. } | Event::Wake { .. }) => self.extending_event(more)?,
-            Event::Drain { worker, undo } => self.drain(&worker, undo)?,
             Event::SetWorkspace { workspace, change } => self.set_workspace(&workspace, change)?,
             Event::RemoveWorkspace { workspace } => self.remove_workspace(&workspace),
             Event::Knocked {
@@ -123,6 +119,7 @@ impl Machine {
         }
         let drained = draft.workers.iter().filter_map(|id| self.drains.get(id));
         records.extend(drained.cloned().map(Record::Worker));
+        records.extend(self.identities.take_changed());
         let set = draft.workspaces.iter();
         let set = set.filter_map(|name| self.workspaces.get(name));
         records.extend(set.cloned().map(Record::Workspace));

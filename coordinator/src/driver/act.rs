@@ -65,12 +65,14 @@ impl Driver {
                 worker,
                 session,
                 address,
+                peer,
                 until_refused,
             } => {
                 let knock = Knock {
                     worker,
                     session,
                     address,
+                    peer,
                     until_refused,
                 };
                 self.knocker.start(knock, self.reports.clone());

@@ -1,5 +1,6 @@
 //! How the shells speak to the loop: questions with answers, and news without.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +15,7 @@ use super::{CallError, Input};
 use crate::archive::Archives;
 use crate::cluster::Machine;
 use crate::cluster::api::{Event, Reply};
-use crate::cluster::model::{RankRef, SessionId, WorkerInfo};
+use crate::cluster::model::{RankRef, SecretDigest, SessionId, WorkerInfo};
 use crate::store::{AnyStore, Item, Series, Store};
 
 /// Speaks to the loop. Clones speak to the same one.
@@ -60,6 +61,8 @@ impl DriverHandle {
     pub(crate) async fn join(
         &self,
         info: WorkerInfo,
+        secret: Option<SecretDigest>,
+        peer: Option<IpAddr>,
         running: Vec<RankRef>,
         term: Term,
     ) -> Result<(SessionId, OutboxReader), CallError> {
@@ -68,6 +71,8 @@ impl DriverHandle {
         let (reply, answer) = oneshot::channel();
         let event = Event::WorkerJoined {
             info,
+            secret,
+            peer,
             session,
             running,
             term,

@@ -1,9 +1,14 @@
 //! Knocking at a worker's host: whether it accepts a connection or actively refuses one.
 //!
+//! Nowhere but where the worker speaks from: a name is looked up, and what it has beside that address is
+//! left alone. Whoever registers with the address of another would otherwise learn from the coordinator
+//! which of that one's ports are open.
+//!
 //! Only a refusal is an answer from the host itself. Silence, a timeout, an unreachable network or a name
 //! without an address say nothing of the process.
 
 use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +39,8 @@ pub(super) struct Knock {
     pub(super) worker: WorkerId,
     pub(super) session: SessionId,
     pub(super) address: String,
+    /// The address from which the worker speaks.
+    pub(super) peer: IpAddr,
     pub(super) until_refused: bool,
 }
 
@@ -60,7 +67,10 @@ impl Knocker {
                 return;
             };
             let tries = if knock.until_refused { TRIES } else { 1 };
-            let Some(refused) = answer(&knock.address, tries).await else {
+            let Some(place) = resolved(&knock.address, knock.peer).await else {
+                return;
+            };
+            let Some(refused) = answer(place, tries).await else {
                 return;
             };
             let event = Event::Knocked {
@@ -76,8 +86,17 @@ impl Knocker {
     }
 }
 
+/// Where to knock; `None`: the address is not the peer's, or has no meaning here.
+async fn resolved(address: &str, peer: IpAddr) -> Option<SocketAddr> {
+    let found = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host(address)).await;
+    let peer = peer.to_canonical();
+    let mut found = found.ok()?.ok()?;
+    let named = found.find(|found| found.ip().to_canonical() == peer)?;
+    Some(SocketAddr::new(peer, named.port()))
+}
+
 /// Whether the host refuses; `None`: it did not answer.
-async fn answer(address: &str, tries: u32) -> Option<bool> {
+async fn answer(address: SocketAddr, tries: u32) -> Option<bool> {
     let mut accepted = None;
     for number in 0..tries {
         if number > 0 {
@@ -99,10 +118,29 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_told_from_an_accepted_connection_and_from_no_answer() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        assert_eq!(answer(&address, 1).await, Some(false));
+        let address = listener.local_addr().unwrap();
+        assert_eq!(answer(address, 1).await, Some(false));
         drop(listener);
-        assert_eq!(answer(&address, 2).await, Some(true));
-        assert_eq!(answer("no-such-host.invalid:1", 1).await, None);
+        assert_eq!(answer(address, 2).await, Some(true));
+    }
+
+    #[tokio::test]
+    async fn only_where_the_worker_speaks_from_is_knocked() {
+        let peer: IpAddr = "127.0.0.1".parse().unwrap();
+        let mapped: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
+        let here: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        for (address, peer, expected) in [
+            ("127.0.0.1:9", peer, Some(here)),
+            ("127.0.0.1:9", mapped, Some(here)),
+            ("[::ffff:127.0.0.1]:9", peer, Some(here)),
+            ("localhost:9", peer, Some(here)),
+            ("127.0.0.2:9", peer, None),
+            ("localhost:9", "127.0.0.2".parse().unwrap(), None),
+            ("192.0.2.7:9", peer, None),
+            ("no-such-host.invalid:9", peer, None),
+            ("no address", peer, None),
+        ] {
+            assert_eq!(resolved(address, peer).await, expected, "{address} {peer}");
+        }
     }
 }

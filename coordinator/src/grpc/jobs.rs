@@ -272,6 +272,23 @@ impl JobService for Jobs {
         }
     }
 
+    async fn forget_worker(
+        &self,
+        request: Request<v1::ForgetWorkerRequest>,
+    ) -> Result<Response<v1::ForgetWorkerResponse>, Status> {
+        let v1::ForgetWorkerRequest { worker_id } = request.into_inner();
+        convert::identifier("worker_id", &worker_id)?;
+        let worker = WorkerId(worker_id);
+        match self.driver.ask(Event::ForgetWorker { worker }).await {
+            Ok(Reply::Forgotten { worker, attempts }) => {
+                tracing::info!(worker_id = %worker, attempts, "forgotten");
+                Ok(Response::new(v1::ForgetWorkerResponse { attempts }))
+            }
+            Ok(_) => Err(ApiError::Internal("the wrong reply".to_owned()).into()),
+            Err(error) => Err(ApiError::from(error).into()),
+        }
+    }
+
     async fn list_workspaces(
         &self,
         request: Request<v1::ListWorkspacesRequest>,

@@ -427,7 +427,7 @@ searcher: {name: random, max_trials: 1}
                 cpu_kind: "x".to_owned(),
             };
             driver
-                .join(info, Vec::new(), Default::default())
+                .join(info, None, None, Vec::new(), Default::default())
                 .await
                 .unwrap();
             let event = Event::SetWorkspace {

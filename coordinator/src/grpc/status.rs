@@ -152,7 +152,9 @@ pub(crate) fn call_status(error: &CallError) -> Status {
             | Rejection::Ended { .. }
             | Rejection::NotEnded { .. }
             | Rejection::Archived { .. }
+            | Rejection::Connected { .. }
             | Rejection::Leaving { .. } => Status::failed_precondition(text),
+            Rejection::Impostor { .. } => Status::permission_denied(text),
             _ => Status::invalid_argument(text),
         },
     }

@@ -65,7 +65,10 @@ pub(super) async fn bench(trials: u32, slots: usize) -> Bench {
         collective_address: "127.0.0.1:1".to_owned(),
         cpu_kind: "x".to_owned(),
     };
-    let (session, reader) = handle.join(info, Vec::new(), Term(0)).await.unwrap();
+    let (session, reader) = handle
+        .join(info, None, None, Vec::new(), Term(0))
+        .await
+        .unwrap();
     let (sender, assigned) = mpsc::unbounded_channel();
     tokio::spawn(listen(handle.clone(), session, reader, sender));
     Bench {

@@ -1,6 +1,8 @@
 //! `WorkerService`: one session a worker. Messages become events in the order in which they came, and only
 //! within the limits of `limits`.
 
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -18,13 +20,18 @@ use super::limits::{self, MAX_SLOTS, Refused};
 use super::status::{ApiError, call_status, status};
 use super::{convert, outgoing};
 use crate::cluster::api::{Event, LogText, Point, Report, ReportBody};
-use crate::cluster::model::{AttemptRef, Metrics, Outcome, Pulse, RankRef, SessionId, WorkerInfo};
+use crate::cluster::model::{
+    AttemptRef, Metrics, Outcome, Pulse, RankRef, SecretDigest, SessionId, WorkerInfo,
+};
 use crate::driver::series::MAX_LINE_BYTES;
 use crate::driver::{CallError, DriverHandle, OutboxReader, Seat, SessionEnd};
 use trainyard_common::checkpoint::CheckpointRef;
 
 /// A stream must say who it is within this long.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of a worker's secret: not to be guessed, and no more than any secret needs.
+const SECRET_BYTES: RangeInclusive<usize> = 16..=64;
 
 /// The service.
 pub(super) struct Workers {
@@ -40,6 +47,7 @@ impl Workers {
     async fn open(
         driver: &DriverHandle,
         incoming: &mut Streaming<WorkerMessage>,
+        peer: Option<IpAddr>,
     ) -> Result<(WorkerId, SessionId, OutboxReader), Status> {
         let first = tokio::time::timeout(REGISTER_TIMEOUT, incoming.message());
         let first = tokio::select! {
@@ -50,14 +58,15 @@ impl Workers {
             let waited = REGISTER_TIMEOUT.as_secs();
             Status::deadline_exceeded(format!("no Register within {waited} s"))
         })??;
-        let Some(Message::Register(register)) = first.and_then(|first| first.message) else {
+        let Some(Message::Register(mut register)) = first.and_then(|first| first.message) else {
             let text = "the first message of a session must be Register";
             return Err(Status::failed_precondition(text));
         };
         let term = Term(register.term);
+        let secret = secret(std::mem::take(&mut register.secret))?;
         let (info, running) = registration(register)?;
         let worker = info.worker.clone();
-        let joined = driver.join(info, running, term).await;
+        let joined = driver.join(info, secret, peer, running, term).await;
         let (session, reader) = joined.map_err(ApiError::from)?;
         Ok((worker, session, reader))
     }
@@ -72,10 +81,11 @@ impl WorkerService for Workers {
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = request.remote_addr().map(|peer| peer.ip());
         let mut incoming = request.into_inner();
         let driver = self.seat.handle().await;
         let driver = driver.map_err(|error| call_status(&error))?;
-        let (worker, session, mut reader) = Self::open(&driver, &mut incoming).await?;
+        let (worker, session, mut reader) = Self::open(&driver, &mut incoming, peer).await?;
         let end = reader.session_end();
         let span = info_span!("session", worker_id = %worker, session = session.0);
         let listener = Listener {
@@ -215,6 +225,20 @@ fn pulses(pulses: Vec<v1::Pulse>) -> Result<Vec<Pulse>, Refused> {
     });
     let known: Result<_, Refused> = known.collect();
     known.map_err(|refused| refused.within("pulses"))
+}
+
+/// The digest of a worker's secret: of the secret itself nothing is kept.
+fn secret(given: Vec<u8>) -> Result<Option<SecretDigest>, ApiError> {
+    match given.len() {
+        // A worker of before there were secrets.
+        0 => Ok(None),
+        len if SECRET_BYTES.contains(&len) => Ok(Some(SecretDigest::of(&given))),
+        len => Err(ApiError::field(
+            "secret",
+            format!("{len} bytes"),
+            format!("{} to {} bytes", SECRET_BYTES.start(), SECRET_BYTES.end()),
+        )),
+    }
 }
 
 fn registration(register: v1::Register) -> Result<(WorkerInfo, Vec<RankRef>), ApiError> {

@@ -59,6 +59,21 @@ pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     }
 }
 
+/// What a worker says of itself.
+pub(crate) fn registration(id: &str, slots: usize) -> Register {
+    Register {
+        worker_id: id.to_owned(),
+        host: "here".to_owned(),
+        version: "0".to_owned(),
+        devices: vec!["cpu".to_owned(); slots],
+        collective_address: "127.0.0.1:1".to_owned(),
+        cpu_kind: "test".to_owned(),
+        running: Vec::new(),
+        term: 0,
+        secret: vec![7; 32],
+    }
+}
+
 /// A coordinator in this process.
 pub(crate) struct Local {
     pub(crate) address: String,
@@ -243,18 +258,23 @@ impl FakeWorker {
         running: Vec<RunningAttempt>,
         term: u64,
     ) -> Result<Self, Status> {
+        let register = registration(id, slots);
+        Self::register_as(
+            address,
+            Register {
+                running,
+                term,
+                ..register
+            },
+        )
+        .await
+    }
+
+    /// Registers with just this.
+    pub(crate) async fn register_as(address: &str, register: Register) -> Result<Self, Status> {
         let mut client = WorkerServiceClient::new(channel(address).await);
         let (told, queue) = mpsc::channel(64);
-        let register = Register {
-            worker_id: id.to_owned(),
-            host: "here".to_owned(),
-            version: "0".to_owned(),
-            devices: vec!["cpu".to_owned(); slots],
-            collective_address: "127.0.0.1:1".to_owned(),
-            cpu_kind: "test".to_owned(),
-            running,
-            term,
-        };
+        let id = register.worker_id.clone();
         told.send(message(Told::Register(register))).await.unwrap();
         let session = client.session(ReceiverStream::new(queue));
         let mut heard = soon("a session", session).await?.into_inner();
@@ -263,7 +283,7 @@ impl FakeWorker {
             panic!("expected Registered, got {first:?}");
         };
         Ok(Self {
-            id: id.to_owned(),
+            id,
             told,
             heard,
             registered,

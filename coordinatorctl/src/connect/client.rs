@@ -394,6 +394,17 @@ impl Client {
         .await
     }
 
+    /// Gives a worker up that is gone.
+    pub(crate) async fn forget_worker(&self, worker_id: &str) -> Outcome<v1::ForgetWorkerResponse> {
+        let question = v1::ForgetWorkerRequest {
+            worker_id: worker_id.to_owned(),
+        };
+        self.ask(question, async |mut service, question| {
+            service.forget_worker(question).await
+        })
+        .await
+    }
+
     pub(crate) async fn watch(&self, job_id: &str) -> Outcome<Watch> {
         Watch::open(self, job_id).await
     }

@@ -311,6 +311,13 @@ pub(crate) struct Drained {
     pub(crate) slots_used: u32,
 }
 
+/// `worker forget`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Forgotten {
+    pub(crate) worker_id: String,
+    pub(crate) slots_used: u32,
+}
+
 /// `submit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Submitted {

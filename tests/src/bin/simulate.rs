@@ -5,16 +5,19 @@
 #![allow(clippy::print_stdout)]
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trainyard_tests::simulation::scale::{self, Row, Scale};
-use trainyard_tests::simulation::{self, Size, heap};
+use trainyard_tests::simulation::{self, Failure, Run, Size, UnderWay, heap};
 
 #[global_allocator]
 static ALLOCATOR: heap::Counting = heap::Counting;
+
+/// How often it is looked whether the time is over, or a seed has no end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Failing seeds after which no more are run.
 const MOST_FAILURES: usize = 5;
@@ -43,6 +46,13 @@ struct Arguments {
     /// Threads; one seed runs on one. Unset: as many as there are processors.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Processor time that one step of the machine may take, milliseconds; 0: as much as it likes. Steps take
+    /// microseconds, the longest some milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    step_ms: u64,
+    /// A seed that takes longer than this has no end: it is named, and nothing more is run.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    seed_seconds: u64,
     /// Stop after so many seconds, whatever is left.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
@@ -96,18 +106,23 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match (&arguments.what, arguments.seed) {
         (Some(What::Scale(large)), _) => curve(large),
-        (None, Some(seed)) => one(seed, arguments.size.into(), arguments.log),
+        (None, Some(seed)) => one(seed, &arguments),
         (None, None) => many(&arguments),
     }
 }
 
-fn one(seed: u64, size: Size, log: bool) -> ExitCode {
-    let print: Option<Box<dyn FnMut(String)>> = if log {
+/// What one step may take.
+fn step(arguments: &Arguments) -> Option<Duration> {
+    (arguments.step_ms > 0).then(|| Duration::from_millis(arguments.step_ms))
+}
+
+fn one(seed: u64, arguments: &Arguments) -> ExitCode {
+    let print: Option<Box<dyn FnMut(String)>> = if arguments.log {
         Some(Box::new(|line| println!("{line}")))
     } else {
         None
     };
-    match simulation::run_seed(seed, size, print) {
+    match simulation::run_seed(seed, arguments.size.into(), step(arguments), print) {
         Ok(stats) => {
             println!("seed {seed}: nothing wrong\n{stats}");
             ExitCode::SUCCESS
@@ -125,21 +140,45 @@ fn many(arguments: &Arguments) -> ExitCode {
     let seeds = arguments.first..arguments.first.saturating_add(arguments.seeds);
     let began = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
-    let done = Arc::new(Mutex::new(false));
-    if let Some(seconds) = arguments.seconds {
-        let stop = Arc::clone(&stop);
-        let done = Arc::clone(&done);
+    let under_way = Arc::new(UnderWay::default());
+    let size = arguments.size.into();
+    {
+        let (stop, under_way) = (Arc::clone(&stop), Arc::clone(&under_way));
+        let limit = Duration::from_secs(arguments.seed_seconds);
+        let deadline = arguments
+            .seconds
+            .map(|s| Instant::now() + Duration::from_secs(s));
+        // Ends with the process.
         std::thread::spawn(move || {
-            let deadline = Instant::now() + Duration::from_secs(seconds);
-            while Instant::now() < deadline && !*done.lock().unwrap_or_else(PoisonError::into_inner)
-            {
-                std::thread::sleep(Duration::from_millis(100));
+            loop {
+                std::thread::sleep(LOOK);
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                if let Some(seed) = under_way.longer_than(limit) {
+                    let message = format!("no end within {} s", limit.as_secs());
+                    println!(
+                        "{}",
+                        Failure {
+                            seed,
+                            size,
+                            message
+                        }
+                    );
+                    std::process::exit(1);
+                }
             }
-            stop.store(true, Ordering::Relaxed);
         });
     }
-    let summary =
-        simulation::run_seeds(seeds, arguments.size.into(), threads, MOST_FAILURES, &stop);
+    let run = Run {
+        size,
+        threads,
+        most_failures: MOST_FAILURES,
+        step: step(arguments),
+        stop: &stop,
+        under_way: &under_way,
+    };
+    let summary = simulation::run_seeds(seeds, run);
     let spent = began.elapsed().as_secs_f64();
     println!(
         "{} seeds in {spent:.1} s on {threads} threads, {:.2} ms of processor time a seed\n{}",

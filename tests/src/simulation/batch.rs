@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::{JobId, TrialId};
-use trainyard_coordinator::cluster::api::{SeriesPoint, Step};
+use trainyard_coordinator::cluster::api::{SeriesLog, SeriesPoint, Step};
 use trainyard_coordinator::cluster::model::{Decision, Key, Record};
 
 /// What one turn of a driver wants written; of several versions of a record the last one counts.
@@ -13,6 +13,7 @@ pub(super) struct Batch {
     /// What goes, after what it was written as last.
     pub(super) removed: BTreeSet<Key>,
     pub(super) points: Vec<SeriesPoint>,
+    pub(super) logs: Vec<SeriesLog>,
     /// Attempts that were asked to leave for others.
     pub(super) preempted: u64,
     /// Trials about which a decision with its reason is appended.
@@ -38,6 +39,7 @@ impl Batch {
         }
         self.removed.extend(step.removed.drain(..));
         self.points.append(&mut step.points);
+        self.logs.append(&mut step.logs);
         for decision in step.decisions.drain(..) {
             if decision.reason.is_empty() {
                 return Err(format!("a decision without a reason: {decision:?}"));
@@ -58,10 +60,11 @@ impl Batch {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.removed.is_empty() && self.points.is_empty()
+        let series = self.points.is_empty() && self.logs.is_empty();
+        series && self.records.is_empty() && self.removed.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.records.len() + self.removed.len() + self.points.len()
+        self.records.len() + self.removed.len() + self.points.len() + self.logs.len()
     }
 }

@@ -6,7 +6,7 @@ use trainyard_coordinator::cluster::api::{Event, Rejection, Reply, WorkspaceChan
 use super::coordinator::Node;
 use super::jobs::{WORKSPACES, variant_of};
 use super::stats::Hit;
-use super::turn::Input;
+use super::turn::{FULL_MS, Input};
 use super::world::{Due, World};
 
 /// One request.
@@ -25,6 +25,11 @@ impl Client {
 
     pub(super) fn answered(&self) -> bool {
         self.answer.is_some()
+    }
+
+    /// What it was told, unless it was refused.
+    pub(super) fn reply(&self) -> Option<&Reply> {
+        self.answer.as_ref()?.as_ref().ok()
     }
 }
 
@@ -46,7 +51,10 @@ fn may_be(event: &Event, rejection: &Rejection) -> bool {
     match rejection {
         Rejection::Ended { .. } => !matches!(event, Event::Submit { .. } | Event::Cancel { .. }),
         Rejection::Extend { .. } => matches!(event, Event::Extend { .. }),
-        Rejection::UnknownWorker { .. } => matches!(event, Event::Drain { .. }),
+        Rejection::UnknownWorker { .. } => {
+            matches!(event, Event::Drain { .. } | Event::ForgetWorker { .. })
+        }
+        Rejection::Connected { .. } => matches!(event, Event::ForgetWorker { .. }),
         _ => false,
     }
 }
@@ -79,6 +87,9 @@ impl World {
 
     /// A request arrives.
     pub(super) fn ask(&mut self, client: usize, n: usize) {
+        if self.is_full(n) {
+            return self.after(FULL_MS, Due::Ask(client, n));
+        }
         let event = self.clients[client].event.clone();
         self.input(n, Input::Ask(client, event));
     }
@@ -122,6 +133,7 @@ impl World {
                 Event::Extend { .. } => self.stats.hit(Hit::Extended),
                 Event::Cancel { .. } => self.stats.hit(Hit::JobCancelled),
                 Event::Drain { undo: false, .. } => self.stats.hit(Hit::Drained),
+                Event::ForgetWorker { .. } => self.stats.hit(Hit::WorkerForgotten),
                 Event::SetWorkspace { .. } => self.stats.hit(Hit::SharesSet),
                 _ => {}
             }
@@ -140,7 +152,10 @@ impl World {
         // These have no request id: repeated later, they are others.
         let late = matches!(
             self.clients[client].event,
-            Event::Drain { .. } | Event::SetWorkspace { .. } | Event::RemoveWorkspace { .. }
+            Event::Drain { .. }
+                | Event::ForgetWorker { .. }
+                | Event::SetWorkspace { .. }
+                | Event::RemoveWorkspace { .. }
         );
         if let Some(n) = self.nodes.iter().position(|node| node.leader.is_some())
             && (self.clients[client].answered() || holds(&self.clients[client].event).is_none())
@@ -159,8 +174,8 @@ impl World {
     /// A job whose submission was answered.
     pub(super) fn some_job(&mut self) -> Option<JobId> {
         let client = self.below(self.plan.jobs.len() as u64) as usize;
-        match &self.clients[client].answer {
-            Some(Ok(Reply::Submitted { job, .. })) => Some(job.clone()),
+        match self.clients[client].reply() {
+            Some(Reply::Submitted { job, .. }) => Some(job.clone()),
             _ => None,
         }
     }
@@ -244,6 +259,12 @@ impl World {
     pub(super) fn user_drains(&mut self, w: usize, undo: bool) {
         let worker = self.workers[w].id.clone();
         self.request(|_| Event::Drain { worker, undo });
+    }
+
+    /// Somebody gives a worker up, whether it is gone or not.
+    pub(super) fn user_forgets(&mut self, w: usize) {
+        let worker = self.workers[w].id.clone();
+        self.request(|_| Event::ForgetWorker { worker });
     }
 
     /// At the end everything that was paused goes on, and nothing is drained any more.

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use trainyard_common::ids::{Term, WorkerId};
+use trainyard_common::ids::{Generation, JobId, Term, WorkerId};
 use trainyard_coordinator::cluster::Machine;
-use trainyard_coordinator::cluster::types::{Event, SessionId};
+use trainyard_coordinator::cluster::api::Event;
+use trainyard_coordinator::cluster::model::SessionId;
 
 use super::network::{LinkId, Up};
+use super::readers::Changes;
 use super::stats::Hit;
 use super::turn::{After, Input};
 use super::world::{Due, World, config};
 
-/// A batch of reports that comes twice comes again within this.
+/// A batch of reports or lines that comes twice comes again within this.
 const ECHO_MS: u64 = 3_000;
 
 /// How long another coordinator waits before it takes over from a silent one.
@@ -26,7 +28,11 @@ pub(super) struct Leader {
     pub(super) next_session: u64,
     /// A commit is on its way: the loop waits for it.
     pub(super) committing: bool,
+    /// Commits that it has begun.
+    pub(super) commits: u64,
     pub(super) after: Vec<After>,
+    /// Readers that look at the machine once the commit is durable, and in which of their calls.
+    pub(super) looks: Vec<(usize, u64)>,
     pub(super) turn_began: u64,
     /// By its own clock.
     pub(super) turn_clock: u64,
@@ -39,6 +45,12 @@ pub(super) struct Leader {
     pub(super) asked: BTreeMap<WorkerId, String>,
     /// Workers that have given it.
     pub(super) proven: BTreeSet<WorkerId>,
+    /// Which process joined last under each id.
+    pub(super) joined: BTreeMap<WorkerId, usize>,
+    /// Readers of jobs, and what has changed since they last looked.
+    pub(super) watchers: BTreeMap<usize, (JobId, Changes)>,
+    /// Removals of jobs that have begun.
+    pub(super) removals: u64,
 }
 
 /// A coordinator's process, or the lack of one.
@@ -87,12 +99,16 @@ impl World {
         if well && !forced {
             return;
         }
-        let mut able = self.nodes.iter().enumerate();
-        let able = able.find(|(_, node)| awake(node) && node.leader.is_none());
-        match able.map(|(n, _)| n) {
-            Some(n) => self.lead(n),
-            None if well => {}
-            None => self.after(1 + ELECTION_MS / 6, Due::Elect),
+        let able = self.nodes.iter().enumerate();
+        let able = able.filter(|(_, node)| awake(node) && node.leader.is_none());
+        let able: Vec<usize> = able.map(|(n, _)| n).collect();
+        match able.len() as u64 {
+            0 if well => {}
+            0 => self.after(1 + ELECTION_MS / 6, Due::Elect),
+            some => {
+                let which = self.below(some) as usize;
+                self.lead(able[which]);
+            }
         }
     }
 
@@ -135,7 +151,9 @@ impl World {
             sessions: BTreeMap::new(),
             next_session: 1,
             committing: false,
+            commits: 0,
             after: Vec::new(),
+            looks: Vec::new(),
             turn_began: self.now,
             turn_clock: clock,
             spent: 0,
@@ -143,6 +161,9 @@ impl World {
             turn_at: u64::MAX,
             asked: BTreeMap::new(),
             proven: BTreeSet::new(),
+            joined: BTreeMap::new(),
+            watchers: BTreeMap::new(),
+            removals: 0,
         });
         self.check_restored(n);
         self.poke(n, self.now);
@@ -195,6 +216,7 @@ impl World {
             (
                 Up::Register {
                     info,
+                    secret,
                     running,
                     term,
                 },
@@ -214,11 +236,13 @@ impl World {
                 }
                 let event = Event::WorkerJoined {
                     info,
+                    secret,
+                    peer: Some(self.workers[worker].ip),
                     session,
                     running,
                     term,
                 };
-                self.input(n, Input::Join(id, session, event));
+                self.input(n, Input::Join(id, worker, session, event));
             }
             (Up::Closed, _) => self.node_lost_link(id),
             (_, None) => {}
@@ -234,27 +258,32 @@ impl World {
                 self.input(n, Input::Tell(Some(session), Event::Leaving { session }));
             }
             (Up::Reports(reports), Some(session)) => {
-                self.reported(n, session, Event::Reports { session, reports });
+                self.told(n, session, Event::Reports { session, reports });
             }
-            (Up::Logs(log, rank), Some(session)) => {
-                let lines = log.lines;
+            (Up::Logs(batch), Some(session)) => {
+                let mut rank = batch.rank;
+                // A batch of lines does not tell a generation.
+                rank.at.generation = Generation(0);
                 let event = Event::Logs {
                     session,
                     rank,
-                    first: 0,
-                    lines,
+                    first: batch.first,
+                    lines: batch.lines,
                 };
-                self.input(n, Input::Tell(Some(session), event));
+                self.told(n, session, event);
             }
             (Up::Probed { path, error }, Some(_)) => self.probed(n, worker, path, error),
         }
     }
 
-    /// Reports arrive. A harsher network than the real one: a message may come twice, the second time
-    /// after later ones.
-    fn reported(&mut self, n: usize, session: SessionId, event: Event) {
+    /// Reports or log lines arrive. A harsher network than the real one: a message may come twice, the
+    /// second time after later ones.
+    fn told(&mut self, n: usize, session: SessionId, event: Event) {
         if self.unlucky(24) {
-            self.stats.hit(Hit::MessageTwice);
+            self.stats.hit(match event {
+                Event::Logs { .. } => Hit::LinesTwice,
+                _ => Hit::MessageTwice,
+            });
             let again = Input::Tell(Some(session), event.clone());
             let wait = self.below(2) * self.below(ECHO_MS);
             if wait == 0 {

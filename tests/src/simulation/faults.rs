@@ -1,5 +1,6 @@
 //! What goes wrong: which fault comes next, whom it meets, and how everything heals at the end.
 
+use super::coordinator::Node;
 use super::jobs::variant_of;
 use super::network::Way;
 use super::plan::Fault;
@@ -37,6 +38,7 @@ impl World {
             Fault::CoordinatorKilled
             | Fault::CoordinatorPaused
             | Fault::CoordinatorDeposed
+            | Fault::CoordinatorStale
             | Fault::ClockJumps => self.coordinator_fault(fault),
             Fault::Blackout => {
                 if self.below(4) == 0 {
@@ -63,6 +65,11 @@ impl World {
                 if self.below(4) == 0 {
                     self.user_deletes();
                 }
+            }
+            Fault::Impostor => self.impostor(),
+            Fault::UserForgets => {
+                let w = self.below(self.workers.len() as u64) as usize;
+                self.user_forgets(w);
             }
             Fault::UserDrains => {
                 if let Some(w) = self.some_worker() {
@@ -146,6 +153,7 @@ impl World {
 
     fn some_worker(&mut self) -> Option<usize> {
         let alive = self.workers.iter().enumerate();
+        let alive = alive.filter(|(_, w)| !w.impostor);
         let alive: Vec<usize> = alive.filter(|(_, w)| w.alive).map(|(w, _)| w).collect();
         if alive.is_empty() {
             return None;
@@ -182,6 +190,7 @@ impl World {
                 self.stats.hit(Hit::WorkerLeft);
                 self.leave(w);
             }
+            Fault::Liar => self.liar(w),
             Fault::GroupBroken => {
                 let runs: Vec<RunId> = self.workers[w].runs.keys().copied().collect();
                 let gang = runs.iter().find(|id| self.workers[w].runs[id].in_gang());
@@ -213,6 +222,7 @@ impl World {
                     self.stats.hit(Hit::CoordinatorDeposed);
                 }
             }
+            Fault::CoordinatorStale => self.stale_coordinator(),
             // A steady clock does not do so, but for a machine that was suspended or moved.
             Fault::ClockJumps if self.nodes[n].leader.is_some() => {
                 let far = self.below(CLOCK_JUMP_MS);
@@ -221,6 +231,26 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// One comes to lead, reads what is stored and stands still before it has said a word; meanwhile another
+    /// takes over. The first wakes up with what it once read, beside the one that it had taken over from.
+    fn stale_coordinator(&mut self) {
+        let before = self.store.term;
+        self.elect(true);
+        let newest = self.store.term;
+        let leads = |node: &Node| node.leader.as_ref().is_some_and(|l| l.term == newest);
+        let Some(n) = self
+            .nodes
+            .iter()
+            .position(leads)
+            .filter(|_| newest > before)
+        else {
+            return;
+        };
+        let how_long = self.below(15_000);
+        self.nodes[n].stopped_until = self.now + how_long;
+        self.after(super::coordinator::ELECTION_MS / 3, Due::Elect);
     }
 
     /// Every process is gone at once; what was not committed is lost, and the next leader has what the
@@ -297,6 +327,12 @@ impl World {
         self.objects.slow_until = 0;
         for n in 0..self.nodes.len() {
             self.restart_node(n);
+        }
+        // Whose id one of them has may come back with it.
+        for w in 0..self.workers.len() {
+            if self.workers[w].impostor {
+                self.exit(w, true);
+            }
         }
         self.after(super::coordinator::ELECTION_MS, Due::Elect);
         self.undo_all();

@@ -7,6 +7,8 @@ use trainyard_common::ids::{JobId, Term, TrialId};
 use trainyard_coordinator::cluster::api::{Event, Rejection};
 use trainyard_coordinator::cluster::model::{ArchiveRef, JobRecord, Key, Leaving, Record};
 
+use super::jobs::variant_of;
+use super::lines::StoredLine;
 use super::stats::Hit;
 use super::turn::Input;
 use super::world::{Due, World};
@@ -17,7 +19,7 @@ const KEEPER_MS: u64 = 4_000;
 /// What people asked for a job.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Asked {
-    deleted: bool,
+    pub(super) deleted: bool,
     /// Whether it had ended or not.
     forced: bool,
 }
@@ -50,6 +52,19 @@ pub(super) struct Leavers {
     work: Vec<Option<Work>>,
 }
 
+impl Leavers {
+    pub(super) fn archive(&self, job: &JobId, name: &str) -> Option<&Kept> {
+        self.archives.get(job)?.get(name)
+    }
+
+    /// The lines of a trial in an archive.
+    pub(super) fn archived_lines(&self, job: &JobId, name: &str, trial: TrialId) -> &[StoredLine] {
+        let archive = self.archive(job, name);
+        let lines = archive.and_then(|archive| archive.lines.get(&trial));
+        lines.map_or(&[], Vec::as_slice)
+    }
+}
+
 impl World {
     /// Whether a request about a job may be refused so: it has left, or leaves.
     pub(super) fn may_have_left(&self, event: &Event, rejection: &Rejection) -> bool {
@@ -65,7 +80,8 @@ impl World {
                 asked.is_some_and(|asked| asked.deleted)
             }
             Rejection::Archived { job, .. } | Rejection::Leaving { job, .. } => {
-                self.leavers.asked.contains_key(job)
+                let retains = variant_of(job).is_some_and(|v| v.job().retain.is_some());
+                retains || self.leavers.asked.contains_key(job)
             }
             _ => false,
         }
@@ -181,6 +197,7 @@ impl World {
             ));
         }
         self.store.points.retain(|(of, _), _| of != job);
+        self.store.lines.sweep(job);
         let fails = self.objects.fails_until > self.now;
         if fails && self.below(2) == 0 {
             self.stats.hit(Hit::KeeperFailed);
@@ -253,6 +270,7 @@ pub(super) struct Kept {
     pub(super) job: Option<JobRecord>,
     pub(super) records: BTreeMap<Key, Record>,
     pub(super) points: BTreeMap<TrialId, Vec<(u64, bool)>>,
+    pub(super) lines: BTreeMap<TrialId, Vec<StoredLine>>,
 }
 
 impl Kept {
@@ -269,7 +287,8 @@ impl Kept {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.job.is_none() && self.records.is_empty() && self.points.is_empty()
+        let series = self.points.is_empty() && self.lines.is_empty();
+        series && self.job.is_none() && self.records.is_empty()
     }
 
     /// But for notes about the job.
@@ -278,6 +297,7 @@ impl Kept {
         self.job.as_ref().map(told) == other.job.as_ref().map(told)
             && self.records == other.records
             && self.points == other.points
+            && self.lines == other.lines
     }
 }
 

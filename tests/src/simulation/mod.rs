@@ -7,13 +7,16 @@
 //! | `jobs` | the jobs to draw from, and what their trials' programs do |
 //! | `world` | the clock, the queue of what happens next, the end |
 //! | `clients`, `waking` | people's requests, asked until they are answered; searches woken for them |
+//! | `readers`, `follow`, `sightings` | clients that watch and follow, and what they may not be told |
 //! | `coordinator`, `turn`, `perform` | coordinators: elections, the driver's order "apply, commit, act", effects |
-//! | `store` | the model store, and what may never change in it |
+//! | `store`, `stored` | the model store, and what may never change in it |
 //! | `network` | connections between workers and coordinators |
-//! | `worker`, `outbox`, `rank`, `training` | worker processes, their reports, the attempts they run |
+//! | `worker`, `reporting`, `outbox`, `lines`, `rank`, `training` | worker processes, their reports and log lines, the attempts they run |
+//! | `strangers` | processes that are not who they say |
 //! | `objects` | checkpoints in the model object store |
 //! | `faults`, `stats` | what goes wrong, and how often it really hit |
 //! | `watch` | slots and waiting work; the comparison with a restored machine |
+//! | `effort` | how much one step of the machine may do |
 //! | `decisions` | what search logs may say: replay, and the scheduler's rule |
 //! | `compare` | what became of jobs, beside the same jobs left in peace |
 //! | `scale`, `archive`, `heap` | the machine alone at the size of a large cluster; its records and memory |
@@ -26,20 +29,28 @@ mod clients;
 mod compare;
 mod coordinator;
 mod decisions;
+mod effort;
 mod faults;
+mod follow;
 pub mod heap;
 mod jobs;
 mod leaving;
+mod lines;
 mod network;
 mod objects;
 mod outbox;
 mod perform;
 mod plan;
 mod rank;
+mod readers;
+mod reporting;
 mod revised;
 pub mod scale;
+mod sightings;
 mod stats;
 mod store;
+mod stored;
+mod strangers;
 mod training;
 mod turn;
 mod waking;
@@ -47,8 +58,10 @@ mod watch;
 mod worker;
 mod world;
 
-use std::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 pub use plan::Size;
 pub use stats::{HITS, Hit, Stats};
@@ -91,16 +104,52 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Runs one seed's world. `log` is given each line of what happens.
+/// How seeds are run.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    pub size: Size,
+    pub threads: usize,
+    /// No more are started after so many of them have failed.
+    pub most_failures: usize,
+    /// Processor time that one step of the machine may take; unset: as much as it likes, as in a test,
+    /// which asserts no time.
+    pub step: Option<Duration>,
+    /// Set from outside, it ends the run.
+    pub stop: &'a AtomicBool,
+    /// Told of each seed as it begins and ends, so that one without end is known.
+    pub under_way: &'a UnderWay,
+}
+
+/// Seeds that are being run, and when each was begun.
+#[derive(Debug, Default)]
+pub struct UnderWay(Mutex<BTreeMap<u64, Instant>>);
+
+impl UnderWay {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A seed that has been under way for longer than this.
+    pub fn longer_than(&self, limit: Duration) -> Option<u64> {
+        let began = self.lock();
+        let mut seeds = began.iter();
+        let late = seeds.find(|(_, began)| began.elapsed() > limit);
+        late.map(|(seed, _)| *seed)
+    }
+}
+
+/// Runs one seed's world. `log` is given each line of what happens; `step`: processor time that one step of
+/// the machine may take.
 ///
 /// # Errors
 /// What was wrong. A panic of the machine counts as such.
 pub fn run_seed(
     seed: u64,
     size: Size,
+    step: Option<Duration>,
     log: Option<Box<dyn FnMut(String)>>,
 ) -> Result<Stats, Failure> {
-    let world = World::new(Plan::of(seed, size), log);
+    let world = World::new(Plan::of(seed, size), log).within(step);
     let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_and_compare()));
     let result = run.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -122,35 +171,28 @@ pub struct Summary {
     /// Processor time that they took.
     pub cpu_s: f64,
     pub stats: Stats,
-    /// By seed; no more are started after `most_failures` of them.
+    /// By seed.
     pub failures: Vec<Failure>,
 }
 
-/// Runs the seeds on so many threads until `most_failures` of them have failed.
-pub fn run_seeds(
-    seeds: std::ops::Range<u64>,
-    size: Size,
-    threads: usize,
-    most_failures: usize,
-    stop: &AtomicBool,
-) -> Summary {
+/// Runs the seeds on several threads until enough of them have failed.
+pub fn run_seeds(seeds: std::ops::Range<u64>, run: Run<'_>) -> Summary {
     let next = AtomicU64::new(seeds.start);
     let summary = Mutex::new(Summary::default());
-    let lock = || {
-        summary
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    };
+    let lock = || summary.lock().unwrap_or_else(PoisonError::into_inner);
+    let stopped = || run.stop.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
+        for _ in 0..run.threads.max(1) {
             scope.spawn(|| {
                 let began = scale::cpu_ns();
-                while !stop.load(Ordering::Relaxed) && lock().failures.len() < most_failures {
+                while !stopped() && lock().failures.len() < run.most_failures {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         break;
                     }
-                    let result = run_seed(seed, size, None);
+                    run.under_way.lock().insert(seed, Instant::now());
+                    let result = run_seed(seed, run.size, run.step, None);
+                    run.under_way.lock().remove(&seed);
                     let mut summary = lock();
                     summary.seeds += 1;
                     match result {
@@ -162,9 +204,7 @@ pub fn run_seeds(
             });
         }
     });
-    let mut summary = summary
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     summary.failures.sort_by_key(|failure| failure.seed);
     summary
 }

@@ -4,10 +4,12 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use trainyard_common::ids::Term;
-use trainyard_coordinator::cluster::api::{Report, SeriesLog, ToWorker};
-use trainyard_coordinator::cluster::model::{Pulse, RankRef, SessionId, WorkerInfo};
+use trainyard_coordinator::cluster::api::{Report, ToWorker};
+use trainyard_coordinator::cluster::model::{Pulse, RankRef, SecretDigest, SessionId, WorkerInfo};
 
+use super::lines::LineBatch;
 use super::stats::Hit;
+use super::turn::FULL_MS;
 use super::world::{Due, World};
 
 /// A message takes up to this long.
@@ -21,6 +23,10 @@ const LATE_MS: u64 = 12_000;
 
 /// A silent connection counts as lost after this long (a ping and its time-out).
 pub(super) const KEEPALIVE_MS: u64 = 10_000;
+
+/// Messages that wait for one worker, as in the driver; and in a world of small queues.
+const MESSAGES: usize = 1_024;
+const TIGHT_MESSAGES: usize = 4;
 
 /// Numbered for ever.
 pub(super) type LinkId = u64;
@@ -37,13 +43,14 @@ pub(super) enum Way {
 pub(super) enum Up {
     Register {
         info: WorkerInfo,
+        secret: Option<SecretDigest>,
         running: Vec<RankRef>,
         term: Term,
     },
     Heartbeat(Vec<Pulse>),
     Leaving,
     Reports(Vec<Report>),
-    Logs(Box<SeriesLog>, RankRef),
+    Logs(Box<LineBatch>),
     Probed {
         path: String,
         error: Option<String>,
@@ -133,6 +140,18 @@ impl World {
         let due = link.down.back().map_or(due, |(last, _)| due.max(*last));
         link.down.push_back((due, message));
         self.at(due, Due::Message(id, Way::ToWorker));
+    }
+
+    /// Whether the worker does not read what it is sent, so that no more can be queued for it.
+    pub(super) fn is_slow(&self, id: LinkId) -> bool {
+        let most = if self.is_tight() {
+            TIGHT_MESSAGES
+        } else {
+            MESSAGES
+        };
+        self.links
+            .get(&id)
+            .is_some_and(|link| link.down.len() >= most)
     }
 
     /// The worker's side is closed; the other finds out in order.
@@ -261,6 +280,12 @@ impl World {
             self.at(later, Due::Message(id, way));
             return;
         }
+        if way == Way::ToCoordinator && self.is_full(node) {
+            return self.at(now + FULL_MS, Due::Message(id, way));
+        }
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
         match way {
             Way::ToCoordinator => {
                 let message = link.up.pop_front();

@@ -9,6 +9,10 @@ use trainyard_coordinator::cluster::model::RankRef;
 /// Reports of one message, as on the wire.
 const BATCH: usize = 256;
 
+/// Reports that are held; and in a world of small queues.
+const HELD: usize = 1_024;
+const TIGHT: usize = 4;
+
 /// Reports that may wait before the simulation calls it unbounded.
 const MOST: usize = 4_096;
 
@@ -31,16 +35,18 @@ impl Outbox {
         });
     }
 
-    /// The next reports to send on this connection.
-    pub(super) fn next_batch(&mut self) -> Vec<Report> {
+    /// The next reports to send on this connection; they end before that of the end of a rank which is held.
+    pub(super) fn next_batch(&mut self, held: impl Fn(&RankRef) -> bool) -> Vec<Report> {
         let upto = (self.handed_out + BATCH).min(self.reports.len());
         while self.numbered < upto {
             self.next_sequence += 1;
             self.reports[self.numbered].sequence = self.next_sequence;
             self.numbered += 1;
         }
-        let batch = self.reports.range(self.handed_out..upto).cloned().collect();
-        self.handed_out = upto;
+        let next = self.reports.range(self.handed_out..upto);
+        let next = next.take_while(|report| !ends(report) || !held(&report.rank));
+        let batch: Vec<Report> = next.cloned().collect();
+        self.handed_out += batch.len();
         batch
     }
 
@@ -71,16 +77,26 @@ impl Outbox {
 
     /// Attempts whose end is not acknowledged.
     pub(super) fn ended(&self) -> impl Iterator<Item = &RankRef> {
-        let ends = |report: &&Report| matches!(report.body, ReportBody::Ended { .. });
-        self.reports.iter().filter(ends).map(|report| &report.rank)
+        let ended = self.reports.iter().filter(|report| ends(report));
+        ended.map(|report| &report.rank)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.reports.is_empty()
     }
 
+    /// Whether a trainer has to wait before it tells more.
+    pub(super) fn is_full(&self, tight: bool) -> bool {
+        self.reports.len() >= if tight { TIGHT } else { HELD }
+    }
+
     /// Whether more wait than any worker may keep.
     pub(super) fn overflows(&self) -> bool {
         self.reports.len() > MOST
     }
+}
+
+/// Whether it is a rank's last one.
+pub(super) fn ends(report: &Report) -> bool {
+    matches!(report.body, ReportBody::Ended { .. })
 }

@@ -1,11 +1,16 @@
 //! What a leader does once its commit is durable: answers, messages, knocks, and what its keeper is asked.
 
+use std::net::{IpAddr, SocketAddr};
+
 use trainyard_common::ids::{Term, WorkerId};
-use trainyard_coordinator::cluster::types::{Effect, Event, SessionId, ToWorker};
+use trainyard_coordinator::cluster::api::{Effect, Event, ToWorker};
+use trainyard_coordinator::cluster::model::SessionId;
 
 use super::leaving::Task;
-use super::network::{Down, Way};
+use super::network::{Down, LinkId, Way};
+use super::stats::Hit;
 use super::turn::{After, Input};
+use super::worker::Worker;
 use super::world::{Due, World};
 
 impl World {
@@ -16,8 +21,16 @@ impl World {
                     self.perform(n, term, effect);
                 }
             }
+            After::Logged(trials) => {
+                for (job, trial) in trials {
+                    self.notify(n, &job, |changes| {
+                        changes.logs.insert(trial);
+                    });
+                }
+            }
             After::Answer(client, answer) => self.answered(client, answer),
-            After::Open(session, link) => {
+            After::Open(session, link, worker) => {
+                self.owns(worker);
                 if let Some(leader) = &mut self.nodes[n].leader {
                     leader.sessions.insert(session, link);
                 }
@@ -49,7 +62,7 @@ impl World {
             } => {
                 self.check_sent(term, &worker, &message);
                 if let Some(link) = link(self, session) {
-                    self.say_down(link, Down::Machine(term, message));
+                    self.send(n, session, link, Down::Machine(term, message));
                 }
             }
             Effect::Close { session, .. } => self.end_session(n, session),
@@ -64,7 +77,7 @@ impl World {
                     leader.asked.insert(worker.clone(), path.clone());
                 }
                 match link(self, session) {
-                    Some(link) => self.say_down(link, Down::Probe { term, path }),
+                    Some(link) => self.send(n, session, link, Down::Probe { term, path }),
                     None => {
                         let error = Some("the session is gone".to_owned());
                         let event = Event::StoreProbed {
@@ -76,20 +89,13 @@ impl World {
                     }
                 }
             }
-            // A knock that nobody answers, as across a partition: only the lease decides.
             Effect::Knock {
                 worker,
                 session,
+                address,
+                peer,
                 until_refused,
-                ..
-            } => {
-                let epoch = self.nodes[n].epoch;
-                let known = self.workers.iter().position(|known| known.id == worker);
-                if let Some(w) = known {
-                    let wait = if until_refused { 800 } else { 20 };
-                    self.after(wait, Due::Knock(n, epoch, w, session));
-                }
-            }
+            } => self.begin_knock(n, &worker, session, (&address, peer), until_refused),
             Effect::Archive { job, trials } => {
                 self.keep(n, term, job, Task::Archive { trials });
             }
@@ -99,10 +105,50 @@ impl World {
                 checkpoint_url,
             } => {
                 let checkpoints = checkpoint_url.is_some();
+                if let Some(leader) = &mut self.nodes[n].leader {
+                    leader.removals += 1;
+                }
                 self.keep(n, term, job, Task::Remove { keep, checkpoints });
             }
-            Effect::Changed { .. } => {}
+            Effect::Changed { job, trials } => self.notify(n, &job, |changes| {
+                changes.job = true;
+                changes.trials.extend(&trials);
+            }),
         }
+    }
+
+    /// A knock at the worker's own address. One that nobody answers, as across a partition, leaves the lease
+    /// to decide.
+    fn begin_knock(
+        &mut self,
+        n: usize,
+        worker: &WorkerId,
+        session: SessionId,
+        (address, peer): (&str, IpAddr),
+        until_refused: bool,
+    ) {
+        let named = address.parse().map(|named: SocketAddr| named.ip());
+        if named.is_ok_and(|named| named != peer) {
+            self.violated(format!(
+                "{worker} speaks from {peer}, and {address} is knocked at"
+            ));
+        }
+        let epoch = self.nodes[n].epoch;
+        let speaks = |known: &Worker| known.id == *worker && known.ip == peer;
+        if let Some(w) = self.workers.iter().position(speaks) {
+            let wait = if until_refused { 800 } else { 20 };
+            self.after(wait, Due::Knock(n, epoch, w, session));
+        }
+    }
+
+    /// Queues a message for a worker, or ends its session where it does not keep up.
+    fn send(&mut self, n: usize, session: SessionId, link: LinkId, message: Down) {
+        if !self.is_slow(link) {
+            return self.say_down(link, message);
+        }
+        self.stats.hit(Hit::WorkerTooSlow);
+        self.end_session(n, session);
+        self.input(n, Input::Tell(None, Event::WorkerLost { session }));
     }
 
     /// A worker's host accepts a connection, refuses it, or does not answer.
@@ -147,7 +193,7 @@ impl World {
 pub(super) fn shown(input: &Input) -> String {
     match input {
         Input::Ask(client, Event::Submit { .. }) => format!("submission {client}"),
-        Input::Join(_, session, Event::WorkerJoined { info, running, .. }) => {
+        Input::Join(_, _, session, Event::WorkerJoined { info, running, .. }) => {
             format!(
                 "{} as session {}, running {}",
                 info.worker,
@@ -155,7 +201,9 @@ pub(super) fn shown(input: &Input) -> String {
                 running.len()
             )
         }
-        Input::Tell(_, event) | Input::Ask(_, event) | Input::Join(_, _, event) => {
+        Input::Read(reader, _) => format!("a look for reader {reader}"),
+        Input::Lie(_, event, _) => format!("a lie: {event:?}"),
+        Input::Tell(_, event) | Input::Ask(_, event) | Input::Join(_, _, _, event) => {
             format!("{event:?}")
         }
     }

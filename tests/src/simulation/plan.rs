@@ -25,10 +25,13 @@ pub(super) enum Fault {
     WorkerStopped,
     WorkerHung,
     WorkerLeaves,
+    Impostor,
+    Liar,
     GroupBroken,
     CoordinatorKilled,
     CoordinatorPaused,
     CoordinatorDeposed,
+    CoordinatorStale,
     ClockJumps,
     Blackout,
     StoreSlow,
@@ -42,13 +45,14 @@ pub(super) enum Fault {
     UserPauses,
     UserResumes,
     UserDrains,
+    UserForgets,
     UserExtends,
     UserSetsShares,
     UserArchives,
     UserDeletes,
 }
 
-const FAULTS: [Fault; 30] = [
+const FAULTS: [Fault; 34] = [
     Fault::LinkBroken,
     Fault::LinkSlow,
     Fault::LinkLeftBehind,
@@ -58,10 +62,13 @@ const FAULTS: [Fault; 30] = [
     Fault::WorkerStopped,
     Fault::WorkerHung,
     Fault::WorkerLeaves,
+    Fault::Impostor,
+    Fault::Liar,
     Fault::GroupBroken,
     Fault::CoordinatorKilled,
     Fault::CoordinatorPaused,
     Fault::CoordinatorDeposed,
+    Fault::CoordinatorStale,
     Fault::ClockJumps,
     Fault::Blackout,
     Fault::StoreSlow,
@@ -75,6 +82,7 @@ const FAULTS: [Fault; 30] = [
     Fault::UserPauses,
     Fault::UserResumes,
     Fault::UserDrains,
+    Fault::UserForgets,
     Fault::UserExtends,
     Fault::UserSetsShares,
     Fault::UserArchives,
@@ -90,6 +98,10 @@ pub(super) struct Plan {
     /// Slots of each worker.
     pub(super) workers: Vec<usize>,
     pub(super) coordinators: usize,
+    /// Queues hold few: those of the coordinators, and those of workers.
+    pub(super) tight: bool,
+    /// Clients that read: whether they follow the log or watch the job, and which submission it is.
+    pub(super) readers: Vec<(bool, usize)>,
     /// Kinds of faults that may happen; with few kinds at a time, each meets states that all
     /// together would prevent.
     pub(super) faults: Vec<Fault>,
@@ -124,13 +136,24 @@ impl Plan {
         let all = key.below(2, 4) == 0;
         let faults = FAULTS.into_iter().zip(0..);
         let faults = faults.filter(|(_, at)| all || key.with(3).below(*at, 3) == 0);
+        // In every second world one watches and one follows, not always the same job.
+        let readers = match key.below(9, 2) {
+            0 => Vec::new(),
+            _ => [false, true]
+                .into_iter()
+                .zip(10..)
+                .map(|(follows, at)| (follows, key.below(at, chosen.len() as u64) as usize))
+                .collect(),
+        };
         Self {
             key: key.named("draws"),
+            readers,
             jobs: chosen,
             workers: (0..workers)
                 .map(|at| 1 + key.with(4).below(at, 2) as usize)
                 .collect(),
-            coordinators: 1 + key.below(5, 2) as usize,
+            coordinators: 1 + key.below(5, 3) as usize,
+            tight: key.below(20, 4) == 0,
             faults: faults.map(|(fault, _)| fault).collect(),
             pace_ms: 300 << key.below(6, 4),
             disturbed_ms,
@@ -142,8 +165,10 @@ impl Plan {
         Self {
             key: Key::new(variant as u64).named("undisturbed"),
             jobs: vec![variant],
+            readers: Vec::new(),
             workers: vec![2, 2],
             coordinators: 1,
+            tight: false,
             faults: Vec::new(),
             pace_ms: 0,
             disturbed_ms: 0,

@@ -2,9 +2,9 @@
 //! of the worker's runner; what an attempt does in its turn is in `training`.
 
 use trainyard_common::checkpoint::{CheckpointRef, KeepPolicy, to_drop};
-use trainyard_coordinator::cluster::records::AttemptKind;
-pub(super) use trainyard_coordinator::cluster::types::Outcome;
-use trainyard_coordinator::cluster::types::{Assignment, AttemptRef, RankRef, ReportBody};
+use trainyard_coordinator::cluster::api::{Assignment, ReportBody};
+pub(super) use trainyard_coordinator::cluster::model::Outcome;
+use trainyard_coordinator::cluster::model::{AttemptKind, AttemptRef, RankRef};
 
 use super::jobs::{Variant, variant_of};
 use super::stats::Hit;
@@ -240,6 +240,7 @@ impl World {
             step: run.step,
             test_metrics: if judged { metrics } else { Vec::new() },
         };
+        self.log_lines(w, &rank, 1);
         self.tell(w, &rank, body);
         self.remove_run(w, id, outcome.done().then_some(outcome));
         self.pump(w);
@@ -305,6 +306,7 @@ impl World {
             self.request_stop(w, id, Stop::Abandoned);
         }
         self.workers[w].outbox.abandon(rank);
+        self.workers[w].lines.abandon(rank);
     }
 
     /// A checkpoint is acknowledged: the keep rule gives up older ones, unless the run was stopped.

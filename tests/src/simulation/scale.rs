@@ -11,7 +11,9 @@ use trainyard_coordinator::cluster::Machine;
 use trainyard_coordinator::cluster::api::{
     Assignment, Effect, Event, MachineConfig, Point, Report, ReportBody, Step, ToWorker,
 };
-use trainyard_coordinator::cluster::model::{Outcome, Pulse, RankRef, SessionId, WorkerInfo};
+use trainyard_coordinator::cluster::model::{
+    Outcome, Pulse, RankRef, SecretDigest, SessionId, WorkerInfo,
+};
 
 use super::archive::Archive;
 use super::heap;
@@ -200,6 +202,8 @@ impl Cluster {
             .push(Reverse((self.now + beat, Next::Heartbeat, number)));
         let joined = Event::WorkerJoined {
             info,
+            secret: Some(SecretDigest([7; 32])),
+            peer: None,
             session: session(number),
             running: Vec::new(),
             term: Term(1),

@@ -76,10 +76,40 @@ pub enum Hit {
     JobDeleted,
     /// An archive could not be written, or what a job had left not be removed.
     KeeperFailed,
+    /// A batch of log lines came twice.
+    LinesTwice,
+    /// A worker held no more log lines, and dropped one that waited.
+    LinesDropped,
+    /// A client watched a job to its end.
+    Watched,
+    /// A client followed the log of a job to its end.
+    Followed,
+    /// The leader that a client read from was gone, and it went on with another.
+    ReaderMoved,
+    /// Log lines were read from an archive.
+    ReadFromArchive,
+    /// A removal began while log lines were read, which were then read again.
+    ReadAgain,
+    /// A coordinator that had only read what is stored woke up as leader after another had taken over.
+    StaleLeader,
+    /// A message or a request waited for room in the queue of a loop.
+    QueueFull,
+    /// A session ended because its worker did not read its messages.
+    WorkerTooSlow,
+    /// A trainer waited because its worker held no more reports.
+    ReportsHeld,
+    /// A process registered under the id of another, and was refused.
+    ImpostorRefused,
+    /// One was taken in, under an id that nothing held on to any more.
+    ImpostorTakenIn,
+    /// A process told a report of what another ran.
+    Lied,
+    /// An operator gave a worker up.
+    WorkerForgotten,
 }
 
 /// Every kind, in the order of its number.
-pub const HITS: [Hit; 50] = [
+pub const HITS: [Hit; 65] = [
     Hit::MessageLost,
     Hit::MessageDelayed,
     Hit::MessageTwice,
@@ -130,6 +160,21 @@ pub const HITS: [Hit; 50] = [
     Hit::JobArchived,
     Hit::JobDeleted,
     Hit::KeeperFailed,
+    Hit::LinesTwice,
+    Hit::LinesDropped,
+    Hit::Watched,
+    Hit::Followed,
+    Hit::ReaderMoved,
+    Hit::ReadFromArchive,
+    Hit::ReadAgain,
+    Hit::StaleLeader,
+    Hit::QueueFull,
+    Hit::WorkerTooSlow,
+    Hit::ReportsHeld,
+    Hit::ImpostorRefused,
+    Hit::ImpostorTakenIn,
+    Hit::Lied,
+    Hit::WorkerForgotten,
 ];
 
 /// How much happened.
@@ -154,6 +199,10 @@ pub struct Stats {
     pub rungs: u64,
     pub promotions: u64,
     pub virtual_ms: u64,
+    /// The most records that one step wrote unchanged, beyond one a report; and the most effects beyond two a
+    /// change.
+    pub most_unchanged: u64,
+    pub most_effects: u64,
     /// By the number of the [`Hit`].
     hits: [u64; HITS.len()],
 }
@@ -174,6 +223,8 @@ impl Default for Stats {
             rungs: 0,
             promotions: 0,
             virtual_ms: 0,
+            most_unchanged: 0,
+            most_effects: 0,
             hits: [0; HITS.len()],
         }
     }
@@ -204,6 +255,8 @@ impl Stats {
         self.rungs += other.rungs;
         self.promotions += other.promotions;
         self.virtual_ms += other.virtual_ms;
+        self.most_unchanged = self.most_unchanged.max(other.most_unchanged);
+        self.most_effects = self.most_effects.max(other.most_effects);
         for (count, more) in self.hits.iter_mut().zip(other.hits) {
             *count += more;
         }
@@ -231,6 +284,11 @@ impl std::fmt::Display for Stats {
             f,
             "{} entries of search logs replayed: {} results at rungs, {} promotions",
             self.replayed, self.rungs, self.promotions
+        )?;
+        writeln!(
+            f,
+            "at most {} records written unchanged and {} effects beyond what was asked for, in one step",
+            self.most_unchanged, self.most_effects
         )?;
         write!(f, "{} faults:", self.faults)?;
         let mut names = HITS.iter().map(|hit| (hit, self.hits(*hit)));

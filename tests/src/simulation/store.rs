@@ -16,10 +16,8 @@ use super::batch::Batch;
 use super::decisions::Decisions;
 use super::jobs::variant_of;
 use super::leaving::{Kept, let_go};
+use super::lines::StoredLines;
 use super::revised::{attempt_revised, job_revised, more, trial_revised};
-
-/// No record may be larger: etcd holds them.
-const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// A job as its committed records tell it.
 pub(super) struct JobView {
@@ -42,12 +40,13 @@ pub(super) struct ModelStore {
     /// The newest term, and since when it is.
     pub(super) term: u64,
     pub(super) term_since: u64,
-    records: BTreeMap<Key, Record>,
+    pub(super) records: BTreeMap<Key, Record>,
     /// Each trial's points: step, and whether it ended an epoch.
     pub(super) points: BTreeMap<(JobId, TrialId), Vec<(u64, bool)>>,
+    pub(super) lines: StoredLines,
     pub(super) jobs: BTreeMap<JobId, JobView>,
     /// Which rank of a living attempt has each slot.
-    slots: BTreeMap<(WorkerId, u32), RankRef>,
+    pub(super) slots: BTreeMap<(WorkerId, u32), RankRef>,
     /// Attempts of each trial that completed.
     completed: BTreeSet<(JobId, TrialId)>,
     /// Jobs that were once here.
@@ -125,6 +124,9 @@ impl ModelStore {
                 return Err(format!("a point is counted twice: {point:?}"));
             }
             series.push(position);
+        }
+        for log in batch.logs {
+            self.lines.append(log)?;
         }
         self.remove_all(batch.removed)?;
         let unlogged = |job: &&JobView| job.decisions.suggested != job.trials;
@@ -206,7 +208,13 @@ impl ModelStore {
             let old = self.records.remove(&key);
             let right = match &old {
                 // Written and removed within one turn, it was never here.
-                None | Some(Record::Request(_) | Record::Worker(_) | Record::Workspace(_)) => true,
+                None
+                | Some(
+                    Record::Request(_)
+                    | Record::Worker(_)
+                    | Record::Identity(_)
+                    | Record::Workspace(_),
+                ) => true,
                 Some(Record::Job(job)) => self.gone.contains(&job.job),
                 Some(Record::Spec(spec)) => self.gone.contains(&spec.job),
                 Some(Record::Trial(trial)) => self.is_removed(&trial.job),
@@ -286,6 +294,7 @@ impl ModelStore {
         kept.points = points
             .map(|((_, trial), points)| (*trial, points.clone()))
             .collect();
+        kept.lines = self.lines.of_job(job);
         kept
     }
 
@@ -306,6 +315,7 @@ impl ModelStore {
             }
             // Taken back and asked again within one turn.
             (Some(Record::Worker(_)), Record::Worker(_))
+            | (Some(Record::Identity(_)), Record::Identity(_))
             | (Some(Record::Workspace(_)), Record::Workspace(_)) => false,
             (Some(Record::Trial(old)), Record::Trial(new)) => trial_revised(old, new),
             // Archived, it was to be deleted.
@@ -432,58 +442,9 @@ impl ModelStore {
         }
         Ok(())
     }
-
-    /// All records, as a new leader reads them.
-    ///
-    /// # Errors
-    /// One has no stored form, or comes back as something else, or is too large.
-    pub(super) fn load(&self) -> Result<Vec<Record>, String> {
-        let mut records = Vec::with_capacity(self.records.len());
-        for (key, record) in &self.records {
-            let bytes = record.encode().map_err(|error| error.to_string())?;
-            if bytes.len() > MAX_RECORD_BYTES {
-                return Err(format!("{} has {} bytes", key.0, bytes.len()));
-            }
-            let read = Record::decode(&key.0, &bytes).map_err(|error| error.to_string())?;
-            if read != *record {
-                return Err(format!("{record:?} comes back as {read:?}"));
-            }
-            records.push(read);
-        }
-        Ok(records)
-    }
-
-    /// All records as they are.
-    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
-        self.records.values()
-    }
-
-    pub(super) fn trial(&self, job: &JobId, trial: TrialId) -> Option<&TrialRecord> {
-        match self.records.get(&trial_key(job, trial))? {
-            Record::Trial(trial) => Some(trial),
-            _ => None,
-        }
-    }
-
-    pub(super) fn attempt(&self, at: &AttemptRef) -> Option<&AttemptRecord> {
-        let AttemptId(attempt) = at.attempt;
-        let key = Key(format!(
-            "attempt/{}/{:010}/{attempt:010}",
-            at.job, at.trial.0
-        ));
-        match self.records.get(&key)? {
-            Record::Attempt(known) => (known.generation == at.generation).then_some(known),
-            _ => None,
-        }
-    }
-
-    /// Whether any attempt that the records know as living is left.
-    pub(super) fn living(&self) -> Option<&RankRef> {
-        self.slots.values().next()
-    }
 }
 
-fn trial_key(job: &JobId, trial: TrialId) -> Key {
+pub(super) fn trial_key(job: &JobId, trial: TrialId) -> Key {
     Key(format!("trial/{job}/{:010}", trial.0))
 }
 

@@ -2,8 +2,8 @@
 //! of the worker's training loop.
 
 use trainyard_common::checkpoint::CheckpointRef;
-use trainyard_coordinator::cluster::records::AttemptKind;
-use trainyard_coordinator::cluster::types::{Point, ReportBody};
+use trainyard_coordinator::cluster::api::{Point, ReportBody};
+use trainyard_coordinator::cluster::model::AttemptKind;
 
 use super::jobs::{Fate, Variant, variant_of};
 use super::rank::{EPOCH_MS, Next, Outcome, RunId, UPLOAD_MS};
@@ -13,6 +13,13 @@ use super::world::World;
 /// How often an upload is tried, and how long is waited after the first time; doubled each time.
 const UPLOAD_TRIES: u32 = 4;
 const FIRST_UPLOAD_WAIT_MS: u64 = 500;
+
+/// One of so many epochs writes many lines: more than its worker holds.
+const TALKS_ONE_IN: u64 = 24;
+const MANY_LINES: u64 = 20;
+
+/// A trainer whose worker holds no more reports tries again within this.
+const FULL_MS: u64 = 300;
 
 /// How long ranks wait for each other before they give up.
 const RENDEZVOUS_MS: u64 = 15_000;
@@ -57,9 +64,7 @@ impl World {
         if !broken.is_empty() && rank.rank == 0 && !judges {
             self.tell(w, &rank, ReportBody::Dropped { manifests: broken });
         }
-        if rank.rank == 0 {
-            self.log_line(w, &rank, "started");
-        }
+        self.log_lines(w, &rank, 1);
         self.pump(w);
         self.next_turn(w, id, EPOCH_MS);
     }
@@ -109,6 +114,11 @@ impl World {
             let done = run.done(variant);
             return self.end(w, id, done);
         }
+        if self.workers[w].outbox.is_full(self.is_tight()) {
+            // It is looked at again, and told to stop, every so often.
+            self.stats.hit(Hit::ReportsHeld);
+            return self.next_turn(w, id, FULL_MS);
+        }
         self.epoch(w, id, variant);
     }
 
@@ -154,6 +164,11 @@ impl World {
             true => Next::Manifest,
             false => Next::Train,
         };
+        let lines = match self.unlucky(TALKS_ONE_IN) {
+            true => MANY_LINES,
+            false => self.below(3),
+        };
+        self.log_lines(w, &rank, lines);
         self.tell(w, &rank, ReportBody::Progress(point));
         if early {
             return self.end(w, id, Outcome::Completed);

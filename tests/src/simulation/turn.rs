@@ -1,18 +1,27 @@
 //! The driver's turn around the machine, in the driver's order: apply, commit, act; a commit that fails
 //! ends the leadership.
 
-use trainyard_common::ids::Term;
-use trainyard_coordinator::cluster::types::{Effect, Event, Rejection, Reply, SessionId, Step};
+use trainyard_common::ids::{JobId, Term, TrialId};
+use trainyard_coordinator::cluster::api::{Effect, Event, Rejection, Reply, Step};
+use trainyard_coordinator::cluster::model::{RankRef, SessionId};
 
 use super::batch::Batch;
 use super::coordinator::Leader;
 use super::network::LinkId;
+use super::perform::shown;
 use super::plan;
 use super::stats::Hit;
 use super::world::{Due, World};
 
 /// Inputs of one turn, as in the driver.
 const MAX_BATCH: usize = 256;
+
+/// Inputs that wait for the loop, as in the driver; and in a world of small queues.
+const QUEUE: usize = 1_024;
+const TIGHT_QUEUE: usize = 4;
+
+/// Who has something for a full queue tries again after this.
+pub(super) const FULL_MS: u64 = 25;
 
 /// A loop that comes round later than it meant to by this much tells the machine, as in the driver.
 const STALL_MS: u64 = 500;
@@ -23,14 +32,21 @@ pub(super) enum Input {
     Tell(Option<SessionId>, Event),
     /// A client's request, and which client.
     Ask(usize, Event),
-    Join(LinkId, SessionId, Event),
+    /// On which connection, and which process.
+    Join(LinkId, usize, SessionId, Event),
+    /// A report of a rank that is another's, on a session of its own.
+    Lie(SessionId, Event, RankRef),
+    /// A look at the machine, by which reader and in which of its calls.
+    Read(usize, u64),
 }
 
 /// What waits for the commit.
 pub(super) enum After {
     Effects(Vec<Effect>),
+    /// These have new log lines.
+    Logged(Vec<(JobId, TrialId)>),
     Answer(usize, Result<Option<Reply>, Rejection>),
-    Open(SessionId, LinkId),
+    Open(SessionId, LinkId, usize),
     Refuse(LinkId),
     End(SessionId),
     Forget(SessionId),
@@ -66,6 +82,17 @@ impl World {
         }
     }
 
+    /// Whether the leader's loop has no room for more: who has something for it waits.
+    pub(super) fn is_full(&mut self, n: usize) -> bool {
+        let most = if self.is_tight() { TIGHT_QUEUE } else { QUEUE };
+        let leader = self.nodes[n].leader.as_ref();
+        let full = leader.is_some_and(|leader| leader.inbox.len() >= most);
+        if full {
+            self.stats.hit(Hit::QueueFull);
+        }
+        full
+    }
+
     pub(super) fn input(&mut self, n: usize, input: Input) {
         if let Some(leader) = &mut self.nodes[n].leader {
             leader.inbox.push_back(input);
@@ -97,6 +124,9 @@ impl World {
         let Some(mut leader) = node.leader.take() else {
             return;
         };
+        if leader.term != self.store.term && leader.commits == 0 {
+            self.stats.hit(Hit::StaleLeader);
+        }
         let mut batch = Batch::default();
         let clock = self.clock(n);
         let late = leader.due.map_or(0, |due| clock.saturating_sub(due));
@@ -146,34 +176,16 @@ impl World {
                 || format!("takes {}", shown(&input)),
             );
         }
+        let asked = match &input {
+            Input::Tell(_, event)
+            | Input::Ask(_, event)
+            | Input::Join(_, _, _, event)
+            | Input::Lie(_, event, _) => Some(self.asked_of(event)),
+            Input::Read(..) => None,
+        };
         let apply = |leader: &mut Leader, event| leader.machine.apply(clock, event);
         let step = match input {
-            Input::Tell(session, event) => {
-                if let Event::WorkerLost { session } = &event {
-                    leader.after.push(After::Forget(*session));
-                }
-                if let Event::StoreProbed {
-                    worker,
-                    path,
-                    error: None,
-                } = &event
-                    // An answer to an older question proves nothing.
-                    && leader.asked.get(worker) == Some(path)
-                {
-                    leader.proven.insert(worker.clone());
-                }
-                match (apply(leader, event), session) {
-                    (Ok(step), _) => Some(step),
-                    (Err(_), Some(session)) => {
-                        leader.after.push(After::End(session));
-                        None
-                    }
-                    (Err(rejection), None) => {
-                        self.violated(format!("the machine refused its driver: {rejection}"));
-                        None
-                    }
-                }
-            }
+            Input::Tell(session, event) => self.tell_machine(leader, clock, session, event),
             Input::Ask(client, event) => match apply(leader, event) {
                 Ok(step) => {
                     leader
@@ -186,23 +198,95 @@ impl World {
                     None
                 }
             },
-            Input::Join(link, session, event) => match apply(leader, event) {
-                Ok(step) => {
-                    leader.after.push(After::Open(session, link));
-                    Some(step)
-                }
-                Err(_) => {
-                    leader.after.push(After::Refuse(link));
-                    None
-                }
-            },
+            Input::Read(reader, call) => {
+                leader.looks.push((reader, call));
+                None
+            }
+            Input::Lie(session, event, rank) => {
+                self.lie(leader, clock, (session, event), &rank, batch)
+            }
+            Input::Join(link, worker, session, event) => {
+                let joined = self.join(leader, clock, worker, event);
+                leader.after.push(match joined {
+                    Some(_) => After::Open(session, link, worker),
+                    None => After::Refuse(link),
+                });
+                joined
+            }
         };
-        if let Some(step) = step {
+        if let Some((step, asked)) = step.zip(asked) {
+            self.check_effort(leader.term, asked, &step, batch);
             self.gather(leader, step, batch);
         }
     }
 
+    /// News; of a session, or of the driver itself.
+    fn tell_machine(
+        &mut self,
+        leader: &mut Leader,
+        clock: u64,
+        session: Option<SessionId>,
+        event: Event,
+    ) -> Option<Step> {
+        if let Event::WorkerLost { session } = &event {
+            leader.after.push(After::Forget(*session));
+        }
+        if let Event::StoreProbed {
+                    worker,
+                    path,
+                    error: None,
+                } = &event
+                    // An answer to an older question proves nothing.
+                    && leader.asked.get(worker) == Some(path)
+        {
+            leader.proven.insert(worker.clone());
+        }
+        match (leader.machine.apply(clock, event), session) {
+            (Ok(step), _) => Some(step),
+            (Err(_), Some(session)) => {
+                leader.after.push(After::End(session));
+                None
+            }
+            (Err(rejection), None) => {
+                self.violated(format!("the machine refused its driver: {rejection}"));
+                None
+            }
+        }
+    }
+
+    /// A report of what is another's.
+    fn lie(
+        &mut self,
+        leader: &mut Leader,
+        clock: u64,
+        (session, event): (SessionId, Event),
+        rank: &RankRef,
+        batch: &Batch,
+    ) -> Option<Step> {
+        let step = self.tell_machine(leader, clock, Some(session), event)?;
+        self.check_lie(leader.term, rank, &step, batch);
+        Some(step)
+    }
+
+    /// Process `w` registers.
+    fn join(&mut self, leader: &mut Leader, clock: u64, w: usize, event: Event) -> Option<Step> {
+        let before = self.before_join(leader, w);
+        let joined = leader.machine.apply(clock, event);
+        if let Some(before) = before {
+            self.check_join(leader, w, &before, joined.is_ok());
+        }
+        if joined.is_ok() {
+            leader.joined.insert(self.workers[w].id.clone(), w);
+        }
+        joined.ok()
+    }
+
     fn gather(&mut self, leader: &mut Leader, mut step: Step, batch: &mut Batch) {
+        let logged = step.logs.iter();
+        let logged: Vec<_> = logged.map(|log| (log.job.clone(), log.trial)).collect();
+        if !logged.is_empty() {
+            leader.after.push(After::Logged(logged));
+        }
         if let Err(message) = batch.take(&mut step, self.logs()) {
             self.violated(message);
         }
@@ -232,6 +316,7 @@ impl World {
             return;
         };
         leader.committing = true;
+        leader.commits += 1;
         let term = leader.term;
         let commit = Commit {
             node: n,
@@ -365,8 +450,13 @@ impl World {
         };
         leader.spent = self.now - leader.turn_began;
         let term = Term(leader.term);
+        let looks = std::mem::take(&mut leader.looks);
         for after in std::mem::take(&mut leader.after) {
             self.act(n, term, after);
+        }
+        // Behind all else, so that who looks was told of all that is to be seen.
+        for (reader, call) in looks {
+            self.read(n, reader, call);
         }
         self.look(n);
         let (clock, offset) = (self.clock(n), self.nodes[n].offset_ms);

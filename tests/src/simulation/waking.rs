@@ -7,8 +7,9 @@ use trainyard_coordinator::cluster::api::Event;
 use trainyard_coordinator::cluster::model::Record;
 use trainyard_coordinator::cluster::view::replay::awake;
 
-use super::coordinator::{Input, Node};
+use super::coordinator::Node;
 use super::stats::Hit;
+use super::turn::Input;
 use super::world::World;
 
 impl World {

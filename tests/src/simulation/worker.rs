@@ -2,16 +2,19 @@
 //! are acknowledged, leaving in order. The model of the worker's agent.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use trainyard_common::ids::{Term, WorkerId};
-use trainyard_coordinator::cluster::api::{LogText, Report, ReportBody, SeriesLog, ToWorker};
-use trainyard_coordinator::cluster::model::{Pulse, RankRef, WorkerInfo};
+use trainyard_coordinator::cluster::api::ToWorker;
+use trainyard_coordinator::cluster::model::{Pulse, RankRef, SecretDigest, WorkerInfo};
 
 use super::jobs::variant_of;
+use super::lines::Lines;
 use super::network::{Down, Link, LinkId, Up, Way};
 use super::outbox::Outbox;
 use super::rank::{Run, RunId, Stop};
 use super::stats::Hit;
+use super::strangers::TRIES;
 use super::world::{Due, World, config};
 
 /// How long the answer to a registration may take, as in the agent.
@@ -28,6 +31,17 @@ const DRAIN_TIMEOUT_MS: u64 = 30_000;
 
 pub(super) struct Worker {
     pub(super) id: WorkerId,
+    /// What it shows of itself; old workers have none.
+    secret: Option<SecretDigest>,
+    /// From where it speaks.
+    pub(super) ip: IpAddr,
+    /// Where it says that peers reach it.
+    advertises: String,
+    /// It is not who it says: it is another process under the id of one that was there before.
+    pub(super) impostor: bool,
+    tries: u32,
+    /// What an impostor says that it runs.
+    claims: Vec<RankRef>,
     pub(super) slots: usize,
     pub(super) alive: bool,
     /// The machine that it runs on is gone, too: nobody answers for it.
@@ -40,7 +54,7 @@ pub(super) struct Worker {
     /// The highest term that was obeyed.
     term: Term,
     pub(super) link: Option<LinkId>,
-    registered: bool,
+    pub(super) registered: bool,
     /// When the last session was lost.
     away_since: u64,
     told_leaving: bool,
@@ -48,14 +62,28 @@ pub(super) struct Worker {
     address: usize,
     heartbeat_ms: u64,
     pub(super) outbox: Outbox,
+    pub(super) lines: Lines,
     pub(super) runs: BTreeMap<RunId, Run>,
     pub(super) next_run: RunId,
 }
 
 impl Worker {
     fn new(number: usize, slots: usize) -> Self {
+        let ip = IpAddr::from([10, 0, (number >> 8) as u8, number as u8]);
+        // Some stand behind another address, some have only a name.
+        let advertises = match number % 8 {
+            5 => "10.9.9.9:1".to_owned(),
+            6 => format!("w{number}:1"),
+            _ => format!("{ip}:1"),
+        };
         Self {
             id: WorkerId(format!("w{number}")),
+            secret: (number % 8 != 7).then(|| digest(number)),
+            ip,
+            advertises,
+            impostor: false,
+            tries: TRIES,
+            claims: Vec::new(),
             slots,
             alive: true,
             unplugged: false,
@@ -70,9 +98,25 @@ impl Worker {
             address: number,
             heartbeat_ms: 1_000,
             outbox: Outbox::default(),
+            lines: Lines::default(),
             runs: BTreeMap::new(),
             next_run: 0,
         }
+    }
+
+    /// Another process that says it is `victim`.
+    pub(super) fn impostor(number: usize, victim: &Self, secret: bool) -> Self {
+        Self {
+            id: victim.id.clone(),
+            secret: secret.then(|| digest(number)),
+            impostor: true,
+            claims: victim.known(),
+            ..Self::new(number, victim.slots)
+        }
+    }
+
+    pub(super) fn has_secret(&self) -> bool {
+        self.secret.is_some()
     }
 
     fn info(&self) -> WorkerInfo {
@@ -81,7 +125,7 @@ impl Worker {
             host: format!("host-{}", self.slots % 2),
             version: "0".to_owned(),
             devices: vec!["cpu".to_owned(); self.slots],
-            collective_address: format!("{}:1", self.id),
+            collective_address: self.advertises.clone(),
             cpu_kind: "kind".to_owned(),
         }
     }
@@ -91,12 +135,17 @@ impl Worker {
         let runs = self.runs.values();
         let runs = runs.filter(|run| run.stop != Some(Stop::Abandoned));
         let mut known: Vec<RankRef> = runs.map(|run| run.rank.clone()).collect();
-        for rank in self.outbox.ended() {
+        for rank in self.outbox.ended().chain(&self.claims) {
             if !known.contains(rank) {
                 known.push(rank.clone());
             }
         }
         known
+    }
+
+    /// Whether it has nothing to do and nothing to tell.
+    pub(super) fn is_idle(&self) -> bool {
+        self.runs.is_empty() && self.outbox.is_empty() && self.lines.is_empty()
     }
 
     /// Slots that attempts have taken.
@@ -124,6 +173,13 @@ impl World {
             let until = worker.stopped_until;
             return self.at(until, Due::Connect(w));
         }
+        if worker.impostor {
+            if worker.tries == 0 {
+                return self.exit(w, true);
+            }
+            worker.tries -= 1;
+        }
+        let worker = &mut self.workers[w];
         let n = worker.address % self.nodes.len();
         worker.address += 1;
         let cut = |way| self.cuts.contains(&(w, n, way));
@@ -141,6 +197,7 @@ impl World {
         worker.told_leaving = false;
         let register = Up::Register {
             info: worker.info(),
+            secret: worker.secret,
             running: worker.known(),
             term: worker.term,
         };
@@ -246,8 +303,7 @@ impl World {
                 self.violated(format!("w{w} was told something before it was registered"));
             }
             Down::Machine(_, ToWorker::Acknowledged { sequence }) => self.acknowledged(w, sequence),
-            // The lines of this worker have no numbers.
-            Down::Machine(_, ToWorker::LinesStored { .. }) => {}
+            Down::Machine(_, ToWorker::LinesStored { through }) => self.lines_stored(w, through),
             Down::Machine(_, ToWorker::Assign(assignment)) => self.assigned(w, *assignment),
             Down::Machine(_, ToWorker::Stop { at, checkpoint }) => {
                 let stop = if checkpoint {
@@ -277,6 +333,7 @@ impl World {
             self.abandon(w, rank);
         }
         self.workers[w].outbox.reconnected();
+        self.workers[w].lines.reconnected();
         if leaving {
             self.tell_leaving(w);
         }
@@ -303,95 +360,6 @@ impl World {
         let pulses = pulses.collect();
         self.say_up(id, Up::Heartbeat(pulses));
         self.after(wait, Due::Heartbeat(w, id));
-    }
-
-    /// Sends what waits.
-    pub(super) fn pump(&mut self, w: usize) {
-        let worker = &mut self.workers[w];
-        if worker.outbox.overflows() {
-            return self.violated(format!("w{w}: reports pile up without end"));
-        }
-        let worker = &mut self.workers[w];
-        let (Some(id), true) = (worker.link, worker.registered) else {
-            return;
-        };
-        let batch = worker.outbox.next_batch();
-        if !batch.is_empty() {
-            self.say_up(id, Up::Reports(batch));
-        }
-    }
-
-    /// A rank says something.
-    pub(super) fn tell(&mut self, w: usize, rank: &RankRef, body: ReportBody) {
-        self.say(
-            || format!("w{w}"),
-            || format!("{} says {body:?}", short(rank)),
-        );
-        self.workers[w].outbox.push(rank.clone(), body);
-    }
-
-    /// A line of a rank's log; lines are lost with the session.
-    pub(super) fn log_line(&mut self, w: usize, rank: &RankRef, text: &str) {
-        let worker = &self.workers[w];
-        let (Some(id), true) = (worker.link, worker.registered) else {
-            return;
-        };
-        let log = SeriesLog {
-            job: rank.at.job.clone(),
-            trial: rank.at.trial,
-            attempt: rank.at.attempt,
-            rank: rank.rank,
-            lines: vec![LogText {
-                time_ms: 0,
-                level: "info".to_owned(),
-                text: text.to_owned(),
-            }],
-        };
-        self.say_up(id, Up::Logs(Box::new(log), rank.clone()));
-    }
-
-    /// Reports are durable, says the coordinator.
-    fn acknowledged(&mut self, w: usize, sequence: u64) {
-        for report in self.workers[w].outbox.acknowledge(sequence) {
-            self.check_durable(w, &report);
-            if let ReportBody::Checkpoint(checkpoint) = &report.body {
-                self.sweep(w, &report.rank, &checkpoint.manifest);
-            }
-        }
-        self.pump(w);
-        self.leave_if_done(w);
-    }
-
-    /// What was acknowledged is in the store, or was stale.
-    fn check_durable(&mut self, w: usize, report: &Report) {
-        let rank = &report.rank;
-        // What is left of a job that is gone goes piece by piece.
-        let attempt = self.store.attempt(&rank.at);
-        let attempt = attempt.filter(|_| !self.store.gone.contains(&rank.at.job));
-        let Some(attempt) = attempt else {
-            return;
-        };
-        let Some(known) = attempt.ranks.get(rank.rank as usize) else {
-            return;
-        };
-        if known.place.worker != self.workers[w].id {
-            return;
-        }
-        if known.applied < report.sequence && known.ended.is_none() {
-            let message = format!("acknowledged, but not durable: {report:?}; {attempt:?}");
-            return self.violated(message);
-        }
-        let counted = known.applied >= report.sequence;
-        let counts = attempt.outcome.is_none() && rank.rank == 0 && counted;
-        if let (ReportBody::Progress(point), true) = (&report.body, counts) {
-            let position = (point.step, point.end_of_epoch);
-            let series = self.store.points.get(&(rank.at.job.clone(), rank.at.trial));
-            if !series.is_some_and(|series| series.contains(&position)) {
-                self.violated(format!(
-                    "acknowledged, but not counted: {report:?}; {attempt:?}; {series:?}"
-                ));
-            }
-        }
     }
 
     /// SIGTERM.
@@ -422,7 +390,8 @@ impl World {
     /// Goes once nothing runs and every report is acknowledged.
     pub(super) fn leave_if_done(&mut self, w: usize) {
         let worker = &self.workers[w];
-        if worker.alive && worker.leaving && worker.runs.is_empty() && worker.outbox.is_empty() {
+        let told = worker.outbox.is_empty() && worker.lines.is_empty();
+        if worker.alive && worker.leaving && worker.runs.is_empty() && told {
             self.exit(w, true);
         }
     }
@@ -452,12 +421,20 @@ impl World {
                 self.break_link(id);
             }
         }
-        // Whoever looks after the workers starts another.
+        // Whoever looks after the workers starts another. Nobody does after strangers.
+        if self.workers[w].impostor {
+            return;
+        }
         let wait = 500 + self.below(8_000);
         let slots = self.workers[w].slots;
         self.stats.hit(Hit::WorkerRestarted);
         self.after(wait, Due::Spawn(slots));
     }
+}
+
+/// What a process shows of itself.
+fn digest(number: usize) -> SecretDigest {
+    SecretDigest::of(&number.to_le_bytes())
 }
 
 /// A rank in a few letters.

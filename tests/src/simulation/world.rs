@@ -3,8 +3,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
 
-use trainyard_common::ids::{JobId, RequestId, TrialId};
+use trainyard_common::ids::{JobId, RequestId, TrialId, WorkerId};
 use trainyard_coordinator::cluster::api::{Event, MachineConfig};
 use trainyard_coordinator::cluster::model::{AttemptRef, JobState, SessionId};
 
@@ -17,6 +18,7 @@ use super::network::{Cuts, Link, LinkId, Way};
 use super::objects::Objects;
 use super::plan::{Fault, Plan};
 use super::rank::{Group, RunId};
+use super::readers::Reader;
 use super::stats::Stats;
 use super::store::ModelStore;
 use super::turn::{Commit, Input};
@@ -28,7 +30,10 @@ const BEGIN_MS: u64 = 10_000_000;
 /// After the last fault everything must have ended within this.
 const PATIENCE_MS: u64 = 600_000;
 
-/// Lines of the log that a failure tells.
+/// Readers begin within this.
+const READERS_COME_MS: u64 = 8_000;
+
+/// Draws after which a world is said not to end.
 const MOST_DRAWS_A_WORLD: u64 = 50_000_000;
 
 pub(super) fn config() -> MachineConfig {
@@ -69,6 +74,8 @@ pub(super) enum Due {
     Client(usize),
     Ask(usize, usize),
     Kept(usize, u64, usize),
+    Reader(usize, u64),
+    ReaderLives(usize),
     Fault,
     Heal(usize, usize),
     Calm,
@@ -104,6 +111,8 @@ pub(super) struct World {
     /// Since when; by the world's clock.
     pub(super) calm_since: u64,
     pub(super) stats: Stats,
+    /// Processor time that one step of the machine may take, nanoseconds; `None`: nobody looks.
+    pub(super) step_ns: Option<u64>,
     violation: Option<String>,
     log: Option<Box<dyn FnMut(String)>>,
     pub(super) store: ModelStore,
@@ -131,9 +140,19 @@ pub(super) struct World {
     pub(super) extended: BTreeSet<JobId>,
     /// Jobs that somebody archives or deletes.
     pub(super) leavers: Leavers,
+    pub(super) readers: Vec<Reader>,
+    /// Which process has each worker's id, as far as is durable.
+    pub(super) owners: BTreeMap<WorkerId, usize>,
 }
 
 impl World {
+    /// Each step of the machine may take so much of the processor's time.
+    pub(super) fn within(mut self, step: Option<Duration>) -> Self {
+        let step = step.map(|step| u64::try_from(step.as_nanos()).unwrap_or(u64::MAX));
+        self.step_ns = step;
+        self
+    }
+
     pub(super) fn new(plan: Plan, log: Option<Box<dyn FnMut(String)>>) -> Self {
         let clients = plan.jobs.iter().enumerate().map(|(n, variant)| {
             Client::new(Event::Submit {
@@ -150,6 +169,7 @@ impl World {
             calm: plan.disturbed_ms == 0,
             calm_since: BEGIN_MS,
             stats: Stats::default(),
+            step_ns: None,
             violation: None,
             log,
             store: ModelStore::default(),
@@ -170,6 +190,8 @@ impl World {
             cancelled: BTreeSet::new(),
             extended: BTreeSet::new(),
             leavers: Leavers::default(),
+            readers: Vec::new(),
+            owners: BTreeMap::new(),
             plan,
         };
         world.begin();
@@ -187,6 +209,11 @@ impl World {
         for client in 0..self.clients.len() {
             let wait = self.below(3_000);
             self.after(wait, Due::Client(client));
+        }
+        for (follows, submission) in self.plan.readers.clone() {
+            let (r, wait) = (self.readers.len(), self.below(READERS_COME_MS));
+            self.readers.push(Reader::new(follows, submission));
+            self.after(wait, Due::ReaderLives(r));
         }
         if !self.calm {
             self.next_fault();
@@ -260,6 +287,8 @@ impl World {
             Due::Client(client) => self.client(client),
             Due::Ask(client, n) => self.ask(client, n),
             Due::Kept(n, epoch, number) => self.kept(n, epoch, number),
+            Due::Reader(r, call) => self.reader(r, call),
+            Due::ReaderLives(r) => self.reader_lives(r),
             Due::Fault => self.fault(),
             Due::Heal(w, n) => self.heal(w, n),
             Due::Calm => self.calm_down(),
@@ -288,6 +317,11 @@ impl World {
     /// Whether a mishap with these odds happens; never once it is calm.
     pub(super) fn unlucky(&mut self, one_in: u64) -> bool {
         !self.calm && self.below(one_in) == 0
+    }
+
+    /// Whether queues hold few at present; in the end all is as it usually is.
+    pub(super) fn is_tight(&self) -> bool {
+        self.plan.tight && !self.calm
     }
 
     /// How far a coordinator's wall clock is ahead of the world's start: clocks jump at restarts.
@@ -323,11 +357,12 @@ impl World {
         self.store.jobs.len() + self.store.gone.len() == self.plan.jobs.len()
             && self.store.jobs.values().all(ended)
             && self.clients.iter().all(Client::answered)
+            && self.readers.iter().all(Reader::is_done)
             && self.flying.is_empty()
             && self
                 .workers
                 .iter()
-                .all(|worker| !worker.alive || (worker.runs.is_empty() && worker.outbox.is_empty()))
+                .all(|worker| !worker.alive || worker.is_idle())
             && self
                 .leader()
                 .is_some_and(|leader| leader.machine.cluster().slots_used == 0)

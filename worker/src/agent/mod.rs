@@ -106,6 +106,8 @@ struct Agent {
     config: WorkerConfig,
     host: Arc<Host>,
     host_name: String,
+    /// Shows the coordinator that it is this process which comes back.
+    secret: [u8; 32],
     collective_address: String,
     outbox: Arc<Outbox>,
     attempts: Arc<Attempts>,
@@ -157,6 +159,7 @@ impl Agent {
             config,
             host,
             host_name,
+            secret: secret(),
             collective_address: advertised,
             outbox,
             attempts: Arc::new(attempts),
@@ -179,6 +182,7 @@ impl Agent {
             cpu_kind: cpu_kind(),
             running: self.attempts.known(),
             term: self.term.load(Ordering::SeqCst),
+            secret: self.secret.to_vec(),
         }
     }
 
@@ -282,4 +286,13 @@ impl Agent {
             }),
         }
     }
+}
+
+/// 244 random bits, for the life of this process.
+fn secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    let (first, second) = secret.split_at_mut(16);
+    first.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    second.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    secret
 }

@@ -42,6 +42,11 @@ pub enum Reply {
         /// Ranks that still hold slots there.
         attempts: u32,
     },
+    Forgotten {
+        worker: WorkerId,
+        /// Ranks that held slots there.
+        attempts: u32,
+    },
     Workspace(WorkspaceSummary),
 }
 

@@ -1,5 +1,7 @@
 //! What one event led to: records to persist, and effects to carry out once they are.
 
+use std::net::IpAddr;
+
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 
 use super::answer::Reply;
@@ -84,6 +86,8 @@ pub enum Effect {
         session: SessionId,
         /// `host:port` on which the worker accepts peers.
         address: String,
+        /// The address from which it speaks: nowhere else is knocked.
+        peer: IpAddr,
         /// Try again for a moment while it accepts: a process that ends closes its sockets one by one.
         until_refused: bool,
     },

@@ -2,11 +2,15 @@
 //!
 //! Plain data without behaviour. Times are Unix milliseconds; durations are milliseconds.
 
+use std::net::IpAddr;
+
 use trainyard_common::ids::{JobId, RequestId, Term, TrialId, WorkerId};
 use trainyard_common::spec::Document;
 
 use super::wire::{LogText, Report};
-use crate::cluster::model::{ArchiveRef, Awake, Pulse, RankRef, SessionId, WorkerInfo};
+use crate::cluster::model::{
+    ArchiveRef, Awake, Pulse, RankRef, SecretDigest, SessionId, WorkerInfo,
+};
 
 /// What the driver tells the machine.
 #[derive(Debug, Clone)]
@@ -36,9 +40,12 @@ pub enum Event {
     /// A worker opened a session; an earlier one of the same worker is replaced.
     ///
     /// `running`: attempts that run there, and those whose last report is not acknowledged yet.
-    /// `term`: the highest term that the worker has obeyed.
+    /// `term`: the highest term that the worker has obeyed. `secret`: what it must have shown at its first join
+    /// to come back; old workers have none. `peer`: the address from which it speaks, where that is known.
     WorkerJoined {
         info: WorkerInfo,
+        secret: Option<SecretDigest>,
+        peer: Option<IpAddr>,
         session: SessionId,
         running: Vec<RankRef>,
         term: Term,
@@ -96,6 +103,10 @@ pub enum Event {
         worker: WorkerId,
         /// Take an earlier one back.
         undo: bool,
+    },
+    /// The worker's process is gone, says an operator: answered by `Reply::Forgotten`.
+    ForgetWorker {
+        worker: WorkerId,
     },
     /// Answered by `Reply::Workspace`. Asked twice it changes nothing.
     SetWorkspace {

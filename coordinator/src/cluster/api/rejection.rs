@@ -52,6 +52,13 @@ pub enum Rejection {
     MemoryStore { url: String },
     #[error("{path}: {message}")]
     Spec { path: String, message: String },
+    #[error(
+        "worker_id: {worker} is the id of another process ({why}); it is free once that one has left or its lease \
+         has run out, or with `coordinatorctl worker forget {worker}`"
+    )]
+    Impostor { worker: WorkerId, why: &'static str },
+    #[error("worker {worker} is connected: a process that runs cannot be forgotten; stop it first")]
+    Connected { worker: WorkerId },
     #[error("worker {worker}: {message}")]
     Worker { worker: WorkerId, message: String },
     #[error(

@@ -21,15 +21,7 @@ impl Machine {
     ) -> Result<(), Rejection> {
         let known = self.workers.contains_key(worker) || self.drains.contains_key(worker);
         if !known {
-            let names: Vec<&str> = self.workers.keys().map(WorkerId::as_str).collect();
-            return Err(Rejection::UnknownWorker {
-                worker: worker.clone(),
-                known: match names.len() {
-                    0 => "no worker is known".to_owned(),
-                    n if n <= MAX_NAMED => format!("known are {}", names.join(", ")),
-                    n => format!("{n} others are known"),
-                },
-            });
+            return Err(self.unknown_worker(worker));
         }
         if undo {
             self.undrain(worker);
@@ -45,6 +37,18 @@ impl Machine {
             attempts: u32::try_from(held).unwrap_or(u32::MAX),
         });
         Ok(())
+    }
+
+    pub(in crate::cluster) fn unknown_worker(&self, worker: &WorkerId) -> Rejection {
+        let names: Vec<&str> = self.workers.keys().map(WorkerId::as_str).collect();
+        Rejection::UnknownWorker {
+            worker: worker.clone(),
+            known: match names.len() {
+                0 => "no worker is known".to_owned(),
+                n if n <= MAX_NAMED => format!("known are {}", names.join(", ")),
+                n => format!("{n} others are known"),
+            },
+        }
     }
 
     /// The worker's process leaves by itself: its attempts are stopping.

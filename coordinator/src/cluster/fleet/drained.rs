@@ -1,5 +1,7 @@
 //! Workers that get nothing new and whose attempts move away at a checkpoint.
 
+use std::net::SocketAddr;
+
 use trainyard_common::ids::WorkerId;
 
 use crate::cluster::Machine;
@@ -58,18 +60,27 @@ impl Machine {
         }
     }
 
-    /// Asks the driver to knock at a worker's host.
+    /// Asks the driver to knock at a worker's host: there alone from where the worker speaks. Elsewhere it
+    /// would tell whoever names an address what answers there; nothing but the lease decides then.
     pub(in crate::cluster) fn knock(&mut self, id: &WorkerId, session: SessionId) {
         let Some(worker) = self.workers.get(id) else {
             return;
         };
-        if !worker.info.collective_address.is_empty() {
-            self.draft.step.effects.push(Effect::Knock {
-                worker: id.clone(),
-                session,
-                address: worker.info.collective_address.clone(),
-                until_refused: worker.session.is_none(),
-            });
+        let address = &worker.info.collective_address;
+        let Some(peer) = worker.peer.filter(|_| !address.is_empty()) else {
+            return;
+        };
+        // A name is looked up by the driver, which compares what it finds.
+        let elsewhere = |named: SocketAddr| named.ip().to_canonical() != peer.to_canonical();
+        if address.parse().is_ok_and(elsewhere) {
+            return;
         }
+        self.draft.step.effects.push(Effect::Knock {
+            worker: id.clone(),
+            session,
+            address: address.clone(),
+            peer,
+            until_refused: worker.session.is_none(),
+        });
     }
 }

@@ -5,10 +5,12 @@
 //! | `workers` | sessions, leases, re-attachment, loss |
 //! | `proofs` | who may use which store |
 //! | `pulses`, `standing` | what heartbeats tell of ranks; hung, silent and slow told apart |
+//! | `identity` | who may speak in a worker's name |
 //! | `drain`, `drained` | workers that are to become empty, or that leave |
 
 mod drain;
 pub(super) mod drained;
+mod identity;
 mod proofs;
 mod pulses;
 mod standing;

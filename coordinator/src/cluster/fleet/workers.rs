@@ -1,6 +1,7 @@
 //! Workers: sessions, leases, re-attachment, and their loss.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use trainyard_common::ids::{JobId, Term, WorkerId};
 
@@ -15,11 +16,10 @@ impl Machine {
     pub(in crate::cluster) fn worker_joined(
         &mut self,
         info: WorkerInfo,
+        peer: Option<IpAddr>,
         session: SessionId,
         running: Vec<RankRef>,
-        term: Term,
-    ) -> Result<(), Rejection> {
-        self.check_worker(&info, term)?;
+    ) {
         let id = info.worker.clone();
         let before = self.workers.remove(&id);
         if let Some(old) = before.as_ref().and_then(|worker| worker.session) {
@@ -42,6 +42,7 @@ impl Machine {
             missing: BTreeMap::new(),
             stores: BTreeMap::new(),
             info,
+            peer,
         };
         let told: BTreeSet<RankRef> = running.into_iter().collect();
         let mut kept = BTreeSet::new();
@@ -85,7 +86,6 @@ impl Machine {
             self.rank_lost(&rank, "the worker came back with fewer slots");
         }
         self.dirty = true;
-        Ok(())
     }
 
     /// Puts a worker in the place of what it was; `held`: the jobs of the slots that were held there.
@@ -97,7 +97,11 @@ impl Machine {
         self.reindex(id);
     }
 
-    fn check_worker(&self, info: &WorkerInfo, term: Term) -> Result<(), Rejection> {
+    pub(in crate::cluster) fn check_worker(
+        &self,
+        info: &WorkerInfo,
+        term: Term,
+    ) -> Result<(), Rejection> {
         if term > self.term {
             return Err(Rejection::Deposed {
                 theirs: term,
@@ -139,6 +143,7 @@ impl Machine {
             self.workers.remove(&id);
             self.forget_worker(&id);
             self.forget_drain(&id);
+            self.free_identity(&id);
         } else {
             self.refresh(&id);
             self.refresh_stores(&id);
@@ -187,6 +192,7 @@ impl Machine {
         }
         self.graces.postpone(ms);
         self.returned_ms = self.returned_ms.saturating_add(ms);
+        self.identities.stalled(ms);
         self.refresh_all();
     }
 
@@ -203,6 +209,7 @@ impl Machine {
         let held = worker.holders();
         held.iter().for_each(|job| self.charge(job, -1));
         self.forget_worker(id);
+        self.free_identity(id);
         self.remember_lost(&worker, why);
         if let Some(session) = worker.session {
             self.draft.step.effects.push(Effect::Close {

@@ -9,13 +9,13 @@ use super::archive::{ArchivedRecord, RemovalRecord};
 use super::attempt::AttemptRecord;
 use super::job::{JobRecord, SpecRecord};
 use super::keys::{
-    Key, archived_key, attempt_key, job_key, removal_key, request_key, search_key, spec_key,
-    trial_key, worker_key, workspace_key,
+    Key, archived_key, attempt_key, identity_key, job_key, removal_key, request_key, search_key,
+    spec_key, trial_key, worker_key, workspace_key,
 };
 use super::request::{CountersRecord, RequestRecord};
 use super::search_log::SearchRecord;
 use super::trial::TrialRecord;
-use super::worker::WorkerRecord;
+use super::worker::{IdentityRecord, WorkerRecord};
 use super::workspace::WorkspaceRecord;
 
 /// Version of the form below. Raise it when an older program would misread what is written.
@@ -32,6 +32,7 @@ pub enum Record {
     Trial(Box<TrialRecord>),
     Attempt(Box<AttemptRecord>),
     Worker(WorkerRecord),
+    Identity(IdentityRecord),
     Workspace(WorkspaceRecord),
     Archived(Box<ArchivedRecord>),
     Removal(RemovalRecord),
@@ -43,6 +44,7 @@ impl Record {
             Self::Counters(_) => "counters".to_owned(),
             Self::Request(r) => return request_key(&r.request),
             Self::Worker(r) => return worker_key(&r.worker),
+            Self::Identity(r) => return identity_key(&r.worker),
             Self::Workspace(r) => return workspace_key(&r.workspace),
             Self::Job(r) => return job_key(&r.job),
             Self::Spec(r) => return spec_key(&r.job),
@@ -108,6 +110,7 @@ impl Record {
             "trial" => Self::Trial(serde_json::from_slice(bytes)?),
             "attempt" => Self::Attempt(serde_json::from_slice(bytes)?),
             "worker" => Self::Worker(serde_json::from_slice(bytes)?),
+            "identity" => Self::Identity(serde_json::from_slice(bytes)?),
             // The error names the kinds that there are.
             _ => serde_json::from_slice(bytes)?,
         })

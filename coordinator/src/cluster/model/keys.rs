@@ -51,6 +51,11 @@ pub(crate) fn worker_key(worker: &WorkerId) -> Key {
     Key(format!("worker/{worker}"))
 }
 
+/// Key of the record of whose a worker's id is.
+pub(crate) fn identity_key(worker: &WorkerId) -> Key {
+    Key(format!("identity/{worker}"))
+}
+
 /// Key of a workspace's record.
 pub(crate) fn workspace_key(workspace: &str) -> Key {
     Key(format!("workspace/{workspace}"))

@@ -25,8 +25,8 @@ pub use job::{Best, Evaluation, Expected, JobRecord, JobState, Leaving, SpecReco
 pub(in crate::cluster) use job::{Job, Turns};
 pub use keys::Key;
 pub(crate) use keys::{
-    archived_key, attempt_key, job_key, removal_key, request_key, search_key, search_prefix,
-    spec_key, trial_key, trial_prefix, worker_key, workspace_key,
+    archived_key, attempt_key, identity_key, job_key, removal_key, request_key, search_key,
+    search_prefix, spec_key, trial_key, trial_prefix, worker_key, workspace_key,
 };
 pub(in crate::cluster) use progress::Progress;
 pub use progress::Pulse;
@@ -35,6 +35,6 @@ pub use search_log::{Awake, SearchEntry, SearchRecord};
 pub use summary::JobSummary;
 pub use trial::{Decision, TrialCounts, TrialRecord, TrialState};
 pub(in crate::cluster) use trial::{Trial, TrialSlot};
+pub use worker::{IdentityRecord, SecretDigest, SessionId, WorkerInfo, WorkerRecord};
 pub(in crate::cluster) use worker::{Lost, Proof, Worker};
-pub use worker::{SessionId, WorkerInfo, WorkerRecord};
 pub use workspace::WorkspaceRecord;

@@ -1,6 +1,7 @@
 //! A worker: what it says of itself, its session, its slots, its proofs of stores.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::{JobId, WorkerId};
@@ -23,6 +24,49 @@ pub struct WorkerInfo {
     pub devices: Vec<String>,
     pub collective_address: String,
     pub cpu_kind: String,
+}
+
+/// BLAKE3 of a worker's secret, under a context of its own: the secret itself is known to the worker alone.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SecretDigest(pub [u8; 32]);
+
+impl SecretDigest {
+    pub fn of(secret: &[u8]) -> Self {
+        Self(blake3::derive_key("trainyard worker secret v1", secret))
+    }
+}
+
+impl std::fmt::Debug for SecretDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretDigest")
+    }
+}
+
+impl From<SecretDigest> for String {
+    fn from(digest: SecretDigest) -> Self {
+        blake3::Hash::from_bytes(digest.0).to_hex().to_string()
+    }
+}
+
+impl TryFrom<String> for SecretDigest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let hash = blake3::Hash::from_hex(&text);
+        let hash = hash.map_err(|error| format!("not a digest in hexadecimal: {error}"))?;
+        Ok(Self(*hash.as_bytes()))
+    }
+}
+
+/// Whose a worker's id is: the process that gives this secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityRecord {
+    pub worker: WorkerId,
+    /// `None`: an old worker's, which has no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretDigest>,
+    pub joined_ms: u64,
 }
 
 /// A worker that somebody asked to drain.
@@ -52,6 +96,8 @@ pub(in crate::cluster) enum Proof {
 
 pub(in crate::cluster) struct Worker {
     pub(in crate::cluster) info: WorkerInfo,
+    /// The address from which it speaks.
+    pub(in crate::cluster) peer: Option<IpAddr>,
     /// None: its stream broke, or (after a restart) it has not come back yet.
     pub(in crate::cluster) session: Option<SessionId>,
     /// Nothing new is placed there.

@@ -1,6 +1,7 @@
 //! What the machine consists of: parts that keep their own fields consistent, and know nothing of it.
 
 mod graces;
+mod identities;
 mod jobs;
 mod kept;
 mod removal;
@@ -11,6 +12,7 @@ mod waits;
 mod workers;
 
 pub(in crate::cluster) use graces::Graces;
+pub(in crate::cluster) use identities::{Identities, same};
 pub(in crate::cluster) use jobs::Jobs;
 pub(in crate::cluster) use kept::{Cause, Kept};
 pub(in crate::cluster) use removal::{Keeping, Removal, Task};

@@ -107,6 +107,14 @@ impl Workers {
         }
     }
 
+    pub(in crate::cluster) fn is_lost(&self, worker: &WorkerId) -> bool {
+        self.lost.contains_key(worker)
+    }
+
+    pub(in crate::cluster) fn forget_lost(&mut self, worker: &WorkerId) {
+        self.lost.remove(worker);
+    }
+
     /// The newest ones that were lost.
     pub(in crate::cluster) fn lost(&self) -> impl Iterator<Item = &Lost> {
         self.lost.values()

@@ -88,6 +88,8 @@ impl World {
             let running = runs.map(|(rank, _)| rank.clone()).collect();
             self.tell(Event::WorkerJoined {
                 info,
+                secret: None,
+                peer: None,
                 session: SessionId(number),
                 running,
                 term: Term(1),

@@ -5,6 +5,7 @@ mod bound;
 mod extend;
 mod failures;
 mod found;
+mod identity;
 mod leave;
 mod limits;
 mod logical;
@@ -13,12 +14,14 @@ mod pause;
 mod placement;
 mod population;
 mod purity;
+mod reports;
 mod rules;
 mod simulation;
 mod slots;
 mod vacate;
 mod workspaces;
 
+use std::net::{IpAddr, Ipv4Addr};
 use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::{JobId, RequestId, Term, TrialId};
 use trainyard_common::spec::Document;
@@ -27,7 +30,7 @@ use crate::cluster::Machine;
 use crate::cluster::api::{
     Assignment, Effect, Event, MachineConfig, Point, Rejection, Report, ReportBody, Step, ToWorker,
 };
-use crate::cluster::model::{Key, Outcome, RankRef, Record, SessionId, WorkerInfo};
+use crate::cluster::model::{Key, Outcome, RankRef, Record, SecretDigest, SessionId, WorkerInfo};
 use crate::cluster::view::replay::awake;
 
 fn config() -> MachineConfig {
@@ -115,9 +118,17 @@ fn worker(name: &str, slots: usize) -> WorkerInfo {
     }
 }
 
+/// Of all workers here, whose names differ.
+const SECRET: SecretDigest = SecretDigest([7; 32]);
+
+/// From where they speak.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 fn joined(name: &str, slots: usize, session: u64, running: Vec<RankRef>) -> Event {
     Event::WorkerJoined {
         info: worker(name, slots),
+        secret: Some(SECRET),
+        peer: Some(PEER),
         session: SessionId(session),
         running,
         term: Term(1),

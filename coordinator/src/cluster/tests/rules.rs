@@ -619,6 +619,8 @@ fn workers_of_a_later_term_are_not_taken_in() {
     };
     let event = Event::WorkerJoined {
         info,
+        secret: None,
+        peer: None,
         session,
         running,
         term: Term(2),

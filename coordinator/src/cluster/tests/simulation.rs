@@ -479,6 +479,8 @@ impl World {
         };
         let event = Event::WorkerJoined {
             info: worker(&process.name, process.slots),
+            secret: Some(SECRET),
+            peer: None,
             session,
             running,
             term: Term(self.term),

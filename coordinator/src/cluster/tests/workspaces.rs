@@ -76,6 +76,8 @@ fn the_larger_fraction_counts() {
     bench.apply(submit("3", search("b", "b", "")));
     let step = bench.apply(Event::WorkerJoined {
         info,
+        secret: None,
+        peer: None,
         session: SessionId(1),
         running: Vec::new(),
         term: Term(1),

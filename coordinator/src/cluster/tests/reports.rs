@@ -1,0 +1,110 @@
+//! What a report must have to count: the right worker, membership and number.
+
+use trainyard_common::ids::Generation;
+
+use super::*;
+use crate::cluster::api::TrialSummary;
+use crate::cluster::model::TrialState;
+
+/// One worker that runs a trial of one job, another that runs one of the other.
+fn running() -> (Bench, RankRef) {
+    let mut bench = Bench::new();
+    bench.apply(joined("w", 1, 1, vec![]));
+    let step = bench.apply(submit("1", program("a", 1, "")));
+    let rank = ranks(&step).remove(0);
+    bench.apply(joined("v", 1, 2, vec![]));
+    bench.apply(submit("2", program("b", 1, "")));
+    (bench, rank)
+}
+
+fn trial(bench: &Bench, rank: &RankRef) -> TrialSummary {
+    bench.machine.trial(&rank.at.job, rank.at.trial).unwrap()
+}
+
+fn tell(bench: &mut Bench, session: u64, sequence: u64, rank: &RankRef, body: ReportBody) -> Step {
+    bench.apply(Event::Reports {
+        session: SessionId(session),
+        reports: vec![Report {
+            sequence,
+            rank: rank.clone(),
+            time_ms: 0,
+            body,
+        }],
+    })
+}
+
+/// Everything that a rank may say, of which nothing may count.
+fn words(rank: &RankRef) -> Vec<ReportBody> {
+    vec![
+        ReportBody::Started {
+            from_step: 7,
+            steps_total: 70,
+            epochs_total: 7,
+            parameters: 7,
+        },
+        epoch(7, "loss", 0.25),
+        ReportBody::Checkpoint(checkpoint(rank, 7, "loss", 0.25)),
+        ended(Outcome::Completed, ""),
+    ]
+}
+
+#[test]
+fn a_worker_speaks_for_its_own_ranks_alone() {
+    let (mut bench, rank) = running();
+    let before = trial(&bench, &rank);
+    for (sequence, body) in (1..).zip(words(&rank)) {
+        let step = tell(&mut bench, 2, sequence, &rank, body);
+        assert!(step.points.is_empty());
+        assert_eq!(trial(&bench, &rank), before);
+    }
+    // Nor was the number of its report taken for the rank's own.
+    tell(&mut bench, 1, 1, &rank, epoch(1, "loss", 0.5));
+    assert_eq!(trial(&bench, &rank).best_value, Some(0.5));
+}
+
+#[test]
+fn a_number_counts_once_whatever_is_said_under_it() {
+    let (mut bench, rank) = running();
+    tell(&mut bench, 1, 5, &rank, epoch(1, "loss", 0.5));
+    let before = trial(&bench, &rank);
+    assert_eq!(before.best_value, Some(0.5));
+    for sequence in [5, 4, 1] {
+        for body in words(&rank) {
+            let step = tell(&mut bench, 1, sequence, &rank, body);
+            assert!(step.points.is_empty());
+            assert_eq!(trial(&bench, &rank), before, "{sequence}");
+        }
+    }
+    tell(&mut bench, 1, 6, &rank, epoch(2, "loss", 0.25));
+    assert_eq!(trial(&bench, &rank).best_value, Some(0.25));
+}
+
+#[test]
+fn a_report_is_of_just_the_membership_that_is() {
+    let (mut bench, rank) = running();
+    let before = trial(&bench, &rank);
+    let Generation(now) = rank.at.generation;
+    for (sequence, other) in (1..).zip([now + 1, now + 7, now - 1, 0]) {
+        for body in words(&rank) {
+            let mut forged = rank.clone();
+            forged.at.generation = Generation(other);
+            let step = tell(&mut bench, 1, sequence, &forged, body);
+            assert!(step.points.is_empty());
+            assert_eq!(trial(&bench, &rank), before, "{other}");
+        }
+    }
+    tell(&mut bench, 1, 1, &rank, ended(Outcome::Completed, ""));
+    assert_eq!(trial(&bench, &rank).state, TrialState::Completed);
+}
+
+#[test]
+fn after_its_last_word_a_rank_says_nothing_more() {
+    let (mut bench, rank) = running();
+    tell(&mut bench, 1, 1, &rank, ended(Outcome::Error, "first"));
+    let before = trial(&bench, &rank);
+    for (sequence, body) in (2..).zip(words(&rank)) {
+        let step = tell(&mut bench, 1, sequence, &rank, body);
+        assert!(step.points.is_empty());
+        assert_eq!(trial(&bench, &rank), before);
+    }
+}
