@@ -37,7 +37,7 @@ const MAX_VECTOR_BYTES: u64 = 16 << 30;
 /// Gatherings: an evaluation has 40 bytes for each batch of a rank's part, so these are 26 million batches.
 const MAX_GATHER_BYTES: u64 = 1 << 30;
 /// Read at once: a length is believed only as far as bytes have come, so that it alone takes no memory.
-const READ_BYTES: usize = 64 << 20;
+pub(crate) const READ_BYTES: usize = 64 << 20;
 /// How often a waiting handshake looks at its deadline and its cancel switch.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -97,6 +97,14 @@ pub(crate) fn receive_handshake<T: DeserializeOwned>(
     stream.set_read_timeout(Some(POLL))?;
     let mut head = [0; 8];
     read_patiently(stream, &mut head, patience)?;
+    let mut body = vec![0; handshake_length(&head)?];
+    read_patiently(stream, &mut body, patience)?;
+    stream.set_read_timeout(None)?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// How long a handshake's message is, by the bytes before it.
+pub(crate) fn handshake_length(head: &[u8; 8]) -> io::Result<usize> {
     if head[..4] != HANDSHAKE_MAGIC {
         return Err(io::Error::new(
             ErrorKind::InvalidData,
@@ -110,10 +118,7 @@ pub(crate) fn receive_handshake<T: DeserializeOwned>(
             format!("handshake of {length} bytes, at most {MAX_HANDSHAKE_BYTES} are accepted"),
         ));
     }
-    let mut body = vec![0; length as usize];
-    read_patiently(stream, &mut body, patience)?;
-    stream.set_read_timeout(None)?;
-    Ok(serde_json::from_slice(&body)?)
+    Ok(length as usize)
 }
 
 fn read_patiently(
@@ -258,6 +263,11 @@ fn read_header(header: &[u8; HEADER_BYTES]) -> io::Result<Header> {
             "the checksum of a frame's header does not fit it".to_owned(),
         ));
     }
+    if header[5..8] != [0; 3] {
+        return Err(damaged(
+            "bytes of a frame's header that are to be 0 are not".to_owned(),
+        ));
+    }
     let Some(kind) = Kind::of(header[4]) else {
         return Err(damaged(format!("frame of unknown kind {}", header[4])));
     };
@@ -381,6 +391,19 @@ mod tests {
             let error = read_frame(&mut bytes.as_slice()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidData);
             assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    /// As a newer protocol might use them, whose ranks the handshake refuses.
+    #[test]
+    fn bytes_that_are_to_be_0_are_0() {
+        for at in 5..8 {
+            let mut bytes = frame(b"abcdef");
+            bytes[at] = 1;
+            sign_frame(&mut bytes);
+            let error = read_frame(&mut bytes.as_slice()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+            assert!(error.to_string().contains("to be 0"), "{error}");
         }
     }
 
