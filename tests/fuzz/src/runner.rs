@@ -1,8 +1,11 @@
 //! One run of a target: the kept inputs, then changed ones.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -17,6 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Most inputs that are kept in memory to be changed further.
 const MOST_POOLED: usize = 2_000;
+
+/// Runs of this process so far: two of one target at once have a folder each.
+static RUNS: AtomicU64 = AtomicU64::new(0);
+
+/// The name of the file with the present input.
+const INPUT: &str = "input";
 
 /// The longest answer of a target by which inputs are told apart, in characters.
 const ANSWER: usize = 80;
@@ -57,17 +66,19 @@ pub(crate) fn run(target: &Target<'_>) {
         "no inputs in {}: a target begins with some that are right",
         target.corpus().display()
     );
+    let folder = std::env::temp_dir().join(format!(
+        "trainyard-fuzz-{}-{}-{}",
+        target.name,
+        std::process::id(),
+        RUNS.fetch_add(1, Ordering::Relaxed)
+    ));
+    let input = std::fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(INPUT)));
     let run = Run {
         target,
-        folder: std::env::temp_dir().join(format!(
-            "trainyard-fuzz-{}-{}",
-            target.name,
-            std::process::id()
-        )),
+        input: input.unwrap_or_else(|error| panic!("{}: {error}", folder.display())),
+        folder,
         current: Mutex::default(),
     };
-    std::fs::create_dir_all(&run.folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", run.folder.display()));
     let (ended, end) = mpsc::channel::<()>();
     let run = &run;
     let outcome = std::thread::scope(|scope| {
@@ -107,6 +118,8 @@ fn kept(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 struct Run<'a> {
     target: &'a Target<'a>,
     folder: PathBuf,
+    /// Of the folder: holds the present input.
+    input: File,
     /// Since when the present input runs.
     current: Mutex<Option<Instant>>,
 }
@@ -114,7 +127,16 @@ struct Run<'a> {
 impl Run<'_> {
     /// Where the present input lies: what ends the process leaves it there.
     fn file(&self) -> PathBuf {
-        self.folder.join("input")
+        self.folder.join(INPUT)
+    }
+
+    /// Overwrites the file and then cuts it to its length: a file that is made empty first and closed again
+    /// is written through to the disk by some file systems, which took longer than all else.
+    fn leave(&self, input: &[u8]) -> io::Result<()> {
+        let mut file = &self.input;
+        file.rewind()?;
+        file.write_all(input)?;
+        file.set_len(input.len() as u64)
     }
 
     fn set_current(&self, since: Option<Instant>) {
@@ -168,7 +190,8 @@ impl Run<'_> {
     /// Runs one input; the answer by which it is told apart from others.
     fn one(&self, input: &[u8], what: &str) -> String {
         let file = self.file();
-        std::fs::write(&file, input).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let left = self.leave(input);
+        left.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         self.set_current(Some(Instant::now()));
         let begun = memory::begin();
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.target.read)(input)));
@@ -214,8 +237,6 @@ fn told_apart(answer: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use super::*;
     use crate::Counting;
 
