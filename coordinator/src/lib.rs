@@ -17,3 +17,8 @@ pub use config::CoordinatorConfig;
 pub use driver::DriverError;
 pub use server::{CoordinatorError, run, run_with};
 pub use trainyard_search::{insight, schedule, search, study};
+
+/// Fuzz targets measure what an input takes.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: trainyard_fuzz::Counting = trainyard_fuzz::Counting;

@@ -16,3 +16,8 @@ pub mod model;
 mod outbox;
 pub mod runner;
 pub mod train;
+
+/// Fuzz targets measure what an input takes.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: trainyard_fuzz::Counting = trainyard_fuzz::Counting;

@@ -6,3 +6,8 @@ pub mod pareto;
 pub mod schedule;
 pub mod search;
 pub mod study;
+
+/// Fuzz targets measure what an input takes.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: trainyard_fuzz::Counting = trainyard_fuzz::Counting;

@@ -413,4 +413,6 @@ fn checkpoint(given: v1::CheckpointRef) -> Result<CheckpointRef, Refused> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@ mod codec;
 mod deletion;
 mod download;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod manifest;
 mod objects;
 mod part;

@@ -8,6 +8,8 @@
 mod cpu;
 #[cfg(test)]
 pub(crate) mod damage;
+#[cfg(test)]
+mod fuzz;
 mod local;
 pub mod partition;
 mod peer;

@@ -6,6 +6,8 @@ mod allowance;
 mod cache;
 mod digest;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod idx;
 mod loader;
 mod part;

@@ -396,4 +396,6 @@ fn first(values: &[Option<f64>]) -> Option<f64> {
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod fuzz_lines;
+#[cfg(test)]
 mod tests;
