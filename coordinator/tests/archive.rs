@@ -464,7 +464,12 @@ async fn a_completed_search_is_extended_after_a_restart() {
     let mut worker = FakeWorker::join(&coordinator.address, "w", 1).await;
     let third = worker.assignment().await;
     assert_eq!(third.trial_id, 2);
-    let trials = ask(&mut client, &job_id).await.unwrap().trials;
+    let request = ListTrialsRequest {
+        job_id: job_id.clone(),
+        ..Default::default()
+    };
+    let trials = client.list_trials(request).await.unwrap();
+    let trials = trials.into_inner().trials;
     assert_eq!(trials.len(), 3);
     for (after, before) in trials.iter().zip(&before.trials) {
         assert_eq!(after.params_json, before.params_json);

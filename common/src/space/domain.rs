@@ -70,7 +70,7 @@ impl Domain {
                 max,
                 step: Some(step),
                 ..
-            } => Some(steps(*min, *max, *step) + 1),
+            } => Some(steps(*min, *max, *step).saturating_add(1)),
             Self::Double { .. } => None,
             Self::Int { min, max, step, .. } => Some(max.abs_diff(*min) / step.unsigned_abs() + 1),
             Self::Categorical(values) | Self::Ordinal(values) => Some(values.len() as u64),
