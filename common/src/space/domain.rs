@@ -72,7 +72,10 @@ impl Domain {
                 ..
             } => Some(steps(*min, *max, *step).saturating_add(1)),
             Self::Double { .. } => None,
-            Self::Int { min, max, step, .. } => Some(max.abs_diff(*min) / step.unsigned_abs() + 1),
+            // All 64-bit numbers are one more than fits; nobody enumerates as many.
+            Self::Int { min, max, step, .. } => {
+                Some((max.abs_diff(*min) / step.unsigned_abs()).saturating_add(1))
+            }
             Self::Categorical(values) | Self::Ordinal(values) => Some(values.len() as u64),
             Self::Const(_) => Some(1),
         }

@@ -32,7 +32,10 @@ fn bad_urls_are_named_with_what_is_accepted() {
     ] {
         let message = open(url).unwrap_err().to_string();
         assert!(message.contains(reason), "{message}");
-        assert!(message.contains(&format!("`{url}`")), "{message}");
+        assert!(
+            message.contains(&format!("`{}`", redacted(url))),
+            "{message}"
+        );
         assert!(message.contains("s3://bucket/path"), "{message}");
     }
 }
