@@ -1,6 +1,6 @@
 //! What one event led to: records to persist, and effects to carry out once they are.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 

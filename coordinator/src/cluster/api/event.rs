@@ -2,7 +2,7 @@
 //!
 //! Plain data without behaviour. Times are Unix milliseconds; durations are milliseconds.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use trainyard_common::ids::{JobId, RequestId, Term, TrialId, WorkerId};
 use trainyard_common::spec::Document;

@@ -1,6 +1,6 @@
 //! Workers that get nothing new and whose attempts move away at a checkpoint.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use trainyard_common::ids::WorkerId;
 

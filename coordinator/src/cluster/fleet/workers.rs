@@ -1,7 +1,7 @@
 //! Workers: sessions, leases, re-attachment, and their loss.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use trainyard_common::ids::{JobId, Term, WorkerId};
 

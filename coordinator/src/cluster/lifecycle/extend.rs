@@ -144,15 +144,6 @@ impl Machine {
         }
     }
 
-    /// An ended job needs no searcher, however large it has grown.
-    pub(in crate::cluster) fn rest(&mut self, job: &JobId) {
-        if let Some(found) = self.jobs.get_mut(job)
-            && found.record.state.ended()
-        {
-            found.searcher = None;
-        }
-    }
-
     fn reopen(&mut self, job: &JobId, trials: u32, seconds: f64) {
         let now = self.now;
         let judged = self.jobs.get(job).and_then(|found| {

@@ -141,6 +141,15 @@ impl Machine {
         self.retain(job);
         self.dirty = true;
     }
+
+    /// An ended job needs no searcher, however large it has grown.
+    pub(in crate::cluster) fn rest(&mut self, job: &JobId) {
+        if let Some(found) = self.jobs.get_mut(job)
+            && found.record.state.ended()
+        {
+            found.searcher = None;
+        }
+    }
 }
 
 pub(in crate::cluster) fn last_error(job: &Job) -> String {

@@ -1,7 +1,7 @@
 //! A worker: what it says of itself, its session, its slots, its proofs of stores.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::{JobId, WorkerId};

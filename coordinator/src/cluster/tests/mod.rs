@@ -21,7 +21,7 @@ mod slots;
 mod vacate;
 mod workspaces;
 
-use std::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr};
 use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::{JobId, RequestId, Term, TrialId};
 use trainyard_common::spec::Document;
