@@ -464,6 +464,7 @@ async fn a_completed_search_is_extended_after_a_restart() {
     let mut worker = FakeWorker::join(&coordinator.address, "w", 1).await;
     let third = worker.assignment().await;
     assert_eq!(third.trial_id, 2);
+    // Its log has no end yet, so only the trials are asked for.
     let request = ListTrialsRequest {
         job_id: job_id.clone(),
         ..Default::default()

@@ -9,14 +9,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use trainyard_common::store_url;
-use trainyard_coordinator::{CoordinatorConfig, CoordinatorError, run};
+use trainyard_coordinator::store::StoreError;
+use trainyard_coordinator::{CoordinatorConfig, CoordinatorError, run_with};
 use trainyard_proto::v1::coordinator_message::Message;
 use trainyard_proto::v1::job_service_client::JobServiceClient;
 use trainyard_proto::v1::report::Body;
@@ -82,7 +83,31 @@ pub(crate) struct Local {
 }
 
 impl Local {
+    /// Starts it on `data_dir` and waits until it serves, or has ended by itself. Connections of one that
+    /// was stopped in this process may hold its file for a moment longer.
     pub(crate) async fn start(data_dir: &Path) -> Self {
+        soon("the directory to be free", async {
+            loop {
+                let (mut local, ready) = Self::spawn(data_dir).await;
+                if ready.await.is_ok() {
+                    return local;
+                }
+                match local.task.await.unwrap() {
+                    Err(CoordinatorError::Store(StoreError::InUse { .. })) => {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    ended => {
+                        local.task = tokio::spawn(async { ended });
+                        return local;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Told once it serves; closed where it does not.
+    async fn spawn(data_dir: &Path) -> (Self, oneshot::Receiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shutdown = CancellationToken::new();
@@ -90,12 +115,18 @@ impl Local {
             data_dir: Some(data_dir.to_owned()),
             ..CoordinatorConfig::default()
         };
-        let task = tokio::spawn(Box::pin(run(config, listener, shutdown.clone())));
-        Self {
+        let (serves, ready) = oneshot::channel();
+        let tell = move |_| {
+            let _ = serves.send(());
+        };
+        let running = run_with(config, listener, shutdown.clone(), tell);
+        let task = tokio::spawn(Box::pin(running));
+        let local = Self {
             address,
             shutdown,
             task,
-        }
+        };
+        (local, ready)
     }
 
     pub(crate) async fn stop(self) {
