@@ -19,7 +19,7 @@ pub struct ArchiveRef {
 /// What is kept of an archived job: what lists show, and where the rest lies.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArchivedRecord {
-    /// As in [`JobRecord`].
+    /// As in `JobRecord`.
     pub number: u64,
     pub summary: JobSummary,
     pub archive: ArchiveRef,
