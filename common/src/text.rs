@@ -45,13 +45,33 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
     }
-    let end = (0..=most).rev().find(|&at| text.is_char_boundary(at));
-    let end = end.unwrap_or(0);
+    let end = boundary(text, most);
     Cow::Owned(format!(
         "{}... ({} bytes more)",
         &text[..end],
         text.len() - end
     ))
+}
+
+/// What a text that was cut by [`within`] ends with.
+pub const CUT: &str = " [cut]";
+
+/// The text; where it is too long, cut between characters, at most so many bytes with the mark.
+pub fn within(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let room = most.saturating_sub(CUT.len());
+        text.truncate(boundary(&text, room));
+        // What was cut off is not to be held either.
+        text.shrink_to_fit();
+        text.push_str(CUT);
+    }
+    text
+}
+
+/// The last beginning of a character at or before a byte.
+fn boundary(text: &str, at: usize) -> usize {
+    let mut before = (0..=at).rev();
+    before.find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
 /// What a terminal obeys instead of showing: C0 and C1 controls, the marks, embeddings, overrides and isolates of
@@ -86,6 +106,8 @@ fn escaped(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -138,5 +160,21 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         assert_eq!(shortened("short", 5), "short");
         assert_eq!(shortened("ääää", 5), "ää... (4 bytes more)");
+    }
+
+    proptest! {
+        #[test]
+        fn texts_are_cut_at_a_character_with_a_mark(whole in "\\PC{0,80}", most in 8_usize..120) {
+            let cut = within(whole.clone(), most);
+            prop_assert!(cut.len() <= most);
+            if whole.len() <= most {
+                prop_assert_eq!(cut, whole);
+            } else {
+                let kept = cut.strip_suffix(CUT).unwrap();
+                prop_assert!(whole.starts_with(kept));
+                // No more is lost than a character and the mark.
+                prop_assert!(kept.len() + 4 + CUT.len() > most);
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ mod events;
 pub mod failure;
 pub mod model;
 mod nodes;
+mod path;
 mod read;
 mod reference;
 mod schema;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Number, Value};
 
 use super::error::{Problems, SpecError, SpecErrors, quoted};
+use super::path::{below, element};
 use super::{nodes, reference};
 
 /// Longest document, in bytes.
@@ -12,9 +13,6 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// Longest place of data or checkpoints, in bytes: the longest path of Linux, and what proxies take of a URL.
 const MAX_URL: usize = 4_096;
-
-/// A path to a value goes no deeper once it is so long, in bytes.
-const MAX_PATH: usize = 200;
 
 /// Most elements that `--set list[n]=...` may reach beyond.
 const MAX_INDEX: usize = 10_000;
@@ -110,27 +108,6 @@ fn json(yaml: serde_norway::Value, path: &str, errors: &mut Problems) -> Value {
             });
             Value::Null
         }
-    }
-}
-
-/// The path of a field. It is made for each value of a document: a deep one of long keys does not go on.
-pub(super) fn below(path: &str, key: &str) -> String {
-    let key = quoted(key);
-    if path.is_empty() {
-        key
-    } else if path.len() > MAX_PATH {
-        path.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
-}
-
-/// The path of an element of a list.
-pub(super) fn element(path: &str, index: usize) -> String {
-    if path.len() > MAX_PATH {
-        path.to_owned()
-    } else {
-        format!("{path}[{index}]")
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Params;
 use super::error::{Problems, near, quoted};
-use super::read::{below, element};
+use super::path::{below, element};
 
 /// The parts of a document in which references may stand: what a trial uses.
 pub(super) const REFERENCABLE: [&str; 6] = [

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 use super::error::{Problems, near, quoted};
-use super::read::{below, element};
+use super::path::{below, element};
 use super::{JobSpec, reference, words};
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| schemars::schema_for!(JobSpec).to_value());

@@ -1,6 +1,7 @@
 //! What a turn says: messages to workers, the reply, decisions with their reasons, entries of search logs.
 
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
+use trainyard_common::text::within;
 
 use crate::cluster::Machine;
 use crate::cluster::api::{Effect, Reply, SeriesDecision, ToWorker};
@@ -48,7 +49,7 @@ impl Machine {
             trial,
             attempt: newest.map(AttemptId),
             what,
-            reason: shortened(reason),
+            reason: within(reason, MAX_REASON_BYTES),
             time_ms: self.now,
         });
     }
@@ -64,14 +65,4 @@ impl Machine {
         });
         found.next_entry += 1;
     }
-}
-
-fn shortened(mut text: String) -> String {
-    if text.len() > MAX_REASON_BYTES {
-        let mut cuts = (0..=MAX_REASON_BYTES).rev();
-        let whole = cuts.find(|at| text.is_char_boundary(*at));
-        text.truncate(whole.unwrap_or(0));
-        text.push_str(" [cut]");
-    }
-    text
 }

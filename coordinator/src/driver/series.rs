@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::AttemptId;
+use trainyard_common::text::within;
 
 use crate::cluster::api::{LogText, Point, SeriesDecision};
 use crate::cluster::model::Decision;
@@ -80,7 +81,7 @@ pub(crate) fn encode_line(
         rank,
         time_ms: line.time_ms,
         level: line.level,
-        text: shortened(line.text),
+        text: within(line.text, MAX_LINE_BYTES),
     })
 }
 
@@ -121,19 +122,10 @@ fn decode<T: for<'de> Deserialize<'de>>(item: &Item) -> Result<T, SeriesError> {
     serde_json::from_slice(&item.value).map_err(damaged)
 }
 
-fn shortened(mut text: String) -> String {
-    if text.len() > MAX_LINE_BYTES {
-        let whole = (0..=MAX_LINE_BYTES)
-            .rev()
-            .find(|at| text.is_char_boundary(*at));
-        text.truncate(whole.unwrap_or(0));
-        text.push_str(" [cut]");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use trainyard_common::text::CUT;
+
     use super::*;
 
     fn item(value: Vec<u8>) -> Item {
@@ -159,8 +151,8 @@ mod tests {
         };
         let back = decode_line(&item(encode_line(AttemptId(2), 1, line).unwrap())).unwrap();
         assert_eq!((back.attempt, back.rank, back.time_ms), (2, 1, 5));
-        assert!(back.text.len() <= MAX_LINE_BYTES + " [cut]".len());
-        assert!(back.text.ends_with(" [cut]"));
+        assert!(back.text.len() <= MAX_LINE_BYTES);
+        assert!(back.text.ends_with(CUT));
     }
 
     #[test]

@@ -43,9 +43,6 @@ pub(super) const MAX_ERROR_BYTES: usize = 16 * 1024;
 /// Steps, epochs, times and positions: what JSON's numbers hold exactly.
 const MAX_NUMBER: u64 = 1 << 53;
 
-/// What a cut text ends with.
-const MARK: &str = " [cut]";
-
 /// Something is larger than it may be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {given} given; accepted: {accepted}")]
@@ -73,19 +70,6 @@ impl Refused {
         self.field = format!("{whole}.{}", self.field);
         self
     }
-}
-
-/// A text for people: cut where it is too long.
-pub(super) fn text(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let room = most.saturating_sub(MARK.len());
-        let end = (0..=room).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or(0));
-        // What was cut off is not to be held either.
-        text.shrink_to_fit();
-        text.push_str(MARK);
-    }
-    text
 }
 
 /// A name: at most so many bytes, none of them a control character.
@@ -136,20 +120,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #[test]
-        fn texts_are_cut_at_a_character_with_a_mark(whole in "\\PC{0,80}", most in 8_usize..120) {
-            let cut = text(whole.clone(), most);
-            prop_assert!(cut.len() <= most);
-            if whole.len() <= most {
-                prop_assert_eq!(cut, whole);
-            } else {
-                let kept = cut.strip_suffix(MARK).unwrap();
-                prop_assert!(whole.starts_with(kept));
-                // No more is lost than a character and the mark.
-                prop_assert!(kept.len() + 4 + MARK.len() > most);
-            }
-        }
-
         #[test]
         fn names_are_kept_whole_or_refused(given in "(\\PC|\\n){0,80}", most in 0_usize..120) {
             match name("field", given.clone(), most) {

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, info_span};
 use trainyard_common::ids::{AttemptId, Generation, JobId, Term, TrialId, WorkerId};
+use trainyard_common::text::within;
 use trainyard_proto::MAX_REPORTS_PER_BATCH;
 use trainyard_proto::v1::worker_message::Message;
 use trainyard_proto::v1::worker_service_server::WorkerService;
@@ -197,7 +198,7 @@ impl Listener {
                 Some(Message::StoreProbed(answer)) => {
                     let worker = self.worker.clone();
                     let path = limits::name("path", answer.path, limits::MAX_PATH)?;
-                    let error = limits::text(answer.error, limits::MAX_ERROR_BYTES);
+                    let error = within(answer.error, limits::MAX_ERROR_BYTES);
                     self.driver.probed(worker, path, error).await?;
                     continue;
                 }
@@ -288,7 +289,7 @@ fn log_event(session: SessionId, batch: v1::LogBatch) -> Result<Event, Refused> 
         Ok(LogText {
             time_ms: limits::number("time_ms", line.time_ms)?,
             level: limits::name("level", line.level, limits::MAX_LEVEL)?,
-            text: limits::text(line.text, MAX_LINE_BYTES),
+            text: within(line.text, MAX_LINE_BYTES),
         })
     });
     let lines: Result<_, Refused> = lines.collect();
@@ -378,7 +379,7 @@ fn report_body(body: v1::report::Body, time_ms: u64) -> Result<ReportBody, Refus
             };
             ReportBody::Ended {
                 outcome,
-                error: limits::text(error, limits::MAX_ERROR_BYTES),
+                error: within(error, limits::MAX_ERROR_BYTES),
                 step: limits::number("step", ended.step)?,
                 test_metrics: metrics("test_metrics", ended.test_metrics)?,
             }

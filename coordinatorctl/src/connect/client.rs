@@ -14,7 +14,6 @@ use trainyard_proto::v1::job_service_client::JobServiceClient;
 use uuid::Uuid;
 
 use super::link::{Link, Retry};
-use super::streams::Watch;
 use crate::exit::{Failure, Outcome};
 use crate::view::convert;
 use crate::view::text;
@@ -30,6 +29,22 @@ fn hold(job_id: &str, trial_id: Option<u32>) -> v1::HoldRequest {
         request_id: Uuid::new_v4().to_string(),
         job_id: job_id.to_owned(),
         trial_id,
+    }
+}
+
+/// All that a list has, page by page: each question names where the one before has ended.
+pub(super) async fn pages<T>(
+    mut page: impl AsyncFnMut(String) -> Outcome<(Vec<T>, String)>,
+) -> Outcome<Vec<T>> {
+    let mut all = Vec::new();
+    let mut token = String::new();
+    loop {
+        let (items, next) = page(token).await?;
+        all.extend(items);
+        token = next;
+        if token.is_empty() {
+            return Ok(all);
+        }
     }
 }
 
@@ -228,9 +243,7 @@ impl Client {
 
     /// In the order of suggestion, page by page.
     pub(crate) async fn trials(&self, job_id: &str) -> Outcome<Vec<v1::TrialSummary>> {
-        let mut trials = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages(async |page_token| {
             let question = v1::ListTrialsRequest {
                 job_id: job_id.to_owned(),
                 page_size: 0,
@@ -241,12 +254,9 @@ impl Client {
                     service.list_trials(question).await
                 })
                 .await?;
-            trials.extend(answer.trials);
-            page_token = answer.next_page_token;
-            if page_token.is_empty() {
-                return Ok(trials);
-            }
-        }
+            Ok((answer.trials, answer.next_page_token))
+        })
+        .await
     }
 
     /// A trial with its learning curve, page by page.
@@ -255,9 +265,8 @@ impl Client {
         job_id: &str,
         trial_id: u32,
     ) -> Outcome<(v1::TrialSummary, Vec<v1::MetricPoint>)> {
-        let mut points = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        let mut trial = None;
+        let points = pages(async |page_token| {
             let question = v1::GetTrialRequest {
                 job_id: job_id.to_owned(),
                 trial_id,
@@ -268,13 +277,12 @@ impl Client {
                     service.get_trial(question).await
                 })
                 .await?;
-            let trial = answer.trial.ok_or_else(|| self.incomplete("the trial"))?;
-            points.extend(answer.points);
-            page_token = answer.next_page_token;
-            if page_token.is_empty() {
-                return Ok((trial, points));
-            }
-        }
+            trial = answer.trial;
+            Ok((answer.points, answer.next_page_token))
+        })
+        .await?;
+        let trial = trial.ok_or_else(|| self.incomplete("the trial"))?;
+        Ok((trial, points))
     }
 
     /// What was decided about a trial, oldest first.
@@ -316,32 +324,32 @@ impl Client {
         job_id: &str,
         trial_id: Option<u32>,
     ) -> Outcome<v1::ListCheckpointsResponse> {
-        let mut all = v1::ListCheckpointsResponse::default();
-        loop {
+        let mut checkpoint_url = String::new();
+        let checkpoints = pages(async |page_token| {
             let question = v1::ListCheckpointsRequest {
                 job_id: job_id.to_owned(),
                 trial_id,
-                page_token: all.next_page_token,
+                page_token,
             };
             let answer = self
                 .ask_of(job_id, question, async |mut service, question| {
                     service.list_checkpoints(question).await
                 })
                 .await?;
-            all.checkpoint_url = answer.checkpoint_url;
-            all.checkpoints.extend(answer.checkpoints);
-            all.next_page_token = answer.next_page_token;
-            if all.next_page_token.is_empty() {
-                return Ok(all);
-            }
-        }
+            checkpoint_url = answer.checkpoint_url;
+            Ok((answer.checkpoints, answer.next_page_token))
+        })
+        .await?;
+        Ok(v1::ListCheckpointsResponse {
+            checkpoint_url,
+            checkpoints,
+            ..Default::default()
+        })
     }
 
     /// In the order of their ids, page by page.
     pub(crate) async fn workers(&self) -> Outcome<Vec<v1::WorkerSummary>> {
-        let mut workers = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages(async |page_token| {
             let question = v1::ListWorkersRequest {
                 page_size: PAGE,
                 page_token,
@@ -351,12 +359,9 @@ impl Client {
                     service.list_workers(question).await
                 })
                 .await?;
-            workers.extend(answer.workers);
-            page_token = answer.next_page_token;
-            if page_token.is_empty() {
-                return Ok(workers);
-            }
-        }
+            Ok((answer.workers, answer.next_page_token))
+        })
+        .await
     }
 
     /// Adds trials or time to a search.
@@ -403,10 +408,6 @@ impl Client {
             service.forget_worker(question).await
         })
         .await
-    }
-
-    pub(crate) async fn watch(&self, job_id: &str) -> Outcome<Watch> {
-        Watch::open(self, job_id).await
     }
 
     pub(super) async fn open_watch(&self, job_id: &str) -> Outcome<Streaming<v1::JobEvent>> {

@@ -29,7 +29,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(super) async fn open(client: &Client, job_id: &str) -> Outcome<Self> {
+    pub(crate) async fn open(client: &Client, job_id: &str) -> Outcome<Self> {
         let mut watch = Self {
             client: client.clone(),
             job_id: job_id.to_owned(),

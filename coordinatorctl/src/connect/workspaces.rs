@@ -2,15 +2,13 @@
 
 use trainyard_proto::v1;
 
-use super::client::{Client, PAGE};
+use super::client::{Client, PAGE, pages};
 use crate::exit::Outcome;
 
 impl Client {
     /// In the order of their names, page by page.
     pub(crate) async fn workspaces(&self) -> Outcome<Vec<v1::Workspace>> {
-        let mut workspaces = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages(async |page_token| {
             let question = v1::ListWorkspacesRequest {
                 page_size: PAGE,
                 page_token,
@@ -20,12 +18,9 @@ impl Client {
                     service.list_workspaces(question).await
                 })
                 .await?;
-            workspaces.extend(answer.workspaces);
-            page_token = answer.next_page_token;
-            if page_token.is_empty() {
-                return Ok(workspaces);
-            }
-        }
+            Ok((answer.workspaces, answer.next_page_token))
+        })
+        .await
     }
 
     pub(crate) async fn set_workspace(

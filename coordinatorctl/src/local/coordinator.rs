@@ -177,7 +177,7 @@ mod tests {
     use trainyard_proto::v1::JobState;
 
     use super::*;
-    use crate::connect::{Endpoint, Logs};
+    use crate::connect::{Endpoint, Logs, Watch};
     use crate::exit::Code;
     use crate::session;
     use crate::view::convert;
@@ -247,7 +247,7 @@ mod tests {
         let client = coordinator.client().clone();
         let job = client.submit(SPEC.to_owned()).await.unwrap().job_id;
 
-        let mut watch = client.watch(&job).await.unwrap();
+        let mut watch = Watch::open(&client, &job).await.unwrap();
         assert!(watch.next().await.unwrap().is_some());
         // Sent again after the job has ended, it is no error.
         for _ in 0..2 {

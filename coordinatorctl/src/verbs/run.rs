@@ -199,7 +199,7 @@ impl House {
     async fn train(mut self, job_id: &str) -> Outcome<JobResult> {
         let client = self.coordinator.client().clone();
         let mut worker = LocalWorker::start(client.address(), &self.slots);
-        let mut watch = client.watch(job_id).await?;
+        let mut watch = Watch::open(&client, job_id).await?;
         let mut display = Display::new(To::Remarks);
         display.remark(&format!(
             "training {job_id} on {} slots, state in {}",

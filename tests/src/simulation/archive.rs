@@ -8,8 +8,8 @@ use trainyard_coordinator::cluster::Machine;
 use trainyard_coordinator::cluster::api::MachineConfig;
 use trainyard_coordinator::cluster::model::{Key, Record};
 
+use super::clock::cpu_ns;
 use super::heap::apart;
-use super::scale::cpu_ns;
 
 /// What a restored machine is, and what it took.
 #[derive(Debug, Clone, Copy, Default)]

@@ -8,7 +8,7 @@
 use trainyard_coordinator::cluster::api::{Effect, Event, Step};
 
 use super::batch::Batch;
-use super::scale::cpu_ns;
+use super::clock::cpu_ns;
 use super::world::World;
 
 /// Records that a step may write although nothing in them has changed, beyond one for each report: an

@@ -346,10 +346,6 @@ impl Variant {
         self.document.job()
     }
 
-    fn has_logical_rungs(&self) -> bool {
-        self.job().logical_time && self.job().scheduler.is_some()
-    }
-
     pub(super) fn is_judged(&self) -> bool {
         self.job().model.is_some()
     }
@@ -365,9 +361,8 @@ impl Variant {
             2 | 3 => Fate::Fails { times: 2, step },
             4 => Fate::Fails { times: 1, step },
             5 => Fate::Mute,
-            // Only a program ends before it is told to. Under rungs in logical time the log then tells whether its
-            // end came with its last value or after it, which is no function of the search: see the README.
-            6 if !self.is_judged() && !self.has_logical_rungs() => Fate::Early { step },
+            // Only a program ends before it is told to.
+            6 if !self.is_judged() => Fate::Early { step },
             _ => Fate::Completes,
         }
     }

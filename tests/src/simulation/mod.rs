@@ -26,6 +26,7 @@
 mod archive;
 mod batch;
 mod clients;
+mod clock;
 mod compare;
 mod coordinator;
 mod decisions;
@@ -184,7 +185,7 @@ pub fn run_seeds(seeds: std::ops::Range<u64>, run: Run<'_>) -> Summary {
     std::thread::scope(|scope| {
         for _ in 0..run.threads.max(1) {
             scope.spawn(|| {
-                let began = scale::cpu_ns();
+                let began = clock::cpu_ns();
                 while !stopped() && lock().failures.len() < run.most_failures {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
@@ -200,7 +201,7 @@ pub fn run_seeds(seeds: std::ops::Range<u64>, run: Run<'_>) -> Summary {
                         Err(failure) => summary.failures.push(failure),
                     }
                 }
-                lock().cpu_s += (scale::cpu_ns() - began) as f64 / 1e9;
+                lock().cpu_s += (clock::cpu_ns() - began) as f64 / 1e9;
             });
         }
     });

@@ -16,6 +16,7 @@ use trainyard_coordinator::cluster::model::{
 };
 
 use super::archive::Archive;
+use super::clock::cpu_ns;
 use super::heap;
 
 /// When it begins, Unix milliseconds.
@@ -460,18 +461,6 @@ fn checkpoint(rank: &RankRef, step: u64) -> CheckpointRef {
         digest: "0".repeat(64),
         metrics: vec![("loss".to_owned(), 1.0 / step as f64)],
     }
-}
-
-/// Processor time of this thread, nanoseconds.
-#[allow(unsafe_code)]
-pub(super) fn cpu_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the call writes one timespec, which it is given.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 #[cfg(test)]

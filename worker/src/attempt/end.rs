@@ -1,10 +1,10 @@
 //! How an attempt ended, and how that is told.
 
 use trainyard_common::store_url::redacted;
-use trainyard_common::text::{Keep, printable};
+use trainyard_common::text::{Keep, printable, within};
 use trainyard_proto::v1::{AttemptOutcome, Ended, Metric, report::Body};
 
-use super::{Stop, cut};
+use super::Stop;
 
 /// How an attempt ended. Its error can be shown to anybody.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,8 +72,9 @@ impl End {
 
 /// An error may quote programs, files and URLs: without what a terminal would obey, and without passwords.
 fn shown(error: &str) -> String {
-    let short = cut(error, MAX_ERROR_BYTES);
-    cut(&printable(&redacted(&short), Keep::Lines), MAX_ERROR_BYTES)
+    let short = within(error.to_owned(), MAX_ERROR_BYTES);
+    let shown = printable(&redacted(&short), Keep::Lines).into_owned();
+    within(shown, MAX_ERROR_BYTES)
 }
 
 #[cfg(test)]

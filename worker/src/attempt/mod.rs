@@ -5,10 +5,8 @@ mod activity;
 mod end;
 mod key;
 mod stop;
-mod text;
 
 pub(crate) use activity::Activity;
 pub(crate) use end::End;
 pub(crate) use key::AttemptKey;
 pub(crate) use stop::{Stop, StopSignal};
-pub(crate) use text::cut;

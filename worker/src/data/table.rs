@@ -4,11 +4,15 @@ use std::io::Read;
 
 use csv::ByteRecord;
 use trainyard_common::spec::data::{ColumnRef, CsvSpec, Task};
+use trainyard_common::text::shortened;
 
 use super::DataError;
 use super::allowance::{Allowance, Refusal};
 use super::samples::{Features, Samples, Shard, TargetValues};
 use super::source::Stream;
+
+/// Bytes of a cell that a message quotes.
+const MAX_SHOWN: usize = 40;
 
 /// Column names that a message lists.
 const NAMES_LISTED: usize = 30;
@@ -414,7 +418,10 @@ impl<'a> Filling<'a> {
             Err(_) => "is not a number",
         };
         let name = self.columns.name(at);
-        Err(self.bad(record, format!("{name}: `{}` {reason}", shortened(&text))))
+        Err(self.bad(
+            record,
+            format!("{name}: `{}` {reason}", shortened(&text, MAX_SHOWN)),
+        ))
     }
 
     fn class(&self, record: &ByteRecord, at: usize, value: f64) -> Result<u32, DataError> {
@@ -497,12 +504,4 @@ fn line_feeds(record: &ByteRecord) -> u64 {
 
 fn to_f32(value: f64) -> f32 {
     value as f32
-}
-
-fn shortened(text: &str) -> String {
-    const SHOWN: usize = 40;
-    if text.chars().count() <= SHOWN {
-        return text.to_owned();
-    }
-    format!("{}...", text.chars().take(SHOWN).collect::<String>())
 }

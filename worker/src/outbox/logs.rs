@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use trainyard_common::text::{Keep, printable};
+use trainyard_common::text::{Keep, printable, within};
 use trainyard_proto::v1::{LogBatch, LogLine};
 
-use crate::attempt::{AttemptKey, cut};
+use crate::attempt::AttemptKey;
 
 /// Lines held at most.
 const CAPACITY: usize = 8192;
@@ -184,8 +184,8 @@ impl LogBuffer {
 /// whoever reads the log.
 fn shown(text: &str) -> String {
     // Escaped it may be several times as long.
-    let short = cut(text, MAX_TEXT_BYTES);
-    cut(&printable(&short, Keep::Lines), MAX_TEXT_BYTES)
+    let short = within(text.to_owned(), MAX_TEXT_BYTES);
+    within(printable(&short, Keep::Lines).into_owned(), MAX_TEXT_BYTES)
 }
 
 #[cfg(test)]

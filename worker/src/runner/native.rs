@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use trainyard_proto::v1::{AssignmentKind, AttemptOutcome};
 
 use super::observer::AttemptObserver;
+use super::resume::{self, ResumeError};
 use super::retention::{CheckpointNews, CheckpointRetention, Failure, from_wire, metrics_to_wire};
-use super::{Host, Task, out_of_memory, resume, thread};
+use super::{Host, Task, out_of_memory, thread};
 use crate::attempt::{End, Stop};
 use crate::checkpoint::{CheckpointStore, Owner, Uploader};
 use crate::collective::{
@@ -71,6 +72,15 @@ impl From<TrainError> for Failed {
 impl From<CollectiveError> for Failed {
     fn from(error: CollectiveError) -> Self {
         Self::Train(TrainError::Collective(error))
+    }
+}
+
+impl From<ResumeError> for Failed {
+    fn from(error: ResumeError) -> Self {
+        match error {
+            ResumeError::Load(text) => Self::Text(text),
+            ResumeError::Collective(error) => error.into(),
+        }
     }
 }
 

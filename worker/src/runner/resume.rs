@@ -8,21 +8,11 @@ use super::retention::from_wire;
 use crate::checkpoint::{CheckpointRef, CheckpointStore, NewestWhole, Snapshot};
 use crate::collective::{CollectiveError, Group};
 use crate::outbox::Reporter;
-use crate::train::TrainError;
 
 /// Why ranks could not agree on a checkpoint.
 pub(super) enum ResumeError {
     Load(String),
     Collective(CollectiveError),
-}
-
-impl From<ResumeError> for super::native::Failed {
-    fn from(error: ResumeError) -> Self {
-        match error {
-            ResumeError::Load(text) => Self::Text(text),
-            ResumeError::Collective(error) => Self::Train(TrainError::Collective(error)),
-        }
-    }
 }
 
 /// What the ranks go on from.

@@ -27,6 +27,9 @@ pub struct Stint {
     /// Its value at the rung, once told; inside: none that counts.
     #[serde(default, with = "told_value")]
     pub rung: Option<Option<f64>>,
+    /// Its attempt has ended at the rung. Until then the trial may still end there by itself.
+    #[serde(default)]
+    pub left: bool,
     /// How the trial ended, once it has.
     pub ended: Option<Outcome>,
     /// No rung lies behind this one: the result is the trial's end.
@@ -60,14 +63,15 @@ impl Stint {
             until,
             reported: from,
             rung: None,
+            left: false,
             ended: None,
             last,
         }
     }
 
-    /// Whether its result is known.
+    /// Whether all that it came to is known.
     fn ready(&self) -> bool {
-        self.ended.is_some() || (self.rung.is_some() && !self.last)
+        self.ended.is_some() || (self.rung.is_some() && self.left && !self.last)
     }
 
     /// The time of its result, or the earliest at which it can still have one.
@@ -109,17 +113,39 @@ mod tests {
             running.get_mut(&TrialId(trial)).unwrap().reported = reported;
         };
         at(&mut running, 1, 3);
-        running.get_mut(&TrialId(1)).unwrap().rung = Some(Some(0.5));
+        let told = |running: &mut BTreeMap<_, Stint>, trial: u32, value: Option<f64>| {
+            let stint = running.get_mut(&TrialId(trial)).unwrap();
+            (stint.rung, stint.left) = (Some(value), true);
+        };
+        told(&mut running, 1, Some(0.5));
         // Trial 0 may still fail after one, two or three epochs; at the same time it is the first.
         for reported in 0..3 {
             at(&mut running, 0, reported);
             assert_eq!(due(&running), None, "{reported}");
         }
         at(&mut running, 0, 3);
-        running.get_mut(&TrialId(0)).unwrap().rung = Some(None);
+        told(&mut running, 0, None);
         assert_eq!(due(&running), Some((3, TrialId(0))));
         running.remove(&TrialId(0));
         assert_eq!(due(&running), Some((3, TrialId(1))));
+    }
+
+    #[test]
+    fn a_value_alone_does_not_tell_whether_the_trial_ends_there() {
+        let mut stint = Stint::new(0, 0, Some(3), false);
+        (stint.reported, stint.rung) = (3, Some(Some(0.5)));
+        assert_eq!(due(&stints(vec![stint.clone()])), None);
+        let ended = Stint {
+            ended: Some(Outcome::Completed { value: Some(0.5) }),
+            ..stint.clone()
+        };
+        let left = Stint {
+            left: true,
+            ..stint
+        };
+        for known in [ended, left] {
+            assert_eq!(due(&stints(vec![known])), Some((3, TrialId(0))));
+        }
     }
 
     #[test]

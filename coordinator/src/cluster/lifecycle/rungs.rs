@@ -23,7 +23,7 @@ impl Machine {
             return;
         };
         if !found.scheduler.is_population() || found.scheduler.at_top(trial) {
-            return self.at_rung(job, trial, resource, Some(value));
+            return self.at_rung(job, trial, resource, Some(value), false);
         }
         let counts = found.scheduler.reaches(trial, resource).is_some();
         if let Some(known) = found.trial_mut(trial).filter(|_| counts) {
@@ -32,11 +32,19 @@ impl Machine {
         }
     }
 
-    /// A trial's result at a resource; it counts if it is the one that its rung waits for.
-    fn at_rung(&mut self, job: &JobId, trial: TrialId, resource: u64, value: Option<f64>) {
+    /// A trial's result at a resource, whose attempt may have ended there (`left`); it counts if it is the one
+    /// that its rung waits for.
+    fn at_rung(
+        &mut self,
+        job: &JobId,
+        trial: TrialId,
+        resource: u64,
+        value: Option<f64>,
+        left: bool,
+    ) {
         let found = self.jobs.get(job);
         let counts = found.and_then(|found| found.scheduler.reaches(trial, resource));
-        if counts.is_some() && !self.hold_rung(job, trial, value) {
+        if counts.is_some() && !self.hold_rung(job, trial, value, left) {
             self.count_rung(job, trial, resource, value);
         }
     }
@@ -96,7 +104,8 @@ impl Machine {
         let told = found.and_then(|known| known.record.told);
         let told = told.filter(|(resource, _)| Some(*resource) == until);
         // Where nothing counted there until now, and nothing was told, it has no value.
-        self.at_rung(job, trial, until.unwrap_or(0), told.map(|(_, value)| value));
+        let value = told.map(|(_, value)| value);
+        self.at_rung(job, trial, until.unwrap_or(0), value, true);
         if self.is_stopped(job, trial) {
             self.end_stopped(job, trial, "stopped");
             return;

@@ -55,15 +55,18 @@ impl Machine {
         });
     }
 
-    /// A result at a rung waits for its turn. False: it counts at once.
+    /// A result at a rung waits for its turn, and for the end of its attempt there (`left`). False: it counts at
+    /// once.
     pub(in crate::cluster) fn hold_rung(
         &mut self,
         job: &JobId,
         trial: TrialId,
         value: Option<f64>,
+        left: bool,
     ) -> bool {
         self.change_stint(job, trial, |stint| {
             stint.rung.get_or_insert(value);
+            stint.left |= left;
         })
     }
 

@@ -27,6 +27,8 @@ struct World {
     running: Vec<Run>,
     session: u64,
     slots: usize,
+    /// What an attempt tells at its end comes in one message.
+    together: bool,
 }
 
 /// Few different values, so that ties are common.
@@ -42,6 +44,7 @@ impl World {
             running: Vec::new(),
             session: 1,
             slots,
+            together: false,
         };
         world.apply(submit("r", program("a", 14, more)));
         world.apply(joined("w", slots, 1, vec![]));
@@ -64,12 +67,19 @@ impl World {
         self.running.extend(new);
     }
 
-    fn report(&mut self, rank: &RankRef, body: ReportBody) {
-        let step = self.bench.report(self.session, rank, body);
-        self.take(step);
+    fn report(&mut self, rank: &RankRef, bodies: Vec<ReportBody>) {
+        let told = match self.together {
+            true => vec![bodies],
+            false => bodies.into_iter().map(|body| vec![body]).collect(),
+        };
+        for bodies in told {
+            let step = self.bench.reports(self.session, rank, bodies);
+            self.take(step);
+        }
     }
 
-    /// One epoch of a running attempt; trial 4 fails early, trial 6 tells no value.
+    /// One epoch of a running attempt; trial 4 fails early, trial 6 tells no value, the best two end by
+    /// themselves.
     fn advance(&mut self, which: usize) {
         let run = &mut self.running[which];
         let (rank, number) = (rank_of(&run.assignment), run.assignment.at.trial.0);
@@ -77,22 +87,24 @@ impl World {
         let (done, until) = (run.epoch, run.assignment.until_epoch);
         if number == 4 && done == until.unwrap_or(2).min(2) {
             self.running.remove(which);
-            self.report(&rank, ended(Outcome::Nan, "not a number"));
+            self.report(&rank, vec![ended(Outcome::Nan, "not a number")]);
             return;
         }
         let metric = if number == 6 { "other" } else { "loss" };
-        self.report(&rank, epoch(done, metric, value(number, done)));
+        let told = epoch(done, metric, value(number, done));
         if done < until.unwrap_or(EPOCHS) {
+            self.report(&rank, vec![told]);
             return;
         }
         self.running.remove(which);
-        let saved = checkpoint(&rank, done, "loss", value(number, done));
-        self.report(&rank, ReportBody::Checkpoint(saved));
+        let saved = ReportBody::Checkpoint(checkpoint(&rank, done, "loss", value(number, done)));
         let outcome = match until {
+            // At any rung, and at the second.
+            Some(_) if number == 0 || (number == 7 && done > 1) => Outcome::Completed,
             Some(_) => Outcome::Paused,
             None => Outcome::Completed,
         };
-        self.report(&rank, ended(outcome, ""));
+        self.report(&rank, vec![told, saved, ended(outcome, "")]);
     }
 
     /// The worker is lost with all that it ran, and another one comes.
@@ -139,6 +151,7 @@ fn any_order_of_real_events_gives_the_same_log() {
             let draw = Draw::new(seed);
             // Fewer real slots than logical workers, as many, and more.
             let mut world = World::new(more, 1 + (seed % 5) as usize);
+            world.together = seed % 3 == 0;
             let mut turn = 0;
             while job(&world.bench, "a-1").state != JobState::Completed {
                 turn += 1;

@@ -257,15 +257,24 @@ impl Bench {
     }
 
     fn report(&mut self, session: u64, rank: &RankRef, body: ReportBody) -> Step {
-        self.sequence += 1;
-        self.apply(Event::Reports {
-            session: SessionId(session),
-            reports: vec![Report {
-                sequence: self.sequence,
+        self.reports(session, rank, vec![body])
+    }
+
+    /// In one message, so that they are decided together.
+    fn reports(&mut self, session: u64, rank: &RankRef, bodies: Vec<ReportBody>) -> Step {
+        let numbered = (self.sequence + 1..).zip(bodies);
+        let reports: Vec<Report> = numbered
+            .map(|(sequence, body)| Report {
+                sequence,
                 rank: rank.clone(),
                 time_ms: 0,
                 body,
-            }],
+            })
+            .collect();
+        self.sequence += reports.len() as u64;
+        self.apply(Event::Reports {
+            session: SessionId(session),
+            reports,
         })
     }
 }

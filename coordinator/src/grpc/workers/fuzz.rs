@@ -50,7 +50,7 @@ fn worker_messages() {
             },
             Some(Message::Leaving(_)) => "leaving".to_owned(),
             Some(Message::StoreProbed(answer)) => {
-                let error = limits::text(answer.error, limits::MAX_ERROR_BYTES);
+                let error = within(answer.error, limits::MAX_ERROR_BYTES);
                 assert!(error.len() <= limits::MAX_ERROR_BYTES);
                 match limits::name("path", answer.path, limits::MAX_PATH) {
                     Ok(_) => "probed".to_owned(),

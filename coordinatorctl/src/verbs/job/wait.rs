@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use trainyard_proto::v1::job_event::Event;
 
+use crate::connect::Watch;
 use crate::exit::{Code, Failure, Outcome};
 use crate::options::{Format, Global};
 use crate::print;
@@ -49,7 +50,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
 async fn until_ended(session: &Session, job_id: &str) -> Outcome<JobResult> {
     let (job, _) = session.client.job(job_id).await?;
     session.must_run(job_id, job_ended(job.state()))?;
-    let mut watch = session.client.watch(job_id).await?;
+    let mut watch = Watch::open(&session.client, job_id).await?;
     while let Some(event) = watch.next().await? {
         if matches!(&event, Event::Job(job) if job_ended(job.state())) {
             break;

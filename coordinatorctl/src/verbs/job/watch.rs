@@ -1,5 +1,6 @@
 //! `watch`: a job as it happens.
 
+use crate::connect::Watch;
 use crate::exit::Outcome;
 use crate::options::{Format, Global};
 use crate::print;
@@ -31,7 +32,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
 }
 
 async fn as_lines(session: &Session, job_id: &str) -> Outcome {
-    let mut watch = session.client.watch(job_id).await?;
+    let mut watch = Watch::open(&session.client, job_id).await?;
     while let Some(event) = watch.next().await? {
         print::json_line(&convert::event(&event))?;
     }
@@ -39,7 +40,7 @@ async fn as_lines(session: &Session, job_id: &str) -> Outcome {
 }
 
 async fn as_display(session: &Session, job_id: &str) -> Outcome {
-    let mut watch = session.client.watch(job_id).await?;
+    let mut watch = Watch::open(&session.client, job_id).await?;
     let mut display = Display::new(To::Output);
     let outcome = async {
         while let Some(event) = watch.next().await? {

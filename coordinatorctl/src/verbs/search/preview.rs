@@ -3,10 +3,10 @@
 use serde_json::Value;
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::{Document, Params};
-use trainyard_coordinator::search::Searcher;
 
 use super::simulate;
-use crate::exit::{Failure, Outcome};
+use super::simulate::searcher;
+use crate::exit::Outcome;
 use crate::options::{Format, Global};
 use crate::print;
 use crate::spec::file::SpecArgs;
@@ -36,11 +36,6 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
         Format::Text => print::line(&tables::preview(&preview)),
         Format::Json => print::json(&preview),
     }
-}
-
-pub(crate) fn searcher(document: &Document) -> Outcome<Searcher> {
-    let searcher = Searcher::over(document.job(), document.space().clone());
-    searcher.map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn preview(document: &Document, count: u32) -> Outcome<Preview> {

@@ -3,12 +3,12 @@
 use trainyard_common::rng::Key;
 use trainyard_common::spec::Document;
 use trainyard_common::spec::search::Mode;
+use trainyard_coordinator::search::Searcher;
 use trainyard_coordinator::search::axes::Axes;
 use trainyard_coordinator::study::Study;
 use trainyard_coordinator::study::simulate::{Forecast, Plan, Surrogate, simulate};
 use trainyard_proto::v1;
 
-use super::preview::searcher;
 use crate::exit::{Failure, Outcome};
 use crate::options::{Format, Global};
 use crate::print;
@@ -33,6 +33,11 @@ pub(crate) struct Simulation {
     /// Trials learn as those of this job did, instead of on a made-up surface
     #[arg(long, value_name = "JOB", requires = "simulate")]
     like: Option<String>,
+}
+
+pub(super) fn searcher(document: &Document) -> Outcome<Searcher> {
+    let searcher = Searcher::over(document.job(), document.space().clone());
+    searcher.map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
