@@ -218,6 +218,7 @@ fn result(n: usize) -> Body {
             metric("accuracy", 1.0 - 1.0 / n as f64),
         ],
         end_of_epoch: true,
+        ..Progress::default()
     })
 }
 

@@ -93,5 +93,6 @@ fn assign(assignment: Assignment) -> Result<v1::Assignment, ApiError> {
         rendezvous_token: assignment.rendezvous_token,
         until_epoch: assignment.until_epoch,
         copies: assignment.copies,
+        ..v1::Assignment::default()
     })
 }

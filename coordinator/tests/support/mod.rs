@@ -520,6 +520,7 @@ pub(crate) fn progress(epoch: u64, accuracy: f64) -> Body {
         epoch,
         metrics: vec![metric("loss", 1.0), metric("validation_accuracy", accuracy)],
         end_of_epoch: true,
+        ..Progress::default()
     })
 }
 

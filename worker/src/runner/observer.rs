@@ -78,6 +78,7 @@ impl Observer for AttemptObserver {
             epoch: progress.epoch,
             metrics: metrics_to_wire(&progress.metrics),
             end_of_epoch: progress.end_of_epoch,
+            ..v1::Progress::default()
         }));
     }
 

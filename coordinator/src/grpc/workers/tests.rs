@@ -71,6 +71,7 @@ fn bodies() -> impl Strategy<Value = Body> {
             epoch: step,
             metrics,
             end_of_epoch: end,
+            ..v1::Progress::default()
         })
     });
     let saved = prop::option::of(checkpoints())

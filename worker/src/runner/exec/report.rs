@@ -90,6 +90,7 @@ impl Reading {
             epoch: self.epoch,
             metrics,
             end_of_epoch: true,
+            ..Progress::default()
         })
     }
 }
