@@ -153,8 +153,16 @@ impl CoordinatorConfig {
         if let Some(url) = &self.checkpoint_url {
             return Ok(url.clone());
         }
+        Ok(self.directory_url()?.map_or_else(
+            || "memory://trainyard/checkpoints".to_owned(),
+            |directory| format!("{directory}/checkpoints"),
+        ))
+    }
+
+    /// Where the data directory lies now, without a slash at the end.
+    pub fn directory_url(&self) -> Result<Option<String>, ConfigError> {
         let Some(directory) = &self.data_dir else {
-            return Ok("memory://trainyard/checkpoints".to_owned());
+            return Ok(None);
         };
         let refused = |reason: String| {
             ConfigError::invalid(
@@ -163,11 +171,11 @@ impl CoordinatorConfig {
                 format!("a path ({reason})"),
             )
         };
-        let path = std::path::absolute(directory.join("checkpoints"))
-            .map_err(|error| refused(error.to_string()))?;
+        let path = std::path::absolute(directory).map_err(|error| refused(error.to_string()))?;
         let url = url::Url::from_file_path(&path)
             .map_err(|()| refused("it has no file URL".to_owned()))?;
-        Ok(url.to_string())
+        let url = url.as_str();
+        Ok(Some(url.strip_suffix('/').unwrap_or(url).to_owned()))
     }
 
     /// Checks what types cannot: ranges and how fields fit together.

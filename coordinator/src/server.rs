@@ -14,7 +14,7 @@ use trainyard_common::config::ConfigError;
 use trainyard_common::ids::Term;
 
 use crate::cluster::api::MachineConfig;
-use crate::cluster::model::{Record, RecordError};
+use crate::cluster::model::{CountersRecord, Record, RecordError};
 use crate::cluster::{Machine, RestoreError};
 use crate::config::CoordinatorConfig;
 use crate::driver::clock::Clock;
@@ -263,7 +263,28 @@ fn machine(
     clock: Clock,
     records: Vec<Record>,
 ) -> Result<Machine, CoordinatorError> {
+    // Records in etcd belong to no directory.
+    let directory_url = match config.etcd.is_empty() {
+        true => config.directory_url()?,
+        false => None,
+    };
+    for record in &records {
+        if let Record::Counters(CountersRecord {
+            directory_url: Some(before),
+            ..
+        }) = record
+            && directory_url.as_ref().is_some_and(|now| now != before)
+        {
+            let now = directory_url.as_deref();
+            tracing::info!(
+                before,
+                now,
+                "the data directory was moved or copied: what its records name in it follows"
+            );
+        }
+    }
     let machine_config = MachineConfig {
+        directory_url,
         lease_ms: u64::from(config.worker_lease_ms),
         heartbeat_ms: u64::from(config.heartbeat_ms),
         single_process: config.single_process,

@@ -64,6 +64,7 @@ impl Machine {
                 next_job: 1,
                 next_request: 1,
                 cluster: 0,
+                directory_url: None,
             },
             jobs: Jobs::default(),
             retention: Retention::default(),

@@ -12,8 +12,8 @@ use trainyard_common::spec::Document;
 use crate::cluster::Machine;
 use crate::cluster::api::MachineConfig;
 use crate::cluster::model::{
-    AttemptRecord, AttemptRef, Expected, Job, JobRecord, Outcome, RankPlace, RankRef, Record,
-    RecordError, RemovalRecord, SearchEntry, SearchRecord, SessionId, SpecRecord, Trial,
+    AttemptRecord, AttemptRef, Expected, Job, JobRecord, Moved, Outcome, RankPlace, RankRef,
+    Record, RecordError, RemovalRecord, SearchEntry, SearchRecord, SessionId, SpecRecord, Trial,
     TrialCounts, TrialRecord, TrialSlot, Turns, Worker, WorkerInfo,
 };
 use crate::cluster::parts::Removal;
@@ -58,6 +58,7 @@ impl Machine {
         for record in records {
             machine.sort(&mut sorted, record);
         }
+        machine.follow_directory(&mut sorted);
         for record in std::mem::take(&mut sorted.jobs) {
             let job = machine.restore_job(&mut sorted, record)?;
             machine.thawed.insert(job.record.job.clone(), 0);
@@ -114,6 +115,41 @@ impl Machine {
             Record::Attempt(attempt) => {
                 let key = (attempt.job.clone(), attempt.trial);
                 sorted.attempts.entry(key).or_default().push(*attempt);
+            }
+        }
+    }
+
+    /// Lets what the records name in the data directory follow it to where it is now. Written with the first
+    /// step, all at once: before that, the next process does the same again.
+    fn follow_directory(&mut self, sorted: &mut Sorted) {
+        let Some(to) = self.config.directory_url.clone() else {
+            return;
+        };
+        if self.counters.directory_url.as_ref() == Some(&to) {
+            return;
+        }
+        self.draft.counters = true;
+        let Some(from) = self.counters.directory_url.replace(to.clone()) else {
+            // Written before this was kept: taken as being where it was.
+            return;
+        };
+        let moved = Moved { from, to };
+        for job in &mut sorted.jobs {
+            let (store, own) = (&mut job.store_url, &mut job.checkpoint_url);
+            if moved.follow(store) | moved.follow(own) {
+                self.draft.jobs.insert(job.job.clone());
+            }
+        }
+        let records = &mut self.draft.step.records;
+        for removal in &mut sorted.removals {
+            let url = removal.checkpoint_url.as_mut();
+            if url.is_some_and(|url| moved.follow(url)) {
+                records.push(Record::Removal(removal.clone()));
+            }
+        }
+        for archived in self.retention.shelved() {
+            if moved.follow(&mut archived.summary.checkpoint_url) {
+                records.push(Record::Archived(Box::new(archived.clone())));
             }
         }
     }

@@ -106,7 +106,7 @@ impl Machine {
         let mut step = draft.step;
         let records = &mut step.records;
         if draft.counters {
-            records.push(Record::Counters(self.counters));
+            records.push(Record::Counters(self.counters.clone()));
         }
         for job in &draft.specs {
             if let Some(found) = self.jobs.get(job) {

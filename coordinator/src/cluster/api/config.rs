@@ -11,6 +11,9 @@ pub struct MachineConfig {
     pub single_process: bool,
     /// Store of jobs that name none, such as `file:///var/lib/trainyard/checkpoints`.
     pub default_checkpoint_url: String,
+    /// The data directory in which the records lie, such as `file:///var/lib/trainyard`; none where they lie
+    /// elsewhere. What they name below the one of before is looked for below this.
+    pub directory_url: Option<String>,
     /// Random for each coordinator process; keys the ranks' rendezvous tokens.
     pub token_secret: [u8; 32],
     /// Pause before a worker is asked again to prove a store that it could not use.
@@ -42,6 +45,7 @@ impl Default for MachineConfig {
             heartbeat_ms: 2_000,
             single_process: false,
             default_checkpoint_url: "file:///var/lib/trainyard/checkpoints".to_owned(),
+            directory_url: None,
             token_secret: [0; 32],
             probe_retry_ms: 15_000,
             replay_grace_ms: 4_000,

@@ -7,6 +7,7 @@ mod attempt;
 mod codec;
 mod job;
 mod keys;
+mod moved;
 mod progress;
 mod request;
 mod search_log;
@@ -28,6 +29,7 @@ pub(crate) use keys::{
     archived_key, attempt_key, identity_key, job_key, removal_key, request_key, search_key,
     search_prefix, spec_key, trial_key, trial_prefix, worker_key, workspace_key,
 };
+pub(in crate::cluster) use moved::Moved;
 pub(in crate::cluster) use progress::Progress;
 pub use progress::Pulse;
 pub use request::{CountersRecord, RequestRecord};

@@ -14,11 +14,14 @@ pub struct RequestRecord {
     pub job: JobId,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CountersRecord {
     pub next_job: u64,
     pub next_request: u64,
     /// [`crate::cluster::api::MachineConfig::cluster`] of the first process.
     #[serde(default)]
     pub cluster: u32,
+    /// [`crate::cluster::api::MachineConfig::directory_url`] of the process that has written this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory_url: Option<String>,
 }

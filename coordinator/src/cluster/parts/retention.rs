@@ -73,6 +73,11 @@ impl Retention {
         newest_first.filter_map(|(_, job)| self.archived.get(job))
     }
 
+    /// All archived ones.
+    pub(in crate::cluster) fn shelved(&mut self) -> impl Iterator<Item = &mut ArchivedRecord> {
+        self.archived.values_mut()
+    }
+
     pub(in crate::cluster) fn shelve(&mut self, record: ArchivedRecord) {
         let job = record.summary.job.clone();
         self.order.insert(record.number, job.clone());

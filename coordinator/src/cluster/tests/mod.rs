@@ -10,6 +10,7 @@ mod leave;
 mod limits;
 mod logical;
 mod membership;
+mod moved;
 mod pause;
 mod placement;
 mod population;
