@@ -2,10 +2,20 @@
 //! in `--data-dir`.
 
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::connect::{Client, Endpoint};
-use crate::exit::{Failure, Outcome};
-use crate::local::{self, LocalCoordinator, StartError};
+use crate::exit::{Code, Failure, Outcome};
+use crate::local::{self, Interrupt, LocalCoordinator, StartError};
+use crate::print;
+
+/// Between two looks at what is still to be archived or removed: a job of a few trials takes less.
+const LOOK: Duration = Duration::from_millis(20);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// Whoever waits for longer than this is told for what.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What a verb talks to.
 pub(crate) struct Session {
@@ -24,6 +34,59 @@ impl Session {
             "{job_id} is not finished and nothing runs it: `coordinatorctl run` on its spec with \
              --resume goes on"
         )))
+    }
+
+    /// Waits until nothing is being archived or removed, where that ends with this verb. What has failed is
+    /// told: the next session on the directory tries it again.
+    pub(crate) async fn settled(&self) -> Outcome {
+        if !self.idle {
+            return Ok(());
+        }
+        let mut interrupt = Interrupt::listen()?;
+        tokio::select! {
+            settled = self.settle() => settled,
+            () = interrupt.next() => Err(Failure::new(
+                Code::Interrupted,
+                "interrupted: what is left to archive or to remove is done at the next look into the \
+                 data directory",
+            )),
+        }
+    }
+
+    async fn settle(&self) -> Outcome {
+        let (began, mut told, mut pause) = (Instant::now(), false, LOOK);
+        loop {
+            let leaving = self.client.leaving().await?;
+            if leaving.under_way == 0 {
+                if leaving.failed > 0 {
+                    print::remark(&format!(
+                        "not all of {} is archived or removed (the log says why): it is tried again at the \
+                         next look into the data directory",
+                        jobs(leaving.failed)
+                    ));
+                }
+                return Ok(());
+            }
+            if !told && began.elapsed() >= QUIET {
+                told = true;
+                print::remark(&format!(
+                    "{} archived or removed; Ctrl-C leaves it to the next look into the data directory",
+                    match leaving.under_way {
+                        1 => "1 job is being".to_owned(),
+                        several => format!("{several} jobs are being"),
+                    }
+                ));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+    }
+}
+
+fn jobs(count: u32) -> String {
+    match count {
+        1 => "1 job".to_owned(),
+        several => format!("{several} jobs"),
     }
 }
 
@@ -57,7 +120,12 @@ pub(crate) async fn with<T>(
                 client: coordinator.client().clone(),
                 idle: true,
             };
-            let answer = ask(&session).await;
+            let mut answer = ask(&session).await;
+            if answer.is_ok()
+                && let Err(failure) = session.settled().await
+            {
+                answer = Err(failure);
+            }
             drop(session);
             let stopped = coordinator.stop().await;
             let answer = answer?;

@@ -154,3 +154,35 @@ fn a_moved_directory_goes_on_from_its_checkpoints() {
     assert!(from_step > Some(0), "the trial began anew: {trial}");
     assert!(!folder.join("first").exists(), "nothing is written there");
 }
+
+/// What `delete` and `archive` say is done when they return, as nothing goes on afterwards.
+#[test]
+fn what_is_deleted_or_archived_without_a_coordinator_is_gone_when_the_verb_returns() {
+    let folder = folder(2);
+    let folder = folder.path();
+    for _ in 0..2 {
+        ctl(folder, &["run", "toy.yaml", "--fresh"]);
+    }
+    let data = ["--data-dir", "trainyard-data"];
+    let with = |arguments: &[&'static str]| [arguments, &data].concat();
+    let archived = json(folder, &with(&["archive", "toy-2"]));
+    assert_eq!(archived["archived"], true, "{archived}");
+    let archives = folder.join("trainyard-data/archives/toy-2");
+    let whole = files(&archives);
+    assert!(whole > 0);
+    ctl(folder, &with(&["delete", "toy-1", "--checkpoints"]));
+    for (place, left) in [("checkpoints/toy-1", false), ("checkpoints/toy-2", true)] {
+        let (checkpoints, name) = place.split_once('/').unwrap();
+        let of_job = std::fs::read_dir(folder.join("trainyard-data").join(checkpoints)).unwrap();
+        let of_job = of_job.map(|entry| entry.unwrap().path()).filter(|path| {
+            let found = path.file_name().unwrap().to_string_lossy();
+            found.starts_with(name)
+        });
+        let count: usize = of_job.map(|path| files(&path)).sum();
+        assert_eq!(count > 0, left, "{place}");
+    }
+    ctl(folder, &with(&["delete", "toy-2"]));
+    assert_eq!(files(&archives), 0);
+    let jobs = json(folder, &with(&["list"]));
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 0);
+}

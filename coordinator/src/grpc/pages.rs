@@ -111,12 +111,19 @@ pub(super) async fn jobs(
     let before: u64 = start(&request.page_token, u64::MAX)?;
     let most = most(request.limit);
     let (workspace, archived) = (request.workspace, request.archived);
-    let look = driver.read(move |machine| machine.jobs_page(before, &workspace, archived, most));
+    let look = driver.read(move |machine| {
+        let page = machine.jobs_page(before, &workspace, archived, most);
+        (page, machine.leaving_jobs())
+    });
+    let (page, (leaving, failed)) = look.await?;
+    let count = |jobs| u32::try_from(jobs).unwrap_or(u32::MAX);
     let token = |(number, _): &(u64, JobSummary)| number.to_string();
-    let (jobs, next_page_token) = Answer::of(look.await?, token, |(_, job)| convert::job(job));
+    let (jobs, next_page_token) = Answer::of(page, token, |(_, job)| convert::job(job));
     Ok(v1::ListJobsResponse {
         jobs,
         next_page_token,
+        leaving: count(leaving),
+        leaving_failed: count(failed),
     })
 }
 

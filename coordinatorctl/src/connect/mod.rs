@@ -2,6 +2,7 @@
 //! outlive a take-over.
 
 mod client;
+mod leaving;
 mod link;
 mod streams;
 mod workspaces;

@@ -222,6 +222,15 @@ impl Machine {
         self.wake_at(self.now + 1);
     }
 
+    /// How many jobs are on their way out: those that go on, and those with which it has failed, which wait to be
+    /// tried again.
+    pub fn leaving_jobs(&self) -> (usize, usize) {
+        let waits = |job: &&JobId| !self.keeping.may_try(job, self.now);
+        let all = || self.retention.leaving().chain(self.removals.keys());
+        let failed = all().filter(waits).count();
+        (all().count() - failed, failed)
+    }
+
     /// Asks for the next effect, if none is under way.
     fn ask_keeper(&mut self) {
         if self.keeping.task.is_some() {

@@ -18,6 +18,11 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let archived = session::with(&global.endpoint(), async |session| {
+        let archived = session.client.archive(&args.job).await?;
+        if archived || !session.idle {
+            return Ok(archived);
+        }
+        session.settled().await?;
         session.client.archive(&args.job).await
     })
     .await?;
