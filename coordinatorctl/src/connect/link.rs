@@ -16,10 +16,11 @@ use trainyard_proto::v1::job_service_client::JobServiceClient;
 use trainyard_proto::{LEADER_METADATA, MAX_MESSAGE_BYTES};
 use uuid::Uuid;
 
-use super::DEFAULT_COORDINATOR;
+use super::{DEFAULT_COORDINATOR, greet};
 use crate::exit::{Failure, Outcome};
 
-/// How long a connection may take with one address, and with several, where the next one waits.
+/// How long a connection may take with one address, and with several, where the next one waits; the first also the
+/// first answer, which a coordinator that does anything gives at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(2);
 /// For one answer, or the beginning of a stream.
@@ -277,25 +278,15 @@ async fn open(address: &str, several: bool) -> Result<JobServiceClient<Channel>,
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
     // The endpoint's own limit does not cover a peer that accepts and then says nothing.
-    match tokio::time::timeout(limit, endpoint.connect()).await {
-        Ok(Ok(channel)) => Ok(JobServiceClient::new(channel)
+    let service = match tokio::time::timeout(limit, endpoint.connect()).await {
+        Ok(Ok(channel)) => JobServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)),
-        Ok(Err(error)) => Err(Status::unavailable(root_cause(&error))),
-        Err(_) => Err(Status::unavailable(format!(
-            "no answer within {} s",
-            limit.as_secs()
-        ))),
-    }
-}
-
-/// The innermost message of a chain of errors, where the reason stands.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
+            .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        Ok(Err(error)) => return Err(Status::unavailable(greet::root_cause(&error))),
+        Err(_) => return Err(greet::silent(limit)),
+    };
+    greet::greet(&service, CONNECT_TIMEOUT).await?;
+    Ok(service)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! outlive a take-over.
 
 mod client;
+mod greet;
 mod leaving;
 mod link;
 mod streams;

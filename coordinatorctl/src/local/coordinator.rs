@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trainyard_coordinator::store::StoreError;
 use trainyard_coordinator::{CoordinatorConfig, CoordinatorError};
@@ -21,7 +22,9 @@ const LEASE_MS: u32 = 6_000;
 const HEARTBEAT_MS: u32 = 500;
 
 /// How long a coordinator that cannot begin may take to say why.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long reading what is in a data directory may take; large ones take seconds.
+const OPENING: Duration = Duration::from_secs(600);
 
 /// Why no coordinator could be started on a data directory.
 #[derive(Debug)]
@@ -81,17 +84,23 @@ impl LocalCoordinator {
         let mut task = tokio::spawn(run);
         // The port is bound, so a connection waits in its queue until the store is open.
         let address = address.to_string();
-        let connected = tokio::select! {
-            connected = Client::connect(&address) => connected,
-            ended = &mut task => return Err(refusal(ended, data_dir)),
-        };
-        let client = match connected {
-            Ok(client) => client,
-            // A coordinator that cannot begin closes its port before it says why.
-            Err(failure) => match tokio::time::timeout(LAST_WORDS, &mut task).await {
+        let began = Instant::now();
+        let client = loop {
+            let connected = tokio::select! {
+                connected = Client::connect(&address) => connected,
+                ended = &mut task => return Err(refusal(ended, data_dir)),
+            };
+            let failure = match connected {
+                Ok(client) => break client,
+                Err(failure) => failure,
+            };
+            // One that reads many records is silent meanwhile, and one that cannot begin closes its port
+            // before it says why.
+            match tokio::time::timeout(LAST_WORDS, &mut task).await {
                 Ok(ended) => return Err(refusal(ended, data_dir)),
-                Err(_) => return Err(failure.into()),
-            },
+                Err(_) if began.elapsed() >= OPENING => return Err(failure.into()),
+                Err(_) => {}
+            }
         };
         let mut local = Self {
             client,
