@@ -6,13 +6,14 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
 import unittest
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 from unittest import mock
 
 from fake_worker import PATIENCE_S, FakeWorker
@@ -20,6 +21,14 @@ from fake_worker import PATIENCE_S, FakeWorker
 from trainyard import _log, _session
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
+
+
+def control() -> Optional[str]:
+    """The path of `coordinatorctl`, where there is one."""
+    return shutil.which(os.environ.get("TRAINYARD_CTL") or "coordinatorctl")
+
+
+CONTROL = control()
 # What Trainyard and launchers set; tests begin without.
 OURS = ("TRAINYARD_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "TORCHELASTIC_")
 
@@ -35,6 +44,8 @@ class Case(unittest.TestCase):
         os.chdir(folder.name)
         self.addCleanup(os.chdir, before)
         clean = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+        if CONTROL is not None:
+            clean["TRAINYARD_CTL"] = CONTROL
         patch = mock.patch.dict(os.environ, clean, clear=True)
         patch.start()
         self.addCleanup(patch.stop)
@@ -80,7 +91,11 @@ class Case(unittest.TestCase):
         self, text: str, environment: Dict[str, str], **options: Any
     ) -> "subprocess.Popen[str]":
         path = self.folder / "program.py"
-        path.write_text(textwrap.dedent(text))
+        # One that hangs ends before its test gives up, and says where it was.
+        limit = (
+            f"import faulthandler; faulthandler.dump_traceback_later({PATIENCE_S - 5}, exit=True)\n"
+        )
+        path.write_text(limit + textwrap.dedent(text))
         return subprocess.Popen(
             [sys.executable, str(path)],
             env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},

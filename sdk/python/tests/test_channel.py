@@ -292,6 +292,7 @@ class Threads(Case):
 
     def test_a_question_does_not_wait_for_another_threads_checkpoint(self) -> None:
         worker = self.worker()
+        worker.slow_upload = True
         (self.folder / "w").write_text("w")
         for _ in range(2):
             ty.report({"loss": 1}, checkpoint="w")

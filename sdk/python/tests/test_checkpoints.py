@@ -55,6 +55,7 @@ class Checkpoints(Case):
 
     def test_a_third_waits_until_one_is_uploaded(self) -> None:
         worker = self.worker()
+        worker.slow_upload = True
         saved = []
 
         def save() -> None:
@@ -108,6 +109,7 @@ class Checkpoints(Case):
 
     def test_a_connection_lost_at_the_answer_is_asked_again(self) -> None:
         worker = self.worker()
+        worker.slow_upload = True
         for epoch in (0, 1):
             with ty.checkpoint_dir(epoch=epoch) as folder:
                 (folder / "model").write_text("")

@@ -11,11 +11,19 @@
         if ty.should_stop():
             break
 
-Outside Trainyard every call works and prints.
+    job = ty.submit("job.yaml")                # on a cluster
+    study = ty.create_study()                  # in this process, in Optuna's shape
+
+Outside Trainyard every call works and prints. `ty.torch`, `ty.keras`, `ty.lightning` and
+`ty.transformers` need their frameworks, and import them when they are first named.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._ctl import ControlError
 from ._info import Info, Restored
 from ._run import (
     Infeasible,
@@ -29,14 +37,32 @@ from ._run import (
     report,
     should_stop,
 )
+from .job import Job, JobFailed, submit
+from .study import Study, create_study
+from .trial import FrozenTrial, Trial, TrialPruned, TrialState
+
+if TYPE_CHECKING:
+    from . import keras as keras
+    from . import lightning as lightning
+    from . import torch as torch
+    from . import transformers as transformers
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ControlError",
+    "FrozenTrial",
     "Infeasible",
     "Info",
+    "Job",
+    "JobFailed",
     "Restored",
+    "Study",
+    "Trial",
+    "TrialPruned",
+    "TrialState",
     "checkpoint_dir",
+    "create_study",
     "infeasible",
     "info",
     "latest_checkpoint",
@@ -45,4 +71,19 @@ __all__ = [
     "progress",
     "report",
     "should_stop",
+    "submit",
 ]
+
+_FRAMEWORKS = ("keras", "lightning", "torch", "transformers")
+
+
+def __getattr__(name: str) -> Any:
+    """The modules of frameworks, which are imported when they are first named."""
+    if name not in _FRAMEWORKS:
+        raise AttributeError(f"module 'trainyard' has no attribute {name!r}")
+    try:
+        return importlib.import_module(f"trainyard.{name}")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"trainyard.{name} needs {error.name}, which is not installed", name=error.name
+        ) from error

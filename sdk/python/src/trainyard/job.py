@@ -1,0 +1,167 @@
+"""Jobs on a cluster: submit one, wait for it, look at what came of it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
+
+from . import _ctl, _values
+
+# What `wait` and the others end with, see docs/cli.md.
+DONE, FAILED, TIMED_OUT = 0, 1, 124
+
+
+class JobFailed(RuntimeError):
+    """A job has ended as failed or cancelled; `job` is its last state."""
+
+    def __init__(self, job: Dict[str, Any]) -> None:
+        why = job.get("error") or job.get("note") or "no reason given"
+        super().__init__(f"job {job['job_id']} has {job['state']}: {why}")
+        self.job = job
+
+
+def submit(
+    spec_or_path: Union[Mapping[str, Any], str, "os.PathLike[str]"], address: Optional[str] = None
+) -> "Job":
+    """Hands a job to a coordinator.
+
+    Args:
+        spec_or_path: the spec as a mapping (relative paths mean the working directory), or the path of
+            its YAML or JSON file (they mean the file's folder).
+        address: of the coordinator, `HOST:PORT`, several separated by commas; by default
+            `TRAINYARD_COORDINATOR`, else this machine's port 7070.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: the file does not exist, or the spec is wrong: every error, each with its place.
+        ControlError: the coordinator cannot be reached, or refuses.
+        FileNotFoundError: `coordinatorctl` is not found.
+    """
+    given = None
+    if isinstance(spec_or_path, Mapping):
+        given, source = json.dumps(spec_or_path), "-"
+    else:
+        source = _values.existing_path("spec_or_path", spec_or_path)
+    try:
+        answer = _ctl.call(["submit", source], address=address, given=given)
+    except _ctl.ControlError as error:
+        if error.status == 2:
+            raise ValueError(str(error)) from None
+        raise
+    return Job(str(answer["job_id"]), address)
+
+
+class Job:
+    """A job that a coordinator knows, by its id. Shapes of what is returned: docs/cli.md, "JSON"."""
+
+    def __init__(self, job_id: str, address: Optional[str] = None) -> None:
+        self.job_id = job_id
+        self._address = address
+
+    def __repr__(self) -> str:
+        return f"Job({self.job_id!r})"
+
+    def _call(self, *arguments: str) -> Dict[str, Any]:
+        return _ctl.call(arguments, address=self._address)
+
+    def status(self) -> Dict[str, Any]:
+        """The job as it is now: `state`, `best_value`, numbers of trials and so on."""
+        found: Dict[str, Any] = self._call("describe", self.job_id)["job"]
+        return found
+
+    def wait(self, timeout: Optional[float] = None, *, check: bool = True) -> Dict[str, Any]:
+        """Waits for the end, and gives the job's last state.
+
+        Args:
+            timeout: seconds; by default as long as it takes.
+            check: whether a job that did not complete raises.
+
+        Raises:
+            JobFailed: it failed or was cancelled.
+            TimeoutError: it has not ended within `timeout`.
+        """
+        limit = [] if timeout is None else ["--timeout", str(max(1, round(timeout)))]
+        try:
+            answer = _ctl.call(
+                ["wait", self.job_id, *limit], address=self._address, accepted=(DONE, FAILED)
+            )
+        except _ctl.ControlError as error:
+            if error.status == TIMED_OUT:
+                raise TimeoutError(f"job {self.job_id} has not ended within {timeout} s") from None
+            raise
+        job: Dict[str, Any] = answer["job"]
+        if check and job["state"] != "completed":
+            raise JobFailed(job)
+        return job
+
+    def best(self) -> Dict[str, Any]:
+        """The best trial: `value`, `trial` (with `params` and `metrics`), `checkpoint`, `test_metrics`."""
+        return self._call("best", self.job_id)
+
+    def trials(self, frame: Optional[bool] = None) -> Any:
+        """All trials: a list of them, or a table with a column for each hyperparameter and metric.
+
+        Args:
+            frame: whether to make a `pandas.DataFrame` of them, with columns such as `params.lr` and
+                `metrics.loss`; by default where pandas is installed.
+        """
+        found = self._trials()
+        if not _wants_frame(frame):
+            return found
+        rows = []
+        for trial in found:
+            row = {
+                name: trial[name] for name in ("trial_id", "state", "epoch", "step", "best_value")
+            }
+            for group in ("params", "metrics"):
+                row.update({f"{group}.{name}": value for name, value in trial[group].items()})
+            rows.append({**row, "error": trial.get("error")})
+        return _frame(rows)
+
+    def _trials(self) -> List[Dict[str, Any]]:
+        found: List[Dict[str, Any]] = self._call("trial", "list", self.job_id)["trials"]
+        return found
+
+    def curves(self, trial: Optional[int] = None, frame: Optional[bool] = None) -> Any:
+        """Learning curves: for each report a row of `trial_id`, `epoch`, `step`, `time_ms` and its metrics.
+
+        Args:
+            trial: of one trial only.
+            frame: as in `trials`.
+        """
+        numbers = [trial] if trial is not None else [t["trial_id"] for t in self._trials()]
+        rows = []
+        for number in numbers:
+            described = self._call("trial", "describe", self.job_id, str(number))
+            for point in described["points"]:
+                at = {name: point[name] for name in ("epoch", "step", "time_ms")}
+                rows.append({"trial_id": number, **at, **point["metrics"]})
+        return _frame(rows) if _wants_frame(frame) else rows
+
+    def logs(
+        self, trial: Optional[int] = None, *, follow: bool = False
+    ) -> Iterator[Dict[str, Any]]:
+        """Log lines as they come: `trial_id`, `rank`, `time_ms`, `level`, `text`.
+
+        Args:
+            trial: of one trial only.
+            follow: whether to go on until the job has ended.
+        """
+        one = [] if trial is None else ["--trial", str(trial)]
+        on = ["--follow"] if follow else []
+        return _ctl.lines(["logs", *on, *one, self.job_id], address=self._address)
+
+    def cancel(self) -> str:
+        """Stops running trials and begins no new ones; the state. No error for a job that has ended."""
+        return str(self._call("cancel", self.job_id)["state"])
+
+
+def _wants_frame(frame: Optional[bool]) -> bool:
+    return importlib.util.find_spec("pandas") is not None if frame is None else frame
+
+
+def _frame(rows: List[Dict[str, Any]]) -> Any:
+    return importlib.import_module("pandas").DataFrame(rows)
