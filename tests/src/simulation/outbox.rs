@@ -13,8 +13,8 @@ const BATCH: usize = 256;
 const HELD: usize = 1_024;
 const TIGHT: usize = 4;
 
-/// Reports that may wait before the simulation calls it unbounded.
-const MOST: usize = 4_096;
+/// Reports beyond that of each slot: a full queue holds up the next epoch, not that an attempt begins or ends.
+const BESIDE: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -90,9 +90,9 @@ impl Outbox {
         self.reports.len() >= if tight { TIGHT } else { HELD }
     }
 
-    /// Whether more wait than any worker may keep.
-    pub(super) fn overflows(&self) -> bool {
-        self.reports.len() > MOST
+    /// Whether more wait than a worker of so many slots may keep, whose trainers wait while it is full.
+    pub(super) fn overflows(&self, tight: bool, slots: usize) -> bool {
+        self.reports.len() > if tight { TIGHT } else { HELD } + BESIDE * slots
     }
 }
 

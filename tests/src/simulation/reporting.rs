@@ -13,9 +13,10 @@ use super::world::World;
 impl World {
     /// Sends what waits.
     pub(super) fn pump(&mut self, w: usize) {
+        let tight = self.is_tight();
         let worker = &mut self.workers[w];
-        if worker.outbox.overflows() {
-            return self.violated(format!("w{w}: reports pile up without end"));
+        if worker.outbox.overflows(tight, worker.slots) {
+            return self.violated(format!("w{w}: more reports wait than there is room for"));
         }
         let worker = &mut self.workers[w];
         let (Some(id), true) = (worker.link, worker.registered) else {

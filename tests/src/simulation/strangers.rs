@@ -1,8 +1,9 @@
 //! Processes that are not who they say: one registers under the id of another, one tells reports of what
 //! another runs. Nothing may come of it while the other's lease runs.
 
-use trainyard_coordinator::cluster::api::{Event, Point, Report, ReportBody, Step};
-use trainyard_coordinator::cluster::model::{AttemptRecord, Outcome, RankRef, Record};
+use trainyard_common::ids::Generation;
+use trainyard_coordinator::cluster::api::{Event, LogText, Point, Report, ReportBody, Step};
+use trainyard_coordinator::cluster::model::{AttemptRecord, Outcome, RankRef, Record, SessionId};
 
 use super::batch::Batch;
 use super::coordinator::Leader;
@@ -74,7 +75,7 @@ impl World {
         }
     }
 
-    /// A process tells a report of another's rank, under its next number, and is killed.
+    /// A process tells a report or a line of another's rank, under its next number, and is killed.
     pub(super) fn liar(&mut self, w: usize) {
         let own = self.workers[w].link;
         let link = own.and_then(|id| self.links.get(&id));
@@ -99,8 +100,10 @@ impl World {
         };
         let known = attempt.ranks.get(rank.rank as usize);
         let sequence = known.map_or(0, |known| known.applied) + 1;
+        let line = known.map_or(0, |known| known.logged) + 1;
         let step = attempt.step + 1;
-        let body = match self.below(2) {
+        let told = self.below(3);
+        let body = match told {
             0 => ReportBody::Progress(Point {
                 step,
                 epoch: step,
@@ -122,8 +125,13 @@ impl World {
             time_ms: 0,
             body,
         };
-        let reports = vec![report];
-        let lie = Event::Reports { session, reports };
+        let lie = match told {
+            2 => lines_of(session, rank.clone(), line),
+            _ => Event::Reports {
+                session,
+                reports: vec![report],
+            },
+        };
         self.input(n, Input::Lie(session, lie, rank));
         self.exit(w, true);
     }
@@ -144,7 +152,7 @@ impl World {
         let new = step.records.iter().find_map(attempt);
         let old = batch.records.values().find_map(attempt);
         let old = old.or_else(|| self.store.attempt(&rank.at).map(told));
-        if !step.points.is_empty() || (new.is_some() && new != old) {
+        if !step.points.is_empty() || !step.logs.is_empty() || (new.is_some() && new != old) {
             self.violated(format!(
                 "another than its worker told of {rank:?}, and {old:?} became {new:?}"
             ));
@@ -161,4 +169,19 @@ fn known(leader: &Leader) -> Known {
         (id, worker.connected, worker.draining, worker.slots_used)
     });
     told.collect()
+}
+
+/// A line of a rank, as the wire has it: without a generation.
+fn lines_of(session: SessionId, mut rank: RankRef, first: u64) -> Event {
+    rank.at.generation = Generation(0);
+    Event::Logs {
+        session,
+        rank,
+        first,
+        lines: vec![LogText {
+            time_ms: 0,
+            level: "info".to_owned(),
+            text: "forged".to_owned(),
+        }],
+    }
 }

@@ -369,3 +369,37 @@ fn what_is_kept_on_a_worker_that_goes_is_kept_elsewhere() {
         job(&bench, "b-2").note
     );
 }
+
+#[test]
+fn as_many_leave_as_a_quota_lets_gangs_begin() {
+    let mut bench = Bench::new();
+    bench.apply(Event::SetWorkspace {
+        workspace: "small".to_owned(),
+        change: crate::cluster::api::WorkspaceChange {
+            max_cpu_slots: Some(5),
+            ..crate::cluster::api::WorkspaceChange::default()
+        },
+    });
+    bench.apply(submit("1", program("low", 8, "")));
+    assert_eq!(ranks(&bench.apply(joined("w", 8, 1, vec![]))).len(), 8);
+    // Four gangs of two would fit into what the others hold, and two into the quota.
+    let more = "priority: 1\nworkspace: small\nresources: {slots_per_trial: 2}";
+    let stopped = |step: &Step| -> Vec<RankRef> {
+        let stops = step.effects.iter().filter_map(|effect| match effect {
+            Effect::Send {
+                message: ToWorker::Stop { at, .. },
+                ..
+            } => Some(at.clone()),
+            _ => None,
+        });
+        stops.map(|at| RankRef { at, rank: 0 }).collect()
+    };
+    let mut leave = stopped(&bench.apply(submit("2", program("high", 4, more))));
+    let mut left = 0;
+    while let Some(rank) = leave.pop() {
+        leave.extend(stopped(&bench.leave(&rank, 1)));
+        left += 1;
+    }
+    assert_eq!(left, 4);
+    assert_eq!(held(&bench, "high-2").len(), 4);
+}

@@ -3,7 +3,7 @@
 use trainyard_common::ids::Generation;
 
 use super::*;
-use crate::cluster::api::TrialSummary;
+use crate::cluster::api::{LogText, TrialSummary};
 use crate::cluster::model::TrialState;
 
 /// One worker that runs a trial of one job, another that runs one of the other.
@@ -106,5 +106,62 @@ fn after_its_last_word_a_rank_says_nothing_more() {
         let step = tell(&mut bench, 1, sequence, &rank, body);
         assert!(step.points.is_empty());
         assert_eq!(trial(&bench, &rank), before);
+    }
+}
+
+/// Lines of a rank as a worker tells them: a message does not tell a generation.
+fn lines(bench: &mut Bench, session: u64, rank: &RankRef, first: u64, texts: &[&str]) -> Step {
+    let mut rank = rank.clone();
+    rank.at.generation = Generation(0);
+    let line = |text: &&str| LogText {
+        time_ms: 0,
+        level: "info".into(),
+        text: (*text).into(),
+    };
+    bench.apply(Event::Logs {
+        session: SessionId(session),
+        rank,
+        first,
+        lines: texts.iter().map(line).collect(),
+    })
+}
+
+fn stored(step: &Step) -> Vec<&str> {
+    let lines = step.logs.iter().flat_map(|log| &log.lines);
+    lines.map(|line| line.text.as_str()).collect()
+}
+
+#[test]
+fn lines_of_a_rank_are_its_own_worker_s_to_tell() {
+    let (mut bench, rank) = running();
+    let step = lines(&mut bench, 2, &rank, 1, &["forged", "forged"]);
+    assert_eq!(stored(&step), [""; 0]);
+    // Nor were their numbers taken for the rank's own.
+    let step = lines(&mut bench, 1, &rank, 1, &["a"]);
+    assert_eq!(stored(&step), ["a"]);
+}
+
+#[test]
+fn a_line_is_stored_once_however_batches_overlap() {
+    let (mut bench, rank) = running();
+    for (first, told, new) in [
+        (1, &["a", "b"][..], &["a", "b"][..]),
+        (1, &["a", "b"], &[]),
+        (2, &["b", "c"], &["c"]),
+        (1, &["a"], &[]),
+        (3, &["c", "d", "e"], &["d", "e"]),
+    ] {
+        let step = lines(&mut bench, 1, &rank, first, told);
+        assert_eq!(stored(&step), new, "{first}");
+        let through = first + told.len() as u64 - 1;
+        let says = |effect: &Effect| match effect {
+            Effect::Send {
+                message: ToWorker::LinesStored { through },
+                ..
+            } => Some(*through),
+            _ => None,
+        };
+        let said: Vec<u64> = step.effects.iter().filter_map(says).collect();
+        assert_eq!(said, [through]);
     }
 }

@@ -4,6 +4,7 @@ use super::rules::job;
 use super::*;
 use crate::cluster::api::{Rejection, Reply, WorkspaceChange, WorkspaceSummary};
 use crate::cluster::model::Record;
+use crate::cluster::view::pages::Most;
 
 fn set(bench: &mut Bench, workspace: &str, change: WorkspaceChange) -> Step {
     bench.apply(Event::SetWorkspace {
@@ -252,4 +253,23 @@ fn what_cannot_be_set_is_refused() {
         assert!(refused.to_string().contains(text), "{refused}");
     }
     assert!(bench.machine.workspaces().is_empty());
+}
+
+#[test]
+fn a_page_of_jobs_is_of_its_workspace_alone() {
+    let mut bench = Bench::new();
+    for (request, workspace) in [("1", "a"), ("2", "b"), ("3", "a")] {
+        bench.apply(submit(request, search("s", workspace, "")));
+    }
+    let numbers = |workspace: &str, before: u64| {
+        let machine = &bench.machine;
+        let page = machine.jobs_page(before, workspace, false, Most::ALL);
+        let entries = page.entries.into_iter();
+        entries.map(|(number, _)| number).collect::<Vec<u64>>()
+    };
+    assert_eq!(numbers("a", u64::MAX), [3, 1]);
+    assert_eq!(numbers("b", u64::MAX), [2]);
+    assert_eq!(numbers("", u64::MAX), [3, 2, 1]);
+    assert_eq!(numbers("a", 3), [1]);
+    assert_eq!(numbers("c", u64::MAX), [0; 0]);
 }

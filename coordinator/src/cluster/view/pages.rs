@@ -262,3 +262,25 @@ fn json_bytes(value: &Value) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::json_bytes;
+
+    #[test]
+    fn text_counts_wherever_it_lies() {
+        let text = "x".repeat(1_000);
+        for value in [
+            json!(text),
+            json!([1, text]),
+            json!({"a": text}),
+            json!({text.clone(): 1}),
+        ] {
+            let bytes = json_bytes(&value);
+            assert!((1_000..1_200).contains(&bytes), "{bytes}: {value}");
+        }
+        assert!(json_bytes(&json!(0.5)) > 0);
+    }
+}

@@ -237,3 +237,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_several_objectives_all_values_decide() {
+    let spec = "name: a\nentrypoint: {command: [none]}\nsearcher: {name: random, max_trials: 9}\n\
+                objectives: [{metric: loss, mode: minimize}, {metric: accuracy, mode: maximize}]\n\
+                hyperparameters: {x: {type: double, minval: 0, maxval: 1}}\n\
+                scheduler: {name: asha, max_resource: 9, eta: 3}";
+    let mut scheduler = Scheduler::of(Document::parse(spec).unwrap().job());
+    assert_eq!(scheduler.first_resource(), Some(1));
+    let all = [[0.5, 0.5], [0.2, 0.9], [0.4, 0.6], [0.1, 0.0]];
+    for (number, values) in (0u32..).zip(&all) {
+        let trial = TrialId(number);
+        scheduler.begun(trial, &Params::new());
+        assert_eq!(
+            (scheduler.from(trial), scheduler.until(trial)),
+            (0, Some(1))
+        );
+        // By its loss alone the last one, whose result comes without the other value, would be the best.
+        let verdict = match number {
+            3 => scheduler.reached_with(trial, 1, Some(values[0]), &[]),
+            _ => scheduler.reached_with(trial, 1, Some(values[0]), values),
+        };
+        assert_eq!(verdict, Verdict::Pause);
+        assert_eq!(scheduler.from(trial), 1);
+    }
+    assert_eq!(next(&scheduler), Some((1, 0)));
+    promote(&mut scheduler, 1);
+    assert_eq!(
+        (scheduler.from(TrialId(1)), scheduler.until(TrialId(1))),
+        (1, Some(3))
+    );
+    // It ends on its way, and counts there as what it told last.
+    scheduler.ended_with(TrialId(1), Some(0.2), &all[1]);
+    assert_eq!(scheduler.until(TrialId(1)), Some(3));
+    assert_eq!(scheduler.reaches(TrialId(1), 3), None);
+    // Who ends without a word counts as the worst, and is heard of no more.
+    let last = TrialId(4);
+    scheduler.begun(last, &Params::new());
+    scheduler.ended(last, Some(0.0));
+    assert_eq!(scheduler.reaches(last, 1), None);
+    assert_eq!((next(&scheduler), scheduler.waits(last)), (None, None));
+}
