@@ -37,9 +37,9 @@ BUILD = [*LIGHT, "-p", "trainyard-search", "-p", "trainyard-coordinator", "-p", 
 TESTS = [("trainyard-search", "schedule::"), ("trainyard-coordinator", "cluster::"), ("trainyard-coordinator", "placement::")]
 # So many at first, then twice as many at a time.
 BATCH = 4
-# A test that takes longer (processor's seconds) is asked last, and only about a mutant that nobody has found.
+# A test that takes longer (processor's seconds) is asked last.
 SLOW_S = 0.5
-# Worlds of the simulator that are asked about every mutant; the rest only if nobody has found it.
+# Worlds of the simulator that are asked before the rest.
 FIRST = 100
 # Processor's seconds of one process; an end for who waits without working; bytes: a loop that fills memory ends here.
 CPU_S, WALL_S, BYTES = 30, 1_200, 4 << 30
@@ -281,7 +281,7 @@ def run(program, arguments, **environment):
 
 
 def worlds(arguments):
-    """Runs of the simulator, the first of which judges every mutant."""
+    """Runs of the simulator, the quickest first."""
     one = ["--threads", "1"]
     more = str(max(arguments.seeds - FIRST, 0))
     return [[*one, "--seeds", str(min(arguments.seeds, FIRST))], [*one, "--first", str(FIRST), "--seeds", more],
@@ -308,8 +308,8 @@ def reached(programs, simulations):
     return {"tests": sorted(tests, key=lambda test: test[2]), "worlds": [reach(programs["simulate"], w)[1] for w in simulations]}
 
 
-def judge(number, mutant, programs, simulations, reach):
-    """Who kills a mutant, and how: simulator and unit tests are asked apart, what is slow only if nobody has found it."""
+def judge(number, mutant, programs, simulations, reach, apart):
+    """Who kills a mutant, and how: quick tests, then some worlds (`apart`: these in any case), then what is slow."""
     alive = {"MUTANT": str(number)}
     tests = [(program, test, spent) for program, test, spent, those in reach["tests"] if number in those]
     worlds = [words for words, those in zip(simulations, reach["worlds"]) if number in those]
@@ -321,13 +321,13 @@ def judge(number, mutant, programs, simulations, reach):
             caught[who] = why
         return well
 
-    if worlds:
-        ask("simulator", programs["simulate"], worlds[0])
     for program in sorted({program for program, _, _ in tests}):
         quick, size = [test for of, test, spent in tests if of == program and spent < SLOW_S], BATCH
         while quick and "unit tests" not in caught:
             ask("unit tests", program, ["--exact", *quick[:size]])
             quick, size = quick[size:], 2 * size
+    if worlds and (apart or not caught):
+        ask("simulator", programs["simulate"], worlds[0])
     last = [("simulator", programs["simulate"], words) for words in worlds[1:]]
     last += [("unit tests", program, ["--exact", test]) for program, test, spent in tests if spent >= SLOW_S]
     for who, program, words in last:
@@ -341,6 +341,7 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/mutants.sh", description=__doc__)
     parser.add_argument("--seeds", type=int, default=300, help="worlds of the simulator, small")
     parser.add_argument("--large", type=int, default=10, help="and large")
+    parser.add_argument("--apart", action="store_true", help="ask the simulator about what unit tests have found, too")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants that are tried at a time")
     parser.add_argument("--first", default="", help="a regular expression of files that come first")
     parser.add_argument("--again", action="store_true", help="try those that survived once more")
@@ -375,7 +376,7 @@ def main():
     todo.sort(key=lambda n: not re.search(arguments.first, every[n]["file"]))
     print(f"{len(todo)} to try", flush=True)
     with open(results, "a") as file, concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        judged = [pool.submit(judge, n, every[n], programs, simulations, reach) for n in todo]
+        judged = [pool.submit(judge, n, every[n], programs, simulations, reach, arguments.apart) for n in todo]
         for result in map(concurrent.futures.Future.result, concurrent.futures.as_completed(judged)):
             known[result["mutant"], result["source"]] = result
             print(json.dumps(result), file=file, flush=True)
