@@ -303,8 +303,8 @@ def reached(programs, simulations):
     for name, filtered in TESTS:
         program = programs[name]
         listed = subprocess.run([program, "--list", filtered], stdout=subprocess.PIPE, text=True, check=True).stdout
-        for test in re.findall(r"^(\S+): test$", listed, re.MULTILINE):
-            tests.append((program, test, *reach(program, ["--exact", test])))
+        found = re.findall(r"^(\S+): test$", listed, re.MULTILINE)
+        tests += [(program, test, *reach(program, ["--exact", test])) for test in found if test.startswith(filtered)]
     return {"tests": sorted(tests, key=lambda test: test[2]), "worlds": [reach(programs["simulate"], w)[1] for w in simulations]}
 
 
