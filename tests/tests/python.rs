@@ -40,7 +40,11 @@ fn run_tests(test: &str, pythons: &[&str]) -> Result<()> {
         report_skip(test, said.trim());
         return Ok(());
     }
-    println!("{said}");
+    // Shown with `--nocapture`: which Pythons ran how many tests.
+    #[allow(clippy::print_stdout)]
+    {
+        println!("{said}");
+    }
     ensure!(output.status.success(), "{said}");
     Ok(())
 }
