@@ -18,7 +18,7 @@ pub struct CheckpointRef {
     pub step: u64,
     /// Complete epochs when it was made.
     pub epoch: u64,
-    /// Sum of the sizes of the tensors in it, in bytes.
+    /// Sum of the sizes of the tensors, or of the files, in it, in bytes.
     pub bytes: u64,
     /// BLAKE3 of the manifest object, hexadecimal.
     pub digest: String,

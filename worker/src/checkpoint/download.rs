@@ -1,6 +1,7 @@
 //! Writes a checkpoint into a folder, as files that other programs read.
 
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream, TryStreamExt as _};
@@ -13,14 +14,15 @@ use super::store::CheckpointStore;
 /// Files that a download wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Downloaded {
-    pub tensors: PathBuf,
+    /// A file of tensors, or the folder of a program's files.
+    pub content: PathBuf,
     pub manifest: PathBuf,
     pub bytes: u64,
 }
 
 impl CheckpointStore {
-    /// Writes `model.safetensors` and `manifest.json` into the folder `to`, which is made if need be.
-    /// Each appears under its name only once it is whole.
+    /// Writes `model.safetensors`, or the folder `checkpoint` of a program's files, and `manifest.json` into
+    /// the folder `to`, which is made if need be. Each appears under its name only once it is whole.
     pub async fn download(
         &self,
         manifest: &str,
@@ -31,14 +33,28 @@ impl CheckpointStore {
         tokio::fs::create_dir_all(to)
             .await
             .map_err(|error| local(to, &error))?;
-        let tensors = to.join("model.safetensors");
-        let bytes = write_whole(&tensors, self.read_parts(&content.parts)).await?;
+        let written = if content.files.is_some() {
+            let folder = to.join("checkpoint");
+            if folder.symlink_metadata().is_ok() {
+                return Err(CheckpointError::Local {
+                    path: folder.display().to_string(),
+                    reason: "it is there already, and is not written over".to_owned(),
+                });
+            }
+            self.unpack(manifest, &content, &folder, true, &AtomicU64::new(0))
+                .await?;
+            folder
+        } else {
+            let tensors = to.join("model.safetensors");
+            write_whole(&tensors, self.read_parts(&content.parts)).await?;
+            tensors
+        };
         let path = to.join("manifest.json");
         write_whole(&path, stream::iter([Ok(text)])).await?;
         Ok(Downloaded {
-            tensors,
+            content: written,
             manifest: path,
-            bytes,
+            bytes: content.file_bytes(),
         })
     }
 }
@@ -50,17 +66,16 @@ fn local(path: &FilePath, error: &std::io::Error) -> CheckpointError {
     }
 }
 
-/// Writes a file beside its name, syncs it and renames it; returns its length.
+/// Writes a file beside its name, syncs it and renames it.
 async fn write_whole(
     path: &FilePath,
     content: impl Stream<Item = Result<Bytes, CheckpointError>>,
-) -> Result<u64, CheckpointError> {
+) -> Result<(), CheckpointError> {
     let partial = path.with_extension("partial");
     let written = write_partial(&partial, content).await;
     let result = match written {
-        Ok(bytes) => tokio::fs::rename(&partial, path)
+        Ok(()) => tokio::fs::rename(&partial, path)
             .await
-            .map(|()| bytes)
             .map_err(|error| local(path, &error)),
         Err(error) => Err(error),
     };
@@ -74,15 +89,12 @@ async fn write_whole(
 async fn write_partial(
     path: &FilePath,
     content: impl Stream<Item = Result<Bytes, CheckpointError>>,
-) -> Result<u64, CheckpointError> {
+) -> Result<(), CheckpointError> {
     let failed = |error: std::io::Error| local(path, &error);
     let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
     let mut content = std::pin::pin!(content);
-    let mut bytes = 0;
     while let Some(chunk) = content.try_next().await? {
         file.write_all(&chunk).await.map_err(failed)?;
-        bytes += chunk.len() as u64;
     }
-    file.sync_all().await.map_err(failed)?;
-    Ok(bytes)
+    file.sync_all().await.map_err(failed)
 }

@@ -41,6 +41,14 @@ pub enum CheckpointError {
     Snapshot(String),
     #[error("cannot write {path}: {reason}")]
     Local { path: String, reason: String },
+    #[error("cannot read {path}: {reason}")]
+    LocalRead { path: String, reason: String },
+    #[error("{manifest} holds {found}, expected {expected}")]
+    OtherKind {
+        manifest: String,
+        found: &'static str,
+        expected: &'static str,
+    },
 }
 
 impl CheckpointError {

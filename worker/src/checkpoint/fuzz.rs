@@ -3,7 +3,9 @@
 use trainyard_common::ids::{Generation, TrialId};
 use trainyard_fuzz::Target;
 
+use super::listing::{self, Entry};
 use super::manifest::{self, Manifest};
+use super::restore::Unpacker;
 use super::{CheckpointError, codec};
 
 /// Of the manifests that are kept.
@@ -20,7 +22,8 @@ fn manifest() {
                 let generation = manifest::part_generation(TrialId(3), &part.path);
                 assert_eq!(generation, Some(Generation(5)));
             }
-            assert!(manifest.tensor_bytes <= manifest.file_bytes());
+            assert!(manifest.content_bytes() <= manifest.file_bytes());
+            assert_eq!(manifest.files.is_some(), manifest.format == 2);
             format!("{} parts", manifest.parts.len())
         }
         Err(error) => {
@@ -38,6 +41,7 @@ fn manifest() {
             "\"blake3\":",
             "\"format\":",
             "\"state\":",
+            "\"files\":",
             "\"metrics\":",
             "../",
             "trials/4/",
@@ -46,6 +50,52 @@ fn manifest() {
             "{",
             "-1",
             "1e999",
+            "18446744073709551615",
+        ])
+        .run();
+}
+
+/// The list of a program's files: what is accepted is written, and nothing beside it.
+#[test]
+fn files() {
+    /// Of files that are really written.
+    const WRITTEN: u64 = 4_096;
+    let outside = tempfile::tempdir().unwrap();
+    let read = |input: &[u8]| {
+        let entries: Vec<Entry> = match serde_json::from_slice(input) {
+            Ok(entries) => entries,
+            Err(error) => return error.to_string(),
+        };
+        if let Err(why) = listing::check(&entries) {
+            return why;
+        }
+        let bytes = listing::bytes(&entries);
+        if bytes > WRITTEN || entries.len() > 16 {
+            return "too large to be written here".to_owned();
+        }
+        let root = outside.path().join("inside");
+        let mut unpacker = Unpacker::begin(root.clone(), entries.clone(), false).unwrap();
+        unpacker.write(&vec![7; bytes as usize]).unwrap();
+        unpacker.finish().unwrap();
+        let beside: Vec<_> = std::fs::read_dir(outside.path()).unwrap().collect();
+        assert_eq!(beside.len(), 1, "{beside:?}");
+        assert_eq!(super::scan(&root).unwrap(), entries);
+        std::fs::remove_dir_all(&root).unwrap();
+        "written".to_owned()
+    };
+    Target::new("files", &read)
+        .words(&[
+            "{\"file\":{\"path\":\"a\",\"bytes\":1}}",
+            "{\"link\":{\"path\":\"a\",\"target\":\"b\"}}",
+            "{\"folder\":{\"path\":\"a\"}}",
+            "\"executable\":true",
+            "../",
+            "..",
+            "/",
+            "/etc/",
+            "./",
+            "\\u0000",
+            ",",
             "18446744073709551615",
         ])
         .run();

@@ -4,6 +4,10 @@
 //! - `trials/<trial>/<step, 12 digits>-<generation>.json`: manifests;
 //! - `trials/<trial>/parts/<generation>/<BLAKE3>`: parts.
 //!
+//! Format 1 is of tensors: its parts are a safetensors file. Format 2 is of a program's folder: its parts
+//! are the contents of the files that it lists, in that order. A program that knows format 1 alone refuses
+//! the second, and deletes no parts beside one.
+//!
 //! Parts are shared between the checkpoints of one generation of a trial only. A generation has one
 //! writer, the process of its rank 0, so whether a part may go is decided under a lock within that
 //! process; a worker that was cut off and still writes for an old generation shares no object with
@@ -14,11 +18,17 @@ use serde_json::Value;
 use trainyard_common::checkpoint::metric_values;
 use trainyard_common::ids::{Generation, TrialId};
 
+use super::folder::FolderSnapshot;
+use super::listing::{self, Entry};
 use super::part::MAX_PART_BYTES;
 use super::{CheckpointError, Owner, Snapshot};
 
+/// Of tensors.
+const TENSORS: u64 = 1;
+/// Of files.
+const FILES: u64 = 2;
 /// The newest format that this program knows.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = FILES;
 
 /// BLAKE3 as the name of a part.
 const DIGEST_DIGITS: usize = 64;
@@ -42,10 +52,13 @@ pub struct Manifest {
     pub metrics: Vec<(String, f64)>,
     /// The trainer's, as it was given.
     pub state: Value,
-    /// Of all tensors, in bytes.
+    /// Of all tensors, in bytes; 0 in format 2.
     pub tensor_bytes: u64,
-    /// One after the other, they are a safetensors file.
+    /// One after the other, they are a safetensors file, or the contents of the files.
     pub parts: Vec<PartEntry>,
+    /// Of format 2, and of it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<Entry>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +111,7 @@ fn shown(text: &str) -> String {
 impl Manifest {
     pub(super) fn new(owner: &Owner, snapshot: &Snapshot, parts: Vec<PartEntry>) -> Self {
         Self {
-            format: FORMAT,
+            format: TENSORS,
             job: owner.job.to_string(),
             trial: owner.trial.0,
             attempt: owner.attempt.0,
@@ -109,6 +122,32 @@ impl Manifest {
             state: snapshot.state.clone(),
             tensor_bytes: snapshot.bytes(),
             parts,
+            files: None,
+        }
+    }
+
+    pub(super) fn of_folder(owner: &Owner, folder: &FolderSnapshot, parts: Vec<PartEntry>) -> Self {
+        Self {
+            format: FILES,
+            job: owner.job.to_string(),
+            trial: owner.trial.0,
+            attempt: owner.attempt.0,
+            generation: owner.generation.0,
+            step: folder.step,
+            epoch: folder.epoch,
+            metrics: folder.metrics.clone(),
+            state: Value::Null,
+            tensor_bytes: 0,
+            parts,
+            files: Some(folder.entries.clone()),
+        }
+    }
+
+    /// Of what is in it, in bytes.
+    pub(super) fn content_bytes(&self) -> u64 {
+        match &self.files {
+            Some(files) => listing::bytes(files),
+            None => self.tensor_bytes,
         }
     }
 
@@ -128,11 +167,32 @@ impl Manifest {
         }
         let folder = format!("{}/{}", parts_folder(TrialId(self.trial)), self.generation);
         self.parts.iter().try_for_each(|part| part.check(&folder))?;
-        if self.tensor_bytes > self.file_bytes() {
-            let (tensors, parts) = (self.tensor_bytes, self.file_bytes());
-            return Err(format!(
-                "its tensors have {tensors} bytes, its parts {parts}"
-            ));
+        let parts = self.file_bytes();
+        match (self.format, &self.files) {
+            (TENSORS, None) => {
+                let tensors = self.tensor_bytes;
+                if tensors > parts {
+                    return Err(format!(
+                        "its tensors have {tensors} bytes, its parts {parts}"
+                    ));
+                }
+            }
+            (FILES, Some(files)) => {
+                listing::check(files)?;
+                let bytes = listing::bytes(files);
+                if bytes != parts || self.tensor_bytes != 0 {
+                    return Err(format!(
+                        "its files have {bytes} bytes, its parts {parts}, its tensors {}",
+                        self.tensor_bytes
+                    ));
+                }
+            }
+            (format, files) => {
+                let has = if files.is_some() { "has" } else { "has no" };
+                return Err(format!(
+                    "its format is {format} and it {has} `files`, which format {FILES} has and no other"
+                ));
+            }
         }
         Ok(())
     }

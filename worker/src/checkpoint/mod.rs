@@ -1,17 +1,21 @@
 //! Checkpoints: parts first, manifest last, every digest checked on read.
 //!
-//! Knows nothing of training: what the tensors and the state mean is the trainer's.
+//! What is saved is a trainer's tensors (`snapshot`) or a program's folder (`folder`). Knows nothing of training:
+//! what the tensors, the state and the files mean is the trainer's.
 
 mod codec;
 mod deletion;
 mod download;
 mod error;
+mod folder;
 #[cfg(test)]
 mod fuzz;
+mod listing;
 mod manifest;
 mod objects;
 mod part;
 mod reading;
+mod restore;
 mod snapshot;
 mod staged;
 mod store;
@@ -21,8 +25,10 @@ mod uploader;
 
 pub use download::Downloaded;
 pub use error::CheckpointError;
+pub use folder::{FolderSnapshot, scan};
+pub use listing::Entry;
 pub use manifest::{Manifest, PartEntry};
-pub use reading::NewestWhole;
+pub use reading::{Held, NewestWhole};
 pub use snapshot::{NamedTensor, Owner, Snapshot};
 pub use store::CheckpointStore;
 pub use trainyard_common::checkpoint::{CheckpointRef, KeepPolicy, to_drop};

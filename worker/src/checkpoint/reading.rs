@@ -12,11 +12,19 @@ use super::store::{CheckpointStore, PARTS_IN_FLIGHT};
 use super::{CheckpointError, Snapshot};
 
 /// What a search for a whole checkpoint found.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct NewestWhole {
-    pub found: Option<(CheckpointRef, Snapshot)>,
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewestWhole<T> {
+    pub found: Option<(CheckpointRef, T)>,
     /// Manifests of newer ones that are missing, cut short or changed.
     pub broken: Vec<String>,
+}
+
+/// What a checkpoint that was read whole holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Tensors(usize),
+    /// Files, links and empty folders.
+    Files(usize),
 }
 
 impl CheckpointStore {
@@ -34,6 +42,15 @@ impl CheckpointStore {
 
     /// As [`Self::load`], and the manifest must be the one that was saved.
     pub async fn load_ref(&self, reference: &CheckpointRef) -> Result<Snapshot, CheckpointError> {
+        let content = self.manifest_of(reference).await?;
+        self.load_parts(&reference.manifest, content).await
+    }
+
+    /// The manifest that was saved, and no other.
+    pub(super) async fn manifest_of(
+        &self,
+        reference: &CheckpointRef,
+    ) -> Result<Manifest, CheckpointError> {
         let name = &reference.manifest;
         let text = self.objects.manifest(name).await?;
         let found = digest_of(&text);
@@ -43,11 +60,17 @@ impl CheckpointStore {
                 format!("its digest is {found}, expected {}", reference.digest),
             ));
         }
-        let content = Manifest::parse(self.url(), name, &text)?;
-        self.load_parts(name, content).await
+        Manifest::parse(self.url(), name, &text)
     }
 
     async fn load_parts(&self, name: &str, content: Manifest) -> Result<Snapshot, CheckpointError> {
+        if content.files.is_some() {
+            return Err(CheckpointError::OtherKind {
+                manifest: name.to_owned(),
+                found: "a program's files",
+                expected: "tensors of the built-in trainer",
+            });
+        }
         let mut file = Vec::new();
         let bytes = content.file_bytes();
         let room = usize::try_from(bytes).ok();
@@ -109,17 +132,30 @@ impl CheckpointStore {
     pub async fn load_newest_whole(
         &self,
         references: &[CheckpointRef],
-    ) -> Result<NewestWhole, CheckpointError> {
+    ) -> Result<NewestWhole<Snapshot>, CheckpointError> {
+        self.newest_whole(references, async |reference| self.load_ref(reference).await)
+            .await
+    }
+
+    /// As [`Self::load_newest_whole`], whatever loading is.
+    pub async fn newest_whole<T>(
+        &self,
+        references: &[CheckpointRef],
+        load: impl AsyncFn(&CheckpointRef) -> Result<T, CheckpointError>,
+    ) -> Result<NewestWhole<T>, CheckpointError> {
         let mut newest_first: Vec<_> = references.iter().collect();
         newest_first.sort_by_key(|reference| {
             let generation = manifest::parse_name(&reference.manifest).map(|name| name.2);
             std::cmp::Reverse((reference.step, generation))
         });
-        let mut newest = NewestWhole::default();
+        let mut newest = NewestWhole {
+            found: None,
+            broken: Vec::new(),
+        };
         for reference in newest_first {
-            match self.load_ref(reference).await {
-                Ok(snapshot) => {
-                    newest.found = Some((reference.clone(), snapshot));
+            match load(reference).await {
+                Ok(loaded) => {
+                    newest.found = Some((reference.clone(), loaded));
                     break;
                 }
                 Err(error) if error.is_corrupt() => {
@@ -132,9 +168,24 @@ impl CheckpointStore {
         Ok(newest)
     }
 
+    /// Reads the checkpoint whole, as whoever goes on from it does; a program's files a few parts at a time.
+    pub async fn verify_ref(&self, reference: &CheckpointRef) -> Result<Held, CheckpointError> {
+        let content = self.manifest_of(reference).await?;
+        if let Some(files) = &content.files {
+            self.verify_parts(&content).await?;
+            return Ok(Held::Files(files.len()));
+        }
+        let snapshot = self.load_parts(&reference.manifest, content).await?;
+        Ok(Held::Tensors(snapshot.tensors.len()))
+    }
+
     /// Reads every part and checks it; returns the bytes read.
     pub async fn verify(&self, manifest: &str) -> Result<u64, CheckpointError> {
         let content = self.manifest(manifest).await?;
+        self.verify_parts(&content).await
+    }
+
+    async fn verify_parts(&self, content: &Manifest) -> Result<u64, CheckpointError> {
         let mut parts = std::pin::pin!(self.read_parts(&content.parts));
         let mut bytes = 0;
         while let Some(part) = parts.try_next().await? {

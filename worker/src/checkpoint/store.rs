@@ -1,8 +1,9 @@
 //! Saves checkpoints into an object store: parts first, manifest last.
 //!
-//! `reading`, `deletion` and `download` are what else is done with them.
+//! `reading`, `deletion`, `download` and `restore` are what else is done with them.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::TrialId;
 use trainyard_common::store_url;
 
+use super::folder::{Cutter, FolderSnapshot};
 use super::manifest::{self, Manifest, PartEntry};
 use super::objects::{Created, MAX_MANIFEST_BYTES, Objects, Stored};
 use super::part::{PART_BYTES, digest_of};
@@ -84,17 +86,53 @@ impl CheckpointStore {
         owner: &Owner,
         snapshot: Arc<Snapshot>,
     ) -> Result<CheckpointRef, CheckpointError> {
+        self.check_url()?;
+        let header = codec::header(&snapshot.tensors).map_err(CheckpointError::Snapshot)?;
+        let lock = self.lock(owner.trial);
+        let _guard = lock.lock().await;
+        let parts = self.upload_parts(owner, &snapshot, header).await?;
+        self.create_manifest(owner, Manifest::new(owner, &snapshot, parts))
+            .await
+    }
+
+    /// As [`Self::save_shared`], of a program's folder: read from the disk a few parts at a time.
+    pub async fn save_folder(
+        &self,
+        owner: &Owner,
+        folder: &Arc<FolderSnapshot>,
+    ) -> Result<CheckpointRef, CheckpointError> {
+        self.check_url()?;
+        let lock = self.lock(owner.trial);
+        let _guard = lock.lock().await;
+        let parts: Vec<PartEntry> = self
+            .cut_folder(Arc::clone(folder))
+            .map(|part| self.upload_counted(owner, folder, part))
+            .buffered(PARTS_IN_FLIGHT)
+            .try_collect()
+            .await?;
+        self.create_manifest(owner, Manifest::of_folder(owner, folder, parts))
+            .await
+    }
+
+    async fn upload_counted(
+        &self,
+        owner: &Owner,
+        folder: &FolderSnapshot,
+        part: Result<(Bytes, String), CheckpointError>,
+    ) -> Result<PartEntry, CheckpointError> {
+        let stored = self.upload_part(owner, part?).await?;
+        folder.stored.fetch_add(stored.bytes, Ordering::Relaxed);
+        Ok(stored)
+    }
+
+    fn check_url(&self) -> Result<(), CheckpointError> {
         if store_url::is_http(self.url()) {
             return Err(CheckpointError::NoConditionalCreate {
                 url: self.url().to_owned(),
                 reason: "plain HTTP has no such request".to_owned(),
             });
         }
-        let header = codec::header(&snapshot.tensors).map_err(CheckpointError::Snapshot)?;
-        let lock = self.lock(owner.trial);
-        let _guard = lock.lock().await;
-        let parts = self.upload_parts(owner, &snapshot, header).await?;
-        self.create_manifest(owner, &snapshot, parts).await
+        Ok(())
     }
 
     async fn upload_parts(
@@ -139,6 +177,29 @@ impl CheckpointStore {
         })
     }
 
+    /// As [`Self::cut`]; ends with the first error.
+    fn cut_folder(
+        &self,
+        folder: Arc<FolderSnapshot>,
+    ) -> impl Stream<Item = Result<(Bytes, String), CheckpointError>> + use<> {
+        let start = Some(Cutter::new(folder, self.part_bytes));
+        stream::unfold(start, move |cutter| async move {
+            let mut cutter = cutter?;
+            let cutting = tokio::task::spawn_blocking(move || {
+                let part = match cutter.next().transpose()? {
+                    Ok(part) => Bytes::from(part),
+                    Err(error) => return Some((Err(error), None)),
+                };
+                let digest = digest_of(&part);
+                Some((Ok((part, digest)), Some(cutter)))
+            });
+            match cutting.await {
+                Ok(next) => next,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        })
+    }
+
     /// A part that an earlier checkpoint (or try) of this generation wrote is not written again, but it is
     /// read: what has rotted meanwhile would make this checkpoint, and each later one, one that nobody
     /// can load. A part's name is its digest, so that writing it again is right whoever did it before.
@@ -175,11 +236,9 @@ impl CheckpointStore {
     async fn create_manifest(
         &self,
         owner: &Owner,
-        snapshot: &Snapshot,
-        parts: Vec<PartEntry>,
+        content: Manifest,
     ) -> Result<CheckpointRef, CheckpointError> {
-        let content = Manifest::new(owner, snapshot, parts);
-        let name = manifest::name(owner, snapshot.step);
+        let name = manifest::name(owner, content.step);
         content.check(&name).map_err(CheckpointError::Snapshot)?;
         let text = serde_json::to_vec_pretty(&content)
             .map_err(|error| CheckpointError::Snapshot(format!("its state: {error}")))?;
@@ -202,9 +261,9 @@ impl CheckpointStore {
         }
         Ok(CheckpointRef {
             manifest: name,
-            step: snapshot.step,
-            epoch: snapshot.epoch,
-            bytes: content.tensor_bytes,
+            step: content.step,
+            epoch: content.epoch,
+            bytes: content.content_bytes(),
             digest: digest_of(&text),
             metrics: content.metrics,
         })

@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 use trainyard_common::ids::{AttemptId, Generation, TrialId};
 use trainyard_common::store_url;
 
+mod folders;
+
 use super::objects::{Created, Objects};
 use super::*;
 
@@ -751,8 +753,8 @@ async fn download_writes_whole_files() {
             .download(&reference.manifest, &to)
             .await
             .unwrap();
-        let bytes = std::fs::read(&files.tensors).unwrap();
-        assert_eq!(files.tensors, to.join("model.safetensors"));
+        let bytes = std::fs::read(&files.content).unwrap();
+        assert_eq!(files.content, to.join("model.safetensors"));
         assert_eq!(bytes.len() as u64, files.bytes);
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(tensors.tensor("model/w").unwrap().shape(), [5, 8]);
@@ -773,7 +775,7 @@ async fn download_writes_whole_files() {
             .download(&reference.manifest, &to)
             .await
             .unwrap_err();
-        assert_eq!(std::fs::read(&files.tensors).unwrap(), bytes);
+        assert_eq!(std::fs::read(&files.content).unwrap(), bytes);
         assert_eq!(count(), 2);
         let file = folder.path().join("a/b/manifest.json");
         let error = place

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 use trainyard_common::checkpoint::CheckpointRef;
 
+use super::folder::FolderSnapshot;
 use super::{CheckpointError, CheckpointStore, Owner, Snapshot};
 
 /// Snapshots that wait for the one that is being uploaded. With it, two are held in memory; the
@@ -33,12 +34,20 @@ impl Default for Retry {
     }
 }
 
+/// What is to be saved.
+#[derive(Debug)]
+enum Saving {
+    Tensors(Arc<Snapshot>),
+    /// Removed from the disk once that is over, whatever came of it.
+    Folder(Arc<FolderSnapshot>),
+}
+
 /// Saves the snapshots of one attempt, one after the other. Dropped without [`Self::finish`], it gives
 /// up those that are not saved yet.
 #[derive(Debug)]
 pub struct Uploader {
     runtime: Handle,
-    queue: Option<mpsc::Sender<Snapshot>>,
+    queue: Option<mpsc::Sender<Saving>>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -65,7 +74,8 @@ impl Uploader {
         let (queue, mut snapshots) = mpsc::channel(WAITING);
         let uploads = async move {
             while let Some(snapshot) = snapshots.recv().await {
-                done(save(&store, &owner, Arc::new(snapshot), retry).await);
+                done(save(&store, &owner, &snapshot, retry).await);
+                snapshot.discard().await;
             }
         };
         // What it logs is the attempt's.
@@ -91,30 +101,42 @@ impl Uploader {
     /// # Panics
     /// If called on a thread of a runtime.
     pub fn submit_unless(&self, snapshot: Snapshot, give_up: impl Future<Output = ()>) -> bool {
-        let step = snapshot.step;
-        let queue = self.queue.as_ref();
+        let saving = Saving::Tensors(Arc::new(snapshot));
+        self.runtime.block_on(self.hand_over(saving, give_up))
+    }
+
+    /// As [`Self::submit_unless`], of a program's folder and for asynchronous callers.
+    pub async fn submit_folder_unless(
+        &self,
+        folder: FolderSnapshot,
+        give_up: impl Future<Output = ()>,
+    ) -> bool {
+        self.hand_over(Saving::Folder(Arc::new(folder)), give_up)
+            .await
+    }
+
+    async fn hand_over(&self, saving: Saving, give_up: impl Future<Output = ()>) -> bool {
+        let step = saving.step();
         let handed_over = async {
-            match queue {
-                Some(queue) => queue.send(snapshot).await.is_ok(),
+            match &self.queue {
+                Some(queue) => queue.send(saving).await.is_ok(),
                 None => false,
             }
         };
-        self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                handed_over = handed_over => {
-                    if !handed_over {
-                        // `done` panicked, which `finish` passes on, or the process is shutting down.
-                        tracing::error!(step, "checkpoint not saved: the uploader has stopped");
-                    }
-                    true
+        tokio::select! {
+            biased;
+            handed_over = handed_over => {
+                if !handed_over {
+                    // `done` panicked, which `finish` passes on, or the process is shutting down.
+                    tracing::error!(step, "checkpoint not saved: the uploader has stopped");
                 }
-                () = give_up => {
-                    tracing::warn!(step, "checkpoint not saved: told to stop before there was room for it");
-                    false
-                }
+                true
             }
-        })
+            () = give_up => {
+                tracing::warn!(step, "checkpoint not saved: told to stop before there was room for it");
+                false
+            }
+        }
     }
 
     /// Waits until every snapshot is done.
@@ -166,19 +188,48 @@ impl Drop for Uploader {
     }
 }
 
+impl Saving {
+    fn step(&self) -> u64 {
+        match self {
+            Self::Tensors(snapshot) => snapshot.step,
+            Self::Folder(folder) => folder.step,
+        }
+    }
+
+    async fn save(
+        &self,
+        store: &CheckpointStore,
+        owner: &Owner,
+    ) -> Result<CheckpointRef, CheckpointError> {
+        match self {
+            Self::Tensors(snapshot) => store.save_shared(owner, Arc::clone(snapshot)).await,
+            Self::Folder(folder) => store.save_folder(owner, folder).await,
+        }
+    }
+
+    async fn discard(self) {
+        if let Self::Folder(folder) = self
+            && let Err(error) = tokio::fs::remove_dir_all(&folder.root).await
+        {
+            // It goes with the attempt's own folder.
+            tracing::debug!(%error, "a saved checkpoint stays on the disk for now");
+        }
+    }
+}
+
 /// Tries again while that can help, but not for ever.
 async fn save(
     store: &CheckpointStore,
     owner: &Owner,
-    snapshot: Arc<Snapshot>,
+    saving: &Saving,
     retry: Retry,
 ) -> Result<CheckpointRef, CheckpointError> {
     let mut wait = retry.first_wait;
     let mut attempt = 1;
     loop {
-        match store.save_shared(owner, Arc::clone(&snapshot)).await {
+        match saving.save(store, owner).await {
             Err(error) if error.is_retryable() && attempt < retry.attempts => {
-                tracing::warn!(%error, step = snapshot.step, attempt, "checkpoint not saved, trying again");
+                tracing::warn!(%error, step = saving.step(), attempt, "checkpoint not saved, trying again");
                 tokio::time::sleep(wait).await;
                 wait *= 2;
                 attempt += 1;

@@ -17,7 +17,7 @@ use super::resume::{self, ResumeError};
 use super::retention::{CheckpointNews, CheckpointRetention, Failure, from_wire, metrics_to_wire};
 use super::{Host, Task, out_of_memory, thread};
 use crate::attempt::{End, Stop};
-use crate::checkpoint::{CheckpointStore, Owner, Uploader};
+use crate::checkpoint::{CheckpointRef, CheckpointStore, Owner, Uploader};
 use crate::collective::{
     Cancel, CollectiveError, Group, LocalGroup, Membership, Timeouts, cpu_kind,
 };
@@ -218,7 +218,9 @@ impl Attempt {
             &self.reporter,
             &self.runtime,
             &mut *group,
+            async |reference: &CheckpointRef| self.store.load_ref(reference).await,
         )?;
+        let found = found.map(|(_, snapshot)| snapshot);
         if !broken.is_empty() {
             // As for the uploader's results.
             let _ = news.send(CheckpointNews::Broken(broken));

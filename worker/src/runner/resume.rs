@@ -5,7 +5,7 @@ use tokio::runtime::Handle;
 use trainyard_proto::v1::{Assignment, AssignmentKind};
 
 use super::retention::from_wire;
-use crate::checkpoint::{CheckpointRef, CheckpointStore, NewestWhole, Snapshot};
+use crate::checkpoint::{CheckpointError, CheckpointRef, CheckpointStore, NewestWhole};
 use crate::collective::{CollectiveError, Group};
 use crate::outbox::Reporter;
 
@@ -15,33 +15,42 @@ pub(super) enum ResumeError {
     Collective(CollectiveError),
 }
 
-/// What the ranks go on from.
-#[derive(Default)]
-pub(super) struct Agreed {
+/// What the ranks go on from, as it was loaded.
+pub(super) struct Agreed<T> {
     /// `None`: from the beginning.
-    pub(super) found: Option<Snapshot>,
+    pub(super) found: Option<(CheckpointRef, T)>,
     /// Manifests of checkpoints that turned out not to be whole; told on rank 0 alone.
     pub(super) broken: Vec<String>,
 }
 
+impl<T> Default for Agreed<T> {
+    fn default() -> Self {
+        Self {
+            found: None,
+            broken: Vec::new(),
+        }
+    }
+}
+
 /// Rank 0 finds a whole checkpoint; all ranks load that one, so that all begin at the same step.
-pub(super) fn agree(
+pub(super) fn agree<T>(
     assignment: &Assignment,
     store: &CheckpointStore,
     reporter: &Reporter,
     runtime: &Handle,
     group: &mut dyn Group,
-) -> Result<Agreed, ResumeError> {
+    load: impl AsyncFn(&CheckpointRef) -> Result<T, CheckpointError>,
+) -> Result<Agreed<T>, ResumeError> {
     let Some(wanted) = assignment.resume_from.as_ref().map(from_wire) else {
         return Ok(Agreed::default());
     };
     let mut chosen = Vec::new();
-    let mut newest = NewestWhole::default();
+    let mut agreed = Agreed::default();
     if group.rank() == 0 {
-        newest = runtime
-            .block_on(find(wanted, assignment, store, reporter))
+        agreed = runtime
+            .block_on(find(wanted, assignment, store, reporter, &load))
             .map_err(ResumeError::Load)?;
-        if let Some((reference, _)) = &newest.found {
+        if let Some((reference, _)) = &agreed.found {
             chosen = serde_json::to_vec(reference)
                 .map_err(|error| ResumeError::Load(error.to_string()))?;
         }
@@ -50,34 +59,32 @@ pub(super) fn agree(
         .broadcast(0, &mut chosen)
         .map_err(ResumeError::Collective)?;
     if group.rank() == 0 || chosen.is_empty() {
-        return Ok(Agreed {
-            found: newest.found.map(|(_, snapshot)| snapshot),
-            broken: newest.broken,
-        });
+        return Ok(agreed);
     }
     let reference: CheckpointRef = serde_json::from_slice(&chosen)
         .map_err(|error| ResumeError::Load(format!("rank 0's choice of checkpoint: {error}")))?;
-    let snapshot = runtime
-        .block_on(store.load_ref(&reference))
+    let loaded = runtime
+        .block_on(load(&reference))
         .map_err(|error| ResumeError::Load(error.to_string()))?;
     Ok(Agreed {
-        found: Some(snapshot),
+        found: Some((reference, loaded)),
         broken: Vec::new(),
     })
 }
 
-async fn find(
+async fn find<T>(
     wanted: CheckpointRef,
     assignment: &Assignment,
     store: &CheckpointStore,
     reporter: &Reporter,
-) -> Result<NewestWhole, String> {
-    let error = match store.load_ref(&wanted).await {
-        Ok(snapshot) => {
-            let found = Some((wanted, snapshot));
-            return Ok(NewestWhole {
+    load: impl AsyncFn(&CheckpointRef) -> Result<T, CheckpointError>,
+) -> Result<Agreed<T>, String> {
+    let error = match load(&wanted).await {
+        Ok(loaded) => {
+            let found = Some((wanted, loaded));
+            return Ok(Agreed {
                 found,
-                ..NewestWhole::default()
+                ..Agreed::default()
             });
         }
         Err(error) if error.is_corrupt() => error,
@@ -99,14 +106,12 @@ async fn find(
         .map(from_wire)
         .filter(|other| other.manifest != wanted.manifest)
         .collect();
-    let mut newest = store
-        .load_newest_whole(&others)
-        .await
-        .map_err(|error| error.to_string())?;
-    newest.broken.push(wanted.manifest);
-    match &newest.found {
+    let newest = store.newest_whole(&others, load).await;
+    let NewestWhole { found, mut broken } = newest.map_err(|error| error.to_string())?;
+    broken.push(wanted.manifest);
+    match &found {
         Some((reference, _)) => reporter.warn(&format!("going on from {}", reference.manifest)),
         None => reporter.warn("no checkpoint of this trial is whole: starting from the beginning"),
     }
-    Ok(newest)
+    Ok(Agreed { found, broken })
 }

@@ -1,4 +1,5 @@
-//! `checkpoint download`: a model's tensors and manifest, every digest checked, into a folder.
+//! `checkpoint download`: a model's tensors, or a program's files, and the manifest, every digest checked, into
+//! a folder.
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use crate::verbs::checkpoint::verify::store_failure;
 use crate::view::output::Downloaded;
 use crate::view::text;
 
-/// Download a checkpoint: model.safetensors and manifest.json
+/// Download a checkpoint: model.safetensors, or a program's files in checkpoint/, and manifest.json
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(value_name = "JOB")]
@@ -57,7 +58,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
         trial_id: chosen.trial_id,
         manifest,
         directory: folder.display().to_string(),
-        files: [&written.tensors, &written.manifest]
+        files: [&written.content, &written.manifest]
             .map(|path| path.display().to_string())
             .to_vec(),
         bytes: written.bytes,

@@ -2,7 +2,7 @@
 
 use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_proto::v1;
-use trainyard_worker::checkpoint::{CheckpointError, CheckpointStore};
+use trainyard_worker::checkpoint::{CheckpointError, CheckpointStore, Held};
 
 use crate::exit::{Failure, Outcome};
 use crate::options::{Format, Global};
@@ -57,16 +57,18 @@ pub(crate) async fn verify(
     checkpoint: &v1::CheckpointRef,
 ) -> Outcome<Verified> {
     let reference = reference(checkpoint);
-    let (tensors, error) = match store.load_ref(&reference).await {
-        Ok(snapshot) => (snapshot.tensors.len(), None),
+    let (tensors, files, error) = match store.verify_ref(&reference).await {
+        Ok(Held::Tensors(tensors)) => (tensors, None, None),
+        Ok(Held::Files(files)) => (0, Some(files), None),
         Err(error) if error.is_retryable() => return Err(store_failure(&error)),
-        Err(error) => (0, Some(error.to_string())),
+        Err(error) => (0, None, Some(error.to_string())),
     };
     Ok(Verified {
         trial_id,
         manifest: reference.manifest,
         step: reference.step,
         tensors,
+        files,
         whole: error.is_none(),
         error,
     })
@@ -89,10 +91,7 @@ fn line(verified: &Verified) -> String {
         trial_id, manifest, ..
     } = verified;
     match &verified.error {
-        None => format!(
-            "trial {trial_id} {manifest}: whole, {} tensors",
-            verified.tensors
-        ),
+        None => format!("trial {trial_id} {manifest}: whole, {}", verified.held()),
         Some(error) => format!("trial {trial_id} {manifest}: NOT WHOLE: {error}"),
     }
 }

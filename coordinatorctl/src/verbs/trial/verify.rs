@@ -258,6 +258,7 @@ mod tests {
                 manifest: "trials/2/000000000006-1.json".to_owned(),
                 step: 6,
                 tensors: 4,
+                files: None,
                 whole,
                 error: (!whole).then(|| "its digest is another".to_owned()),
             }],

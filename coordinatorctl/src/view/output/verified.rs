@@ -8,10 +8,23 @@ pub(crate) struct Verified {
     pub(crate) trial_id: u32,
     pub(crate) manifest: String,
     pub(crate) step: u64,
-    /// Tensors in it; 0 when it is not whole.
+    /// Tensors in it; 0 when it is not whole, and of a program's checkpoint.
     pub(crate) tensors: usize,
+    /// Files in a program's checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) files: Option<usize>,
     pub(crate) whole: bool,
     pub(crate) error: Option<String>,
+}
+
+impl Verified {
+    /// What is in one that is whole.
+    pub(crate) fn held(&self) -> String {
+        match self.files {
+            Some(files) => format!("{files} files"),
+            None => format!("{} tensors", self.tensors),
+        }
+    }
 }
 
 /// `trial verify`.

@@ -10,7 +10,7 @@ pub(crate) fn trial_verified(verified: &TrialVerified) -> String {
         let Verified { manifest, .. } = checkpoint;
         // Writing to a string cannot fail.
         let _ = match &checkpoint.error {
-            None => writeln!(told, "{manifest}: whole, {} tensors", checkpoint.tensors),
+            None => writeln!(told, "{manifest}: whole, {}", checkpoint.held()),
             Some(error) => writeln!(told, "{manifest}: NOT WHOLE: {error}"),
         };
     }
