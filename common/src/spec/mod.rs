@@ -155,7 +155,8 @@ fn default_max_restarts() -> u32 {
 /// It reads its configuration from the environment: `TRAINYARD_PARAMS` (a JSON object),
 /// `TRAINYARD_JOB_ID`, `TRAINYARD_TRIAL_ID`, `TRAINYARD_ATTEMPT`, `TRAINYARD_SEED`, `TRAINYARD_RANK`,
 /// `TRAINYARD_WORLD_SIZE`. A line on standard output that is a JSON object with `"metrics"` (and
-/// optionally `"step"`, `"epoch"`) is a report; every other line is a log line.
+/// optionally `"step"`, `"epoch"`, and `"checkpoint"`, a path) is a report; every other line is a log line.
+/// Checkpoints are made in `TRAINYARD_CHECKPOINT_DIR`; what to go on from lies in `TRAINYARD_RESTORE_DIR`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EntrypointSpec {
@@ -171,10 +172,6 @@ pub struct EntrypointSpec {
 impl EntrypointSpec {
     /// The program of a search without a trainer: whoever asks does the training.
     pub(crate) const NOBODY: &'static str = "none";
-
-    fn is_nobody(&self) -> bool {
-        self.command == [Self::NOBODY]
-    }
 }
 
 /// What one trial occupies.

@@ -26,7 +26,7 @@ use crate::collective::{Rendezvous, cpu_kind};
 use crate::config::{ConfigError, WorkerConfig};
 use crate::devices::Devices;
 use crate::outbox::Outbox;
-use crate::runner::{Absence, Host};
+use crate::runner::{Absence, Host, Scratch};
 use address::Facing;
 use attempts::Attempts;
 use health::Pulse;
@@ -143,6 +143,7 @@ impl Agent {
         tracing::info!(%bound, %advertised, "accepting other workers");
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let name = config.name.as_ref().unwrap_or(&host_name);
+        let scratch = scratch(&config);
         let host = Arc::new(Host {
             worker_id: format!("{name}-{}", &unique[..8]),
             threads_per_slot: config.threads(host::threads(), devices.len()),
@@ -152,6 +153,7 @@ impl Agent {
             absence: Absence::default(),
             rendezvous,
             watchdog: Arc::default(),
+            scratch,
         });
         let outbox = Arc::new(Outbox::new(config.report_buffer));
         let attempts = Attempts::new(host.clone(), outbox.clone());
@@ -286,6 +288,17 @@ impl Agent {
             }),
         }
     }
+}
+
+/// Where attempts keep files. A worker of the built-in trainer alone needs no such place: without one,
+/// programs end with the reason.
+fn scratch(config: &WorkerConfig) -> Result<Scratch, String> {
+    let scratch = Scratch::open(config.scratch_dir.as_deref());
+    match &scratch {
+        Ok(scratch) => scratch.start_sweep(),
+        Err(error) => tracing::warn!("no programs can run here: {error}"),
+    }
+    scratch
 }
 
 /// 244 random bits, for the life of this process.

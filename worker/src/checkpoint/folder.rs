@@ -220,6 +220,8 @@ impl Cutter {
 
 impl Open {
     fn read(&mut self, wanted: u64, part: &mut Vec<u8>) -> Result<(), CheckpointError> {
+        // It would double as it grows.
+        part.reserve_exact(usize::try_from(wanted).unwrap_or_default());
         let read = (&mut self.file).take(wanted).read_to_end(part);
         let read = read.map_err(|error| unread(&self.path, error.to_string()))? as u64;
         self.left -= read;

@@ -398,18 +398,18 @@ async fn manifests_of_other_programs() {
                 *bytes = text.replace(from, to).into_bytes();
             })
         };
-        set("\"format\": 1", "\"format\": 2").await;
+        set("\"format\": 1", "\"format\": 3").await;
         let error = place.store.load(name).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("{name} has format 2; this program reads up to 1: use a newer one")
+            format!("{name} has format 3; this program reads up to 2: use a newer one")
         );
         // Neither its parts nor others are deleted beside it.
         let parts = place.parts().await;
         let other = place.store.save(&owner(1), snapshot(2, 1.0)).await.unwrap();
         place.store.delete(&[other.manifest]).await.unwrap();
         assert_eq!(place.parts().await, parts);
-        set("\"format\": 2", "\"fromat\": 2").await;
+        set("\"format\": 3", "\"fromat\": 2").await;
         let error = place.store.load(name).await.unwrap_err();
         assert!(error.to_string().contains("no `format` number"), "{error}");
         set("\"fromat\": 2", "\"format\": 1, \"more\": 2").await;

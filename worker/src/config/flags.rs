@@ -76,6 +76,11 @@ pub struct WorkerFlags {
     #[arg(long, env = "TRAINYARD_DATA_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_bytes: Option<u64>,
+    /// Where programs' checkpoints lie until they are uploaded, and those that they go on from: as much room as
+    /// three of each trial that runs here [default: trainyard-UID in the system's temporary directory].
+    #[arg(long, env = "TRAINYARD_SCRATCH_DIR", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch_dir: Option<PathBuf>,
 }
 
 /// The whole command line of a worker.

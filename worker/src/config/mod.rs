@@ -4,7 +4,7 @@
 mod flags;
 mod gpu_choice;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,9 @@ pub struct WorkerConfig {
     /// Bytes that are read for the data of one attempt, and once more unpacked. Unset: eight times
     /// `data_memory_bytes`.
     pub data_bytes: Option<u64>,
+    /// Where programs' checkpoints lie until they are uploaded, and those that they go on from. Unset: a
+    /// folder of this user in the system's temporary directory.
+    pub scratch_dir: Option<PathBuf>,
 }
 
 impl Default for WorkerConfig {
@@ -81,6 +84,7 @@ impl Default for WorkerConfig {
             report_buffer: 16_384,
             data_memory_bytes: None,
             data_bytes: None,
+            scratch_dir: None,
         }
     }
 }
@@ -163,6 +167,21 @@ impl WorkerConfig {
                 return Err(ConfigError::invalid(field, 0, "at least 1"));
             }
         }
+        self.validate_names()?;
+        self.validate_addresses()
+    }
+
+    fn validate_names(&self) -> Result<(), ConfigError> {
+        if let Some(folder) = &self.scratch_dir
+            && !folder.is_absolute()
+        {
+            let given = format!("{:?}", folder.display().to_string());
+            return Err(ConfigError::invalid(
+                "scratch_dir",
+                given,
+                "an absolute path",
+            ));
+        }
         if let Some(name) = &self.name {
             let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
@@ -173,7 +192,7 @@ impl WorkerConfig {
                 ));
             }
         }
-        self.validate_addresses()
+        Ok(())
     }
 
     fn validate_addresses(&self) -> Result<(), ConfigError> {
@@ -270,6 +289,7 @@ mod tests {
             ("threads_per_slot", |c| c.threads_per_slot = Some(0)),
             ("report_buffer", |c| c.report_buffer = 1),
             ("name", |c| c.name = Some("a b".into())),
+            ("scratch_dir", |c| c.scratch_dir = Some("here".into())),
             ("collective_bind", |c| {
                 c.collective_bind = Some("nowhere".into())
             }),

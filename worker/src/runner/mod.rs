@@ -5,11 +5,13 @@
 
 mod absence;
 mod exec;
+mod gather;
 mod native;
 mod observer;
 mod out_of_memory;
 mod resume;
 mod retention;
+mod scratch;
 #[cfg(test)]
 mod testing;
 mod thread;
@@ -27,6 +29,7 @@ use crate::outbox::Reporter;
 
 pub(crate) use absence::Absence;
 use exec::Watchdog;
+pub(crate) use scratch::Scratch;
 
 /// What the worker lends to its attempts.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(crate) struct Host {
     pub(crate) rendezvous: Rendezvous,
     /// Of the programs that run here.
     pub(crate) watchdog: Arc<Watchdog>,
+    /// Where their files are, or why there is no such place.
+    pub(crate) scratch: Result<Scratch, String>,
 }
 
 #[cfg(test)]
@@ -59,6 +64,7 @@ impl Host {
             rendezvous: Rendezvous::start(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
                 .unwrap(),
             watchdog: Arc::default(),
+            scratch: Scratch::open(None),
         }
     }
 }

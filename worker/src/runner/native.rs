@@ -12,15 +12,16 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use trainyard_proto::v1::{AssignmentKind, AttemptOutcome};
 
+use super::gather::gather;
 use super::observer::AttemptObserver;
 use super::resume::{self, ResumeError};
-use super::retention::{CheckpointNews, CheckpointRetention, Failure, from_wire, metrics_to_wire};
+use super::retention::{
+    CheckpointNews, CheckpointRetention, Failure, UPLOAD_GRACE, from_wire, metrics_to_wire,
+};
 use super::{Host, Task, out_of_memory, thread};
 use crate::attempt::{End, Stop};
 use crate::checkpoint::{CheckpointRef, CheckpointStore, Owner, Uploader};
-use crate::collective::{
-    Cancel, CollectiveError, Group, LocalGroup, Membership, Timeouts, cpu_kind,
-};
+use crate::collective::{Cancel, CollectiveError, Group, cpu_kind};
 use crate::data::{self, DataError, Dataset};
 use crate::outbox::Reporter;
 use crate::train::{Finish, PartName, TrainError, Trainer};
@@ -30,8 +31,6 @@ use crate::train::{Finish, PartName, TrainError, Trainer};
 const OTHER_RANK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long ranks have to agree on an immediate stop before their waits are cut off.
 const AGREEMENT_GRACE: Duration = Duration::from_secs(2);
-/// How long uploads that are under way may go on after an immediate stop.
-const UPLOAD_GRACE: Duration = Duration::from_secs(3);
 
 /// Runs the trial to its end.
 pub(super) async fn run(task: Task, reporter: &Reporter, host: Arc<Host>) -> End {
@@ -257,34 +256,14 @@ impl Attempt {
     /// All ranks of the attempt, together.
     fn group(&self) -> Result<Box<dyn Group>, Failed> {
         let assignment = &self.task.assignment;
-        if assignment.ranks.len() == 1 {
-            return Ok(Box::new(LocalGroup));
-        }
         let key = &self.reporter.key;
-        let addresses = assignment
-            .ranks
-            .iter()
-            .map(|rank| rank.collective_address.clone());
-        let membership = Membership {
-            job: key.job.clone(),
-            trial: key.trial,
-            attempt: key.attempt,
-            generation: key.generation,
-            rank: key.rank as usize,
-            addresses: addresses.collect(),
-            token: assignment.rendezvous_token.clone(),
-            cpu_kind: cpu_kind(),
-        };
-        let group = self
-            .host
-            .rendezvous
-            .join(&membership, Timeouts::default(), &self.cancel)?;
-        if key.rank == 0 {
-            let ranks = assignment.ranks.len();
+        let group = gather(assignment, key, &self.host, &self.cancel, cpu_kind())?;
+        let ranks = assignment.ranks.len();
+        if key.rank == 0 && ranks > 1 {
             self.reporter
                 .info(&format!("all {ranks} ranks have come together"));
         }
-        Ok(Box::new(group))
+        Ok(group)
     }
 
     /// The trial's data. After a stop nothing more is read, and what reads is waited for: a slot is free

@@ -6,6 +6,7 @@
 //! its absence does not fill a disk.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use trainyard_common::spec::JobSpec;
@@ -15,6 +16,9 @@ use trainyard_proto::v1::{self, CheckpointSaved, CheckpointsDropped, report::Bod
 use super::Host;
 use crate::checkpoint::{CheckpointError, CheckpointRef, CheckpointStore, KeepPolicy, to_drop};
 use crate::outbox::{Pushed, Reporter, Room};
+
+/// How long uploads that are under way may go on after an immediate stop.
+pub(super) const UPLOAD_GRACE: Duration = Duration::from_secs(3);
 
 /// What became of checkpoints, besides their being superseded.
 pub(super) enum CheckpointNews {
@@ -323,8 +327,6 @@ pub(super) fn metrics_to_wire(metrics: &[(String, f64)]) -> Vec<v1::Metric> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::Instant;
     use trainyard_common::ids::{AttemptId, Generation, JobId, TrialId};
 

@@ -8,7 +8,7 @@ use crate::space::SearchSpace;
 use crate::spec::error::{Problems, SpecError, SpecErrors};
 use crate::spec::read::MAX_BYTES;
 use crate::spec::search::{SchedulerName, SearcherName};
-use crate::spec::{EntrypointSpec, JobSpec, reference};
+use crate::spec::{JobSpec, reference};
 
 /// Most trials of a grid without `max_trials`.
 const MAX_GRID: u128 = 1_000_000;
@@ -44,7 +44,7 @@ pub(super) fn check_grid(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecE
 }
 
 /// A member of a population goes on with another's weights: what its network, its data or the course of its
-/// steps depends on may not differ. Of a search alone it is not known.
+/// steps depends on may not differ. Of a search alone and of a program it is not known.
 pub(super) fn check_population(
     root: &Value,
     job: &JobSpec,
@@ -53,21 +53,11 @@ pub(super) fn check_population(
     let Some(scheduler) = &job.scheduler else {
         return Ok(());
     };
-    let alone = job
-        .entrypoint
-        .as_ref()
-        .is_some_and(EntrypointSpec::is_nobody);
-    if !matches!(scheduler.name, SchedulerName::Pbt | SchedulerName::Pb2) || alone {
+    let is_population = matches!(scheduler.name, SchedulerName::Pbt | SchedulerName::Pb2);
+    if !is_population || job.entrypoint.is_some() {
         return Ok(());
     }
     let name = scheduler.name.word();
-    if job.model.is_none() {
-        let message = format!(
-            "`{name}` given; a program has no checkpoints that another trial could go on from: accepted with \
-             `model` alone"
-        );
-        return Err(SpecErrors::one("scheduler.name", message));
-    }
     let fixed = ["data", "split", "preprocess", "model"].map(|section| &root[section]);
     let course = ["batch_size", "virtual_shards", "loss"].map(|field| &root["training"][field]);
     let mut names = BTreeSet::new();

@@ -245,7 +245,7 @@ async fn a_broken_folder_is_not_restored() {
                 "byte" => place.change(&part, |bytes| bytes[9] ^= 1).await,
                 "short" => place.change(&part, |bytes| bytes.truncate(63)).await,
                 "gone" => place.raw.delete(&place.at(&part)).await.unwrap(),
-                _ => place.change(&new.manifest, |text| text[2] = b' ').await,
+                _ => place.change(&new.manifest, |text| text.push(b' ')).await,
             }
             let target = Target::new();
             let error = target.restore(&place, &new).await.unwrap_err();

@@ -5,11 +5,16 @@
 //! program gets `TRAINYARD_GENERATION` and, for the ranks of a gang, `TRAINYARD_RANK_HOSTS` (the hosts
 //! of all ranks in order, separated by commas).
 
+#[cfg(test)]
+mod checkpoint_tests;
+mod checkpoints;
 mod command;
 mod meter;
 mod output;
 mod process_group;
 mod report;
+mod restoring;
+mod take_over;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +31,7 @@ use super::out_of_memory::OomKills;
 use super::{Host, Task, out_of_memory};
 use crate::attempt::{End, Stop, StopSignal};
 use crate::outbox::Reporter;
+use checkpoints::ProgramCheckpoints;
 use command::{command, die_with_the_worker};
 use output::{Followed, follow_errors, follow_output};
 use process_group::ProcessGroup;
@@ -44,8 +50,26 @@ const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 /// By this exit code (`EX_CONFIG` of sysexits.h) a program says that its configuration cannot be.
 const EXIT_INFEASIBLE: i32 = 78;
 
+/// Gives the program what it goes on from, runs it to its end, and waits for its checkpoints.
+pub(super) async fn run(task: &Task, reporter: &Reporter, host: &Arc<Host>) -> End {
+    let checkpoints = match ProgramCheckpoints::begin(task, reporter, host).await {
+        Ok(checkpoints) => checkpoints,
+        Err(end) => return end,
+    };
+    let end = run_program(task, reporter, host, &checkpoints).await;
+    match checkpoints.finish().await {
+        Ok(()) => end,
+        Err(why) => End::error(why, end.step),
+    }
+}
+
 /// Runs the program to its end.
-pub(super) async fn run(task: &Task, reporter: &Reporter, host: &Host) -> End {
+async fn run_program(
+    task: &Task,
+    reporter: &Reporter,
+    host: &Host,
+    checkpoints: &ProgramCheckpoints,
+) -> End {
     let Some(entrypoint) = &task.spec.job.entrypoint else {
         return End::error("the spec has no `entrypoint`", 0);
     };
@@ -57,6 +81,7 @@ pub(super) async fn run(task: &Task, reporter: &Reporter, host: &Host) -> End {
     };
     let oom_kills = OomKills::now();
     let mut command = command(task, &host.devices, entrypoint, program);
+    command.envs(checkpoints.environment());
     if !host.watchdog.is_there() {
         die_with_the_worker(&mut command);
     }
@@ -67,20 +92,31 @@ pub(super) async fn run(task: &Task, reporter: &Reporter, host: &Host) -> End {
     let mut group = ProcessGroup::of(&child, &host.watchdog);
     reporter.info(&format!("started `{}`", entrypoint.command.join(" ")));
     if reporter.key.rank == 0 {
-        reporter.report(Body::Started(Started::default())).await;
+        let from_step = checkpoints.restored().map_or(0, |restored| restored.step);
+        let started = Started {
+            from_step,
+            ..Started::default()
+        };
+        reporter.report(Body::Started(started)).await;
     }
     let until = Until::of(task);
-    let output = child
-        .stdout
-        .take()
-        .map(|pipe| tokio::spawn(follow_output(pipe, reporter.clone(), until.clone())));
+    let output = child.stdout.take().map(|pipe| {
+        let checkpoints = checkpoints.clone();
+        tokio::spawn(follow_output(
+            pipe,
+            reporter.clone(),
+            until.clone(),
+            checkpoints,
+        ))
+    });
     let errors = child
         .stderr
         .take()
         .map(|pipe| tokio::spawn(follow_errors(pipe, reporter.clone())));
-    let (status, stopped) = wait(&mut child, &mut group, reporter, &until).await;
-    let Followed { step, infeasible } = rest(output).await.unwrap_or_default();
-    let last_error = rest(errors).await.unwrap_or_default();
+    let (status, stopped) = wait(&mut child, &mut group, reporter, &until, checkpoints).await;
+    let is_taking = || checkpoints.is_taking();
+    let Followed { step, infeasible } = rest(output, is_taking).await.unwrap_or_default();
+    let last_error = rest(errors, || false).await.unwrap_or_default();
     match (status, stopped) {
         (_, Some(stop)) => End::stopped(stop, step),
         // However it ended: it has done what it was to do.
@@ -144,16 +180,19 @@ async fn wait(
     group: &mut ProcessGroup,
     reporter: &Reporter,
     until: &Until,
+    checkpoints: &ProgramCheckpoints,
 ) -> (std::io::Result<ExitStatus>, Option<Stop>) {
     tokio::select! {
         biased;
         status = group.wait(child) => return (status, None),
         () = reporter.stop.requested() => {}
         () = until.overdue() => {}
+        () = checkpoints.failed() => {}
     }
     let why = match reporter.stop.get() {
         Some(_) => "told to stop",
-        None => "it has trained as far as it was to",
+        None if until.is_reached() => "it has trained as far as it was to",
+        None => "a checkpoint could not be saved",
     };
     reporter.info(&format!("{why}: the program gets SIGTERM"));
     group.signal(libc::SIGTERM);
@@ -198,14 +237,17 @@ fn describe(status: ExitStatus, last_error: &str) -> String {
     }
 }
 
-/// What a follower found, within the grace.
-async fn rest<T>(follower: Option<JoinHandle<T>>) -> Option<T> {
+/// What a follower found, within the grace, which begins anew as long as it is busy.
+async fn rest<T>(follower: Option<JoinHandle<T>>, is_busy: impl Fn() -> bool) -> Option<T> {
     let mut follower = follower?;
-    match tokio::time::timeout(OUTPUT_GRACE, &mut follower).await {
-        Ok(found) => found.ok(),
-        Err(_) => {
-            follower.abort();
-            None
+    loop {
+        match tokio::time::timeout(OUTPUT_GRACE, &mut follower).await {
+            Ok(found) => return found.ok(),
+            Err(_) if is_busy() => {}
+            Err(_) => {
+                follower.abort();
+                return None;
+            }
         }
     }
 }

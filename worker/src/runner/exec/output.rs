@@ -4,6 +4,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use trainyard_proto::v1::{Progress, report::Body};
 
 use super::Until;
+use super::checkpoints::ProgramCheckpoints;
 use super::meter::Meter;
 use super::report::{Parsed, Reading};
 use crate::outbox::{Level, Reporter};
@@ -25,6 +26,7 @@ pub(super) async fn follow_output(
     pipe: impl AsyncRead + Unpin,
     reporter: Reporter,
     until: Until,
+    checkpoints: ProgramCheckpoints,
 ) -> Followed {
     let mut lines = Lines::new(pipe);
     let mut reading = Reading::default();
@@ -43,12 +45,21 @@ pub(super) async fn follow_output(
                 meter.line(&reporter, Level::Warn, &text);
             }
             // Every rank of a gang may print metrics; those of rank 0 count.
-            Parsed::Report(_) if reporter.key.rank != 0 => {}
+            Parsed::Report(..) if reporter.key.rank != 0 => {}
             // Told now it would not be counted once the trial gets there.
-            Parsed::Report(_) if until.is_reached() => meter.line(&reporter, Level::Info, &line),
-            Parsed::Report(progress) => {
-                let epoch = progress.epoch;
+            Parsed::Report(..) if until.is_reached() => meter.line(&reporter, Level::Info, &line),
+            Parsed::Report(progress, checkpoint) => {
+                let (epoch, step) = (progress.epoch, progress.step);
+                let metrics = progress.metrics.iter();
+                let metrics = metrics
+                    .map(|metric| (metric.name.clone(), metric.value))
+                    .collect();
                 report(&reporter, &mut meter, progress).await;
+                if let Some(path) = checkpoint
+                    && let Err(why) = checkpoints.take(path.as_ref(), epoch, step, metrics).await
+                {
+                    meter.line(&reporter, Level::Warn, &why);
+                }
                 until.told(epoch);
             }
         }

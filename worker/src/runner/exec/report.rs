@@ -11,7 +11,8 @@ const MAX_METRICS: usize = 256;
 /// What a line on standard output is.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Parsed {
-    Report(Progress),
+    /// And where the checkpoint lies that was made with it.
+    Report(Progress, Option<String>),
     /// The program says that its configuration cannot be, and why.
     Infeasible(String),
     /// A log line.
@@ -32,6 +33,7 @@ struct Line {
     metrics: Map<String, Value>,
     step: Option<u64>,
     epoch: Option<u64>,
+    checkpoint: Option<String>,
 }
 
 impl Reading {
@@ -49,12 +51,12 @@ impl Reading {
             return Parsed::Text;
         }
         match self.report(line) {
-            Ok(progress) => Parsed::Report(progress),
+            Ok((progress, checkpoint)) => Parsed::Report(progress, checkpoint),
             Err(why) => Parsed::Refused(why),
         }
     }
 
-    fn report(&mut self, line: &str) -> Result<Progress, String> {
+    fn report(&mut self, line: &str) -> Result<(Progress, Option<String>), String> {
         let line: Line = serde_json::from_str(line)
             .map_err(|error| format!("{error} (NaN and Infinity are no JSON numbers)"))?;
         if line.metrics.len() > MAX_METRICS {
@@ -85,13 +87,14 @@ impl Reading {
             .collect::<Result<Vec<_>, _>>()?;
         self.step = step;
         self.epoch = line.epoch.unwrap_or(self.epoch + 1);
-        Ok(Progress {
+        let progress = Progress {
             step,
             epoch: self.epoch,
             metrics,
             end_of_epoch: true,
             ..Progress::default()
-        })
+        };
+        Ok((progress, line.checkpoint))
     }
 }
 
@@ -162,7 +165,7 @@ mod tests {
     fn steps_and_epochs_are_counted_on_from_what_was_given() {
         let mut reading = Reading::default();
         let mut at = |line| match reading.line(line) {
-            Parsed::Report(progress) => (progress.step, progress.epoch),
+            Parsed::Report(progress, _) => (progress.step, progress.epoch),
             other => panic!("{other:?}"),
         };
         assert_eq!(at(r#"{"metrics": {"loss": 1}}"#), (1, 1));

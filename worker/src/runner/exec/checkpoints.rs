@@ -1,0 +1,423 @@
+//! The checkpoints of a program: taken over from it, uploaded beside it, and given back to the next attempt.
+//!
+//! Which are kept, and when the coordinator hears of them, is as for the built-in trainer (`retention`).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::restoring::{Restored, restore};
+use super::take_over::{Places, take_over};
+use crate::attempt::{End, Stop};
+use crate::checkpoint::{CheckpointStore, FolderSnapshot, Owner, Uploader};
+use crate::outbox::Reporter;
+use crate::runner::retention::{
+    CheckpointNews, CheckpointRetention, Failure, UPLOAD_GRACE, from_wire,
+};
+use crate::runner::scratch::AttemptFolder;
+use crate::runner::{Host, Task};
+
+/// How often an upload is looked at that is waited for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often is told that it is waited for.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+/// An upload of which no part was stored for so long is given up: longer than a store's own tries and those of
+/// the uploader take together.
+const STALLED_AFTER: Duration = Duration::from_secs(600);
+
+/// Cheap to clone; whoever reads what the program says has one.
+#[derive(Debug, Clone)]
+pub(super) struct ProgramCheckpoints(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    reporter: Reporter,
+    places: Places,
+    taken: PathBuf,
+    restored: Option<Restored>,
+    /// Checkpoints are taken one after the other.
+    turn: tokio::sync::Mutex<Turn>,
+    /// Takes under way or waiting.
+    taking: AtomicUsize,
+    moved: Moved,
+    failure: Failure,
+    failed: watch::Sender<bool>,
+    left_out: AtomicBool,
+    /// Removed at the attempt's end.
+    folder: Mutex<Option<AttemptFolder>>,
+}
+
+#[derive(Debug)]
+struct Turn {
+    /// Of rank 0, until the attempt's end.
+    uploads: Option<Uploads>,
+    number: u64,
+    /// The newest checkpoint's step.
+    step: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Uploads {
+    uploader: Uploader,
+    retention: JoinHandle<()>,
+    /// Closes with this.
+    _news: mpsc::UnboundedSender<CheckpointNews>,
+}
+
+/// Bytes handed over and stored; what is stored again after a failure counts again.
+#[derive(Debug, Default)]
+struct Moved {
+    handed: AtomicU64,
+    stored: Arc<AtomicU64>,
+}
+
+/// One more take under way, for as long as it lives.
+struct Taking<'a>(&'a AtomicUsize);
+
+impl<'a> Taking<'a> {
+    fn begin(taking: &'a AtomicUsize) -> Self {
+        taking.fetch_add(1, Ordering::SeqCst);
+        Self(taking)
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl ProgramCheckpoints {
+    /// Makes the attempt's folders, and gives back the checkpoint that it goes on from.
+    ///
+    /// # Errors
+    /// The attempt's end, where it cannot begin.
+    pub(super) async fn begin(
+        task: &Task,
+        reporter: &Reporter,
+        host: &Arc<Host>,
+    ) -> Result<Self, End> {
+        let store = CheckpointStore::open(&task.spec.checkpoint_url)
+            .map_err(|error| End::error(error, 0))?;
+        let scratch = host.scratch.as_ref();
+        let scratch = scratch.map_err(|error| End::error(error, 0))?;
+        let unmade = |error: std::io::Error| {
+            End::error(format!("no folder for the attempt's files: {error}"), 0)
+        };
+        let folder = scratch.attempt().map_err(unmade)?;
+        let directory = folder.with("checkpoints").map_err(unmade)?;
+        let taken = folder.with("taken").map_err(unmade)?;
+        let to = folder.path().join("restored");
+        let (restored, broken) = restore(task, &store, reporter, host, to).await?;
+        let entrypoint = task.spec.job.entrypoint.as_ref();
+        let working = entrypoint.and_then(|entrypoint| entrypoint.working_directory.clone());
+        let failure: Failure = Arc::new(OnceLock::new());
+        let failed = watch::Sender::new(false);
+        let uploads = (reporter.key.rank == 0).then(|| {
+            let telling = (failure.clone(), failed.clone());
+            Uploads::start(task, store, reporter, host, telling, broken)
+        });
+        Ok(Self(Arc::new(Inner {
+            reporter: reporter.clone(),
+            places: Places {
+                working: working.unwrap_or_default(),
+                directory,
+                attempt: folder.path().to_owned(),
+            },
+            taken,
+            restored,
+            turn: tokio::sync::Mutex::new(Turn {
+                uploads,
+                number: 0,
+                step: None,
+            }),
+            taking: AtomicUsize::new(0),
+            moved: Moved::default(),
+            failure,
+            failed,
+            left_out: AtomicBool::new(false),
+            folder: Mutex::new(Some(folder)),
+        })))
+    }
+
+    /// What the program goes on from.
+    pub(super) fn restored(&self) -> Option<&Restored> {
+        self.0.restored.as_ref()
+    }
+
+    /// Where the program makes its checkpoints.
+    pub(super) fn directory(&self) -> &Path {
+        &self.0.places.directory
+    }
+
+    /// What the program is told of its checkpoints.
+    pub(super) fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = vec![("TRAINYARD_CHECKPOINT_DIR", self.directory().into())];
+        if let Some(restored) = self.restored() {
+            variables.extend([
+                ("TRAINYARD_RESTORE_DIR", restored.path.clone().into()),
+                ("TRAINYARD_RESTORE_EPOCH", restored.epoch.to_string().into()),
+                ("TRAINYARD_RESTORE_STEP", restored.step.to_string().into()),
+            ]);
+        }
+        variables
+    }
+
+    /// Whether a checkpoint is being taken over, or waits for it.
+    pub(super) fn is_taking(&self) -> bool {
+        self.0.taking.load(Ordering::SeqCst) > 0
+    }
+
+    /// Resolves once a checkpoint could not be saved: the attempt cannot keep its promises.
+    pub(super) async fn failed(&self) {
+        // The sender is in `self`: the channel cannot close meanwhile.
+        let _ = self.0.failed.subscribe().wait_for(|failed| *failed).await;
+    }
+
+    /// Takes a checkpoint over: when this returns it is the worker's, and is uploaded beside the program. One
+    /// waits while one is uploaded; this waits with a third.
+    ///
+    /// # Errors
+    /// Why not, for the program and its log.
+    pub(super) async fn take(
+        &self,
+        path: &Path,
+        epoch: u64,
+        step: u64,
+        metrics: Vec<(String, f64)>,
+    ) -> Result<(), String> {
+        let inner = &*self.0;
+        let _taking = Taking::begin(&inner.taking);
+        let mut turn = inner.turn.lock().await;
+        let refused = |why: &str| Err(format!("checkpoint {}: {why}", path.display()));
+        if inner.reporter.key.rank != 0 {
+            return inner.leave_out(path).await;
+        }
+        if let Some(why) = inner.failure.get() {
+            return refused(why);
+        }
+        if let Some(last) = turn.step
+            && step <= last
+        {
+            return refused(&format!(
+                "its step is {step}, expected one after {last}, of which there is a checkpoint already"
+            ));
+        }
+        if turn.uploads.is_none() {
+            return refused("the attempt has ended");
+        }
+        turn.number += 1;
+        let to = inner.taken.join(turn.number.to_string());
+        let root = to.clone();
+        let (places, given) = (inner.places.clone(), path.to_owned());
+        let entries = inner
+            .while_it_moves(blocking(move || take_over(&places, &given, &to)))
+            .await;
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(why) => return refused(&why),
+        };
+        turn.step = Some(step);
+        let snapshot = FolderSnapshot {
+            root,
+            entries,
+            epoch,
+            step,
+            metrics,
+            stored: inner.moved.stored.clone(),
+        };
+        let bytes = snapshot.bytes();
+        inner.moved.handed.fetch_add(bytes, Ordering::Relaxed);
+        let Some(uploads) = &turn.uploads else {
+            return refused("the attempt has ended");
+        };
+        let now = inner.reporter.stop.reached(Stop::Now);
+        let submitted = uploads.uploader.submit_folder_unless(snapshot, now);
+        if inner.while_it_moves(submitted).await {
+            Ok(())
+        } else {
+            refused("the attempt was told to stop before there was room for it")
+        }
+    }
+
+    /// Waits for uploads and for what is to be told of them, then removes the attempt's files.
+    ///
+    /// # Errors
+    /// Why a checkpoint could not be saved.
+    pub(super) async fn finish(self) -> Result<(), String> {
+        let inner = &*self.0;
+        let uploads = inner.turn.lock().await.uploads.take();
+        let followed = match uploads {
+            Some(uploads) => inner.finish_uploads(uploads).await,
+            None => Ok(()),
+        };
+        let folder = inner
+            .folder
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        blocking(move || drop(folder)).await;
+        followed?;
+        match inner.failure.get() {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Uploads {
+    fn start(
+        task: &Task,
+        store: CheckpointStore,
+        reporter: &Reporter,
+        host: &Arc<Host>,
+        (failure, failed): (Failure, watch::Sender<bool>),
+        broken: Vec<String>,
+    ) -> Self {
+        let known = task.assignment.checkpoints.iter().map(from_wire);
+        let retention = CheckpointRetention::new(
+            &task.spec.job,
+            store.clone(),
+            known.collect(),
+            reporter.clone(),
+            host.clone(),
+            failure.clone(),
+        );
+        let (news, told) = mpsc::unbounded_channel();
+        if !broken.is_empty() {
+            // Nobody hears it only where the retention has panicked: its attempt ends in an error.
+            let _ = news.send(CheckpointNews::Broken(broken));
+        }
+        let retention = tokio::spawn(retention.run(told));
+        let key = &reporter.key;
+        let owner = Owner {
+            job: key.job.clone(),
+            trial: key.trial,
+            attempt: key.attempt,
+            generation: key.generation,
+        };
+        let saved = news.clone();
+        let done = move |result: Result<_, crate::checkpoint::CheckpointError>| {
+            if let Err(error) = &result {
+                let _ = failure.set(format!("a checkpoint could not be saved: {error}"));
+                failed.send_replace(true);
+            }
+            drop(saved.send(CheckpointNews::Saved(result)));
+        };
+        Self {
+            uploader: Uploader::start(&Handle::current(), store, owner, done),
+            retention,
+            _news: news,
+        }
+    }
+}
+
+impl Inner {
+    /// Every rank may say that it has made one; rank 0's are kept.
+    async fn leave_out(&self, path: &Path) -> Result<(), String> {
+        if !self.left_out.swap(true, Ordering::Relaxed) {
+            let rank = self.reporter.key.rank;
+            self.reporter.warn(&format!(
+                "checkpoints of rank {rank} are not kept: those of rank 0 are"
+            ));
+        }
+        let (places, given) = (self.places.clone(), path.to_owned());
+        let to = self.taken.join("left-out");
+        blocking(move || {
+            let given = places.working.join(given);
+            let own = given
+                .canonicalize()
+                .is_ok_and(|real| real.starts_with(&places.directory));
+            if own && take_over(&places, &given, &to).is_ok() {
+                let _ = std::fs::remove_dir_all(&to);
+            }
+        })
+        .await;
+        Ok(())
+    }
+
+    /// What is waited for is progress as long as bytes are stored: nobody takes the attempt for hung.
+    async fn while_it_moves<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let mut before = self.moved.stored.load(Ordering::Relaxed);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let now = self.moved.stored.load(Ordering::Relaxed);
+            if now != before {
+                before = now;
+                self.reporter.activity.sign();
+            }
+        }
+    }
+
+    async fn finish_uploads(&self, uploads: Uploads) -> Result<(), String> {
+        let Uploads {
+            uploader,
+            retention,
+            _news: news,
+        } = uploads;
+        let stop = &self.reporter.stop;
+        let now = async {
+            stop.reached(Stop::Now).await;
+            // Nobody counts an abandoned attempt's checkpoints; the others' may save steps.
+            let abandoned = stop.reached(Stop::Abandoned);
+            let _ = tokio::time::timeout(UPLOAD_GRACE, abandoned).await;
+        };
+        let finished = self.while_it_moves(uploader.finished());
+        tokio::select! {
+            biased;
+            () = finished => {}
+            () = now => self.reporter.warn("uploads of checkpoints are given up: told to stop"),
+            () = self.stalled() => {
+                let seconds = STALLED_AFTER.as_secs();
+                let _ = self.failure.set(format!(
+                    "a checkpoint could not be saved: nothing of it was stored for {seconds} s"
+                ));
+            }
+        }
+        drop(news);
+        let followed = retention.await;
+        followed.map_err(|_| "checkpoints could not be followed up".to_owned())
+    }
+
+    /// Resolves once nothing has been stored for long; says meanwhile what is waited for.
+    async fn stalled(&self) {
+        let mut before = self.moved.stored.load(Ordering::Relaxed);
+        let mut since = Instant::now();
+        let mut told = Instant::now();
+        while since.elapsed() < STALLED_AFTER {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let stored = self.moved.stored.load(Ordering::Relaxed);
+            if stored != before {
+                before = stored;
+                since = Instant::now();
+            }
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                let handed = self.moved.handed.load(Ordering::Relaxed);
+                self.reporter.info(&format!(
+                    "the program has ended; its checkpoints are being uploaded: {stored} of {handed} bytes"
+                ));
+            }
+        }
+    }
+}
+
+/// Off the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // The task is never cancelled; its panic is this attempt's.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,298 @@
+//! Where attempts keep files on this machine: a folder of this worker, and in it one for each attempt.
+//!
+//! A worker holds a lock on a file beside its folder for as long as it lives. What dead workers have left is
+//! therefore known as such, whoever has their process's number now.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use private::private_to_this_user;
+
+/// Tries at making a folder while others sweep.
+const TRIES: u32 = 8;
+/// Nobody else reads what an attempt keeps.
+const PRIVATE: u32 = 0o700;
+
+/// The folder of one worker. Removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    folder: PathBuf,
+    lock: PathBuf,
+    /// Its lock says that this worker lives.
+    _held: File,
+    attempts: AtomicU64,
+}
+
+impl Scratch {
+    /// Below `base`, or else in a folder of this user in the system's temporary directory.
+    ///
+    /// # Errors
+    /// A sentence that names the folder.
+    pub(crate) fn open(base: Option<&Path>) -> Result<Self, String> {
+        let default = || std::env::temp_dir().join(format!("trainyard-{}", private::user()));
+        let folder = base.map_or_else(default, Path::to_owned);
+        let failed = |error: io::Error| {
+            format!(
+                "scratch_dir: the folder {} cannot be used: {error}",
+                folder.display()
+            )
+        };
+        make(&folder, true).map_err(failed)?;
+        // Links to it resolved: what lies in it is recognised by its path.
+        let folder = folder.canonicalize().map_err(failed)?;
+        if base.is_none() {
+            private_to_this_user(&folder)?;
+        }
+        Self::within(&folder).map_err(failed)
+    }
+
+    fn within(base: &Path) -> io::Result<Self> {
+        let mut last = io::Error::other("its lock is removed again and again");
+        for _ in 0..TRIES {
+            let unique = uuid::Uuid::new_v4().simple().to_string();
+            let folder = base.join(&unique[..12]);
+            let lock = lock_of(&folder);
+            match held(&lock) {
+                Ok(Some(held)) => {
+                    make(&folder, false)?;
+                    return Ok(Self {
+                        folder,
+                        lock,
+                        _held: held,
+                        attempts: AtomicU64::new(0),
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Removes what dead workers have left beside this one's folder, on a thread of its own.
+    pub(crate) fn start_sweep(&self) {
+        let Some(base) = self.folder.parent().map(Path::to_owned) else {
+            return;
+        };
+        let told = move || match sweep(&base) {
+            Ok(0) => {}
+            Ok(workers) => {
+                tracing::info!(workers, "removed what dead workers had left on the disk")
+            }
+            Err(error) => {
+                let folder = base.display();
+                tracing::warn!(%folder, %error, "what dead workers left on the disk stays");
+            }
+        };
+        let started = std::thread::Builder::new()
+            .name("sweep".to_owned())
+            .spawn(told);
+        if let Err(error) = started {
+            tracing::warn!(%error, "what dead workers left on the disk stays");
+        }
+    }
+
+    /// A new folder for an attempt. Its path is short: sockets may lie in it.
+    pub(crate) fn attempt(&self) -> io::Result<AttemptFolder> {
+        let number = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(number.to_string());
+        make(&path, false)?;
+        Ok(AttemptFolder(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove(&self.folder);
+        let _ = std::fs::remove_file(&self.lock);
+    }
+}
+
+/// What one attempt keeps on the disk. Removed when dropped.
+#[derive(Debug)]
+pub(crate) struct AttemptFolder(PathBuf);
+
+impl AttemptFolder {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A new folder in it.
+    pub(crate) fn with(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.0.join(name);
+        make(&path, false)?;
+        Ok(path)
+    }
+}
+
+impl Drop for AttemptFolder {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+fn make(folder: &Path, with_parents: bool) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.mode(PRIVATE).recursive(with_parents).create(folder)
+}
+
+fn remove(folder: &Path) {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            // The next worker's start tries again.
+            tracing::warn!(folder = %folder.display(), %error, "an attempt's files stay on the disk");
+        }
+        _ => {}
+    }
+}
+
+/// The file whose lock says that the worker of a folder lives.
+fn lock_of(folder: &Path) -> PathBuf {
+    folder.with_extension("lock")
+}
+
+/// Makes and locks a file. `None`: a sweep took it for a dead worker's in between.
+fn held(lock: &Path) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).open(lock)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let still = std::fs::metadata(lock).is_ok_and(|found| {
+        file.metadata()
+            .is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino()))
+    });
+    Ok(still.then_some(file))
+}
+
+/// Folders of workers that are dead, and their locks. Returns how many they were.
+fn sweep(base: &Path) -> io::Result<usize> {
+    let mut swept = 0;
+    for entry in std::fs::read_dir(base)? {
+        let lock = entry?.path();
+        if lock.extension().is_none_or(|extension| extension != "lock") {
+            continue;
+        }
+        // Gone already where its worker ends now.
+        let Ok(file) = File::open(&lock) else {
+            continue;
+        };
+        if file.try_lock().is_err() {
+            continue;
+        }
+        let folder = lock.with_extension("");
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::remove_file(&lock)?;
+        swept += 1;
+    }
+    Ok(swept)
+}
+
+/// The system's temporary directory is everybody's: somebody else may have made the folder first.
+mod private {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::path::Path;
+
+    #[allow(unsafe_code)]
+    pub(super) fn user() -> u32 {
+        // SAFETY: a system call without arguments that cannot fail.
+        unsafe { libc::geteuid() }
+    }
+
+    pub(super) fn private_to_this_user(folder: &Path) -> Result<(), String> {
+        let at = folder.display();
+        let found = folder
+            .symlink_metadata()
+            .map_err(|error| format!("scratch_dir: {at}: {error}"))?;
+        let (owner, own) = (found.uid(), user());
+        if owner != own {
+            return Err(format!(
+                "scratch_dir: {at} belongs to user {owner}, expected one of user {own}; give another"
+            ));
+        }
+        if found.permissions().mode() & 0o077 != 0 {
+            return Err(format!(
+                "scratch_dir: others may enter {at}, expected mode 0700; change it or give another"
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn names(base: &Path) -> usize {
+        std::fs::read_dir(base).unwrap().count()
+    }
+
+    #[test]
+    fn an_attempt_s_folder_is_private_and_goes_with_it() {
+        let base = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(Some(&base.path().join("not/yet"))).unwrap();
+        let attempt = scratch.attempt().unwrap();
+        let path = attempt.with("checkpoints").unwrap();
+        for folder in [attempt.path(), &path] {
+            let mode = folder.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, PRIVATE);
+        }
+        std::fs::write(path.join("file"), "x").unwrap();
+        let other = scratch.attempt().unwrap();
+        assert_ne!(other.path(), attempt.path());
+        drop(attempt);
+        assert!(!path.exists() && other.path().exists());
+        drop(other);
+        drop(scratch);
+        assert_eq!(names(&base.path().join("not/yet")), 0);
+    }
+
+    #[test]
+    fn dead_workers_are_swept_and_living_ones_are_not() {
+        let base = tempfile::tempdir().unwrap();
+        let living = Scratch::open(Some(base.path())).unwrap();
+        let kept = living.attempt().unwrap();
+        let dead = Scratch::open(Some(base.path())).unwrap();
+        let left = dead.folder.join("left");
+        std::fs::create_dir_all(&left).unwrap();
+        // As if it had been killed: nothing is removed, but its lock ends.
+        let lock = dead.lock.clone();
+        let Scratch { _held: held, .. } = &*std::mem::ManuallyDrop::new(dead);
+        held.unlock().unwrap();
+        assert_eq!(sweep(base.path()).unwrap(), 1);
+        assert!(!left.exists() && !lock.exists());
+        assert!(kept.path().exists());
+        let strangers = base.path().join("somebody-else-s");
+        std::fs::create_dir(&strangers).unwrap();
+        assert_eq!(sweep(base.path()).unwrap(), 0);
+        assert!(strangers.exists() && kept.path().exists());
+    }
+
+    #[test]
+    fn a_folder_of_others_is_refused_by_name() {
+        let base = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(base.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let told = private_to_this_user(base.path()).unwrap_err();
+        assert!(
+            told.contains("0700") && told.contains("scratch_dir"),
+            "{told}"
+        );
+        let file = base.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let told = Scratch::open(Some(&file)).unwrap_err();
+        assert!(
+            told.contains("scratch_dir") && told.contains("file"),
+            "{told}"
+        );
+    }
+}
