@@ -91,6 +91,9 @@ class Speaking(Case):
         worker.push_stop("rung")
         worker.push_stop("cancel")
         wait_for("cancel", lambda: session.stop() == "cancel")
+        worker.push_stop("rung")
+        ty.log_artifact(".")  # Its answer comes behind the push.
+        self.assertEqual(session.stop(), "cancel")
 
     def test_the_rung_is_known_right_after_its_report(self) -> None:
         worker = self.worker(until_epoch=3)

@@ -7,11 +7,13 @@ import os
 import random
 import unittest
 from typing import Any, List
+from unittest import mock
 
 from support import Case, control
 
 import trainyard as ty
 from trainyard import TrialState
+from trainyard import study as studies
 from trainyard._space import Choice, Space, numeric
 
 
@@ -166,8 +168,11 @@ class Studies(Case):
             return float(high - low)
 
         study = ty.create_study()
-        study.optimize(objective, n_trials=25)
+        with mock.patch.object(studies, "Search", wraps=studies.Search) as begun:
+            study.optimize(objective, n_trials=25)
         self.assertLessEqual(study.best_value, 1)
+        # What was asked for and what was tried are two things where a range has moved: the search is not told.
+        self.assertGreater(begun.call_count, 1)
 
     def test_a_pruner_stops_the_worse(self) -> None:
         def objective(trial: ty.Trial) -> float:

@@ -156,8 +156,9 @@ class Channel:
         self._waiting: Set[int] = set()
         self._answers: Dict[int, Message] = {}
         self._abandoned = False
-        # Whether something was said after which the worker's view of a stop may be another.
-        self._spoken = False
+        # What was said, counted, and how much of it the worker had read when it last said whether to stop.
+        self._said = 0
+        self._said_before_answer = 0
         self.stop: Optional[str] = None
         self._connection = self._open()
 
@@ -218,11 +219,12 @@ class Channel:
             Closed: the connection is lost for good.
             TooLong: see `encode`.
         """
+        line = encode(message)
         with self._lock:
-            self._transmit(encode(message))
+            self._said += 1
+            self._transmit(line)
 
     def _transmit(self, line: bytes) -> None:
-        self._spoken = True
         try:
             for message in self._connection.put(line):
                 self._take(message)
@@ -253,6 +255,7 @@ class Channel:
         begun = time.monotonic()
         repeated = False
         with self._lock:
+            self._said += message.get("type") != "should_stop"
             self._waiting.add(its_id)
             self._transmit(line)
         try:
@@ -298,14 +301,14 @@ class Channel:
                 self._look()
             except Closed:
                 self._reopen()
-            if self.stop is not None or not self._spoken:
+            said = self._said
+            if self.stop is not None or said == self._said_before_answer:
                 return self.stop
-            self._spoken = False
         try:
             answer = self.ask({"type": "should_stop"}, STOP_ANSWER_S)
             with self._lock:
                 self._stopped(answer.get("reason"))
-                self._spoken = False
+                self._said_before_answer = max(self._said_before_answer, said)
         except (Refused, TimeoutError) as error:
             why = str(error) or f"no answer within {STOP_ANSWER_S:.0f} s"
             warn_once("should_stop", f"cannot learn whether to stop: {why}")

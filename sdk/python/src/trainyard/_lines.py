@@ -142,7 +142,9 @@ def _short(value: Any) -> str:
 
 
 def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except (AttributeError, OSError, ValueError):
-        pass  # There is none, or it is closed: nothing of it can stand in the way.
+    for stream in (sys.stdout, sys.__stdout__):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # It is closed, or no file: nothing of it can stand in the way.
