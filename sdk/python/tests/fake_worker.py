@@ -182,7 +182,9 @@ class FakeWorker:
                 wait_for("hearing again", lambda: not self.deaf.is_set())
                 self._line(connection, line)
         except (OSError, ValueError):
-            return  # Dropped, by either side.
+            pass  # Dropped, by either side.
+        finally:
+            connection.close()
 
     def _greet(self, connection: socket.socket, line: bytes) -> bool:
         message = self._parse(line)
@@ -288,12 +290,13 @@ class FakeWorker:
         path = _field(message, field, str)
         if not os.path.isabs(path):
             self.faults.append(f"{field} is {path!r}, expected an absolute path")
-        if not os.path.exists(path):
-            raise Refuse(f"{field} is {path!r}, which does not exist")
         self._uploads.acquire()
         if not self.slow_upload:
             self.uploaded()
         with self._lock:
+            # Now and not before: asked for twice, it was taken meanwhile.
+            if not os.path.exists(path):
+                raise Refuse(f"{field} is {path!r}, which does not exist")
             target = os.path.join(self.taken_dir, str(len(self.checkpoints)))
             moved = os.path.dirname(path) == self.checkpoint_dir
             if moved:
