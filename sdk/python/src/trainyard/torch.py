@@ -46,7 +46,7 @@ def init(backend: Optional[str] = None) -> torch.device:
 
 def _device() -> torch.device:
     if torch.cuda.is_available():
-        # Trainyard shows each rank its own GPU alone; other launchers show all of them to all.
+        # Trainyard shows a worker's ranks their GPUs in the order of LOCAL_RANK, or each its own alone.
         local = int(os.environ.get("LOCAL_RANK", "0"))
         return torch.device("cuda", local if local < torch.cuda.device_count() else 0)
     return torch.device("cpu")
