@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-import time
 import unittest
 from pathlib import Path
 
@@ -282,13 +281,16 @@ class Threads(Case):
         worker.refuse_all = "r" * 2000
         worker.deaf.set()
 
+        said = []
+
         def speak() -> None:
             for i in range(20_000):
                 ty.report({"number": i, "a long name " * 8: i})
+                said.append(i)
 
         thread = threading.Thread(target=speak, daemon=True)
         thread.start()
-        time.sleep(0.2)
+        wait_for("lines that nobody has read", lambda: len(said) > 100)
         worker.deaf.clear()
         thread.join(120)
         self.assertFalse(thread.is_alive(), "program and worker wait for each other")
