@@ -478,13 +478,14 @@ impl SearchSpace {
 }
 
 fn check_name(name: &str, errors: &mut Problems) {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    // Dots, since configurations of programs are often nested: `model.lr`.
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
     if name.len() > MAX_NAME || !name.starts_with(begins) || !name.chars().all(fits) {
         errors.push(SpecError::new(
             format!("hyperparameters.{name}"),
             format!(
-                "the name `{name}` does not fit; accepted are letters, digits, `_` and `-`, beginning with a letter or `_`, at most {MAX_NAME}"
+                "the name `{name}` does not fit; accepted are letters, digits, `_`, `-` and `.`, beginning with a letter or `_`, at most {MAX_NAME}"
             ),
         ));
     }

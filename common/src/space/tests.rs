@@ -81,7 +81,7 @@ fn errors_name_the_field_and_what_is_accepted() {
         ),
         (
             json!({"1x": {"type": "const", "val": 1}}),
-            "hyperparameters.1x: the name `1x` does not fit; accepted are letters, digits, `_` and `-`, beginning with a letter or `_`, at most 63",
+            "hyperparameters.1x: the name `1x` does not fit; accepted are letters, digits, `_`, `-` and `.`, beginning with a letter or `_`, at most 63",
         ),
     ] {
         assert_eq!(errors(given), [expected]);
@@ -460,6 +460,16 @@ fn a_grid_passes_over_what_constraints_forbid() {
     let error = space.contains(broken.as_object().unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "constraints: `a < b` is not met");
     assert!(space.allows(space.first_allowed().unwrap()));
+}
+
+#[test]
+fn names_may_have_dots() {
+    let space = json!({
+        "model.lr": {"type": "int", "minval": 1, "maxval": 3},
+        "model.width-2": {"type": "int", "minval": 1, "maxval": 3},
+    });
+    let space = with_constraints(space, &["model.lr > 1.5", "`model.width-2` < model.lr"]).unwrap();
+    assert_eq!(space.grid_len(), Some(3));
 }
 
 #[test]

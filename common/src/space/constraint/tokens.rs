@@ -37,7 +37,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
             found.push(Token::Number(number));
             length
         } else if first.is_ascii_alphabetic() || first == '_' {
-            let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
             let length = rest.find(|c| !fits(c)).unwrap_or(rest.len());
             found.push(Token::Name(rest[..length].to_owned()));
             length
