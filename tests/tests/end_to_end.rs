@@ -79,6 +79,7 @@ fn every_other_example_runs() -> Result<()> {
             &["--set", "training.epochs=1", "--limit", "200"][..],
         ),
         ("program.yaml", &[]),
+        ("channel.yaml", &[]),
     ] {
         let sandbox = Sandbox::new()?;
         let run = sandbox.json(&[&["run", &example(name)][..], more].concat())?;

@@ -47,8 +47,7 @@ fn exec(trial: u32, generation: u64, script: &str) -> Assignment {
     let mut job: JobSpec = serde_json::from_str(r#"{"name": "job"}"#).unwrap();
     job.entrypoint = Some(EntrypointSpec {
         command: ["sh", "-c", script].map(str::to_owned).to_vec(),
-        working_directory: None,
-        environment: Default::default(),
+        ..EntrypointSpec::default()
     });
     let spec = TrialSpec {
         job,

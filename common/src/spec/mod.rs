@@ -154,10 +154,10 @@ fn default_max_restarts() -> u32 {
 ///
 /// It reads its configuration from the environment: `TRAINYARD_PARAMS` (a JSON object),
 /// `TRAINYARD_JOB_ID`, `TRAINYARD_TRIAL_ID`, `TRAINYARD_ATTEMPT`, `TRAINYARD_SEED`, `TRAINYARD_RANK`,
-/// `TRAINYARD_WORLD_SIZE`. A line on standard output that is a JSON object with `"metrics"` (and
+/// `TRAINYARD_WORLD_SIZE`. A line on standard output that ends with a JSON object with `"metrics"` (and
 /// optionally `"step"`, `"epoch"`, and `"checkpoint"`, a path) is a report; every other line is a log line.
 /// Checkpoints are made in `TRAINYARD_CHECKPOINT_DIR`; what to go on from lies in `TRAINYARD_RESTORE_DIR`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EntrypointSpec {
     /// Program and arguments; no shell in between.
@@ -167,9 +167,38 @@ pub struct EntrypointSpec {
     /// Added to the worker's environment.
     #[serde(default)]
     pub environment: std::collections::BTreeMap<String, String>,
+    /// The number that the program gives to its first epoch, 0 or 1. Unset: seen at its first report that names
+    /// an epoch, and told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_epoch: Option<u32>,
+    /// A program that is told to stop has so many seconds to end by itself before it is killed.
+    #[serde(default = "thirty_seconds")]
+    pub stop_grace: f64,
+}
+
+fn thirty_seconds() -> f64 {
+    30.0
+}
+
+impl Default for EntrypointSpec {
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            working_directory: None,
+            environment: Default::default(),
+            first_epoch: None,
+            stop_grace: thirty_seconds(),
+        }
+    }
 }
 
 impl EntrypointSpec {
+    /// As a duration; checked when the job was submitted.
+    pub fn stop_grace(&self) -> std::time::Duration {
+        std::time::Duration::try_from_secs_f64(self.stop_grace)
+            .unwrap_or(std::time::Duration::from_secs(30))
+    }
+
     /// The program of a search without a trainer: whoever asks does the training.
     pub(crate) const NOBODY: &'static str = "none";
 }

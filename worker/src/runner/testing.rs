@@ -76,8 +76,7 @@ pub(crate) fn exec_spec(command: &[&str]) -> TrialSpec {
     let mut job: JobSpec = serde_json::from_str(r#"{"name": "job"}"#).unwrap();
     job.entrypoint = Some(EntrypointSpec {
         command: command.iter().map(|&word| word.to_owned()).collect(),
-        working_directory: None,
-        environment: Default::default(),
+        ..EntrypointSpec::default()
     });
     trial_spec(job, "file:///nowhere")
 }

@@ -15,6 +15,9 @@ const MAX_PRIOR_RESULTS: usize = 10_000;
 
 /// A suggestion takes the square of it.
 const MAX_GP_POINTS: u32 = 5_000;
+
+/// Longest that a program may take to end, in seconds: as long as that its slots are nobody's.
+const MAX_STOP_GRACE: f64 = 3_600.0;
 const STORES: [&str; 5] = ["file", "s3", "gs", "az", "memory"];
 
 pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
@@ -76,6 +79,16 @@ fn check_entrypoint(entrypoint: &EntrypointSpec, found: &mut Findings) {
             "names without `=` that do not begin with TRAINYARD_, which are set for the program",
         );
     }
+    if let Some(first) = entrypoint.first_epoch {
+        found.expect(first <= 1, "entrypoint.first_epoch", first, "0 or 1");
+    }
+    let grace = entrypoint.stop_grace;
+    found.expect(
+        (0.0..=MAX_STOP_GRACE).contains(&grace),
+        "entrypoint.stop_grace",
+        grace,
+        "seconds from 0 to 3600",
+    );
 }
 
 fn check_searcher(spec: &JobSpec, found: &mut Findings) {

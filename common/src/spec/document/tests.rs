@@ -629,6 +629,7 @@ fn the_examples_and_the_reference_are_accepted() {
         ("examples/fashion-mnist-tuner.yaml", 5),
         ("examples/two-ranks.yaml", 1),
         ("examples/program.yaml", 42),
+        ("examples/channel.yaml", 6),
         ("examples/asha.yaml", 27),
         ("examples/pbt.yaml", 8),
     ] {

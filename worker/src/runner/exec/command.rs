@@ -5,21 +5,33 @@ use std::process::Stdio;
 use tokio::process::Command;
 use trainyard_common::spec::EntrypointSpec;
 
-use crate::devices::{Devices, VISIBLE};
-use crate::runner::Task;
+use super::process_group::Watchdog;
+use crate::devices::VISIBLE;
+use crate::runner::{Host, Task};
 
-/// The program of a trial, not started yet, with a process group of its own.
+/// Python writes its lines at once with it, instead of when it ends.
+const UNBUFFERED: &str = "PYTHONUNBUFFERED";
+
+/// The program of a trial, not started yet, with a process group of its own. `gang`: what its ranks find each other
+/// by. What the spec says wins over all but Trainyard's own variables.
 pub(super) fn command(
     task: &Task,
-    devices: &Devices,
+    host: &Host,
     entrypoint: &EntrypointSpec,
     program: &str,
+    gang: Vec<(&'static str, String)>,
 ) -> Command {
     let mut command = Command::new(program);
+    if std::env::var_os(UNBUFFERED).is_none() {
+        command.env(UNBUFFERED, "1");
+    }
     command
         .args(&entrypoint.command[1..])
+        .envs(gang)
+        .envs(visible(task, host).map(|gpus| (VISIBLE, gpus)))
         .envs(&entrypoint.environment)
-        .envs(environment(task, devices))
+        .envs(environment(task))
+        .env(Watchdog::MARKER, host.watchdog.marker())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -55,9 +67,19 @@ pub(super) fn die_with_the_worker(command: &mut Command) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn die_with_the_worker(_: &mut Command) {}
 
-fn environment(task: &Task, devices: &Devices) -> Vec<(&'static str, String)> {
+/// The GPUs of the ranks that this worker runs, in their order: `LOCAL_RANK` says which is this rank's.
+fn visible(task: &Task, host: &Host) -> Option<String> {
+    let ranks = &task.assignment.ranks;
+    let own = ranks.get(task.assignment.rank as usize)?;
+    let here = ranks.iter().filter(|rank| rank.worker_id == own.worker_id);
+    let slots: Vec<u32> = here.flat_map(|rank| rank.slots.iter().copied()).collect();
+    host.devices.visible(&slots)
+}
+
+fn environment(task: &Task) -> Vec<(&'static str, String)> {
     let assignment = &task.assignment;
     let params = serde_json::Value::Object(task.spec.params.clone());
+    let seed = task.spec.trial_seed;
     let hosts: Vec<&str> = assignment
         .ranks
         .iter()
@@ -73,15 +95,13 @@ fn environment(task: &Task, devices: &Devices) -> Vec<(&'static str, String)> {
         ("TRAINYARD_TRIAL_ID", assignment.trial_id.to_string()),
         ("TRAINYARD_ATTEMPT", assignment.attempt.to_string()),
         ("TRAINYARD_GENERATION", assignment.generation.to_string()),
-        ("TRAINYARD_SEED", task.spec.trial_seed.to_string()),
+        ("TRAINYARD_SEED", seed.to_string()),
+        // NumPy and PyTorch take no more.
+        ("TRAINYARD_SEED32", (seed & 0x7fff_ffff).to_string()),
         ("TRAINYARD_RANK", assignment.rank.to_string()),
         ("TRAINYARD_WORLD_SIZE", assignment.ranks.len().to_string()),
         ("TRAINYARD_RANK_HOSTS", hosts.join(",")),
     ];
-    let rank = assignment.ranks.get(assignment.rank as usize);
-    if let Some(gpus) = rank.and_then(|rank| devices.visible(&rank.slots)) {
-        variables.push((VISIBLE, gpus));
-    }
     if let Some(epoch) = assignment.until_epoch {
         variables.push(("TRAINYARD_UNTIL_EPOCH", epoch.to_string()));
     }

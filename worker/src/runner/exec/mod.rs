@@ -1,20 +1,28 @@
 //! Runs a trial that is a program: its environment, its output, its end.
 //!
-//! The program has a process group of its own, so that stopping it stops whatever it started. What
-//! its lines mean is decided in [`report`]. Beside the variables that the spec documents, a
-//! program gets `TRAINYARD_GENERATION` and, for the ranks of a gang, `TRAINYARD_RANK_HOSTS` (the hosts
-//! of all ranks in order, separated by commas).
+//! The program has a process group of its own, so that stopping it stops whatever it started. What its lines say is
+//! decided in [`report`] and [`said`], what they count as in [`count`]; [`telling`] passes it on.
 
+mod channel;
 #[cfg(test)]
 mod checkpoint_tests;
 mod checkpoints;
 mod command;
+mod count;
+mod fit;
+mod gang;
+mod lines;
+mod loose;
 mod meter;
 mod output;
 mod process_group;
 mod report;
 mod restoring;
+mod said;
+mod stopping;
+mod strays;
 mod take_over;
+mod telling;
 #[cfg(test)]
 mod tests;
 
@@ -23,30 +31,31 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
+use trainyard_common::spec::EntrypointSpec;
 use trainyard_proto::v1::{Started, report::Body};
 
 use super::out_of_memory::OomKills;
 use super::{Host, Task, out_of_memory};
-use crate::attempt::{End, Stop, StopSignal};
+use crate::attempt::End;
 use crate::outbox::Reporter;
+use channel::Channel;
 use checkpoints::ProgramCheckpoints;
 use command::{command, die_with_the_worker};
-use output::{Followed, follow_errors, follow_output};
+use gang::Gang;
+use output::{follow_errors, follow_output};
 use process_group::ProcessGroup;
+use stopping::Stopping;
+use strays::Strays;
+use telling::Telling;
 
 pub(super) use process_group::Watchdog;
 
-/// Between SIGTERM and SIGKILL.
-const STOP_GRACE: Duration = Duration::from_secs(10);
-/// A program that has reported the last epoch that it was to train gets so long to save what it wants
-/// and to end by itself.
-const UNTIL_GRACE: Duration = Duration::from_secs(10);
-/// The same for a program whose end nobody waits for.
-const ABANDON_GRACE: Duration = Duration::from_secs(1);
 /// How long output may still come once the program has ended.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
+/// The variable with the attempt's secret.
+const TOKEN: &str = "TRAINYARD_TOKEN";
 /// By this exit code (`EX_CONFIG` of sysexits.h) a program says that its configuration cannot be.
 const EXIT_INFEASIBLE: i32 = 78;
 
@@ -67,7 +76,7 @@ pub(super) async fn run(task: &Task, reporter: &Reporter, host: &Arc<Host>) -> E
 async fn run_program(
     task: &Task,
     reporter: &Reporter,
-    host: &Host,
+    host: &Arc<Host>,
     checkpoints: &ProgramCheckpoints,
 ) -> End {
     let Some(entrypoint) = &task.spec.job.entrypoint else {
@@ -79,17 +88,20 @@ async fn run_program(
             0,
         );
     };
-    let oom_kills = OomKills::now();
-    let mut command = command(task, &host.devices, entrypoint, program);
-    command.envs(checkpoints.environment());
-    if !host.watchdog.is_there() {
-        die_with_the_worker(&mut command);
+    if let Err(end) = can_start(task, entrypoint) {
+        return *end;
     }
-    let mut child = match command.spawn() {
-        Ok(child) => child,
+    let gang = match Gang::meet(task, reporter, host).await {
+        Ok(gang) => gang,
+        Err(end) => return end,
+    };
+    let oom_kills = OomKills::now();
+    let telling = Arc::new(Telling::new(task, reporter, checkpoints));
+    let command = command(task, host, entrypoint, program, gang.environment(task));
+    let mut running = match Running::start(command, task, host, &telling) {
+        Ok(running) => running,
         Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
     };
-    let mut group = ProcessGroup::of(&child, &host.watchdog);
     reporter.info(&format!("started `{}`", entrypoint.command.join(" ")));
     if reporter.key.rank == 0 {
         let from_step = checkpoints.restored().map_or(0, |restored| restored.step);
@@ -99,33 +111,97 @@ async fn run_program(
         };
         reporter.report(Body::Started(started)).await;
     }
-    let until = Until::of(task);
-    let output = child.stdout.take().map(|pipe| {
-        let checkpoints = checkpoints.clone();
-        tokio::spawn(follow_output(
-            pipe,
-            reporter.clone(),
-            until.clone(),
-            checkpoints,
-        ))
-    });
-    let errors = child
+    let child = &mut running.child;
+    let mut output = child
+        .stdout
+        .take()
+        .map(|pipe| tokio::spawn(follow_output(pipe, reporter.clone(), telling.clone())));
+    let mut errors = child
         .stderr
         .take()
         .map(|pipe| tokio::spawn(follow_errors(pipe, reporter.clone())));
-    let (status, stopped) = wait(&mut child, &mut group, reporter, &until, checkpoints).await;
+    let stopping = Stopping {
+        reporter,
+        telling: &telling,
+        grace: entrypoint.stop_grace(),
+    };
+    let (status, stopped) = stopping.wait(child, &mut running.group).await;
+    running.strays.end(reporter).await;
     let is_taking = || checkpoints.is_taking();
-    let Followed { step, infeasible } = rest(output, is_taking).await.unwrap_or_default();
-    let last_error = rest(errors, || false).await.unwrap_or_default();
+    rest(output.as_mut(), is_taking).await;
+    let last_error = rest(errors.as_mut(), || false).await.unwrap_or_default();
+    let channel = running.channel.as_mut().map(Channel::close);
+    rest(channel, is_taking).await;
+    let (step, infeasible) = telling.end().await;
     match (status, stopped) {
         (_, Some(stop)) => End::stopped(stop, step),
         // However it ended: it has done what it was to do.
-        (Ok(_), None) if until.is_reached() => End::paused(step),
+        (Ok(_), None) if telling.is_reached() => End::paused(step),
         (Ok(_), None) if let Some(why) = infeasible => End::infeasible(why, step),
         (Ok(status), None) if status.success() => End::completed(step),
         (Ok(status), None) => failed(status, oom_kills, &last_error, step),
         (Err(error), None) => End::error(format!("cannot wait for `{program}`: {error}"), step),
     }
+}
+
+/// A program that runs, and what ends with it. In this order: what it leaves behind is looked for once its group is
+/// gone.
+struct Running {
+    child: Child,
+    group: ProcessGroup,
+    strays: Strays,
+    channel: Option<Channel>,
+}
+
+impl Running {
+    fn start(
+        mut command: Command,
+        task: &Task,
+        host: &Host,
+        telling: &Arc<Telling>,
+    ) -> std::io::Result<Self> {
+        // Of this attempt alone: it opens the channel, and whatever the program leaves behind is found by it.
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        let channel = match Channel::open(task, telling, &token) {
+            Ok(channel) => Some(channel),
+            Err(error) => {
+                telling.reporter.warn(&format!(
+                    "no channel for the program, which reports on standard output: {error}"
+                ));
+                None
+            }
+        };
+        command.env(TOKEN, &token);
+        command.envs(telling.checkpoints.environment());
+        command.envs(channel.iter().map(Channel::environment));
+        if !host.watchdog.is_there() {
+            die_with_the_worker(&mut command);
+        }
+        let child = command.spawn()?;
+        Ok(Self {
+            group: ProcessGroup::of(&child, &host.watchdog),
+            child,
+            strays: Strays::marked(TOKEN, &token),
+            channel,
+        })
+    }
+}
+
+/// What can be known before the program is started: the system's own words would blame the program for it.
+fn can_start(task: &Task, entrypoint: &EntrypointSpec) -> Result<(), Box<End>> {
+    if let Some(why) = fit::unfit(entrypoint, &task.spec.params) {
+        return Err(Box::new(End::infeasible(why, 0)));
+    }
+    let Some(folder) = &entrypoint.working_directory else {
+        return Ok(());
+    };
+    let shown = folder.display();
+    let why = match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => format!("entrypoint.working_directory: {shown} is no folder"),
+        Err(error) => format!("entrypoint.working_directory: {shown}: {error}, on this worker"),
+    };
+    Err(Box::new(End::error(why, 0)))
 }
 
 /// What it means that a program ended like this.
@@ -142,88 +218,6 @@ fn failed(status: ExitStatus, before: OomKills, last_error: &str, step: u64) -> 
     }
 }
 
-/// How far the program is to train, and whether it has reported that it did.
-#[derive(Clone)]
-struct Until {
-    epoch: Option<u64>,
-    reached: Arc<StopSignal>,
-}
-
-impl Until {
-    fn of(task: &Task) -> Self {
-        Self {
-            epoch: task.assignment.until_epoch,
-            reached: Arc::default(),
-        }
-    }
-
-    fn told(&self, epoch: u64) {
-        if self.epoch.is_some_and(|until| epoch >= until) {
-            self.reached.request(Stop::Checkpoint);
-        }
-    }
-
-    fn is_reached(&self) -> bool {
-        self.reached.get().is_some()
-    }
-
-    /// Resolves once the program has had its time to end by itself.
-    async fn overdue(&self) {
-        self.reached.requested().await;
-        tokio::time::sleep(UNTIL_GRACE).await;
-    }
-}
-
-/// Waits for the program's end, or for being told to stop and then for its end.
-async fn wait(
-    child: &mut Child,
-    group: &mut ProcessGroup,
-    reporter: &Reporter,
-    until: &Until,
-    checkpoints: &ProgramCheckpoints,
-) -> (std::io::Result<ExitStatus>, Option<Stop>) {
-    tokio::select! {
-        biased;
-        status = group.wait(child) => return (status, None),
-        () = reporter.stop.requested() => {}
-        () = until.overdue() => {}
-        () = checkpoints.failed() => {}
-    }
-    let why = match reporter.stop.get() {
-        Some(_) => "told to stop",
-        None if until.is_reached() => "it has trained as far as it was to",
-        None => "a checkpoint could not be saved",
-    };
-    reporter.info(&format!("{why}: the program gets SIGTERM"));
-    group.signal(libc::SIGTERM);
-    // A program that is suspended gets it only once it goes on.
-    group.signal(libc::SIGCONT);
-    let abandoned = async {
-        reporter.stop.reached(Stop::Abandoned).await;
-        tokio::time::sleep(ABANDON_GRACE).await;
-    };
-    let ended = tokio::select! {
-        status = group.wait(child) => Some(status),
-        () = tokio::time::sleep(STOP_GRACE) => None,
-        () = abandoned => None,
-    };
-    let status = match ended {
-        Some(status) => status,
-        None => kill(child, group, reporter).await,
-    };
-    (status, reporter.stop.get())
-}
-
-async fn kill(
-    child: &mut Child,
-    group: &mut ProcessGroup,
-    reporter: &Reporter,
-) -> std::io::Result<ExitStatus> {
-    reporter.warn("the program did not end: SIGKILL");
-    group.signal(libc::SIGKILL);
-    group.wait(child).await
-}
-
 fn describe(status: ExitStatus, last_error: &str) -> String {
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("the program ended with exit code {code}"),
@@ -238,10 +232,10 @@ fn describe(status: ExitStatus, last_error: &str) -> String {
 }
 
 /// What a follower found, within the grace, which begins anew as long as it is busy.
-async fn rest<T>(follower: Option<JoinHandle<T>>, is_busy: impl Fn() -> bool) -> Option<T> {
-    let mut follower = follower?;
+async fn rest<T>(follower: Option<&mut JoinHandle<T>>, is_busy: impl Fn() -> bool) -> Option<T> {
+    let follower = follower?;
     loop {
-        match tokio::time::timeout(OUTPUT_GRACE, &mut follower).await {
+        match tokio::time::timeout(OUTPUT_GRACE, &mut *follower).await {
             Ok(found) => return found.ok(),
             Err(_) if is_busy() => {}
             Err(_) => {

@@ -1,132 +1,145 @@
 //! Follows the pipes of a program: its lines become reports and log lines.
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
-use trainyard_proto::v1::{Progress, report::Body};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::Until;
-use super::checkpoints::ProgramCheckpoints;
+use tokio::io::AsyncRead;
+
+use super::lines::{EndOfLine, Line, Lines};
+use super::loose::uncoloured;
 use super::meter::Meter;
-use super::report::{Parsed, Reading};
+use super::report::{self, Miss, Parsed};
+use super::telling::Telling;
 use crate::outbox::{Level, Reporter};
 
-/// The longest line that is read, in bytes; the rest of it is left out.
+/// The longest line that is read, in bytes. Of a longer one the beginning is logged, and a report is looked for
+/// in as many bytes of its end.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// What standard output came to.
-#[derive(Debug, Default)]
-pub(super) struct Followed {
-    /// The last step that was reported.
-    pub(super) step: u64,
-    /// Why the configuration cannot be, if the program said so.
-    pub(super) infeasible: Option<String>,
-}
+/// A line that is drawn over again and again (a progress bar) is logged once in this time.
+const DRAWN_EVERY: Duration = Duration::from_secs(10);
 
 /// Turns standard output into reports and log lines.
 pub(super) async fn follow_output(
     pipe: impl AsyncRead + Unpin,
     reporter: Reporter,
-    until: Until,
-    checkpoints: ProgramCheckpoints,
-) -> Followed {
-    let mut lines = Lines::new(pipe);
-    let mut reading = Reading::default();
-    let mut meter = Meter::default();
-    let mut infeasible = None;
+    telling: Arc<Telling>,
+) {
+    let mut lines = Lines::new(pipe, MAX_LINE_BYTES, true);
+    let mut log = Log::new(reporter, Level::Info);
+    let mut missed = BTreeSet::new();
     while let Some(line) = lines.next().await {
-        reporter.activity.sign();
-        match reading.line(&line) {
-            Parsed::Infeasible(why) => {
-                meter.line(&reporter, Level::Warn, &line);
-                infeasible = Some(why);
-            }
-            Parsed::Text => meter.line(&reporter, Level::Info, &line),
-            Parsed::Refused(why) => {
-                let text = format!("a line with \"metrics\" is no report: {why}: {line}");
-                meter.line(&reporter, Level::Warn, &text);
-            }
-            // Every rank of a gang may print metrics; those of rank 0 count.
-            Parsed::Report(..) if reporter.key.rank != 0 => {}
-            // Told now it would not be counted once the trial gets there.
-            Parsed::Report(..) if until.is_reached() => meter.line(&reporter, Level::Info, &line),
-            Parsed::Report(progress, checkpoint) => {
-                let (epoch, step) = (progress.epoch, progress.step);
-                let metrics = progress.metrics.iter();
-                let metrics = metrics
-                    .map(|metric| (metric.name.clone(), metric.value))
-                    .collect();
-                report(&reporter, &mut meter, progress).await;
-                if let Some(path) = checkpoint
-                    && let Err(why) = checkpoints.take(path.as_ref(), epoch, step, metrics).await
-                {
-                    meter.line(&reporter, Level::Warn, &why);
+        log.reporter.activity.sign();
+        // Who speaks over the channel prints for people.
+        if telling.has_channel() {
+            log.line(&line);
+            continue;
+        }
+        match parse(&line) {
+            Parsed::Report(said) => {
+                log.drawn = None;
+                if let Err(why) = telling.report(said).await {
+                    log.warn(&why);
                 }
-                until.told(epoch);
+            }
+            Parsed::Infeasible(why) => {
+                log.warn(&line.text);
+                telling.is_infeasible(why);
+            }
+            Parsed::Text => log.line(&line),
+            Parsed::Miss(kind, why) => {
+                log.line(&line);
+                // A program that has made reports prints objects for people, too.
+                let meant = kind != Miss::Bare || !telling.has_reported();
+                if meant && missed.insert(kind) {
+                    log.warn(&format!(
+                        "the line above looks like a report and is none: {why} (told once)"
+                    ));
+                }
             }
         }
     }
-    meter.end(&reporter);
-    Followed {
-        step: reading.step(),
-        infeasible,
-    }
+    log.end();
 }
 
-async fn report(reporter: &Reporter, meter: &mut Meter, progress: Progress) {
-    reporter.activity.reached(progress.step);
-    let metrics: Vec<String> = progress
-        .metrics
-        .iter()
-        .map(|metric| format!("{} {:.6}", metric.name, metric.value))
-        .collect();
-    let text = format!("step {}: {}", progress.step, metrics.join(", "));
-    meter.line(reporter, Level::Info, &text);
-    reporter.report(Body::Progress(progress)).await;
+fn parse(line: &Line) -> Parsed {
+    let text = line.rest.as_ref().unwrap_or(&line.text);
+    report::line(&uncoloured(text))
 }
 
 /// Turns standard error into log lines; gives the last one that is not empty.
 pub(super) async fn follow_errors(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> String {
-    let mut lines = Lines::new(pipe);
-    let mut meter = Meter::default();
+    let mut lines = Lines::new(pipe, MAX_LINE_BYTES, true);
+    let mut log = Log::new(reporter, Level::Warn);
     let mut last = String::new();
     while let Some(line) = lines.next().await {
-        reporter.activity.sign();
-        meter.line(&reporter, Level::Warn, &line);
-        if !line.trim().is_empty() {
-            last = line;
+        log.reporter.activity.sign();
+        log.line(&line);
+        if !line.text.trim().is_empty() {
+            last = uncoloured(&line.text).into_owned();
         }
     }
-    meter.end(&reporter);
+    log.end();
     last
 }
 
-/// Lines of a pipe, each bounded.
-struct Lines<R>(BufReader<R>);
+/// Where lines go that are text.
+struct Log {
+    reporter: Reporter,
+    level: Level,
+    meter: Meter,
+    /// What stands where the next text is drawn.
+    drawn: Option<String>,
+    /// When something that may be drawn over was passed on.
+    passed: Option<Instant>,
+}
 
-impl<R: AsyncRead + Unpin> Lines<R> {
-    fn new(pipe: R) -> Self {
-        Self(BufReader::new(pipe))
+impl Log {
+    fn new(reporter: Reporter, level: Level) -> Self {
+        Self {
+            reporter,
+            level,
+            meter: Meter::default(),
+            drawn: None,
+            passed: None,
+        }
     }
 
-    /// The next line without its end; bytes that are no UTF-8 are replaced. `None`: the pipe is closed.
-    async fn next(&mut self) -> Option<String> {
-        let mut line = Vec::new();
-        loop {
-            let chunk = match self.0.fill_buf().await {
-                Ok([]) | Err(_) if line.is_empty() => return None,
-                Ok([]) | Err(_) => break,
-                Ok(chunk) => chunk,
-            };
-            let newline = chunk.iter().position(|&byte| byte == b'\n');
-            let text = &chunk[..newline.unwrap_or(chunk.len())];
-            let room = MAX_LINE_BYTES.saturating_sub(line.len());
-            line.extend_from_slice(&text[..text.len().min(room)]);
-            let consumed = newline.map_or(chunk.len(), |at| at + 1);
-            self.0.consume(consumed);
-            if newline.is_some() {
-                break;
+    fn line(&mut self, line: &Line) {
+        let text = uncoloured(&line.text);
+        match line.end {
+            EndOfLine::Return if text.is_empty() => {}
+            EndOfLine::Return => {
+                let now = Instant::now();
+                let passed = *self.passed.get_or_insert(now);
+                if now.duration_since(passed) < DRAWN_EVERY {
+                    self.drawn = Some(text.into_owned());
+                } else {
+                    self.passed = Some(now);
+                    self.drawn = None;
+                    self.meter.line(&self.reporter, self.level, &text);
+                }
+            }
+            EndOfLine::Feed => {
+                let drawn = self.drawn.take();
+                let text = match (text.is_empty(), &drawn) {
+                    (true, Some(drawn)) => drawn,
+                    _ => text.as_ref(),
+                };
+                self.meter.line(&self.reporter, self.level, text);
             }
         }
-        let text = String::from_utf8_lossy(&line);
-        Some(text.trim_end_matches('\r').to_owned())
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.meter.line(&self.reporter, Level::Warn, text);
+    }
+
+    fn end(&mut self) {
+        if let Some(drawn) = self.drawn.take() {
+            self.meter.line(&self.reporter, self.level, &drawn);
+        }
+        self.meter.end(&self.reporter);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A worker that is killed kills nothing itself. Its watchdog does, one `sh` beside it that is told of
 //! every group: once the socket on which it is told closes, and only this worker has the other end, it
-//! kills the groups that are left. Only what has left its group (`setsid`) lives on.
+//! kills the groups that are left, and then, where the system shows the environment of processes (Linux), whatever
+//! has left its group (`setsid`) and still has this worker's mark.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
@@ -24,16 +25,34 @@ while read -r sign group; do
     -) case $groups in *" $group "*) groups="${groups%% $group *} ${groups#* $group }" ;; esac ;;
   esac
 done
-for group in $groups; do kill -s KILL -- "-$group"; done"#;
+for group in $groups; do kill -s KILL -- "-$group"; done
+[ -n "$1" ] || exit
+for round in 1 2 3 4 5; do
+  found=$(grep -ls -- "$1" /proc/[0-9]*/environ)
+  [ -n "$found" ] || exit
+  for file in $found; do kill -s KILL "$(basename "${file%/environ}")"; done
+done"#;
 
 /// Kills what the programs of a killed worker leave behind. Started with the first program.
 #[derive(Debug, Default)]
 pub(crate) struct Watchdog(Mutex<Watch>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watch {
+    /// What the programs of this worker have in their environment.
+    marker: String,
     groups: BTreeSet<pid_t>,
     process: Option<Process>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            marker: uuid::Uuid::new_v4().simple().to_string(),
+            groups: BTreeSet::new(),
+            process: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -44,11 +63,12 @@ struct Process {
 }
 
 impl Process {
-    fn start() -> io::Result<Self> {
+    fn start(marker: &str) -> io::Result<Self> {
         let (told, hears) = UnixStream::pair()?;
         told.set_nonblocking(true)?;
         let child = Command::new("sh")
-            .args(["-c", SCRIPT])
+            .args(["-c", SCRIPT, "watchdog"])
+            .arg(format!("{}={marker}", Watchdog::MARKER))
             .stdin(OwnedFd::from(hears))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -71,6 +91,13 @@ impl Watchdog {
     /// Each change of what is locked is whole, whatever panics.
     fn lock(&self) -> MutexGuard<'_, Watch> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The variable that marks this worker's programs.
+    pub(super) const MARKER: &'static str = "TRAINYARD_WATCHDOG";
+
+    pub(super) fn marker(&self) -> String {
+        self.lock().marker.clone()
     }
 
     /// Whether there is a watchdog; starts it where there is none.
@@ -109,7 +136,7 @@ impl Watch {
                 tracing::debug!(%error, "the old watchdog is gone already");
             }
         }
-        let started = Process::start().and_then(|process| {
+        let started = Process::start(&self.marker).and_then(|process| {
             let mut groups = self.groups.iter();
             groups.try_for_each(|group| process.tell('+', *group))?;
             Ok(process)
@@ -259,6 +286,27 @@ mod tests {
             closed.await;
             child.wait().await.unwrap();
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_has_left_its_group_goes_with_its_worker() {
+        let watchdog = Arc::new(Watchdog::default());
+        let mut child = Command::new("sh")
+            .args(["-c", "setsid sleep 1000 & echo started"])
+            .env(Watchdog::MARKER, watchdog.marker())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        assert!(watchdog.is_there());
+        let mut pipe = child.stdout.take().unwrap();
+        let mut first = [0; 8];
+        pipe.read_exact(&mut first).await.unwrap();
+        child.wait().await.unwrap();
+        drop(watchdog.lock().process.take());
+        let rest = tokio::time::timeout(Duration::from_secs(60), pipe.read_u8());
+        rest.await.unwrap().unwrap_err();
     }
 
     #[tokio::test]

@@ -1,113 +1,126 @@
 //! PURE: what a program's line means.
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
-use trainyard_proto::MAX_METRIC_NAME_BYTES;
-use trainyard_proto::v1::{Metric, Progress};
+use serde_json::Value;
 
-/// Metrics of one report at most.
-const MAX_METRICS: usize = 256;
+use super::loose;
+use super::said::{Said, quoted};
+
+/// The field that makes an object a report.
+const METRICS: &str = "metrics";
 
 /// What a line on standard output is.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Parsed {
-    /// And where the checkpoint lies that was made with it.
-    Report(Progress, Option<String>),
+    Report(Said),
     /// The program says that its configuration cannot be, and why.
     Infeasible(String),
     /// A log line.
     Text,
     /// Meant as a report, but not usable as one.
-    Refused(String),
+    Miss(Miss, String),
 }
 
-/// What was read so far: steps and epochs that a program does not number are counted.
-#[derive(Debug, Default)]
-pub(super) struct Reading {
-    step: u64,
-    epoch: u64,
+/// How a line misses being a report. Each kind is told once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Miss {
+    /// A field of it is wrong.
+    Refused,
+    /// As Python prints a dictionary.
+    SingleQuotes,
+    /// It is right, with something behind it.
+    Trailing,
+    /// It begins as one and is no JSON.
+    NoJson,
+    /// An object of numbers without `"metrics"`.
+    Bare,
 }
 
-#[derive(Deserialize)]
-struct Line {
-    metrics: Map<String, Value>,
-    step: Option<u64>,
-    epoch: Option<u64>,
-    checkpoint: Option<String>,
-}
-
-impl Reading {
-    /// The last step that was reported.
-    pub(super) fn step(&self) -> u64 {
-        self.step
+/// What a line is.
+pub(super) fn line(line: &str) -> Parsed {
+    let line = line.trim();
+    if let Some(why) = infeasible(line) {
+        return Parsed::Infeasible(why);
     }
-
-    pub(super) fn line(&mut self, line: &str) -> Parsed {
-        let line = line.trim();
-        if let Some(why) = infeasible(line) {
-            return Parsed::Infeasible(why);
-        }
-        if !(line.starts_with('{') && line.ends_with('}') && line.contains("\"metrics\"")) {
-            return Parsed::Text;
-        }
-        match self.report(line) {
-            Ok((progress, checkpoint)) => Parsed::Report(progress, checkpoint),
-            Err(why) => Parsed::Refused(why),
-        }
-    }
-
-    fn report(&mut self, line: &str) -> Result<(Progress, Option<String>), String> {
-        let line: Line = serde_json::from_str(line)
-            .map_err(|error| format!("{error} (NaN and Infinity are no JSON numbers)"))?;
-        if line.metrics.len() > MAX_METRICS {
-            return Err(format!(
-                "{} metrics, at most {MAX_METRICS}",
-                line.metrics.len()
-            ));
-        }
-        let step = line.step.unwrap_or(self.step + 1);
-        if step <= self.step {
-            return Err(format!("step {step} does not come after {}", self.step));
-        }
-        let metrics = line
-            .metrics
-            .into_iter()
-            .map(|(name, value)| match value.as_f64() {
-                // The coordinator would refuse it, and everything else that this worker has to tell.
-                _ if name.len() > MAX_METRIC_NAME_BYTES || name.contains(char::is_control) => {
-                    let name: String = name.chars().take(40).collect();
-                    let most = MAX_METRIC_NAME_BYTES;
-                    Err(format!(
-                        "a metric's name is {name:?}..., at most {most} bytes without control characters are accepted"
-                    ))
-                }
-                Some(value) => Ok(Metric { name, value }),
-                None => Err(format!("metrics.{name} is {value}, expected a number")),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        self.step = step;
-        self.epoch = line.epoch.unwrap_or(self.epoch + 1);
-        let progress = Progress {
-            step,
-            epoch: self.epoch,
-            metrics,
-            end_of_epoch: true,
-            ..Progress::default()
+    if line.contains("\"metrics\"") {
+        return match loose::object_at_end(line, METRICS) {
+            Some(fields) => match Said::read(&fields) {
+                Ok(said) => Parsed::Report(said),
+                Err(why) => Parsed::Miss(Miss::Refused, why),
+            },
+            None => no_report(line),
         };
-        Ok((progress, line.checkpoint))
     }
+    if line.contains("'metrics'") && line.contains('{') && line.ends_with('}') {
+        return miss(
+            Miss::SingleQuotes,
+            "JSON has double quotes: print json.dumps(...) instead of the dictionary",
+        );
+    }
+    match bare(line) {
+        Some(name) => Parsed::Miss(
+            Miss::Bare,
+            format!(
+                "a report has its numbers in \"metrics\": {{\"metrics\": {{\"{name}\": ...}}}}"
+            ),
+        ),
+        None => Parsed::Text,
+    }
+}
+
+fn miss(kind: Miss, why: &str) -> Parsed {
+    Parsed::Miss(kind, why.to_owned())
+}
+
+/// A line with `"metrics"` that does not end with a report.
+fn no_report(line: &str) -> Parsed {
+    if loose::object_within(line, METRICS) {
+        return miss(
+            Miss::Trailing,
+            "nothing may stand behind the object of a report in its line",
+        );
+    }
+    // Text may speak of metrics; one that has them as a key is meant as a report.
+    let key = line.split("\"metrics\"").nth(1).unwrap_or_default();
+    let is_key = key.trim_start().starts_with(':');
+    match line.find('{').filter(|_| is_key) {
+        Some(at) => {
+            let error = loose::value(&line[at..]).err();
+            let why = error.map_or_else(
+                || "it is not the object at the end of the line".to_owned(),
+                |error| error.to_string(),
+            );
+            Parsed::Miss(Miss::NoJson, format!("it is no JSON: {why}"))
+        }
+        None => Parsed::Text,
+    }
+}
+
+/// The first name of a line that is an object of numbers alone.
+fn bare(line: &str) -> Option<String> {
+    if !(line.starts_with('{') && line.ends_with('}')) {
+        return None;
+    }
+    let Ok(Value::Object(fields)) = loose::value(line) else {
+        return None;
+    };
+    let counts = |name: &str| matches!(name, "epoch" | "step");
+    let numbers = |value: &Value| value.is_number() || loose::number(value).is_some();
+    let name = fields.keys().find(|name| !counts(name))?;
+    fields.values().all(numbers).then(|| quoted(name))
 }
 
 /// `{"infeasible": "why"}`.
 fn infeasible(line: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Said {
-        infeasible: String,
+    if !(line.starts_with('{') && line.contains("\"infeasible\"")) {
+        return None;
     }
-    let meant = line.starts_with('{') && line.contains("\"infeasible\"");
-    let said: Said = meant.then(|| serde_json::from_str(line).ok()).flatten()?;
-    Some(said.infeasible)
+    match serde_json::from_str(line).ok()? {
+        Value::Object(said) if said.len() == 1 => match said.get("infeasible") {
+            Some(Value::String(why)) => Some(why.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -115,64 +128,114 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_told_apart() {
+    fn text_is_text() {
         let text = [
             "",
             "plain",
             "{not json",
-            "{\"loss\": 1}",
             "metrics",
             "[\"metrics\"]",
+            "the \"metrics\" are {good}",
+            r#"{"loss": 1, "name": "x"}"#,
+            r#"{"epoch": 3}"#,
+            r#"got {"loss": 1}"#,
+            "{}",
+            "'metrics' are in {}, said he",
         ];
-        for line in text {
-            assert_eq!(Reading::default().line(line), Parsed::Text, "{line}");
+        for text in text {
+            assert_eq!(line(text), Parsed::Text, "{text}");
         }
-        let refused = [
-            (r#"{"metrics": 1}"#, "invalid type"),
-            (r#"{"metrics": {"a": "x"}}"#, "metrics.a"),
-            (r#"{"metrics": {"a": NaN}}"#, "NaN"),
-            (r#"{"metrics": {}, "step": -1}"#, "invalid value"),
-            (r#"{"metrics": {}, "step": 0}"#, "does not come after"),
-            (r#"{"metrics": {"a\n": 1}}"#, "control characters"),
+    }
+
+    #[test]
+    fn a_report_is_found_at_the_end_of_its_line() {
+        let reports = [
+            r#"{"metrics": {"loss": 0.5}}"#,
+            r#"  {"metrics": {"loss": 0.5}}  "#,
+            r#"epoch 1: {"metrics": {"loss": 0.5}}"#,
+            r#"50%|#####     | 5/10 [00:01<00:01] {"metrics": {"loss": 0.5}}"#,
+            r#"{x} "metrics": {"metrics": {"loss": 0.5}}"#,
+        ];
+        for report in reports {
+            match line(report) {
+                Parsed::Report(said) => assert_eq!(said.metrics, [("loss".to_owned(), 0.5)]),
+                other => panic!("{report}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_meant_as_a_report_is_told_with_the_way_out() {
+        let table = [
             (
-                &format!(r#"{{"metrics": {{"{}": 1}}}}"#, "n".repeat(257)),
-                "at most 256",
+                "{'metrics': {'loss': 0.5}}",
+                Miss::SingleQuotes,
+                "json.dumps",
+            ),
+            (
+                "epoch 3 {'epoch': 3, 'metrics': {'loss': 0.5}}",
+                Miss::SingleQuotes,
+                "json.dumps",
+            ),
+            (
+                r#"{"metrics": {"loss": 0.3}} # done"#,
+                Miss::Trailing,
+                "behind",
+            ),
+            (
+                r#"{"loss": 0.4}"#,
+                Miss::Bare,
+                r#"{"metrics": {"loss": ...}}"#,
+            ),
+            (
+                r#"{"epoch": 1, "loss": NaN}"#,
+                Miss::Bare,
+                r#"{"metrics": {"loss""#,
+            ),
+            (
+                r#"{"metrics": {"loss": 0.3,}}"#,
+                Miss::NoJson,
+                "no JSON: trailing comma",
+            ),
+            (
+                r#"{"metrics": {"loss": tensor(0.3)}}"#,
+                Miss::NoJson,
+                "no JSON",
+            ),
+            (r#"{"metrics": {"loss": 0.3}"#, Miss::NoJson, "no JSON: EOF"),
+            (
+                r#"{"metrics": {"a": "x"}}"#,
+                Miss::Refused,
+                "metrics.a is \"x\"",
+            ),
+            (
+                r#"{"metrics": {}, "step": -1}"#,
+                Miss::Refused,
+                "step is -1",
             ),
         ];
-        for (line, why) in refused {
-            match Reading::default().line(line) {
-                Parsed::Refused(told) => assert!(told.contains(why), "{line}: {told}"),
-                other => panic!("{line}: {other:?}"),
+        for (text, kind, why) in table {
+            match line(text) {
+                Parsed::Miss(told, words) => {
+                    assert_eq!(told, kind, "{text}: {words}");
+                    assert!(words.contains(why), "{text}: {words}");
+                }
+                other => panic!("{text}: {other:?}"),
             }
         }
     }
 
     #[test]
     fn a_program_may_say_that_its_configuration_cannot_be() {
-        let line = r#" {"infeasible": "kernel 7 is larger than the image"} "#;
+        let said = r#" {"infeasible": "kernel 7 is larger than the image"} "#;
         let why = "kernel 7 is larger than the image".to_owned();
-        assert_eq!(Reading::default().line(line), Parsed::Infeasible(why));
+        assert_eq!(line(said), Parsed::Infeasible(why));
         for text in [
-            r#"{"infeasible": 1}"#,
             r#"{"infeasible": "a", "more": 1}"#,
+            r#"{"infeasible": [1]}"#,
             "infeasible",
         ] {
-            assert_eq!(Reading::default().line(text), Parsed::Text, "{text}");
+            assert_eq!(line(text), Parsed::Text, "{text}");
         }
-    }
-
-    #[test]
-    fn steps_and_epochs_are_counted_on_from_what_was_given() {
-        let mut reading = Reading::default();
-        let mut at = |line| match reading.line(line) {
-            Parsed::Report(progress, _) => (progress.step, progress.epoch),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(at(r#"{"metrics": {"loss": 1}}"#), (1, 1));
-        assert_eq!(
-            at(r#" {"step": 10, "epoch": 3, "metrics": {"loss": 1}} "#),
-            (10, 3)
-        );
-        assert_eq!(at(r#"{"metrics": {"loss": 1}, "more": true}"#), (11, 4));
     }
 }

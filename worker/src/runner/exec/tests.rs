@@ -1,6 +1,7 @@
 //! Programs run by a shell, to their ends.
 
-use trainyard_proto::v1::AttemptOutcome;
+use trainyard_common::spec::TrialSpec;
+use trainyard_proto::v1::{self, AttemptOutcome};
 
 use crate::attempt::Stop;
 use crate::runner::testing::{Ran, assignment, exec_spec, run_alone, run_assignment};
@@ -14,7 +15,7 @@ async fn metrics_become_reports_and_everything_else_becomes_log_lines() {
     let ran = shell(
         r#"echo hello; echo '{"metrics": {"loss": 0.5}}'; echo oops >&2
            echo '{"metrics": {"loss": 0.25, "n": 2}, "step": 10, "epoch": 4}'
-           echo '{"metrics": {"loss": NaN}}'; echo '{"metrics": 3}'"#,
+           echo '{"metrics": {"loss": "x"}}'; echo '{"metrics": 3}'"#,
     )
     .await;
     assert_eq!(ran.end.outcome, AttemptOutcome::Completed, "{:?}", ran.end);
@@ -28,7 +29,9 @@ async fn metrics_become_reports_and_everything_else_becomes_log_lines() {
     assert!(ran.progress().iter().all(|p| p.end_of_epoch));
     let log = ran.log();
     assert!(log.contains("hello") && log.contains("oops"), "{log}");
-    assert_eq!(log.matches("is no report").count(), 2, "{log}");
+    // Each kind is told once, with the first of its lines.
+    assert_eq!(log.matches("looks like a report").count(), 1, "{log}");
+    assert!(log.contains("metrics.loss is \"x\""), "{log}");
 }
 
 #[tokio::test]
@@ -55,6 +58,51 @@ async fn a_program_sees_the_gpus_of_its_slots() {
         let told = ran.log().lines().any(|line| line == expected);
         assert!(told, "{expected}: {}", ran.log());
     }
+}
+
+#[tokio::test]
+async fn a_program_finds_its_place_as_torch_and_others_look_for_it() {
+    let ran = shell(
+        r#"echo "$RANK|$WORLD_SIZE|$LOCAL_RANK|$LOCAL_WORLD_SIZE|$GROUP_RANK|$MASTER_ADDR|$TORCHELASTIC_RUN_ID|$TORCHELASTIC_RESTART_COUNT|$TORCHELASTIC_MAX_RESTARTS|$TRAINYARD_SEED32|$PYTHONUNBUFFERED|${TF_CONFIG-none}"
+           [ "$MASTER_PORT" -ge 20000 ] && echo port"#,
+    )
+    .await;
+    let expected = "0|1|0|1|0|127.0.0.1|job-1-3|0|3|77|1|none";
+    assert!(
+        ran.log().lines().any(|line| line == expected),
+        "{}",
+        ran.log()
+    );
+    assert!(
+        ran.log().lines().any(|line| line == "port"),
+        "{}",
+        ran.log()
+    );
+    let mut spec = exec_spec(&["sh", "-c", "echo $MASTER_ADDR $RANK $TRAINYARD_RANK"]);
+    let given = [("MASTER_ADDR", "mine"), ("RANK", "9")];
+    let environment = &mut spec.job.entrypoint.as_mut().unwrap().environment;
+    environment.extend(given.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let ran = run_alone(spec, |_| {}).await;
+    assert!(
+        ran.log().lines().any(|line| line == "mine 9 0"),
+        "{}",
+        ran.log()
+    );
+}
+
+#[tokio::test]
+async fn whoever_leaves_the_group_ends_with_the_attempt() {
+    // It would keep the pipe open for as long as it lived.
+    let script = r#"file=$(mktemp); setsid sh -c 'echo left > $0; sleep 1000; :' $file &
+                    while [ ! -s $file ]; do sleep 0.02; done; rm $file"#;
+    let ran = shell(script).await;
+    assert_eq!(ran.end.outcome, AttemptOutcome::Completed);
+    assert!(
+        ran.log()
+            .contains("had left the program's group were killed"),
+        "{}",
+        ran.log()
+    );
 }
 
 #[tokio::test]
@@ -135,11 +183,153 @@ async fn a_program_is_told_how_far_to_train_and_stopped_there() {
     let ran = run_assignment(two(goes_on), |_| {}).await;
     assert_eq!(ran.end.outcome, AttemptOutcome::Paused, "{:?}", ran.end);
     assert_eq!(ran.progress().len(), 2, "the third epoch is not told yet");
+    assert!(
+        ran.log().contains("trains on beyond epoch 2"),
+        "{}",
+        ran.log()
+    );
     assert!(ran.log().contains("SIGTERM"), "{}", ran.log());
     // One that ends before.
     let early = r#"echo '{"metrics": {"loss": 1}}'"#;
     let ran = run_assignment(two(early), |_| {}).await;
     assert_eq!(ran.end.outcome, AttemptOutcome::Completed, "{:?}", ran.end);
+}
+
+/// Epoch, step and metrics of a report.
+type Told = (u64, u64, Vec<(String, f64)>);
+
+fn points(ran: &Ran) -> Vec<Told> {
+    let progress = ran.progress().into_iter();
+    let metrics = |p: &v1::Progress| {
+        let all = p.metrics.iter();
+        all.map(|metric| (metric.name.clone(), metric.value))
+            .collect()
+    };
+    progress.map(|p| (p.epoch, p.step, metrics(p))).collect()
+}
+
+fn with_objective(script: &str, metric: &str) -> TrialSpec {
+    let mut spec = exec_spec(&["sh", "-c", script]);
+    let objective = format!(r#"[{{"metric": "{metric}", "mode": "minimize"}}]"#);
+    spec.job.objectives = serde_json::from_str(&objective).unwrap();
+    spec
+}
+
+#[tokio::test]
+async fn a_report_behind_a_progress_bar_or_a_giant_line_counts() {
+    let ran = shell(
+        r#"printf '\r 10%%|#\r 50%%|#####\r{"metrics": {"loss": 1}}\n'
+           printf ' 50%%|##### {"metrics": {"loss": 2}}\n'
+           head -c 300000 /dev/zero | tr '\0' x; echo '{"metrics": {"loss": 3}}'
+           printf '\033[32m{"metrics": {"loss": 4}}\033[0m\r\n'
+           echo '{"metrics": {"loss": NaN}}'"#,
+    )
+    .await;
+    assert_eq!(ran.end.outcome, AttemptOutcome::Completed, "{:?}", ran.end);
+    let values: Vec<f64> = points(&ran).iter().map(|(.., m)| m[0].1).collect();
+    assert_eq!(values[..4], [1.0, 2.0, 3.0, 4.0]);
+    assert!(values[4].is_nan() && values.len() == 5, "{values:?}");
+}
+
+#[tokio::test]
+async fn what_is_drawn_over_is_logged_as_a_terminal_shows_it() {
+    let ran =
+        shell(r#"printf '\r10%%\r20%%\r\033[1mdone\033[0m\nnext\r\n'; printf 'a\rb' >&2; exit 1"#)
+            .await;
+    let log = ran.log();
+    let lines: Vec<&str> = log
+        .lines()
+        .skip(1)
+        .filter(|line| !line.is_empty())
+        .collect();
+    for shown in ["done", "next", "b"] {
+        assert!(lines.contains(&shown), "{shown}: {log}");
+    }
+    let shown = lines.concat();
+    assert!(!shown.contains("10%") && !shown.contains("u{"), "{log}");
+    assert!(ran.end.error.ends_with("error: b"), "{}", ran.end.error);
+}
+
+#[tokio::test]
+async fn a_rung_is_reached_by_the_report_that_has_the_objective() {
+    // As users of trackers log: first training, then validation.
+    let script = r#"for e in 1 2 3; do [ $e -gt $TRAINYARD_UNTIL_EPOCH ] && exit
+                    echo "{\"epoch\": $e, \"metrics\": {\"train/loss\": 0}}"
+                    echo "{\"epoch\": $e, \"metrics\": {\"val/acc\": $e}}"; done"#;
+    let mut given = assignment(&with_objective(script, "val/acc"));
+    given.until_epoch = Some(2);
+    let ran = run_assignment(given, |_| {}).await;
+    assert_eq!(ran.end.outcome, AttemptOutcome::Paused, "{:?}", ran.end);
+    let told: Vec<(u64, u64, String)> = points(&ran)
+        .into_iter()
+        .map(|(epoch, step, mut metrics)| (epoch, step, metrics.remove(0).0))
+        .collect();
+    let expected = [
+        (1, 1, "train/loss"),
+        (1, 2, "val/acc"),
+        (2, 3, "train/loss"),
+        (2, 4, "val/acc"),
+    ];
+    assert_eq!(told, expected.map(|(e, s, name)| (e, s, name.to_owned())));
+    assert!(!ran.log().contains("is not among"), "{}", ran.log());
+}
+
+#[tokio::test]
+async fn an_objective_that_never_comes_is_told_with_the_near_word() {
+    let ran = run_alone(
+        with_objective(r#"echo '{"metrics":{"val_loss":1}}'"#, "loss"),
+        |_| {},
+    )
+    .await;
+    let log = ran.log();
+    assert!(
+        log.contains("`loss` is not among") && log.contains("did you mean `val_loss`?"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn who_goes_on_from_a_file_of_its_own_is_counted_on() {
+    let script = r#"for e in 6 7; do echo "{\"epoch\": $e, \"metrics\": {\"loss\": 1}}"; done"#;
+    let mut given = assignment(&exec_spec(&["sh", "-c", script]));
+    (given.attempt, given.reported_epoch, given.reported_step) = (1, 5, 5);
+    let ran = run_assignment(given, |_| {}).await;
+    let told: Vec<(u64, u64)> = ran.progress().iter().map(|p| (p.epoch, p.step)).collect();
+    assert_eq!(told, [(6, 6), (7, 7)]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_is_told_for_what_it_is() {
+    let mut spec = exec_spec(&["sh", "-c", "true"]);
+    let program = spec.job.entrypoint.as_mut().unwrap();
+    program.working_directory = Some("/no/such/folder".into());
+    let ran = run_alone(spec, |_| {}).await;
+    assert_eq!(ran.end.outcome, AttemptOutcome::Error);
+    assert!(
+        ran.end.error.contains("working_directory: /no/such/folder"),
+        "{}",
+        ran.end.error
+    );
+    let ran = run_alone(exec_spec(&["echo", "a\0b"]), |_| {}).await;
+    assert_eq!(ran.end.outcome, AttemptOutcome::Infeasible);
+    assert!(
+        ran.end.error.contains("entrypoint.command[1] holds a NUL"),
+        "{}",
+        ran.end.error
+    );
+}
+
+#[tokio::test]
+async fn who_ignores_sigterm_has_its_grace_and_no_more() {
+    let mut spec = exec_spec(&[
+        "sh",
+        "-c",
+        "trap '' TERM; echo re''ady; while :; do sleep 1; done",
+    ]);
+    spec.job.entrypoint.as_mut().unwrap().stop_grace = 0.2;
+    let ran = run_alone(spec, |run| run.stop_at_log("ready", Stop::Checkpoint)).await;
+    assert_eq!(ran.end.outcome, AttemptOutcome::Preempted);
+    assert!(ran.log().contains("SIGKILL"), "{}", ran.log());
 }
 
 #[tokio::test]

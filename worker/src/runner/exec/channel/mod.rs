@@ -1,0 +1,230 @@
+//! The channel: a Unix socket of one attempt, over which its program reports and is told to stop.
+//!
+//! What lines mean is decided in [`wire`]; one connection is served in [`connection`]. Bounded are the connections of
+//! an attempt, the lines, and what waits to be written to a program that does not read.
+
+mod connection;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use trainyard_common::spec::EntrypointSpec;
+
+use super::Task;
+use super::checkpoints::ProgramCheckpoints;
+use super::stopping::Reason;
+use super::telling::Telling;
+use crate::attempt::Stop;
+
+/// Connections of one attempt at one time: a process for each core of a large machine, and then some.
+const MAX_CONNECTIONS: usize = 256;
+/// The longest path of a socket, in bytes: `sun_path` has 108 on Linux, 104 elsewhere, with a zero at its end.
+const MAX_PATH_BYTES: usize = 103;
+/// After a connection could not be accepted (no descriptors are left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Whoever has connected before the program's end is still accepted.
+const LATE: Duration = Duration::from_millis(20);
+
+/// An open channel. Dropped, its connections end and its socket is gone.
+#[derive(Debug)]
+pub(super) struct Channel {
+    folder: Folder,
+    closing: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+/// What the connections of an attempt share.
+#[derive(Debug)]
+struct Shared {
+    telling: Arc<Telling>,
+    token: String,
+    /// What a program is welcomed with, but for the stop.
+    welcome: Value,
+    grace_s: f64,
+    /// Kinds of requests whose refusal was told.
+    refused: Mutex<BTreeSet<&'static str>>,
+}
+
+impl Channel {
+    /// Opens the channel of an attempt whose program is about to start.
+    pub(super) fn open(task: &Task, telling: &Arc<Telling>, token: &str) -> io::Result<Self> {
+        let program = task.spec.job.entrypoint.as_ref();
+        let grace = program.map_or(Duration::ZERO, EntrypointSpec::stop_grace);
+        let folder = Folder::make()?;
+        let listener = UnixListener::bind(folder.socket())?;
+        fs::set_permissions(folder.socket(), Permissions::from_mode(0o600))?;
+        let shared = Arc::new(Shared {
+            telling: telling.clone(),
+            token: token.to_owned(),
+            welcome: welcome(task, &telling.checkpoints, grace),
+            grace_s: grace.as_secs_f64(),
+            refused: Mutex::default(),
+        });
+        let closing = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, shared, closing.clone()));
+        Ok(Self {
+            folder,
+            closing,
+            serving,
+        })
+    }
+
+    /// Where the program finds it.
+    pub(super) fn environment(&self) -> (&'static str, PathBuf) {
+        ("TRAINYARD_CHANNEL", self.folder.socket())
+    }
+
+    /// Accepts nobody any more; the task ends once all that was said is read.
+    pub(super) fn close(&mut self) -> &mut JoinHandle<()> {
+        self.closing.cancel();
+        &mut self.serving
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn welcome(task: &Task, checkpoints: &ProgramCheckpoints, grace: Duration) -> Value {
+    let assignment = &task.assignment;
+    let restore = checkpoints.restored().map(|restored| {
+        let path = restored.path.to_string_lossy();
+        json!({"path": path, "epoch": restored.epoch, "step": restored.step})
+    });
+    json!({
+        "type": "welcome",
+        "version": wire::VERSION,
+        "job_id": assignment.job_id,
+        "trial_id": assignment.trial_id,
+        "attempt": assignment.attempt,
+        "rank": assignment.rank,
+        "world_size": assignment.ranks.len(),
+        "seed": task.spec.trial_seed,
+        "params": task.spec.params,
+        "until_epoch": assignment.until_epoch,
+        "restore": restore,
+        "checkpoint_dir": checkpoints.directory().to_string_lossy(),
+        "stop_grace_s": grace.as_secs_f64(),
+    })
+}
+
+impl Shared {
+    /// Why the program is to stop, if it is.
+    fn reason(&self) -> Option<Reason> {
+        let stop = self.telling.reporter.stop.get().map(Reason::from);
+        stop.max(self.telling.is_reached().then_some(Reason::Rung))
+    }
+
+    /// Resolves once the program is to stop for a reason more urgent than what it was told.
+    async fn more_urgent_than(&self, told: Option<Reason>) -> Reason {
+        let stop = &self.telling.reporter.stop;
+        tokio::select! {
+            biased;
+            () = stop.reached(Stop::Now), if told < Some(Reason::Cancel) => Reason::Cancel,
+            () = stop.reached(Stop::Checkpoint), if told < Some(Reason::Leave) => Reason::Leave,
+            () = self.telling.reached(), if told < Some(Reason::Rung) => Reason::Rung,
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Tells once for each kind of request what was refused.
+    fn refuse(&self, kind: &'static str, why: &str) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.insert(kind) {
+            self.telling.reporter.warn(&format!(
+                "the channel refuses what the program says: {why} (told once)"
+            ));
+        }
+    }
+}
+
+async fn serve(listener: UnixListener, shared: Arc<Shared>, closing: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => accept(accepted, &shared, &mut connections).await,
+            () = closing.cancelled() => break,
+        }
+    }
+    while let Ok(accepted) = tokio::time::timeout(LATE, listener.accept()).await {
+        accept(accepted, &shared, &mut connections).await;
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn accept(
+    accepted: io::Result<(UnixStream, tokio::net::unix::SocketAddr)>,
+    shared: &Arc<Shared>,
+    connections: &mut JoinSet<()>,
+) {
+    match accepted {
+        Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
+            connections.spawn(connection::serve(stream, shared.clone()));
+        }
+        Ok((stream, _)) => {
+            let why = format!("over {MAX_CONNECTIONS} connections of one attempt");
+            shared.refuse("connection", &why);
+            connection::refuse(&stream, &why);
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a program's connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// A folder that only this user can look into, with the socket in it.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> io::Result<Self> {
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let name = format!("trainyard-{}", &unique[..12]);
+        let mut folder = std::env::temp_dir().join(&name);
+        if Self::socket_in(&folder).as_os_str().len() > MAX_PATH_BYTES {
+            folder = Path::new("/tmp").join(&name);
+        }
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        Ok(Self(folder))
+    }
+
+    fn socket(&self) -> PathBuf {
+        Self::socket_in(&self.0)
+    }
+
+    fn socket_in(folder: &Path) -> PathBuf {
+        folder.join("s")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let removed = match fs::remove_file(self.socket()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => fs::remove_dir(&self.0),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(%error, "{} stays behind", self.0.display());
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Processes that have left their program's group: they have the attempt's secret in their environment, are found by
+//! it and end with the attempt.
+//!
+//! A control group would hold them, too, but a worker seldom may make one; a subreaper would be handed all that any
+//! program leaves behind, and could not tell whose it was. What is not found is a process that has emptied its
+//! environment and whose parent is gone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::outbox::Reporter;
+
+/// Looks at all processes by who is dropped and holds up a thread for it: enough for what was just being started.
+const LAST_ROUNDS: u32 = 5;
+
+/// Ends whatever has a variable in its environment, and what descends from it; once, where it is dropped before.
+#[derive(Debug)]
+pub(super) struct Strays {
+    /// `NAME=value`, of this attempt alone.
+    marker: String,
+    /// There are none any more.
+    ended: AtomicBool,
+}
+
+impl Strays {
+    pub(super) fn marked(name: &str, value: &str) -> Self {
+        Self {
+            marker: format!("{name}={value}"),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Kills them until there are none, and tells how many there were.
+    pub(super) async fn end(&self, reporter: &Reporter) {
+        match self.ended().await {
+            Some(0) => {}
+            Some(count) => reporter.warn(&format!(
+                "{count} processes that had left the program's group were killed with it"
+            )),
+            None => reporter.warn("some processes that the program has left behind do not end"),
+        }
+    }
+
+    /// How many there were, or `None` where some would not end.
+    async fn ended(&self) -> Option<usize> {
+        let marker = self.marker.clone();
+        // A worker that is shutting down runs no more tasks; then what is dropped looks.
+        let ended = tokio::task::spawn_blocking(move || processes::end(&marker, processes::ROUNDS));
+        let Ok(ended) = ended.await else {
+            return Some(0);
+        };
+        self.ended.store(ended.is_some(), Ordering::Relaxed);
+        ended
+    }
+}
+
+impl Drop for Strays {
+    fn drop(&mut self) {
+        if !self.ended.load(Ordering::Relaxed) {
+            processes::end(&self.marker, LAST_ROUNDS);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod processes {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+    use std::io::Read as _;
+    use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+    use std::time::Duration;
+
+    use libc::pid_t;
+
+    /// Looks at all processes: each may find what was started since the one before. Together they take about two
+    /// seconds, in which what was killed has ended unless the kernel itself hangs.
+    pub(super) const ROUNDS: u32 = 200;
+    const PAUSE: Duration = Duration::from_millis(10);
+    /// As much of an environment as is looked at, in bytes: Linux holds at most a quarter of the stack's limit.
+    const MAX_ENVIRONMENT: u64 = 8 << 20;
+
+    pub(super) fn end(marker: &str, rounds: u32) -> Option<usize> {
+        let mut killed = BTreeSet::new();
+        for round in 0..rounds {
+            if round > 0 {
+                std::thread::sleep(PAUSE);
+            }
+            let found = family(marker);
+            if found.is_empty() {
+                return Some(killed.len());
+            }
+            for (process, descends) in found {
+                if kill(process, marker, descends) {
+                    killed.insert(process);
+                }
+            }
+        }
+        None
+    }
+
+    /// Marked processes (`None`), and what descends from them (the parent that it had).
+    fn family(marker: &str) -> Vec<(pid_t, Option<pid_t>)> {
+        let own = std::process::id();
+        let all: Vec<pid_t> = fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|process| u32::try_from(*process) != Ok(own))
+            .collect();
+        let marked = all
+            .iter()
+            .copied()
+            .filter(|process| is_marked(*process, marker));
+        let mut found: BTreeMap<pid_t, Option<pid_t>> =
+            marked.map(|process| (process, None)).collect();
+        if found.is_empty() {
+            return Vec::new();
+        }
+        let parents: Vec<(pid_t, pid_t)> = all
+            .iter()
+            .filter_map(|process| Some((*process, parent(*process)?)))
+            .collect();
+        loop {
+            let known = found.len();
+            for (process, parent) in &parents {
+                if found.contains_key(parent) {
+                    found.entry(*process).or_insert(Some(*parent));
+                }
+            }
+            if found.len() == known {
+                return found.into_iter().collect();
+            }
+        }
+    }
+
+    /// A process that has ended has no environment any more.
+    fn is_marked(process: pid_t, marker: &str) -> bool {
+        let mut environment = Vec::new();
+        // Another user's cannot be read, and is none of ours.
+        let read = fs::File::open(format!("/proc/{process}/environ"))
+            .and_then(|file| file.take(MAX_ENVIRONMENT).read_to_end(&mut environment));
+        let mut variables = environment.split(|byte| *byte == 0);
+        read.is_ok() && variables.any(|variable| variable == marker.as_bytes())
+    }
+
+    /// The fourth field of its state, behind the name in parentheses, which may hold anything. `None`: it has ended.
+    fn parent(process: pid_t) -> Option<pid_t> {
+        let state = fs::read(format!("/proc/{process}/stat")).ok()?;
+        let state = String::from_utf8_lossy(&state).into_owned();
+        let (_, behind) = state.rsplit_once(')')?;
+        let mut fields = behind.split_whitespace();
+        let alive = !matches!(fields.next(), Some("Z" | "X") | None);
+        fields.next()?.parse().ok().filter(|_| alive)
+    }
+
+    /// Kills the process that was looked at, and no other that has its number by now.
+    #[allow(unsafe_code)]
+    fn kill(process: pid_t, marker: &str, descends: Option<pid_t>) -> bool {
+        // SAFETY: a plain system call without pointers.
+        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
+        let Ok(descriptor) = RawFd::try_from(descriptor) else {
+            return false;
+        };
+        if descriptor < 0 {
+            return false;
+        }
+        // SAFETY: the kernel has just opened it for this call alone.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        // Looked at again, now that the number stands for one process.
+        let same = match descends {
+            None => is_marked(process, marker),
+            Some(before) => parent(process) == Some(before) || is_marked(process, marker),
+        };
+        // SAFETY: a plain system call; no information about the signal is passed.
+        same && unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                descriptor.as_raw_fd(),
+                libc::SIGKILL,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        } == 0
+    }
+}
+
+/// Other systems show nobody's environment; groups end all the same.
+#[cfg(not(target_os = "linux"))]
+mod processes {
+    pub(super) const ROUNDS: u32 = 1;
+
+    pub(super) fn end(_: &str, _: u32) -> Option<usize> {
+        Some(0)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::process::Command;
+
+    use super::*;
+
+    /// Each leaves its group, and holds the pipe as long as it lives.
+    const FAMILY: &str = "setsid sleep 1000 & (setsid sh -c 'sleep 1001 & wait' &)
+        setsid env -i sh -c 'sleep 1002 & echo started; wait' & wait";
+
+    #[tokio::test]
+    async fn whoever_has_left_the_group_ends_with_the_attempt_and_nobody_else() {
+        for dropped in [false, true] {
+            let (marker, other) = (
+                uuid::Uuid::new_v4().to_string(),
+                uuid::Uuid::new_v4().to_string(),
+            );
+            let start = |marker: &str, script: &str| {
+                Command::new("sh")
+                    .args(["-c", script])
+                    .env("MARKER_FOR_TEST", marker)
+                    .stdout(Stdio::piped())
+                    .kill_on_drop(true)
+                    .spawn()
+                    .unwrap()
+            };
+            let mut bystander = start(&other, "sleep 1000");
+            // Its own shell stays, as the parent of what has no environment.
+            let mut child = start(&marker, FAMILY);
+            let mut pipe = child.stdout.take().unwrap();
+            let mut first = [0; 8];
+            pipe.read_exact(&mut first).await.unwrap();
+            let strays = Strays::marked("MARKER_FOR_TEST", &marker);
+            match dropped {
+                true => drop(strays),
+                false => assert!(strays.ended().await.is_some_and(|ended| ended >= 4)),
+            }
+            let rest = tokio::time::timeout(Duration::from_secs(60), pipe.read_u8());
+            rest.await.unwrap().unwrap_err();
+            child.wait().await.unwrap();
+            assert_eq!(bystander.try_wait().unwrap(), None);
+            bystander.kill().await.unwrap();
+        }
+    }
+}

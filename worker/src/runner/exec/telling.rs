@@ -1,0 +1,184 @@
+//! Reports on their way to the coordinator, whichever way they came: counted, told in order, and logged.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as Locked, MutexGuard, PoisonError};
+
+use trainyard_proto::v1::{Progress, report::Body};
+
+use super::Task;
+use super::checkpoints::ProgramCheckpoints;
+use super::count::{Count, Counted, Known};
+use super::meter::Meter;
+use super::said::Said;
+use crate::attempt::{Stop, StopSignal};
+use crate::outbox::{Level, Reporter};
+
+/// The one way for the reports of an attempt.
+#[derive(Debug)]
+pub(super) struct Telling {
+    pub(super) reporter: Reporter,
+    pub(super) checkpoints: ProgramCheckpoints,
+    /// Held until a report is handed over, so that they are told in the order in which they were counted.
+    count: tokio::sync::Mutex<Count>,
+    meter: Locked<Meter>,
+    /// The attempt has come as far as it was to train.
+    reached: Arc<StopSignal>,
+    has_reported: AtomicBool,
+    has_channel: AtomicBool,
+    /// Why the configuration cannot be, as the program said.
+    infeasible: Locked<Option<String>>,
+}
+
+impl Telling {
+    pub(super) fn new(task: &Task, reporter: &Reporter, checkpoints: &ProgramCheckpoints) -> Self {
+        let assignment = &task.assignment;
+        let job = &task.spec.job;
+        let restored = checkpoints.restored();
+        let known = Known {
+            objectives: job.objectives.iter().map(|of| of.metric.clone()).collect(),
+            until: assignment.until_epoch,
+            first_epoch: job
+                .entrypoint
+                .as_ref()
+                .and_then(|program| program.first_epoch),
+            from_zero: assignment.epochs_from_zero,
+            reported: (assignment.reported_epoch, assignment.reported_step),
+            restored: restored.map(|restored| (restored.epoch, restored.step)),
+        };
+        Self {
+            reporter: reporter.clone(),
+            checkpoints: checkpoints.clone(),
+            count: tokio::sync::Mutex::new(Count::new(known)),
+            meter: Locked::default(),
+            reached: Arc::default(),
+            has_reported: AtomicBool::new(false),
+            has_channel: AtomicBool::new(false),
+            infeasible: Locked::default(),
+        }
+    }
+
+    /// Whether the program has made a report.
+    pub(super) fn has_reported(&self) -> bool {
+        self.has_reported.load(Ordering::Relaxed)
+    }
+
+    /// Whether the program speaks over the channel.
+    pub(super) fn has_channel(&self) -> bool {
+        self.has_channel.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn opens_channel(&self) {
+        self.has_channel.store(true, Ordering::Relaxed);
+    }
+
+    /// The program says that its configuration cannot be.
+    pub(super) fn is_infeasible(&self, why: String) {
+        *locked(&self.infeasible) = Some(why);
+    }
+
+    /// Whether the attempt has come as far as it was to train.
+    pub(super) fn is_reached(&self) -> bool {
+        self.reached.get().is_some()
+    }
+
+    /// Resolves once it has.
+    pub(super) async fn reached(&self) {
+        self.reached.requested().await;
+    }
+
+    /// Resolves once the attempt has a checkpoint that could not be saved.
+    pub(super) async fn failed(&self) {
+        self.checkpoints.failed().await;
+    }
+
+    /// Takes a report, and the checkpoint that belongs to it. Every rank of a gang may make some; those of rank 0 count.
+    pub(super) async fn report(&self, said: Said) -> Result<(), String> {
+        self.has_reported.store(true, Ordering::Relaxed);
+        if self.reporter.key.rank != 0 {
+            return Ok(());
+        }
+        let made = said.checkpoint.clone();
+        let mut count = self.count.lock().await;
+        let Counted {
+            progress,
+            notes,
+            reached,
+        } = count.report(said);
+        for note in &notes {
+            self.line(Level::Warn, note);
+        }
+        let counts = progress.is_some();
+        if let Some(progress) = progress {
+            self.reporter.activity.reached(progress.step);
+            self.line(Level::Info, &shown(&progress));
+            self.reporter.report(Body::Progress(progress)).await;
+        }
+        let (epoch, step) = count.position();
+        let metrics = count.metrics_of(epoch);
+        drop(count);
+        let taken = match made {
+            Some(path) if counts => {
+                let path = Path::new(&path);
+                self.checkpoints.take(path, epoch, step, metrics).await
+            }
+            Some(path) => Err(format!(
+                "checkpoint {path}: it is of an epoch beyond the one until which the program was to train"
+            )),
+            None => Ok(()),
+        };
+        // The program may end now.
+        if reached {
+            self.reached.request(Stop::Checkpoint);
+        }
+        taken
+    }
+
+    /// Takes a checkpoint that was not made with a report. Every rank may make some; those of rank 0 are kept.
+    pub(super) async fn checkpoint(
+        &self,
+        path: &str,
+        epoch: Option<u64>,
+        step: Option<u64>,
+    ) -> Result<(), String> {
+        let count = self.count.lock().await;
+        let newest = count.position();
+        let epoch = epoch.map_or(newest.0, |given| count.complete(given));
+        let metrics = count.metrics_of(epoch);
+        drop(count);
+        let step = step.unwrap_or(newest.1);
+        let path = Path::new(path);
+        self.checkpoints.take(path, epoch, step, metrics).await
+    }
+
+    /// The last step that was reported, once the program has ended, and why the configuration cannot be.
+    pub(super) async fn end(&self) -> (u64, Option<String>) {
+        let mut count = self.count.lock().await;
+        if self.reporter.key.rank == 0 {
+            for note in count.end() {
+                self.line(Level::Warn, &note);
+            }
+        }
+        locked(&self.meter).end(&self.reporter);
+        (count.position().1, locked(&self.infeasible).take())
+    }
+
+    fn line(&self, level: Level, text: &str) {
+        locked(&self.meter).line(&self.reporter, level, text);
+    }
+}
+
+/// Each change of what is locked here is whole, whatever panics.
+fn locked<T>(lock: &Locked<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shown(progress: &Progress) -> String {
+    let metrics: Vec<String> = progress
+        .metrics
+        .iter()
+        .map(|metric| format!("{} {:.6}", metric.name, metric.value))
+        .collect();
+    let Progress { epoch, step, .. } = progress;
+    format!("epoch {epoch}, step {step}: {}", metrics.join(", "))
+}
