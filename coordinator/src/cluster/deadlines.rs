@@ -55,7 +55,7 @@ impl Machine {
     fn expire_vacating(&mut self) {
         let now = self.now;
         for at in self.graces.late_to_vacate(now) {
-            let waited = self.config.vacate_ms;
+            let waited = self.vacate_ms(&at);
             let why = format!("made no checkpoint within {waited} ms of being asked for its slots");
             let ended = self.close_attempt(&at, Outcome::Preempted, "", &why);
             self.conclude(ended);

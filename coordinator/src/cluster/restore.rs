@@ -289,7 +289,7 @@ impl Machine {
             for attempt in trial.attempts.iter().filter(|a| a.outcome.is_none()) {
                 let at: AttemptRef = attempt.at();
                 if attempt.vacate.is_some() {
-                    let until = self.now.saturating_add(self.config.vacate_ms);
+                    let until = self.now.saturating_add(self.vacate_ms(&at));
                     self.graces.vacate(&at, until);
                 }
                 let left = |ended: Outcome| !ended.done();

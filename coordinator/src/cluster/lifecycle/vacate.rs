@@ -3,6 +3,7 @@
 //! Owns what becomes of the trial once the attempt has ended. Who asks, and whom, is decided elsewhere.
 
 use trainyard_common::ids::WorkerId;
+use trainyard_common::spec::EntrypointSpec;
 
 use crate::cluster::Machine;
 use crate::cluster::api::ToWorker;
@@ -12,7 +13,7 @@ impl Machine {
     /// Asks all ranks of a living attempt to make a checkpoint and give their slots back.
     ///
     /// Once it has ended the trial is `Paused` or `Pending`, as `why` says; who has not ended within
-    /// [`crate::cluster::api::MachineConfig::vacate_ms`] is stopped without a checkpoint. Asked twice, a stop
+    /// [`Self::vacate_ms`] is stopped without a checkpoint. Asked twice, a stop
     /// stands before a pause, and that before the others, which end the same way; nothing is told again.
     pub(in crate::cluster) fn vacate(&mut self, at: &AttemptRef, why: Vacate, reason: &str) {
         let Some(attempt) = self.attempt_mut(at) else {
@@ -33,7 +34,7 @@ impl Machine {
         attempt.vacate = Some(why);
         attempt.reason = format!("{}; asked for its slots: {reason}", attempt.reason);
         if before.is_none() {
-            let until = self.now.saturating_add(self.config.vacate_ms);
+            let until = self.now.saturating_add(self.vacate_ms(at));
             self.graces.vacate(at, until);
             self.wake_at(until);
             self.stop_ranks(at, true);
@@ -45,6 +46,19 @@ impl Machine {
             Vacate::Stop => Decision::Stopped,
         };
         self.explain(&at.job, at.trial, what, reason.to_owned());
+    }
+
+    /// How long an attempt may take to make a checkpoint and leave: longer where its program may take longer to end
+    /// than programs do unless their spec says so.
+    pub(in crate::cluster) fn vacate_ms(&self, at: &AttemptRef) -> u64 {
+        let job = self.jobs.get(&at.job).map(|found| found.document.job());
+        let program = job.and_then(|job| job.entrypoint.as_ref());
+        let usual = EntrypointSpec::default().stop_grace();
+        let more = program.map(|program| program.stop_grace().saturating_sub(usual));
+        let more_ms = more.map_or(0, |more| {
+            u64::try_from(more.as_millis()).unwrap_or(u64::MAX)
+        });
+        self.config.vacate_ms.saturating_add(more_ms)
     }
 
     /// Asks again what a worker that has come back may not have heard.

@@ -35,6 +35,22 @@ fn decisions(step: &Step) -> Vec<Decision> {
 }
 
 #[test]
+fn a_program_that_may_take_long_to_end_is_waited_for_longer() {
+    for (grace, more_ms) in [(10, 0), (30, 0), (90, 60_000)] {
+        let mut bench = Bench::new();
+        let spec = format!(
+            "name: a\nentrypoint: {{command: [train], stop_grace: {grace}}}\n\
+             objectives: [{{metric: loss, mode: minimize}}]\nsearcher: {{max_trials: 1}}\n"
+        );
+        bench.apply(submit("r", Document::parse(&spec).unwrap()));
+        let step = bench.apply(joined("w", 1, 1, vec![]));
+        let rank = ranks(&step).remove(0);
+        let patience = bench.machine.vacate_ms(&rank.at);
+        assert_eq!(patience, config().vacate_ms + more_ms, "{grace}");
+    }
+}
+
+#[test]
 fn a_vacated_trial_is_paused_or_waits_as_was_asked() {
     for (why, state, told) in [
         (Vacate::Pause, TrialState::Paused, Decision::Paused),
