@@ -246,6 +246,7 @@ impl Machine {
             }
             let mut trial = Trial { record, attempts };
             trial.record.retry_at_ms = trial.record.retry_at_ms.min(latest);
+            trial.complete_reported();
             trial.trim();
             job.trials.push(TrialSlot::Live(Box::new(trial)));
             job.enter(number, state);

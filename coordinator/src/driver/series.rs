@@ -139,6 +139,7 @@ mod tests {
             epoch: 1,
             metrics: vec![("loss".to_owned(), 0.1), ("mae".to_owned(), f64::INFINITY)],
             end_of_epoch: true,
+            epochs_from_zero: false,
             time_ms: 9,
         };
         let back = decode_point(&item(encode_point(point.clone()).unwrap())).unwrap();

@@ -89,13 +89,15 @@ fn outcome(outcome: Option<Outcome>) -> v1::AttemptOutcome {
         Some(Outcome::Preempted) => v1::AttemptOutcome::Preempted,
         Some(Outcome::Paused) => v1::AttemptOutcome::Paused,
         Some(Outcome::Cancelled) => v1::AttemptOutcome::Cancelled,
+        Some(Outcome::Stopped) => v1::AttemptOutcome::Stopped,
     }
 }
 
 /// A rank's outcome as its worker tells it; `None` where it is not one.
 pub(super) fn from_outcome(outcome: v1::AttemptOutcome) -> Option<Outcome> {
     match outcome {
-        v1::AttemptOutcome::Unspecified => None,
+        // Of stopping the coordinator alone speaks.
+        v1::AttemptOutcome::Unspecified | v1::AttemptOutcome::Stopped => None,
         v1::AttemptOutcome::Completed => Some(Outcome::Completed),
         v1::AttemptOutcome::Error => Some(Outcome::Error),
         v1::AttemptOutcome::Nan => Some(Outcome::Nan),
@@ -258,6 +260,7 @@ fn decision_name(what: Decision) -> &'static str {
         Decision::Cancelled => "cancelled",
         Decision::Judged => "judged",
         Decision::Reserved => "reserved",
+        Decision::Repeated => "repeated",
     }
 }
 

@@ -93,6 +93,8 @@ fn assign(assignment: Assignment) -> Result<v1::Assignment, ApiError> {
         rendezvous_token: assignment.rendezvous_token,
         until_epoch: assignment.until_epoch,
         copies: assignment.copies,
-        ..v1::Assignment::default()
+        reported_epoch: assignment.reported_epoch,
+        reported_step: assignment.reported_step,
+        epochs_from_zero: assignment.epochs_from_zero,
     })
 }

@@ -135,6 +135,7 @@ impl Bench {
             epoch,
             metrics: vec![("loss".to_owned(), loss)],
             end_of_epoch: true,
+            epochs_from_zero: false,
             time_ms: 0,
         };
         self.report(rank, ReportBody::Progress(point)).await;

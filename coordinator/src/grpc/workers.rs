@@ -355,6 +355,7 @@ fn report_body(body: v1::report::Body, time_ms: u64) -> Result<ReportBody, Refus
             epoch: limits::number("epoch", progress.epoch)?,
             metrics: metrics("metrics", progress.metrics)?,
             end_of_epoch: progress.end_of_epoch,
+            epochs_from_zero: progress.epochs_from_zero,
             time_ms,
         }),
         // Named by nobody it is no checkpoint, and the empty name is none either.

@@ -83,6 +83,7 @@ fn outcome(outcome: v1::AttemptOutcome) -> Option<&'static str> {
         v1::AttemptOutcome::Preempted => Some("preempted"),
         v1::AttemptOutcome::Paused => Some("paused"),
         v1::AttemptOutcome::Cancelled => Some("cancelled"),
+        v1::AttemptOutcome::Stopped => Some("stopped"),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What became of jobs in the end, held against the same job left in peace.
 
-use trainyard_common::ids::TrialId;
+use trainyard_common::ids::{JobId, TrialId};
 use trainyard_coordinator::cluster::model::{JobState, JobSummary, SearchEntry, TrialState};
 
-use super::jobs::{number_of, variants};
+use super::jobs::{Talk, number_of, variants};
 use super::world::World;
 
 /// What became of a trial.
@@ -15,6 +15,7 @@ struct TrialResult {
     suggested: String,
     params: String,
     best: Option<(f64, u64)>,
+    /// Epochs, and whether they had ended.
     points: Vec<(u64, bool)>,
 }
 
@@ -93,8 +94,17 @@ impl World {
             .collect()
     }
 
+    /// The epochs of a trial's points, and whether each ended its epoch.
+    fn ends(&self, job: &JobId, trial: TrialId) -> Vec<(u64, bool)> {
+        let points = self.store.points.get(&(job.clone(), trial));
+        let points = points.into_iter().flatten();
+        points.map(|(epoch, _, end)| (*epoch, *end)).collect()
+    }
+
     fn result(&self, job: JobSummary) -> Option<JobResult> {
         let variant = number_of(&job.job)?;
+        // Steps that are counted anew in each attempt tell how many there were.
+        let counted = variants()[variant].talk == Talk::OwnFiles;
         let logical = variants()[variant].job().logical_time;
         let log = self.store.jobs.get(&job.job);
         let trials = self.leader()?.machine.trials(&job.job).unwrap_or_default();
@@ -108,13 +118,10 @@ impl World {
             state: trial.state,
             suggested: format!("{:?}", trial.suggested.as_ref().unwrap_or(&trial.params)),
             params: format!("{:?}", trial.params),
-            best: trial.best_value.map(|value| (value, trial.best_step)),
-            points: self
-                .store
-                .points
-                .get(&(job.job.clone(), trial.trial))
-                .cloned()
-                .unwrap_or_default(),
+            best: trial
+                .best_value
+                .map(|value| (value, if counted { 0 } else { trial.best_step })),
+            points: self.ends(&job.job, trial.trial),
         });
         Some(JobResult {
             variant,

@@ -14,7 +14,7 @@ use super::compare::JobResult;
 use super::world::World;
 
 /// Kinds of jobs; each comes with several seeds.
-const KINDS: usize = 31;
+const KINDS: usize = 34;
 
 /// Jobs to draw from.
 pub(super) const VARIANTS: usize = 6 * KINDS;
@@ -51,6 +51,17 @@ pub(super) enum Fate {
     },
 }
 
+/// How a trial's program reports an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Talk {
+    /// In one report.
+    Once,
+    /// Another metric first, the objective in a report of its own.
+    Halves,
+    /// It goes on from files of its own and counts its steps anew in each attempt.
+    OwnFiles,
+}
+
 /// One job that worlds submit.
 pub(super) struct Variant {
     pub(super) document: Document,
@@ -63,6 +74,7 @@ pub(super) struct Variant {
     pub(super) epochs: u64,
     /// Whether its trials make checkpoints; without them they begin anew each time.
     pub(super) saves: bool,
+    pub(super) talk: Talk,
     /// Values are coarse and change their order from epoch to epoch, as rungs have them.
     coarse: bool,
     fates: Key,
@@ -78,6 +90,7 @@ struct Kind {
     failing: bool,
     judged: bool,
     saves: bool,
+    talk: Talk,
     epochs: u64,
     search: String,
 }
@@ -90,6 +103,7 @@ impl Kind {
             failing: false,
             judged: false,
             saves: true,
+            talk: Talk::Once,
             epochs: EPOCHS,
             search,
         }
@@ -261,7 +275,29 @@ fn under_others(number: usize, seed: usize) -> Kind {
             ))
         },
         29 => Kind::under("", "name: pbt, population: 3, synchronous: false", 4, 6),
-        _ => Kind::under(&logical(2), "name: pbt, population: 4, interval: 2", 4, 4).gang(2),
+        30 => Kind::under(&logical(2), "name: pbt, population: 4, interval: 2", 4, 4).gang(2),
+        number => talking(number, seed),
+    }
+}
+
+/// Programs that report in other ways.
+fn talking(number: usize, seed: usize) -> Kind {
+    match number {
+        31 => Kind {
+            talk: Talk::Halves,
+            ..Kind::asha("", 2, 4, 4 + seed % 3)
+        },
+        32 => Kind {
+            talk: Talk::OwnFiles,
+            saves: false,
+            ..Kind::asha("max_restarts: 3\n", 2, 4, 4 + seed % 3)
+        },
+        _ => Kind {
+            talk: Talk::OwnFiles,
+            saves: false,
+            failing: true,
+            ..Kind::new(format!("{SPACE}{}", drawn(3, "")))
+        },
     }
 }
 
@@ -335,6 +371,7 @@ impl Variant {
             metric,
             epochs: kind.epochs,
             saves: kind.saves,
+            talk: kind.talk,
             coarse,
             fates: Key::new(number as u64).named("fate"),
             failing: kind.failing,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use trainyard_common::ids::{JobId, Term, TrialId};
 use trainyard_coordinator::cluster::api::{Event, Rejection};
-use trainyard_coordinator::cluster::model::{ArchiveRef, JobRecord, Key, Leaving, Record};
+use trainyard_coordinator::cluster::model::{
+    ArchiveRef, JobRecord, Key, Leaving, Position, Record,
+};
 
 use super::jobs::variant_of;
 use super::lines::StoredLine;
@@ -269,7 +271,7 @@ impl World {
 pub(super) struct Kept {
     pub(super) job: Option<JobRecord>,
     pub(super) records: BTreeMap<Key, Record>,
-    pub(super) points: BTreeMap<TrialId, Vec<(u64, bool)>>,
+    pub(super) points: BTreeMap<TrialId, Vec<Position>>,
     pub(super) lines: BTreeMap<TrialId, Vec<StoredLine>>,
 }
 

@@ -52,6 +52,8 @@ pub(super) struct Run {
     pub(super) next: Next,
     pub(super) began: u64,
     pub(super) step: u64,
+    /// Epochs that it has reported.
+    pub(super) reported: u64,
     /// Signs of progress.
     pub(super) signs: u64,
     /// Number of its newest queued turn; earlier ones are void.
@@ -129,6 +131,7 @@ impl World {
             next: Next::Wait,
             began: self.now,
             step: 0,
+            reported: 0,
             signs: 0,
             turn: 0,
             known: assignment.checkpoints.clone(),

@@ -2,8 +2,9 @@
 //! new connection, and forgotten once the coordinator has them. What is acknowledged must be stored.
 
 use trainyard_coordinator::cluster::api::{Report, ReportBody};
-use trainyard_coordinator::cluster::model::RankRef;
+use trainyard_coordinator::cluster::model::{Position, RankRef};
 
+use super::jobs::{Talk, variant_of};
 use super::network::Up;
 use super::outbox::ends;
 use super::stats::Hit;
@@ -72,6 +73,7 @@ impl World {
     pub(super) fn acknowledged(&mut self, w: usize, sequence: u64) {
         for report in self.workers[w].outbox.acknowledge(sequence) {
             self.check_durable(w, &report);
+            self.remember_epoch(&report);
             if let ReportBody::Checkpoint(checkpoint) = &report.body {
                 self.sweep(w, &report.rank, &checkpoint.manifest);
             }
@@ -81,6 +83,16 @@ impl World {
         }
         self.pump(w);
         self.leave_if_done(w);
+    }
+
+    /// A program with files of its own goes on from there.
+    fn remember_epoch(&mut self, report: &Report) {
+        let at = &report.rank.at;
+        let own = variant_of(&at.job).is_some_and(|variant| variant.talk == Talk::OwnFiles);
+        if let (ReportBody::Progress(point), true) = (&report.body, own) {
+            let file = self.files.entry((at.job.clone(), at.trial)).or_default();
+            *file = point.epoch.max(*file);
+        }
     }
 
     /// What was acknowledged is in the store, or was stale.
@@ -105,9 +117,11 @@ impl World {
         let counted = known.applied >= report.sequence;
         let counts = attempt.outcome.is_none() && rank.rank == 0 && counted;
         if let (ReportBody::Progress(point), true) = (&report.body, counts) {
-            let position = (point.step, point.end_of_epoch);
+            // Told once more under other steps an epoch counts as it was told first.
+            let told =
+                |(epoch, _, end): &Position| (*epoch, *end) == (point.epoch, point.end_of_epoch);
             let series = self.store.points.get(&(rank.at.job.clone(), rank.at.trial));
-            if !series.is_some_and(|series| series.contains(&position)) {
+            if !series.is_some_and(|series| series.iter().any(told)) {
                 self.violated(format!(
                     "acknowledged, but not counted: {report:?}; {attempt:?}; {series:?}"
                 ));

@@ -2,7 +2,7 @@
 
 use trainyard_common::ids::JobId;
 use trainyard_coordinator::cluster::model::{
-    AttemptRecord, JobRecord, JobState, Leaving, Record, SearchEntry, TrialRecord,
+    AttemptRecord, JobRecord, JobState, Leaving, Position, Record, SearchEntry, TrialRecord,
 };
 
 /// The job whose search is extended by a record.
@@ -40,14 +40,18 @@ fn may_become(old: Option<Leaving>, new: Option<Leaving>) -> bool {
     rank(old) <= rank(new)
 }
 
+fn position(trial: &TrialRecord) -> Option<Position> {
+    trial.reported.map(|newest| newest.position())
+}
+
 pub(super) fn trial_revised(old: &TrialRecord, new: &TrialRecord) -> bool {
-    let told = |trial: &TrialRecord| (trial.state, trial.best, trial.newest_point);
+    let told = |trial: &TrialRecord| (trial.state, trial.best, trial.reported);
     (old.state.ended() && told(old) != told(new))
         || old.suggested_params() != new.suggested_params()
         || old.created_ms != new.created_ms
         || old.next_attempt > new.next_attempt
         || old.restarts > new.restarts
-        || old.newest_point > new.newest_point
+        || position(old) > position(new)
         || (old.best.is_some() && new.best.is_none())
 }
 

@@ -436,6 +436,7 @@ fn point(step: u64) -> Point {
         epoch: step,
         metrics: vec![("loss".to_owned(), 1.0 / step as f64)],
         end_of_epoch: true,
+        epochs_from_zero: false,
         time_ms: 0,
     }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 use trainyard_coordinator::cluster::model::{
-    AttemptKind, AttemptRecord, AttemptRef, JobRecord, Key, Outcome, RankRef, Record, SearchRecord,
-    TrialRecord, TrialState,
+    AttemptKind, AttemptRecord, AttemptRef, JobRecord, Key, Outcome, Position, RankRef, Record,
+    SearchRecord, TrialRecord, TrialState,
 };
 
 use super::batch::Batch;
@@ -41,8 +41,8 @@ pub(super) struct ModelStore {
     pub(super) term: u64,
     pub(super) term_since: u64,
     pub(super) records: BTreeMap<Key, Record>,
-    /// Each trial's points: step, and whether it ended an epoch.
-    pub(super) points: BTreeMap<(JobId, TrialId), Vec<(u64, bool)>>,
+    /// Each trial's points in order.
+    pub(super) points: BTreeMap<(JobId, TrialId), Vec<Position>>,
     pub(super) lines: StoredLines,
     pub(super) jobs: BTreeMap<JobId, JobView>,
     /// Which rank of a living attempt has each slot.
@@ -117,7 +117,8 @@ impl ModelStore {
             }
         }
         for point in batch.points {
-            let position = (point.point.step, point.point.end_of_epoch);
+            let told = &point.point;
+            let position = (told.epoch, told.step, told.end_of_epoch);
             let series = self.points.entry((point.job.clone(), point.trial));
             let series = series.or_default();
             if series.last().is_some_and(|last| *last >= position) {

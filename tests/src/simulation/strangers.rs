@@ -109,6 +109,7 @@ impl World {
                 epoch: step,
                 metrics: vec![("loss".to_owned(), 0.0)],
                 end_of_epoch: true,
+                epochs_from_zero: false,
                 time_ms: 0,
             }),
             _ => ReportBody::Ended {

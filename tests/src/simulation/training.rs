@@ -5,7 +5,7 @@ use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_coordinator::cluster::api::{Point, ReportBody};
 use trainyard_coordinator::cluster::model::AttemptKind;
 
-use super::jobs::{Fate, Variant, variant_of};
+use super::jobs::{Fate, Talk, Variant, variant_of};
 use super::rank::{EPOCH_MS, Next, Outcome, RunId, UPLOAD_MS};
 use super::stats::Hit;
 use super::world::World;
@@ -42,7 +42,7 @@ impl World {
             }
             return self.next_turn(w, id, 200);
         }
-        let (from, broken) = self.newest_whole(w, id);
+        let (mut from, broken) = self.newest_whole(w, id);
         let Some(run) = self.workers[w].runs.get_mut(&id) else {
             return;
         };
@@ -51,6 +51,10 @@ impl World {
         let Some(variant) = variant_of(&rank.at.job) else {
             return;
         };
+        if variant.talk == Talk::OwnFiles {
+            let of = (rank.at.job.clone(), rank.at.trial);
+            from = self.files.get(&of).copied().unwrap_or(0);
+        }
         run.step = from;
         run.next = Next::Train;
         run.known.retain(|known| !broken.contains(&known.manifest));
@@ -152,12 +156,22 @@ impl World {
             Fate::Mute => "other",
             _ => variant.metric,
         };
-        let point = Point {
+        let of_step = |step, metric: &str, value| Point {
             step,
-            epoch: step,
+            epoch: run.step,
             metrics: vec![(metric.to_owned(), value)],
             end_of_epoch: true,
+            epochs_from_zero: false,
             time_ms: 0,
+        };
+        run.reported += 1;
+        let points = match variant.talk {
+            Talk::Once => vec![of_step(step, metric, value)],
+            Talk::OwnFiles => vec![of_step(run.reported, metric, value)],
+            Talk::Halves => vec![
+                of_step(2 * step - 1, "other", value),
+                of_step(2 * step, metric, value),
+            ],
         };
         let early = matches!(fate, Fate::Early { step: at } if at <= step);
         run.next = match variant.saves && !early {
@@ -169,7 +183,9 @@ impl World {
             false => self.below(3),
         };
         self.log_lines(w, &rank, lines);
-        self.tell(w, &rank, ReportBody::Progress(point));
+        for point in points {
+            self.tell(w, &rank, ReportBody::Progress(point));
+        }
         if early {
             return self.end(w, id, Outcome::Completed);
         }

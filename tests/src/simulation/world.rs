@@ -133,6 +133,8 @@ pub(super) struct World {
     pub(super) groups: BTreeMap<AttemptRef, Group>,
     /// Errors that trials' programs have had.
     pub(super) errors: BTreeMap<(JobId, TrialId), u32>,
+    /// How far a program has come by files of its own.
+    pub(super) files: BTreeMap<(JobId, TrialId), u64>,
     pub(super) clients: Vec<Client>,
     /// Jobs that somebody wants cancelled.
     pub(super) cancelled: BTreeSet<JobId>,
@@ -187,6 +189,7 @@ impl World {
             cuts: Cuts::new(),
             groups: BTreeMap::new(),
             errors: BTreeMap::new(),
+            files: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             extended: BTreeSet::new(),
             leavers: Leavers::default(),

@@ -49,6 +49,8 @@ pub struct Point {
     pub metrics: Metrics,
     /// Counts for the objective.
     pub end_of_epoch: bool,
+    /// The program counts its epochs from 0; `epoch` is shifted already.
+    pub epochs_from_zero: bool,
     pub time_ms: u64,
 }
 
@@ -100,4 +102,9 @@ pub struct Assignment {
     pub until_epoch: Option<u64>,
     /// `resume_from` is another trial's.
     pub copies: bool,
+    /// The newest epoch and step that have counted for the trial; 0: none yet.
+    pub reported_epoch: u64,
+    pub reported_step: u64,
+    /// An earlier attempt's program counted its epochs from 0.
+    pub epochs_from_zero: bool,
 }

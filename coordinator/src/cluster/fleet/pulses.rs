@@ -3,7 +3,7 @@
 use trainyard_common::ids::WorkerId;
 
 use crate::cluster::Machine;
-use crate::cluster::model::{Outcome, Pulse, RankRef, SessionId};
+use crate::cluster::model::{Outcome, Progress, Pulse, RankRef, SessionId};
 
 impl Machine {
     /// Progress of running ranks, told with a heartbeat.
@@ -20,8 +20,16 @@ impl Machine {
         worker.pulsed_ms = now;
         let held = worker.held();
         for pulse in pulses.iter().filter(|pulse| held.contains(&pulse.rank)) {
-            let known = worker.progress.entry(pulse.rank.clone());
-            known.or_default().hear(pulse, elapsed);
+            // What the worker did before it is none of the rank's quiet time: that begins with its first pulse.
+            let known = worker.progress.get_mut(&pulse.rank);
+            match known {
+                Some(known) => known.hear(pulse, elapsed),
+                None => {
+                    let mut begun = Progress::default();
+                    begun.hear(pulse, 0);
+                    worker.progress.insert(pulse.rank.clone(), begun);
+                }
+            }
         }
         let quiet: Vec<(RankRef, u64)> = worker
             .progress

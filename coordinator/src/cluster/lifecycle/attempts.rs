@@ -60,7 +60,7 @@ impl Machine {
                 let why = format!("rank {} failed", rank.rank);
                 self.close_attempt(&rank.at, said, error, &why)
             }
-            Outcome::NodeLost | Outcome::Preempted | Outcome::Cancelled => {
+            Outcome::NodeLost | Outcome::Preempted | Outcome::Cancelled | Outcome::Stopped => {
                 if attempt.error.is_empty() {
                     error.clone_into(&mut attempt.error);
                 }
@@ -155,6 +155,7 @@ impl Machine {
         if outcome != Outcome::Completed {
             self.stop_ranks(at, false);
         }
+        self.tell_repeated(at);
         for rank in 0..ranks {
             let rank = RankRef {
                 at: at.clone(),

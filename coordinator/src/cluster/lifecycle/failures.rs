@@ -173,6 +173,8 @@ impl Machine {
             (FailureKind::Preempted, Some(Vacate::Preempt)) => (Decision::Preempted, "preempted"),
             (FailureKind::Preempted, _) => (Decision::Drained, "its worker leaves"),
             (FailureKind::NodeLost, _) => (Decision::Lost, told(kind)),
+            // It says for how long, and what is allowed.
+            (FailureKind::Hung, _) if !error.is_empty() => (Decision::Hung, error),
             (FailureKind::Hung, _) => (Decision::Hung, told(kind)),
             _ => (Decision::Retried, told(kind)),
         };

@@ -68,7 +68,7 @@ impl Machine {
                 evaluation.retry_at_ms = now + pause_after_losses(&backoff, evaluation.losses);
             }
             Outcome::Preempted | Outcome::Paused => evaluation.retry_at_ms = now,
-            Outcome::Cancelled => {}
+            Outcome::Cancelled | Outcome::Stopped => {}
         }
         let retry = self
             .jobs

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `requests` | each request id acts once |
 //! | `submit`, `extend`, `pause` | what people ask for: jobs, their end; more trials or time; what is held and let go |
-//! | `reports` | counting what workers tell |
+//! | `reports`, `points` | counting what workers tell: each report once; what counts of a learning curve |
+//! | `repeated` | what is reported once more, told to people |
 //! | `attempts`, `vacate` | how attempts end; slots asked back |
 //! | `conclude` | what an attempt's end leads to: the order failure, finish, rung |
 //! | `failures`, `losses` | what a failed attempt means by the spec's policy |
@@ -26,6 +27,8 @@ mod judging;
 mod logical;
 pub(super) mod losses;
 mod pause;
+mod points;
+mod repeated;
 mod reports;
 pub(super) mod requests;
 mod rungs;

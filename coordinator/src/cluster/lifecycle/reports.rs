@@ -4,29 +4,11 @@ use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::WorkerId;
 
 use crate::cluster::Machine;
-use crate::cluster::api::{LogText, Point, Report, ReportBody, SeriesLog, SeriesPoint, ToWorker};
-use crate::cluster::model::{AttemptKind, AttemptRef, Job, Metrics, Outcome, RankRef, SessionId};
+use crate::cluster::api::{LogText, Report, ReportBody, SeriesLog, ToWorker};
+use crate::cluster::model::{AttemptKind, AttemptRef, Metrics, Outcome, RankRef, SessionId};
 
 /// Checkpoints that a trial is known to have; the keep rule leaves far fewer.
 const MAX_CHECKPOINTS: usize = 256;
-
-impl Job {
-    /// The values of several objectives at the end of an epoch, none unless all are there. `None`: there is one
-    /// objective alone, or the epoch has not ended.
-    fn values_of(&self, point: &Point) -> Option<Vec<f64>> {
-        let objectives = &self.document.job().objectives;
-        if !point.end_of_epoch || objectives.len() < 2 {
-            return None;
-        }
-        let value = |metric: &String| {
-            let mut known = point.metrics.iter();
-            let found = known.find(|(name, value)| name == metric && value.is_finite());
-            found.map(|(_, value)| *value)
-        };
-        let all: Option<Vec<f64>> = objectives.iter().map(|of| value(&of.metric)).collect();
-        Some(all.unwrap_or_default())
-    }
-}
 
 impl Machine {
     pub(in crate::cluster) fn reports(&mut self, session: SessionId, reports: Vec<Report>) {
@@ -144,62 +126,6 @@ impl Machine {
             .is_some_and(|attempt| attempt.kind == AttemptKind::Evaluate)
     }
 
-    /// A point of the learning curve. After a restart from a checkpoint the same steps are told
-    /// again; only what lies beyond the newest point counts.
-    fn progress(&mut self, at: &AttemptRef, mut point: Point) {
-        point.metrics = finite(point.metrics);
-        if let Some(attempt) = self.attempt_mut(at) {
-            attempt.step = point.step;
-            attempt.epoch = point.epoch;
-            attempt.metrics.clone_from(&point.metrics);
-        }
-        if point.end_of_epoch {
-            self.stint_reported(&at.job, at.trial, point.epoch);
-        }
-        let Some(job) = self.jobs.get_mut(&at.job) else {
-            return;
-        };
-        let objective = job.objective().cloned();
-        let values = job.values_of(&point);
-        let Some(trial) = job.trial_mut(at.trial) else {
-            return;
-        };
-        let position = (point.step, point.end_of_epoch);
-        if trial
-            .record
-            .newest_point
-            .is_some_and(|newest| position <= newest)
-        {
-            return;
-        }
-        trial.record.newest_point = Some(position);
-        if let Some(values) = values {
-            trial.record.values = values;
-        }
-        self.draft.trials.insert((at.job.clone(), at.trial));
-        let value = objective.as_ref().and_then(|objective| {
-            let mut metrics = point.metrics.iter();
-            metrics.find(|(name, _)| *name == objective.metric)
-        });
-        if let (Some(objective), Some((_, value)), true) = (&objective, value, point.end_of_epoch) {
-            let best = trial.record.best;
-            if best.is_none_or(|(best, _)| objective.mode.better(*value, best)) {
-                trial.record.best = Some((*value, point.step));
-                self.better_trial(&at.job, at.trial);
-            }
-            self.told_value(&at.job, at.trial, point.epoch, *value);
-        }
-        if point.end_of_epoch {
-            self.told_goal(&at.job, at.trial, &point.metrics);
-        }
-        self.draft.step.points.push(SeriesPoint {
-            job: at.job.clone(),
-            trial: at.trial,
-            attempt: at.attempt,
-            point,
-        });
-    }
-
     fn checkpoint_saved(&mut self, at: &AttemptRef, checkpoint: CheckpointRef) {
         self.change_trial(at, |trial| {
             let known = &mut trial.checkpoints;
@@ -295,7 +221,7 @@ impl Machine {
     }
 }
 
-/// JSON has no infinities and no NaN, and neither decides anything.
+/// What a judging comes to is shown as numbers.
 fn finite(mut metrics: Metrics) -> Metrics {
     metrics.retain(|(_, value)| value.is_finite());
     metrics

@@ -102,7 +102,8 @@ impl Machine {
         let until = self.attempt(at).and_then(|attempt| attempt.until_epoch);
         let found = self.jobs.get(job).and_then(|found| found.live(trial));
         let told = found.and_then(|known| known.record.told);
-        let told = told.filter(|(resource, _)| Some(*resource) == until);
+        // A program may skip epochs.
+        let told = told.filter(|(resource, _)| Some(*resource) >= until);
         // Where nothing counted there until now, and nothing was told, it has no value.
         let value = told.map(|(_, value)| value);
         self.at_rung(job, trial, until.unwrap_or(0), value, true);

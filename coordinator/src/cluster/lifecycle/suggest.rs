@@ -28,6 +28,8 @@ impl Machine {
             best: None,
             values: Vec::new(),
             newest_point: None,
+            reported: None,
+            epochs_from_zero: false,
             restarts: 0,
             losses: 0,
             failure: None,

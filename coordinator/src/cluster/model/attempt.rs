@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use trainyard_common::ids::{AttemptId, Generation, JobId, TrialId, WorkerId};
 use trainyard_common::spec::FailureKind;
 
-/// Named finite values, in the reporter's order.
+use super::reported::Repeated;
+
+/// Named values, in the reporter's order.
 pub type Metrics = Vec<(String, f64)>;
 
 /// How an attempt, or one rank of it, ended.
@@ -28,6 +30,8 @@ pub enum Outcome {
     /// It trained as far as it was told to.
     Paused,
     Cancelled,
+    /// Its trial was ended at a checkpoint: it had had its chance. Never told by a worker, and never stored.
+    Stopped,
 }
 
 impl Outcome {
@@ -39,7 +43,7 @@ impl Outcome {
     /// The kind of failure that it is, if it is one; of the data, too, which have rules of their own.
     pub fn failure(self) -> Option<FailureKind> {
         Some(match self {
-            Self::Completed | Self::Paused | Self::Cancelled => return None,
+            Self::Completed | Self::Paused | Self::Cancelled | Self::Stopped => return None,
             Self::Error | Self::DataInvalid => FailureKind::Error,
             Self::Nan => FailureKind::Nan,
             Self::Infeasible => FailureKind::Infeasible,
@@ -117,7 +121,11 @@ pub struct AttemptRecord {
     /// Latest progress.
     pub epoch: u64,
     pub step: u64,
+    #[serde(with = "trainyard_common::checkpoint::metric_values")]
     pub metrics: Metrics,
+    /// What it told once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<Repeated>,
     /// Complete epochs after which it ends; `None`: at the end of training.
     #[serde(default)]
     pub until_epoch: Option<u64>,
@@ -127,6 +135,15 @@ pub struct AttemptRecord {
 }
 
 impl AttemptRecord {
+    /// How it ended, for people: a worker says `Preempted` of whatever left its slots at a checkpoint.
+    pub(in crate::cluster) fn shown_outcome(&self) -> Option<Outcome> {
+        match (self.outcome, self.vacate) {
+            (Some(Outcome::Preempted), Some(Vacate::Pause)) => Some(Outcome::Paused),
+            (Some(Outcome::Preempted), Some(Vacate::Stop)) => Some(Outcome::Stopped),
+            (outcome, _) => outcome,
+        }
+    }
+
     /// Its name.
     pub(in crate::cluster) fn at(&self) -> AttemptRef {
         AttemptRef {

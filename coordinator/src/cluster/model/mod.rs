@@ -9,6 +9,7 @@ mod job;
 mod keys;
 mod moved;
 mod progress;
+mod reported;
 mod request;
 mod search_log;
 mod summary;
@@ -32,6 +33,7 @@ pub(crate) use keys::{
 pub(in crate::cluster) use moved::Moved;
 pub(in crate::cluster) use progress::Progress;
 pub use progress::Pulse;
+pub use reported::{Position, Repeated, Reported};
 pub use request::{CountersRecord, RequestRecord};
 pub use search_log::{Awake, SearchEntry, SearchRecord};
 pub use summary::JobSummary;

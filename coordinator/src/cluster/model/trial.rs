@@ -5,7 +5,8 @@ use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::{AttemptId, JobId, TrialId};
 use trainyard_common::spec::{FailureKind, Params};
 
-use super::attempt::AttemptRecord;
+use super::attempt::{AttemptKind, AttemptRecord};
+use super::reported::Reported;
 use crate::schedule::logical::Stint;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,6 +69,8 @@ pub enum Decision {
     Judged,
     /// It has waited for long: slots are kept for it.
     Reserved,
+    /// What it reported once more does not count, and why.
+    Repeated,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,8 +87,16 @@ pub struct TrialRecord {
     /// Values of all objectives at the end of the newest epoch that had all, where there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<f64>,
-    /// Newest point that was appended: step, and whether it ended an epoch.
+    /// Newest point that was appended: step, and whether it ended an epoch. Of records that were written before
+    /// `reported` was kept; never written any more.
+    #[serde(default, skip_serializing)]
     pub newest_point: Option<(u64, bool)>,
+    /// The newest point that counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
+    /// Its program counts its epochs from 0; its reports are shifted by one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub epochs_from_zero: bool,
     /// Failures that count against `max_restarts`.
     pub restarts: u32,
     /// Failures in a row that are not counted as restarts, without a new checkpoint in between.
@@ -201,10 +212,34 @@ impl Trial {
         newest_first.find(|known| known.attempt == attempt)
     }
 
+    /// What a record of an earlier version tells of the newest point, completed by the attempts that there were.
+    pub(in crate::cluster) fn complete_reported(&mut self) {
+        let Some((step, end_of_epoch)) = self.record.newest_point.take() else {
+            return;
+        };
+        let attempts = self.attempts.iter();
+        let training = attempts.filter(|attempt| attempt.kind == AttemptKind::Train);
+        // Who was the furthest told it; steps never went back then.
+        let teller = training.max_by_key(|attempt| (attempt.epoch, attempt.attempt));
+        let reported = Reported {
+            epoch: teller.map_or(0, |attempt| attempt.epoch),
+            step,
+            end_of_epoch,
+            attempt: teller.map_or(AttemptId(0), |attempt| attempt.attempt),
+            whole: self.record.best.is_some(),
+        };
+        self.record.reported.get_or_insert(reported);
+    }
+
     /// Forgets the oldest ended attempts beyond the bound.
     pub(in crate::cluster) fn trim(&mut self) {
         while self.attempts.len() > MAX_ATTEMPTS_HELD && self.attempts[0].outcome.is_some() {
             self.attempts.remove(0);
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(said: &bool) -> bool {
+    !said
 }

@@ -156,6 +156,7 @@ impl Machine {
             epoch: resume.map_or(0, |checkpoint| checkpoint.epoch),
             step: resume.map_or(0, |checkpoint| checkpoint.step),
             metrics: Vec::new(),
+            repeated: None,
             until_epoch,
             vacate: None,
         };
@@ -223,6 +224,8 @@ impl Machine {
             (AttemptKind::Train, Some(trial)) => self.sweepable(&at.job, trial),
             _ => Vec::new(),
         };
+        let reported = known.and_then(|trial| trial.record.reported);
+        let epochs_from_zero = known.is_some_and(|trial| trial.record.epochs_from_zero);
         let copies = known.is_some_and(|trial| trial.record.copies.is_some());
         let copies = copies && attempt.kind == AttemptKind::Train;
         let token = format!("{}/{}/{}/{}", at.job, at.trial, at.attempt, at.generation);
@@ -244,6 +247,9 @@ impl Machine {
                 rendezvous_token: token.to_hex().to_string(),
                 until_epoch: attempt.until_epoch,
                 copies,
+                reported_epoch: reported.map_or(0, |newest| newest.epoch),
+                reported_step: reported.map_or(0, |newest| newest.step),
+                epochs_from_zero,
             };
             self.send(
                 &place.worker,

@@ -80,6 +80,7 @@ fn told(bench: &mut Bench, rank: &RankRef, step: u64, ends: bool, metrics: &[(&s
         epoch: step,
         metrics: metrics.collect(),
         end_of_epoch: ends,
+        epochs_from_zero: false,
         time_ms: 0,
     };
     bench.report(1, rank, ReportBody::Progress(point));

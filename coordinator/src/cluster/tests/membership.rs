@@ -307,6 +307,50 @@ fn heartbeats_without_progress_are_a_hang_and_slowness_is_none() {
 }
 
 #[test]
+fn quiet_time_begins_with_the_attempt() {
+    let mut bench = Bench::new();
+    let spec = "hang_timeout: 4\nmax_restarts: 1\nretry_backoff: {first: 60, cap: 60}";
+    bench.apply(joined("w", 1, 1, vec![]));
+    let idle = |bench: &mut Bench| {
+        for _ in 0..40 {
+            bench.now += 1_000;
+            bench.apply(heartbeat(1));
+        }
+    };
+    idle(&mut bench);
+    let rank = ranks(&bench.apply(submit("r", program("a", 1, spec)))).remove(0);
+    beats(&mut bench, 3, &[(1, rank.clone())], |_| 0);
+    assert_eq!(trial(&bench, "a-1", 0).attempts[0].outcome, None);
+    // A retry after a pause likewise.
+    bench.report(1, &rank, ended(Outcome::Error, "once"));
+    idle(&mut bench);
+    bench.now += 30_000;
+    bench.apply(heartbeat(1));
+    let step = bench.apply(joined("w", 1, 2, vec![]));
+    let mut again = ranks(&step);
+    if again.is_empty() {
+        again = ranks(&bench.later(1));
+    }
+    let again = again.remove(0);
+    beats(&mut bench, 4, &[(2, again.clone())], |_| 0);
+    assert_eq!(trial(&bench, "a-1", 0).attempts[1].outcome, None);
+    // Then it is too much, and people read for how long.
+    let step = beats(&mut bench, 1, &[(2, again)], |_| 0);
+    assert_eq!(
+        trial(&bench, "a-1", 0).attempts[1].outcome,
+        Some(Outcome::Hung)
+    );
+    let mut told = step.decisions.iter();
+    let hung = told.find(|told| told.what == Decision::Hung).unwrap();
+    assert!(
+        hung.reason
+            .contains("no progress for 4 s, and 4 s are allowed (hang_timeout)"),
+        "{}",
+        hung.reason
+    );
+}
+
+#[test]
 fn without_a_hang_timeout_patience_follows_from_what_was_seen() {
     let start = || {
         let mut bench = Bench::new();

@@ -15,6 +15,7 @@ mod membership;
 mod moved;
 mod pause;
 mod placement;
+mod points;
 mod population;
 mod purity;
 mod reports;
@@ -153,6 +154,7 @@ fn epoch(step: u64, metric: &str, value: f64) -> ReportBody {
         epoch: step,
         metrics: vec![(metric.to_owned(), value)],
         end_of_epoch: true,
+        epochs_from_zero: false,
         time_ms: 0,
     })
 }

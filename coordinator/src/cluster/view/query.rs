@@ -177,7 +177,7 @@ fn attempt_summary(attempt: &AttemptRecord) -> AttemptSummary {
             .iter()
             .map(|rank| rank.place.clone())
             .collect(),
-        outcome: attempt.outcome,
+        outcome: attempt.shown_outcome(),
         error: attempt.error.clone(),
         reason: attempt.reason.clone(),
         started_ms: attempt.started_ms,
