@@ -78,6 +78,7 @@ pub(crate) enum TrialVerb {
     Verify(verbs::trial::verify::Args),
     Pause(verbs::trial::pause::Args),
     Resume(verbs::trial::resume::Args),
+    Retry(verbs::trial::retry::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -150,7 +151,9 @@ mod tests {
             "pause j-1",
             "resume j-1",
             "trial pause j-1 3",
+            "resume j-1 --retry-failed",
             "trial resume j-1 3",
+            "trial retry j-1 3",
             "trial list j-1",
             "trial describe j-1 3",
             "trial logs j-1 3 -f",

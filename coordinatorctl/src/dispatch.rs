@@ -36,6 +36,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         Verb::Replay(args) => Box::pin(search::replay::run(global, args)).await,
         Verb::Trial(TrialVerb::Pause(args)) => Box::pin(trial::pause::run(global, args)).await,
         Verb::Trial(TrialVerb::Resume(args)) => Box::pin(trial::resume::run(global, args)).await,
+        Verb::Trial(TrialVerb::Retry(args)) => Box::pin(trial::retry::run(global, args)).await,
         Verb::Trial(TrialVerb::List(args)) => Box::pin(trial::list::run(global, args)).await,
         Verb::Trial(TrialVerb::Describe(args)) => {
             Box::pin(trial::describe::run(global, args)).await

@@ -103,6 +103,10 @@ pub struct JobSpec {
     /// The job fails once this many trials have failed for good; unset, only when every trial has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed_trials: Option<u32>,
+    /// The job fails once this many trials have ended with the very same error before any trial of it has reported
+    /// anything: the program is wrong, not a configuration. Unset: 5. 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_identical_failures: Option<u32>,
     /// What each kind of failure leads to.
     #[serde(default)]
     pub failure_policy: FailurePolicySpec,
@@ -135,6 +139,17 @@ fn one_hour() -> f64 {
 }
 
 impl JobSpec {
+    /// Where the spec does not say how many trials may fail in the same way at the beginning. Fewer could be bad luck:
+    /// of two values of a hyperparameter the one that the program refuses comes five times in a row in one search
+    /// of 32. More are slots and minutes that tell nothing new.
+    pub const IDENTICAL_FAILURES: u32 = 5;
+
+    /// How many trials fail the job by ending with the same error before anything was reported.
+    pub fn identical_failures(&self) -> Option<u32> {
+        let most = self.max_identical_failures;
+        Some(most.unwrap_or(Self::IDENTICAL_FAILURES)).filter(|most| *most > 0)
+    }
+
     /// As a duration; what is too long for one is as good as for ever.
     pub fn orphan_timeout(&self) -> std::time::Duration {
         std::time::Duration::try_from_secs_f64(self.orphan_timeout)

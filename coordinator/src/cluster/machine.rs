@@ -8,7 +8,7 @@ use crate::cluster::api::MachineConfig;
 use crate::cluster::draft::Draft;
 use crate::cluster::model::{CountersRecord, WorkerRecord, WorkspaceRecord};
 use crate::cluster::parts::{
-    Graces, Identities, Jobs, Keeping, Removal, Requests, Retention, Slots, Waits, Workers,
+    Aside, Graces, Identities, Jobs, Keeping, Removal, Requests, Retention, Slots, Waits, Workers,
 };
 
 /// All that the coordinator knows and decides by.
@@ -21,6 +21,8 @@ pub struct Machine {
     pub(in crate::cluster) wake: u64,
     pub(in crate::cluster) counters: CountersRecord,
     pub(in crate::cluster) jobs: Jobs,
+    /// Jobs whose records cannot be understood.
+    pub(in crate::cluster) aside: Aside,
     pub(in crate::cluster) retention: Retention,
     pub(in crate::cluster) removals: BTreeMap<JobId, Removal>,
     pub(in crate::cluster) keeping: Keeping,
@@ -67,6 +69,7 @@ impl Machine {
                 directory_url: None,
             },
             jobs: Jobs::default(),
+            aside: Aside::default(),
             retention: Retention::default(),
             removals: BTreeMap::new(),
             keeping: Keeping::default(),

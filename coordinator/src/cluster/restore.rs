@@ -6,20 +6,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::Value;
 use trainyard_common::ids::{JobId, Term, TrialId, WorkerId};
 use trainyard_common::spec::Document;
+use trainyard_common::text::within;
 
 use crate::cluster::Machine;
 use crate::cluster::api::MachineConfig;
 use crate::cluster::model::{
-    AttemptRecord, AttemptRef, Expected, Job, JobRecord, Moved, Outcome, RankPlace, RankRef,
-    Record, RecordError, RemovalRecord, SearchEntry, SearchRecord, SessionId, SpecRecord, Trial,
-    TrialCounts, TrialRecord, TrialSlot, Turns, Worker, WorkerInfo,
+    AttemptRecord, AttemptRef, Expected, Job, JobRecord, JobState, JobSummary, Moved, Outcome,
+    RankPlace, RankRef, Record, RecordError, RemovalRecord, SearchEntry, SearchRecord, SessionId,
+    SpecRecord, Trial, TrialCounts, TrialRecord, TrialSlot, Turns, Worker, WorkerInfo,
 };
-use crate::cluster::parts::Removal;
+use crate::cluster::parts::{Removal, SetAside};
+use crate::cluster::view::query::record_summary;
 use crate::cluster::view::replay::awake;
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
+
+/// Longest text of why a job is set aside, bytes: as long as an error of a spec is told.
+const MAX_WHY_BYTES: usize = 4_096;
 
 /// Why stored records were not taken up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,9 +66,14 @@ impl Machine {
         }
         machine.follow_directory(&mut sorted);
         for record in std::mem::take(&mut sorted.jobs) {
-            let job = machine.restore_job(&mut sorted, record)?;
-            machine.thawed.insert(job.record.job.clone(), 0);
-            machine.insert_job(job);
+            match take_up(&mut sorted, &record.job) {
+                Ok(found) => {
+                    let job = machine.restore_job(&mut sorted, record, found);
+                    machine.thawed.insert(job.record.job.clone(), 0);
+                    machine.insert_job(job);
+                }
+                Err(unreadable) => machine.put_aside(record, unreadable),
+            }
         }
         for removal in std::mem::take(&mut sorted.removals) {
             machine.restore_removal(&mut sorted, removal);
@@ -178,31 +189,18 @@ impl Machine {
         self.removals.insert(job, removal);
     }
 
-    fn restore_job(
-        &mut self,
-        sorted: &mut Sorted,
-        mut record: JobRecord,
-    ) -> Result<Job, RestoreError> {
+    fn restore_job(&mut self, sorted: &mut Sorted, mut record: JobRecord, found: Found) -> Job {
         let id = record.job.clone();
-        let inconsistent =
-            |key: String, message: String| RestoreError::Inconsistent { key, message };
-        let spec = sorted.specs.remove(&id);
-        let spec =
-            spec.ok_or_else(|| inconsistent(format!("spec/{id}"), "is missing".to_owned()))?;
-        let document = Document::from_accepted_with(spec.document, spec.space.as_ref())
-            .map_err(|errors| inconsistent(format!("spec/{id}"), errors.to_string()))?;
-        if spec.space.is_none() && document.space().is_constrained() {
+        let Found {
+            document,
+            looked_through,
+            log,
+            trials,
+        } = found;
+        if !looked_through && document.space().is_constrained() {
             // Written before this was kept: looked through here, and never again.
             document.space().known();
             self.draft.specs.insert(id.clone());
-        }
-        let log = sorted.search.remove(&id).unwrap_or_default();
-        let trials = sorted.trials.remove(&id).unwrap_or_default();
-        let ordered = (0u32..).zip(trials.keys()).all(|(at, trial)| at == trial.0)
-            && (0u32..).zip(log.keys()).all(|(at, index)| at == *index);
-        if !ordered {
-            let message = "its trials or its search log have a gap".to_owned();
-            return Err(inconsistent(format!("job/{id}"), message));
         }
         let spec = document.job();
         let (searcher, scheduler) = self.searching(&record, &document, &log, &trials);
@@ -251,7 +249,7 @@ impl Machine {
             job.trials.push(TrialSlot::Live(Box::new(trial)));
             job.enter(number, state);
         }
-        Ok(job)
+        job
     }
 
     /// Searcher and scheduler of a job that has not ended, as its log tells them; a log that does not replay
@@ -276,6 +274,15 @@ impl Machine {
                 (None, fresh())
             }
         }
+    }
+
+    /// The job is shown, and nothing more is done with it. Only its place follows the data directory.
+    fn put_aside(&mut self, record: JobRecord, unreadable: Unreadable) {
+        if self.draft.jobs.remove(&record.job) {
+            let moved = Record::Job(Box::new(record.clone()));
+            self.draft.step.records.push(moved);
+        }
+        self.aside.put(set_aside(record, unreadable));
     }
 
     /// Keeps the slots of living attempts for one lease, as if their workers had just gone.
@@ -332,6 +339,83 @@ impl Machine {
                 worker.draining = true;
             }
         }
+    }
+}
+
+/// What is stored of a job besides its own record.
+struct Found {
+    document: Document,
+    /// What is to be known of its space was stored with it.
+    looked_through: bool,
+    log: BTreeMap<u32, SearchRecord>,
+    trials: BTreeMap<TrialId, TrialRecord>,
+}
+
+/// Why a job's records cannot be taken up, and what can be said of them all the same.
+struct Unreadable {
+    why: String,
+    document: Value,
+    trials: TrialCounts,
+}
+
+/// Takes a job's spec, trials and log out of the records; all of them, whether they can be read or not.
+fn take_up(sorted: &mut Sorted, job: &JobId) -> Result<Found, Unreadable> {
+    let spec = sorted.specs.remove(job);
+    let log = sorted.search.remove(job).unwrap_or_default();
+    let trials = sorted.trials.remove(job).unwrap_or_default();
+    let unreadable = |why: String, document: Value| Unreadable {
+        why,
+        document,
+        trials: TrialCounts::of(trials.values().map(|trial| trial.state)),
+    };
+    let Some(spec) = spec else {
+        return Err(unreadable("its spec is missing".to_owned(), Value::Null));
+    };
+    let ordered = (0u32..).zip(trials.keys()).all(|(at, trial)| at == trial.0)
+        && (0u32..).zip(log.keys()).all(|(at, index)| at == *index);
+    if !ordered {
+        let why = "its trials or its search log have a gap".to_owned();
+        return Err(unreadable(why, spec.document));
+    }
+    match Document::from_accepted_with(spec.document.clone(), spec.space.as_ref()) {
+        Ok(document) => Ok(Found {
+            document,
+            looked_through: spec.space.is_some(),
+            log,
+            trials,
+        }),
+        Err(errors) => Err(unreadable(
+            format!("its spec cannot be read: {errors}"),
+            spec.document,
+        )),
+    }
+}
+
+/// A job that cannot be taken up, as people see it. Its records stay as they are.
+fn set_aside(record: JobRecord, unreadable: Unreadable) -> SetAside {
+    let Unreadable {
+        why,
+        document,
+        trials,
+    } = unreadable;
+    let objective = &document["objectives"][0];
+    let summary = JobSummary {
+        trials,
+        state: JobState::Failed,
+        objective: objective["metric"].as_str().unwrap_or_default().to_owned(),
+        maximize: objective["mode"] == "maximize",
+        error: within(
+            format!(
+                "set aside: {why}; its records are kept as they are, and a version that reads them goes on with it"
+            ),
+            MAX_WHY_BYTES,
+        ),
+        ..record_summary(&record)
+    };
+    SetAside {
+        number: record.number,
+        summary,
+        document,
     }
 }
 

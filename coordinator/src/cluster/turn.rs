@@ -19,6 +19,36 @@ impl Machine {
     /// What was asked cannot be; nothing has changed.
     pub fn apply(&mut self, now_ms: u64, event: Event) -> Result<Step, Rejection> {
         self.now = self.now.max(now_ms);
+        self.take(event).map_err(|why| self.explained(why))?;
+        for (job, error) in std::mem::take(&mut self.broken) {
+            self.stop_job(&job, JobState::Failed, error);
+        }
+        if self.now >= self.wake {
+            self.expire();
+        }
+        self.tend();
+        self.dispatch();
+        let step = self.finish_step();
+        // Only what has its record may be packed.
+        self.freeze_some();
+        Ok(step)
+    }
+
+    /// A job that is set aside is known, though nothing can be asked of it.
+    fn explained(&self, why: Rejection) -> Rejection {
+        let Rejection::UnknownJob(job) = &why else {
+            return why;
+        };
+        match self.aside.get(job) {
+            Some(aside) => Rejection::SetAside {
+                job: job.clone(),
+                why: aside.summary.error.clone(),
+            },
+            None => why,
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Rejection> {
         match event {
             Event::Submit { request, document } => self.submit(&request, *document)?,
             Event::Cancel { request, job } => self.cancel(&request, &job)?,
@@ -41,6 +71,11 @@ impl Machine {
             }
             Event::Pulses { session, pulses } => self.pulses(session, &pulses),
             Event::Leaving { session } => self.leaving(session),
+            Event::Retry {
+                request,
+                job,
+                trial,
+            } => self.retry(&request, &job, trial)?,
             more @ (Event::Extend { .. } | Event::Wake { .. }) => self.extending_event(more)?,
             Event::SetWorkspace { workspace, change } => self.set_workspace(&workspace, change)?,
             Event::RemoveWorkspace { workspace } => self.remove_workspace(&workspace),
@@ -68,18 +103,7 @@ impl Machine {
             | Event::Archived { .. }
             | Event::Removed { .. }) => self.leaving_event(leaving)?,
         }
-        for (job, error) in std::mem::take(&mut self.broken) {
-            self.stop_job(&job, JobState::Failed, error);
-        }
-        if self.now >= self.wake {
-            self.expire();
-        }
-        self.tend();
-        self.dispatch();
-        let step = self.finish_step();
-        // Only what has its record may be packed.
-        self.freeze_some();
-        Ok(step)
+        Ok(())
     }
 
     /// Packs some of the trials that had ended before this machine was restored. Doing it for all of them

@@ -53,7 +53,7 @@ pub(super) async fn job(driver: &DriverHandle, job: &JobId) -> Result<JobSummary
 /// Its resolved spec, JSON.
 pub(super) async fn spec(driver: &DriverHandle, job: &JobId) -> Result<String, ApiError> {
     let id = job.clone();
-    let live = driver.read(move |machine| Some(machine.document(&id)?.to_json()));
+    let live = driver.read(move |machine| machine.spec_json(&id));
     if let Some(document) = live.await? {
         return Ok(document.to_string());
     }

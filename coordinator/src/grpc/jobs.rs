@@ -109,13 +109,29 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::HoldRequest>,
     ) -> Result<Response<v1::HoldResponse>, Status> {
-        let request = request.into_inner();
-        let event = Event::Resume {
-            job: convert::job_id(&request.job_id)?,
-            request: RequestId(request.request_id),
-            trial: request.trial_id.map(TrialId),
+        let asked = request.into_inner();
+        let job = convert::job_id(&asked.job_id)?;
+        let request = RequestId(asked.request_id);
+        let trial = asked.trial_id.map(TrialId);
+        let answer = match asked.retry_failed {
+            true => {
+                self.retry(Event::Retry {
+                    request,
+                    job,
+                    trial,
+                })
+                .await?
+            }
+            false => {
+                self.hold(Event::Resume {
+                    request,
+                    job,
+                    trial,
+                })
+                .await?
+            }
         };
-        Ok(Response::new(self.hold(event).await?))
+        Ok(Response::new(answer))
     }
 
     type WatchJobStream = Events<v1::JobEvent>;

@@ -152,6 +152,8 @@ pub(crate) fn call_status(error: &CallError) -> Status {
             | Rejection::Ended { .. }
             | Rejection::NotEnded { .. }
             | Rejection::Archived { .. }
+            | Rejection::SetAside { .. }
+            | Rejection::Retry { .. }
             | Rejection::Connected { .. }
             | Rejection::Leaving { .. } => Status::failed_precondition(text),
             Rejection::Impostor { .. } => Status::permission_denied(text),

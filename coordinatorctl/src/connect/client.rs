@@ -24,11 +24,12 @@ pub(super) const PAGE: u32 = 1_000;
 /// Jobs among which a near name is looked for.
 const NEAR_JOBS: u32 = 1_000;
 
-fn hold(job_id: &str, trial_id: Option<u32>) -> v1::HoldRequest {
+fn hold(job_id: &str, trial_id: Option<u32>, retry_failed: bool) -> v1::HoldRequest {
     v1::HoldRequest {
         request_id: Uuid::new_v4().to_string(),
         job_id: job_id.to_owned(),
         trial_id,
+        retry_failed,
     }
 }
 
@@ -178,20 +179,21 @@ impl Client {
         job_id: &str,
         trial_id: Option<u32>,
     ) -> Outcome<v1::HoldResponse> {
-        let question = hold(job_id, trial_id);
+        let question = hold(job_id, trial_id, false);
         self.ask_of(job_id, question, async |mut service, question| {
             service.pause(question).await
         })
         .await
     }
 
-    /// Lets go on what was paused.
+    /// Lets go on what was paused, or tries again what has failed.
     pub(crate) async fn resume(
         &self,
         job_id: &str,
         trial_id: Option<u32>,
+        retry_failed: bool,
     ) -> Outcome<v1::HoldResponse> {
-        let question = hold(job_id, trial_id);
+        let question = hold(job_id, trial_id, retry_failed);
         self.ask_of(job_id, question, async |mut service, question| {
             service.resume(question).await
         })

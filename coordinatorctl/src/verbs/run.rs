@@ -125,7 +125,7 @@ async fn begin(client: &Client, document: &Document, wanted: Wanted<'_>) -> Outc
             same_spec(client, &job_id, document).await?;
             let (job, _) = client.job(&job_id).await?;
             if job.state() == v1::JobState::Paused {
-                client.resume(&job_id, None).await?;
+                client.resume(&job_id, None, false).await?;
             }
             print::remark(&format!("going on with {job_id}"));
             Ok(Begun::Running(job_id))

@@ -51,6 +51,7 @@ fn may_be(event: &Event, rejection: &Rejection) -> bool {
     match rejection {
         Rejection::Ended { .. } => !matches!(event, Event::Submit { .. } | Event::Cancel { .. }),
         Rejection::Extend { .. } => matches!(event, Event::Extend { .. }),
+        Rejection::Retry { .. } => matches!(event, Event::Retry { .. }),
         Rejection::UnknownWorker { .. } => {
             matches!(event, Event::Drain { .. } | Event::ForgetWorker { .. })
         }
@@ -131,6 +132,7 @@ impl World {
                 Event::Pause { .. } => self.stats.hit(Hit::Paused),
                 Event::Resume { .. } => self.stats.hit(Hit::Resumed),
                 Event::Extend { .. } => self.stats.hit(Hit::Extended),
+                Event::Retry { .. } => self.stats.hit(Hit::Retried),
                 Event::Cancel { .. } => self.stats.hit(Hit::JobCancelled),
                 Event::Drain { undo: false, .. } => self.stats.hit(Hit::Drained),
                 Event::ForgetWorker { .. } => self.stats.hit(Hit::WorkerForgotten),
@@ -231,6 +233,20 @@ impl World {
             job,
             trials,
             seconds,
+        });
+    }
+
+    /// Somebody has mended a program, and wants what has failed of a job tried again.
+    pub(super) fn user_retries(&mut self) {
+        let Some(job) = self.some_job() else { return };
+        let trials = self.store.jobs.get(&job).map_or(0, |job| job.trials);
+        let whole = trials == 0 || self.below(2) == 0;
+        let trial = (!whole).then(|| TrialId(self.below(u64::from(trials)) as u32));
+        self.retried.insert(job.clone());
+        self.request(|request| Event::Retry {
+            request,
+            job,
+            trial,
         });
     }
 

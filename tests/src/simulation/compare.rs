@@ -66,7 +66,7 @@ impl World {
             let mut jobs = jobs.iter().filter_map(number_of);
             jobs.any(|number| number == result.variant)
         };
-        if of(&self.cancelled) || result.gave_up || !variant.exact {
+        if of(&self.cancelled) || of(&self.retried) || result.gave_up || !variant.exact {
             return Ok(false);
         }
         if of(&self.extended) {

@@ -84,6 +84,13 @@ impl Decisions {
                 self.searcher.extend(*trials);
                 self.scheduler.reopen();
             }
+            SearchEntry::Retried { trial } => {
+                if !self.observed.remove(trial) {
+                    return Err(format!(
+                        "trial {trial} is tried again before its end has counted"
+                    ));
+                }
+            }
             SearchEntry::Closed => {
                 self.scheduler.close();
             }

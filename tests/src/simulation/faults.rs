@@ -59,6 +59,7 @@ impl World {
             Fault::UserPauses => self.user_holds(true),
             Fault::UserResumes => self.user_holds(false),
             Fault::UserExtends => self.user_extends(),
+            Fault::UserRetries => self.user_retries(),
             Fault::UserSetsShares => self.user_sets_shares(),
             Fault::UserArchives => self.user_archives(),
             Fault::UserDeletes => {

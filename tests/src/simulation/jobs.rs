@@ -14,7 +14,7 @@ use super::compare::JobResult;
 use super::world::World;
 
 /// Kinds of jobs; each comes with several seeds.
-const KINDS: usize = 34;
+const KINDS: usize = 35;
 
 /// Jobs to draw from.
 pub(super) const VARIANTS: usize = 6 * KINDS;
@@ -79,6 +79,7 @@ pub(super) struct Variant {
     coarse: bool,
     fates: Key,
     failing: bool,
+    broken: bool,
     /// What becomes of it undisturbed.
     reference: OnceLock<Result<JobResult, String>>,
 }
@@ -88,6 +89,8 @@ struct Kind {
     ranks: u32,
     exact: bool,
     failing: bool,
+    /// Every attempt ends with the same error.
+    broken: bool,
     judged: bool,
     saves: bool,
     talk: Talk,
@@ -101,6 +104,7 @@ impl Kind {
             ranks: 1,
             exact: true,
             failing: false,
+            broken: false,
             judged: false,
             saves: true,
             talk: Talk::Once,
@@ -292,11 +296,20 @@ fn talking(number: usize, seed: usize) -> Kind {
             saves: false,
             ..Kind::asha("max_restarts: 3\n", 2, 4, 4 + seed % 3)
         },
-        _ => Kind {
+        33 => Kind {
             talk: Talk::OwnFiles,
             saves: false,
             failing: true,
             ..Kind::new(format!("{SPACE}{}", drawn(3, "")))
+        },
+        // Its program is broken. When it is found out depends on who failed first.
+        _ => Kind {
+            exact: false,
+            broken: true,
+            ..Kind::new(format!(
+                "max_identical_failures: 3\n{SPACE}{}",
+                drawn(8, "")
+            ))
         },
     }
 }
@@ -375,6 +388,7 @@ impl Variant {
             coarse,
             fates: Key::new(number as u64).named("fate"),
             failing: kind.failing,
+            broken: kind.broken,
             reference: OnceLock::new(),
         })
     }
@@ -392,6 +406,10 @@ impl Variant {
         let key = self.fates.with(u64::from(trial.0));
         let step = 1 + key.below(1, self.epochs);
         match key.below(0, 16) {
+            _ if self.broken => Fate::Fails {
+                times: u32::MAX,
+                step: 1,
+            },
             _ if !self.failing => Fate::Completes,
             0 => Fate::Nan { step },
             1 => Fate::Infeasible,

@@ -50,9 +50,10 @@ pub(super) enum Fault {
     UserSetsShares,
     UserArchives,
     UserDeletes,
+    UserRetries,
 }
 
-const FAULTS: [Fault; 34] = [
+const FAULTS: [Fault; 35] = [
     Fault::LinkBroken,
     Fault::LinkSlow,
     Fault::LinkLeftBehind,
@@ -87,6 +88,7 @@ const FAULTS: [Fault; 34] = [
     Fault::UserSetsShares,
     Fault::UserArchives,
     Fault::UserDeletes,
+    Fault::UserRetries,
 ];
 
 /// What one seed's world is made of.

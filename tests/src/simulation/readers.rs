@@ -228,6 +228,10 @@ impl World {
             return self.unknown(r, &job);
         };
         let ended = summary.state.ended();
+        if self.retried.contains(&job) {
+            // It may begin again from where it was before.
+            reader.seen.forget();
+        }
         let seen = reader.seen.job(summary, self.extended.contains(&job));
         match std::mem::replace(&mut reader.stage, Stage::Closed) {
             Stage::Job => {
@@ -304,7 +308,8 @@ impl World {
             return;
         };
         let all = trials_of(&leader.machine, &self.leavers, job);
-        if let Some(missing) = reader.seen.missing(&all) {
+        let missing = reader.seen.missing(&all);
+        if let Some(missing) = missing.filter(|_| !self.retried.contains(job)) {
             let message = format!("the watch of {job} ended without {missing}");
             return self.violated(message);
         }

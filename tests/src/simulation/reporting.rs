@@ -73,7 +73,6 @@ impl World {
     pub(super) fn acknowledged(&mut self, w: usize, sequence: u64) {
         for report in self.workers[w].outbox.acknowledge(sequence) {
             self.check_durable(w, &report);
-            self.remember_epoch(&report);
             if let ReportBody::Checkpoint(checkpoint) = &report.body {
                 self.sweep(w, &report.rank, &checkpoint.manifest);
             }
@@ -122,10 +121,11 @@ impl World {
                 |(epoch, _, end): &Position| (*epoch, *end) == (point.epoch, point.end_of_epoch);
             let series = self.store.points.get(&(rank.at.job.clone(), rank.at.trial));
             if !series.is_some_and(|series| series.iter().any(told)) {
-                self.violated(format!(
+                return self.violated(format!(
                     "acknowledged, but not counted: {report:?}; {attempt:?}; {series:?}"
                 ));
             }
+            self.remember_epoch(report);
         }
     }
 

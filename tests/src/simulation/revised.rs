@@ -5,20 +5,20 @@ use trainyard_coordinator::cluster::model::{
     AttemptRecord, JobRecord, JobState, Leaving, Position, Record, SearchEntry, TrialRecord,
 };
 
-/// The job whose search is extended by a record.
+/// The job whose search is extended by a record, or of which a trial is tried again.
 pub(super) fn more(record: &Record) -> Option<JobId> {
     match record {
         Record::Search(entry) => match entry.entry {
-            SearchEntry::Extended { .. } => Some(entry.job.clone()),
+            SearchEntry::Extended { .. } | SearchEntry::Retried { .. } => Some(entry.job.clone()),
             _ => None,
         },
         _ => None,
     }
 }
 
-/// `extended`: more trials were asked for, which opens a completed job and its search again.
+/// `extended`: more trials were asked for, or failed ones, which opens an ended job and its search again.
 pub(super) fn job_revised(old: &JobRecord, new: &JobRecord, extended: bool) -> bool {
-    let reopened = extended && matches!(old.state, JobState::Completed | JobState::Evaluating);
+    let reopened = extended && old.state != JobState::Cancelled;
     let searched = |state| matches!(state, JobState::Pending | JobState::Running);
     (old.state.ended() && old.state != new.state && !reopened)
         || (old.state == JobState::Evaluating && searched(new.state) && !reopened)
@@ -44,13 +44,14 @@ fn position(trial: &TrialRecord) -> Option<Position> {
     trial.reported.map(|newest| newest.position())
 }
 
-pub(super) fn trial_revised(old: &TrialRecord, new: &TrialRecord) -> bool {
+/// `reopened`: what has failed of its job is tried again.
+pub(super) fn trial_revised(old: &TrialRecord, new: &TrialRecord, reopened: bool) -> bool {
     let told = |trial: &TrialRecord| (trial.state, trial.best, trial.reported);
-    (old.state.ended() && told(old) != told(new))
+    (old.state.ended() && told(old) != told(new) && !reopened)
         || old.suggested_params() != new.suggested_params()
         || old.created_ms != new.created_ms
         || old.next_attempt > new.next_attempt
-        || old.restarts > new.restarts
+        || (old.restarts > new.restarts && !reopened)
         || position(old) > position(new)
         || (old.best.is_some() && new.best.is_none())
 }

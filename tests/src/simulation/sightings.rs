@@ -49,6 +49,12 @@ pub(super) struct Sightings {
 }
 
 impl Sightings {
+    /// Whatever is told of the job and its trials, it may be.
+    pub(super) fn forget(&mut self) {
+        self.job = None;
+        self.trials.clear();
+    }
+
     /// The job is told. `extended`: somebody has asked for more trials, which opens a completed one again.
     ///
     /// # Errors

@@ -63,6 +63,8 @@ pub enum Hit {
     Resumed,
     Drained,
     Extended,
+    /// Failed trials were tried again.
+    Retried,
     /// A search that rested was taken up by its log.
     Woken,
     /// A workspace got a weight or a quota.
@@ -109,7 +111,7 @@ pub enum Hit {
 }
 
 /// Every kind, in the order of its number.
-pub const HITS: [Hit; 65] = [
+pub const HITS: [Hit; 66] = [
     Hit::MessageLost,
     Hit::MessageDelayed,
     Hit::MessageTwice,
@@ -153,6 +155,7 @@ pub const HITS: [Hit; 65] = [
     Hit::Resumed,
     Hit::Drained,
     Hit::Extended,
+    Hit::Retried,
     Hit::Woken,
     Hit::SharesSet,
     Hit::Preempted,

@@ -318,7 +318,9 @@ impl ModelStore {
             (Some(Record::Worker(_)), Record::Worker(_))
             | (Some(Record::Identity(_)), Record::Identity(_))
             | (Some(Record::Workspace(_)), Record::Workspace(_)) => false,
-            (Some(Record::Trial(old)), Record::Trial(new)) => trial_revised(old, new),
+            (Some(Record::Trial(old)), Record::Trial(new)) => {
+                trial_revised(old, new, extended.contains(&new.job))
+            }
             // Archived, it was to be deleted.
             (Some(Record::Removal(old)), Record::Removal(new)) => old != new && new.keep.is_some(),
             (Some(Record::Attempt(old)), Record::Attempt(new)) => attempt_revised(old, new),

@@ -140,6 +140,8 @@ pub(super) struct World {
     pub(super) cancelled: BTreeSet<JobId>,
     /// Searches that somebody wants more trials of.
     pub(super) extended: BTreeSet<JobId>,
+    /// Jobs of which somebody wants failed trials tried again.
+    pub(super) retried: BTreeSet<JobId>,
     /// Jobs that somebody archives or deletes.
     pub(super) leavers: Leavers,
     pub(super) readers: Vec<Reader>,
@@ -192,6 +194,7 @@ impl World {
             files: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             extended: BTreeSet::new(),
+            retried: BTreeSet::new(),
             leavers: Leavers::default(),
             readers: Vec::new(),
             owners: BTreeMap::new(),

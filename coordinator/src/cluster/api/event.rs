@@ -69,6 +69,12 @@ pub enum Event {
         trials: u32,
         seconds: f64,
     },
+    /// Tries failed trials again, of a job that has failed, too; answered by `Reply::Held`.
+    Retry {
+        request: RequestId,
+        job: JobId,
+        trial: Option<TrialId>,
+    },
     /// A resting search as its log tells it, so that it can be extended.
     Wake {
         job: JobId,

@@ -19,6 +19,8 @@ pub enum Rejection {
     },
     #[error("{job} is archived: {ask}")]
     Archived { job: JobId, ask: &'static str },
+    #[error("{job} cannot be changed: {why}")]
+    SetAside { job: JobId, why: String },
     #[error("{job} is being {what}: it is too late to {ask}")]
     Leaving {
         job: JobId,
@@ -31,7 +33,9 @@ pub enum Rejection {
         field: &'static str,
         message: String,
     },
-    #[error("the search of {0} rests: it is to be woken before it can be extended")]
+    #[error("trials of {job} cannot be tried again: {message}")]
+    Retry { job: JobId, message: String },
+    #[error("the search of {0} rests: it is to be woken before it can go on")]
     Asleep(JobId),
     #[error("workspace {workspace:?}: {field}: {message}")]
     Workspace {

@@ -22,8 +22,14 @@ impl Machine {
     fn after_training(&mut self, at: &AttemptRef, outcome: Outcome, error: &str) {
         let (job, trial) = (&at.job, at.trial);
         match outcome {
-            Outcome::Completed => self.trial_completed(job, trial),
-            Outcome::Paused => self.until_reached(at),
+            Outcome::Completed => {
+                self.remark_on_end(at);
+                self.trial_completed(job, trial);
+            }
+            Outcome::Paused => {
+                self.remark_on_end(at);
+                self.until_reached(at);
+            }
             Outcome::DataInvalid => self.trial_without_data(job, trial, error),
             // Whoever cancels sets the trial's state.
             Outcome::Cancelled => {}

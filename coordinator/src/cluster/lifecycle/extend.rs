@@ -131,11 +131,11 @@ impl Machine {
         Ok(())
     }
 
-    /// Takes up the search of a completed job as its log tells it. Nothing, where the log has gone on since or
+    /// Takes up the search of an ended job as its log tells it. Nothing, where the log has gone on since or
     /// another call was sooner.
     fn wake_search(&mut self, job: &JobId, search: Awake) {
         if let Some(found) = self.jobs.get_mut(job)
-            && found.record.state == JobState::Completed
+            && matches!(found.record.state, JobState::Completed | JobState::Failed)
             && found.searcher.is_none()
             && found.next_entry == search.entries
         {
@@ -146,13 +146,6 @@ impl Machine {
 
     fn reopen(&mut self, job: &JobId, trials: u32, seconds: f64) {
         let now = self.now;
-        let judged = self.jobs.get(job).and_then(|found| {
-            let evaluation = found.record.evaluation.as_ref()?;
-            (!found.record.state.ended()).then_some(evaluation.trial)
-        });
-        if let Some(trial) = judged {
-            self.end_live_attempt(job, trial, "the search was extended");
-        }
         if trials > 0 {
             self.log_search(job, SearchEntry::Extended { trials });
         }
@@ -173,6 +166,19 @@ impl Machine {
                 .extended_ms
                 .saturating_add(late)
                 .saturating_add(added);
+        }
+        self.open_again(job);
+    }
+
+    /// A search goes on that had ended, or whose winner is being judged.
+    pub(in crate::cluster) fn open_again(&mut self, job: &JobId) {
+        let now = self.now;
+        let judged = self.jobs.get(job).and_then(|found| {
+            let evaluation = found.record.evaluation.as_ref()?;
+            (!found.record.state.ended()).then_some(evaluation.trial)
+        });
+        if let Some(trial) = judged {
+            self.end_live_attempt(job, trial, "its search goes on");
         }
         self.unretain(job);
         let Some(found) = self.jobs.get_mut(job) else {

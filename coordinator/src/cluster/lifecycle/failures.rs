@@ -34,6 +34,17 @@ impl Machine {
             self.trial_interrupted(job, trial, kind, error);
             return;
         }
+        if kind == FailureKind::Error
+            && let Some(why) = self.fails_alike(job, trial, error)
+        {
+            let refused = "every configuration would meet the same error: not tried again";
+            self.trial_failed(job, trial, kind, error, refused);
+            self.fail_job(job, why);
+            return;
+        }
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
         match found.document.job().failure_policy.action(kind) {
             FailureAction::Retry => self.trial_errored(job, trial, kind, error),
             FailureAction::RetryUncounted => self.trial_interrupted(job, trial, kind, error),
@@ -100,14 +111,15 @@ impl Machine {
         } else {
             let why = "every trial of the job would meet the same data: not tried again";
             self.trial_failed(job, trial, kind, error, why);
-            if self
-                .jobs
-                .get(job)
-                .is_some_and(|job| !job.record.state.ended())
-            {
-                let error = format!("trial {trial}: {error}");
-                self.stop_job(job, JobState::Failed, error);
-            }
+            self.fail_job(job, format!("trial {trial}: {error}"));
+        }
+    }
+
+    /// Fails a job that has not ended.
+    fn fail_job(&mut self, job: &JobId, error: String) {
+        let found = self.jobs.get(job);
+        if found.is_some_and(|job| !job.record.state.ended()) {
+            self.stop_job(job, JobState::Failed, error);
         }
     }
 

@@ -42,10 +42,17 @@ impl Job {
         self.document.job().logical_time
     }
 
-    /// Whether the trial's result is held back until its turn.
+    /// Whether a trial that was tried again has come to where no promotion can reach it.
+    pub(in crate::cluster) fn goes_no_further(&self, trial: TrialId) -> bool {
+        let again = self.live(trial).is_some_and(|known| known.record.again);
+        again && self.scheduler.waits(trial).is_none()
+    }
+
+    /// Whether the trial waits at its rung with a result that is held back until its turn. An attempt that was lost
+    /// there has not said that it goes on: it might have ended, and the next one tells.
     pub(in crate::cluster) fn held_back(&self, trial: TrialId) -> bool {
         let stint = self.stints.get(&trial);
-        stint.is_some_and(|stint| !stint.last && stint.rung.is_some())
+        stint.is_some_and(|stint| !stint.last && stint.rung.is_some() && stint.left)
     }
 
     pub(in crate::cluster) fn logical_workers(&self) -> usize {

@@ -3,12 +3,12 @@
 //! | file | owns |
 //! |---|---|
 //! | `requests` | each request id acts once |
-//! | `submit`, `extend`, `pause` | what people ask for: jobs, their end; more trials or time; what is held and let go |
+//! | `submit`, `extend`, `pause`, `retry` | what people ask for: jobs, their end; more trials or time; what is held and let go; failed trials tried again |
 //! | `reports`, `points` | counting what workers tell: each report once; what counts of a learning curve |
-//! | `repeated` | what is reported once more, told to people |
+//! | `repeated`, `remarks` | what is reported once more, and which objective does not come, told to people |
 //! | `attempts`, `vacate` | how attempts end; slots asked back |
 //! | `conclude` | what an attempt's end leads to: the order failure, finish, rung |
-//! | `failures`, `losses` | what a failed attempt means by the spec's policy |
+//! | `failures`, `losses`, `alike` | what a failed attempt means by the spec's policy; trials that all fail in one way |
 //! | `trials`, `best` | one trial's state; the best of them |
 //! | `search`, `judging`, `ending` | how searches and jobs end, the winner's judging, trials with what ends with them |
 //! | `stopping`, `rungs`, `suggest` | who has had its chance; what schedulers and searchers decide, carried out |
@@ -16,6 +16,7 @@
 //! | `active`, `job` | jobs that have not ended; what a job alone tells |
 
 mod active;
+mod alike;
 pub(super) mod attempts;
 pub(super) mod best;
 mod conclude;
@@ -28,9 +29,11 @@ mod logical;
 pub(super) mod losses;
 mod pause;
 mod points;
+mod remarks;
 mod repeated;
 mod reports;
 pub(super) mod requests;
+mod retry;
 mod rungs;
 mod search;
 mod stints;

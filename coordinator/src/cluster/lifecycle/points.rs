@@ -10,7 +10,7 @@ use trainyard_common::spec::ObjectiveSpec;
 
 use crate::cluster::Machine;
 use crate::cluster::api::{Point, SeriesPoint};
-use crate::cluster::model::{AttemptRef, Metrics, Reported, TrialRecord};
+use crate::cluster::model::{AttemptRef, Metrics, Outcome, Reported, TrialRecord};
 
 /// Metrics of one epoch that are kept together; as many as one report may have. Beyond that the oldest that is no
 /// objective makes room.
@@ -18,13 +18,13 @@ const MAX_MERGED: usize = 256;
 
 impl Machine {
     /// A point of the learning curve; only what lies beyond the newest one counts.
-    pub(in crate::cluster) fn progress(&mut self, at: &AttemptRef, mut point: Point) {
-        point.metrics = finite(point.metrics);
+    pub(in crate::cluster) fn progress(&mut self, at: &AttemptRef, point: Point) {
         let Some(found) = self.jobs.get(&at.job) else {
             return;
         };
         let document = Arc::clone(&found.document);
         let objectives = &document.job().objectives;
+        self.remark_on_epoch(at, &point);
         let Some(merged) = self.merge(at, &point, objectives) else {
             return;
         };
@@ -33,7 +33,7 @@ impl Machine {
         }
         let brings = objectives
             .iter()
-            .any(|objective| value_of(&point.metrics, objective).is_some());
+            .any(|objective| told_of(&point.metrics, objective).is_some());
         if !self.counts(at, &point, brings) {
             if point.end_of_epoch {
                 self.repeats(at, point.epoch);
@@ -41,6 +41,7 @@ impl Machine {
             return;
         }
         self.tell_repeated(at);
+        self.has_reported(&at.job);
         let values: Vec<Option<f64>> = objectives
             .iter()
             .map(|objective| value_of(&merged, objective))
@@ -66,12 +67,18 @@ impl Machine {
         if point.end_of_epoch {
             self.told_goal(&at.job, at.trial, &point.metrics);
         }
+        let broken = broken(&point, objectives);
         self.draft.step.points.push(SeriesPoint {
             job: at.job.clone(),
             trial: at.trial,
             attempt: at.attempt,
             point,
         });
+        if let Some(error) = broken {
+            let why = "an objective was not a finite number";
+            let ended = self.close_attempt(at, Outcome::Nan, &error, why);
+            self.conclude(ended);
+        }
     }
 
     /// Takes a point into what the attempt has told, and gives what it has told of the point's epoch.
@@ -129,6 +136,9 @@ impl Machine {
                 self.better_trial(&at.job, at.trial);
             }
         }
+        if whole {
+            self.forget_remark(&at.job);
+        }
         if let (Some(value), true) = (first, whole) {
             self.told_value(&at.job, at.trial, point.epoch, value);
         }
@@ -153,11 +163,28 @@ fn advance(trial: &mut TrialRecord, at: &AttemptRef, point: &Point, whole: bool)
     trial.epochs_from_zero |= point.epochs_from_zero;
 }
 
+/// The value of an objective, whatever it is.
+fn told_of(metrics: &Metrics, objective: &ObjectiveSpec) -> Option<f64> {
+    let mut metrics = metrics.iter();
+    let found = metrics.find(|(name, _)| *name == objective.metric);
+    found.map(|(_, value)| *value)
+}
+
 /// The finite value of an objective.
 fn value_of(metrics: &Metrics, objective: &ObjectiveSpec) -> Option<f64> {
-    let mut metrics = metrics.iter();
-    let found = metrics.find(|(name, value)| *name == objective.metric && value.is_finite());
-    found.map(|(_, value)| *value)
+    told_of(metrics, objective).filter(|value| value.is_finite())
+}
+
+/// What is wrong with a result that has no number for an objective. Other metrics may be what they like.
+fn broken(point: &Point, objectives: &[ObjectiveSpec]) -> Option<String> {
+    let mut told = objectives.iter().filter(|_| point.end_of_epoch);
+    told.find_map(|objective| {
+        let value = told_of(&point.metrics, objective).filter(|value| !value.is_finite())?;
+        let (name, epoch, step) = (&objective.metric, point.epoch, point.step);
+        Some(format!(
+            "{name} is {value} at the end of epoch {epoch} (step {step})"
+        ))
+    })
 }
 
 /// Adds what is newly told; a metric that is told again has its newest value.
@@ -174,10 +201,4 @@ fn merge(known: &mut Metrics, told: &Metrics, objectives: &[ObjectiveSpec]) {
         }
         known.push((name.clone(), *value));
     }
-}
-
-/// JSON has no infinities and no NaN, and neither decides anything.
-fn finite(mut metrics: Metrics) -> Metrics {
-    metrics.retain(|(_, value)| value.is_finite());
-    metrics
 }

@@ -121,6 +121,9 @@ impl Machine {
         } else if found.scheduler.at_top(trial) {
             let why = format!("has trained {} epochs, `max_resource`", until.unwrap_or(0));
             self.end_trial(job, trial, TrialState::Completed, String::new(), &why);
+        } else if found.goes_no_further(trial) {
+            let why = "has trained as far as it was to when it failed, and its scheduler has gone on without it";
+            self.end_trial(job, trial, TrialState::Completed, String::new(), why);
         } else {
             let place = found.scheduler.place(trial);
             let why = format!("waits at {place}: goes on once it is promoted");

@@ -77,6 +77,10 @@ impl Machine {
         }
         found.record.best = best_among(found, |state| state == TrialState::Completed);
         self.draft.jobs.insert(job.clone());
+        if let Some(error) = found.valueless() {
+            self.end_job(job, JobState::Failed, error);
+            return;
+        }
         let spec = found.document.job();
         let judged = spec.model.is_some()
             && (spec.split.test > 0.0 || spec.data.as_ref().is_some_and(|d| d.test.is_some()));
@@ -149,6 +153,21 @@ impl Machine {
         {
             found.searcher = None;
         }
+    }
+}
+
+impl Job {
+    /// Why the search has no result, though trials have completed: none has a value of the objective.
+    fn valueless(&self) -> Option<String> {
+        let objective = self.objective().filter(|_| self.record.best.is_none())?;
+        let remark = match self.record.remark.as_str() {
+            "" => String::new(),
+            remark => format!(": {remark}"),
+        };
+        let metric = &objective.metric;
+        Some(format!(
+            "no trial that completed has a finite value of the objective `{metric}`{remark}"
+        ))
     }
 }
 

@@ -157,6 +157,9 @@ fn fresh(job: JobId, number: u64, spec: &JobSpec) -> JobRecord {
         logical_clock: 0,
         waiting_since_ms: None,
         leaving: None,
+        reported: false,
+        alike: None,
+        remark: String::new(),
         expected: None,
     }
 }

@@ -37,6 +37,7 @@ impl Machine {
             stopped: false,
             preempted: 0,
             stint: None,
+            again: false,
             retry_at_ms: 0,
             error: String::new(),
             reason: "suggested".to_owned(),

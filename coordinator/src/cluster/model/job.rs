@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::{JobId, TrialId};
@@ -87,9 +87,25 @@ pub struct JobRecord {
     /// It has ended and is on its way out of the records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
+    /// A trial has reported something.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reported: bool,
+    /// Trials that have failed in one way before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alike: Option<Alike>,
+    /// What people should know of its results, whatever it waits for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remark: String,
     /// How many trials its search will have. Records that were written before this was kept have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
+}
+
+/// Trials that have ended with the same error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alike {
+    pub error: String,
+    pub trials: BTreeSet<TrialId>,
 }
 
 /// The number of trials of a search.
@@ -147,8 +163,18 @@ pub struct SpecRecord {
     pub job: JobId,
     pub document: Value,
     /// What was found out about its search space. Records that were written before this was kept have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "if_readable"
+    )]
     pub space: Option<KnownSpace>,
+}
+
+/// It can be found out again: what cannot be read is as if it had not been kept.
+fn if_readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<KnownSpace>, D::Error> {
+    let kept = Option::<Value>::deserialize(deserializer)?;
+    Ok(kept.and_then(|kept| serde_json::from_value(kept).ok()))
 }
 
 pub(in crate::cluster) struct Job {
@@ -286,13 +312,13 @@ impl Job {
             return;
         };
         let before = std::mem::replace(&mut found.record.state, state);
-        *count(&mut self.counts, before) -= 1;
+        *self.counts.count_mut(before) -= 1;
         self.enter(trial, state);
     }
 
     /// Counts a trial in its state.
     pub(in crate::cluster) fn enter(&mut self, trial: TrialId, state: TrialState) {
-        *count(&mut self.counts, state) += 1;
+        *self.counts.count_mut(state) += 1;
         let newest = self.live(trial).and_then(|known| known.attempts.last());
         let since = newest.map_or(0, |attempt| attempt.ended_ms);
         self.pending.remove(&trial);
@@ -337,13 +363,7 @@ impl Turns {
     }
 }
 
-fn count(counts: &mut TrialCounts, state: TrialState) -> &mut u32 {
-    match state {
-        TrialState::Pending => &mut counts.pending,
-        TrialState::Running => &mut counts.running,
-        TrialState::Paused => &mut counts.paused,
-        TrialState::Completed => &mut counts.completed,
-        TrialState::Failed => &mut counts.failed,
-        TrialState::Cancelled => &mut counts.cancelled,
-    }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(said: &bool) -> bool {
+    !said
 }

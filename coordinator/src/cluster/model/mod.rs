@@ -23,7 +23,7 @@ pub use attempt::{
     Vacate,
 };
 pub use codec::{FORMAT_VERSION, Record, RecordError};
-pub use job::{Best, Evaluation, Expected, JobRecord, JobState, Leaving, SpecRecord};
+pub use job::{Alike, Best, Evaluation, Expected, JobRecord, JobState, Leaving, SpecRecord};
 pub(in crate::cluster) use job::{Job, Turns};
 pub use keys::Key;
 pub(crate) use keys::{

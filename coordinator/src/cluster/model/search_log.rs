@@ -34,6 +34,8 @@ pub enum SearchEntry {
     Observed(Observation),
     /// Trials were added to the search.
     Extended { trials: u32 },
+    /// A trial whose failure was counted is tried again; its next end counts in place of that.
+    Retried { trial: TrialId },
     /// No new trial begins: what waits for more of them goes on without.
     Closed,
     /// A trial has reached a rung with this value; `None`: with none that counts.

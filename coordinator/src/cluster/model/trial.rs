@@ -38,6 +38,26 @@ pub struct TrialCounts {
 }
 
 impl TrialCounts {
+    /// How many there are in each state.
+    pub(in crate::cluster) fn of(states: impl Iterator<Item = TrialState>) -> Self {
+        let mut counts = Self::default();
+        for state in states {
+            *counts.count_mut(state) += 1;
+        }
+        counts
+    }
+
+    pub(in crate::cluster) fn count_mut(&mut self, state: TrialState) -> &mut u32 {
+        match state {
+            TrialState::Pending => &mut self.pending,
+            TrialState::Running => &mut self.running,
+            TrialState::Paused => &mut self.paused,
+            TrialState::Completed => &mut self.completed,
+            TrialState::Failed => &mut self.failed,
+            TrialState::Cancelled => &mut self.cancelled,
+        }
+    }
+
     pub fn total(&self) -> u32 {
         let open = self.pending + self.running + self.paused;
         open + self.completed + self.failed + self.cancelled
@@ -116,6 +136,9 @@ pub struct TrialRecord {
     /// On a logical worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stint: Option<Stint>,
+    /// It is tried again after its failure had counted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub again: bool,
     /// Not placed before; 0 = at once.
     pub retry_at_ms: u64,
     pub error: String,

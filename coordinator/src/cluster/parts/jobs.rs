@@ -34,6 +34,7 @@ impl Jobs {
     }
 
     /// All, in the order of submission.
+    #[cfg(test)]
     pub(in crate::cluster) fn by_number(&self) -> impl Iterator<Item = &Job> {
         self.order.values().filter_map(|job| self.known.get(job))
     }

@@ -1,5 +1,6 @@
 //! What the machine consists of: parts that keep their own fields consistent, and know nothing of it.
 
+mod aside;
 mod graces;
 mod identities;
 mod jobs;
@@ -11,6 +12,7 @@ mod slots;
 mod waits;
 mod workers;
 
+pub(in crate::cluster) use aside::{Aside, SetAside};
 pub(in crate::cluster) use graces::Graces;
 pub(in crate::cluster) use identities::{Identities, same};
 pub(in crate::cluster) use jobs::Jobs;

@@ -150,3 +150,117 @@ fn a_log_of_before_kinds_were_told_apart_still_loads() {
     let outcome: Outcome = serde_json::from_str("\"invalid\"").unwrap();
     assert_eq!(outcome, Outcome::Infeasible);
 }
+
+/// Each attempt ends at once with what `error` says of its trial, until the job has ended. How many were started.
+fn all_fail(more: &str, error: impl Fn(u32) -> String) -> (Bench, usize) {
+    let mut bench = Bench::new();
+    bench.apply(submit("r", program("a", 8, more)));
+    let mut running = ranks(&bench.apply(joined("w", 1, 1, vec![])));
+    let mut started = 0;
+    while !job(&bench, "a-1").state.ended() {
+        let Some(rank) = running.pop() else {
+            running = ranks(&bench.later(4_500));
+            continue;
+        };
+        started += 1;
+        let text = error(rank.at.trial.0);
+        running.extend(ranks(&bench.report(1, &rank, ended(Outcome::Error, &text))));
+    }
+    (bench, started)
+}
+
+#[test]
+fn a_program_that_fails_in_one_way_for_all_is_not_started_for_all() {
+    let missing = |_| "No module named 'torchvision'".to_owned();
+    let (bench, started) = all_fail("", missing);
+    assert_eq!(started, 5);
+    let failed = job(&bench, "a-1");
+    assert_eq!(failed.state, JobState::Failed);
+    assert!(
+        failed
+            .error
+            .starts_with("5 trials have failed in the same way")
+            && failed.error.ends_with("No module named 'torchvision'"),
+        "{}",
+        failed.error
+    );
+    assert_eq!(
+        trial(&bench, "a-1", 4).error,
+        "No module named 'torchvision'"
+    );
+    // Another number, and never.
+    assert_eq!(all_fail("max_identical_failures: 2", missing).1, 2);
+    assert_eq!(all_fail("max_identical_failures: 0", missing).1, 8 * 4);
+    // Each in its own way.
+    assert_eq!(all_fail("", |trial| format!("width {trial}")).1, 8 * 4);
+}
+
+#[test]
+fn who_has_reported_shows_that_the_program_works() {
+    let mut bench = Bench::new();
+    bench.apply(submit("r", program("a", 8, "max_restarts: 0")));
+    let mut running = ranks(&bench.apply(joined("w", 2, 1, vec![])));
+    bench.report(1, &running[1], epoch(1, "loss", 0.5));
+    for _ in 0..7 {
+        let rank = running.remove(0);
+        let step = bench.report(1, &rank, ended(Outcome::Error, "the same"));
+        running.splice(0..0, ranks(&step));
+    }
+    assert_eq!(job(&bench, "a-1").state, JobState::Running);
+    assert_eq!(job(&bench, "a-1").trials.failed, 7);
+}
+
+#[test]
+fn a_result_that_is_no_number_meets_the_policy_and_other_metrics_do_not() {
+    let told = |epoch: u64, metrics: &[(&str, f64)]| {
+        let metrics = metrics
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), *value));
+        ReportBody::Progress(Point {
+            step: epoch,
+            epoch,
+            metrics: metrics.collect(),
+            end_of_epoch: true,
+            epochs_from_zero: false,
+            time_ms: 0,
+        })
+    };
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for (policy, state) in [
+            ("fail_trial", TrialState::Failed),
+            ("retry", TrialState::Pending),
+        ] {
+            let more = format!("failure_policy: {{nan: {policy}}}\nmax_restarts: 1");
+            let mut bench = Bench::new();
+            bench.apply(submit("r", program("a", 1, &more)));
+            let rank = ranks(&bench.apply(joined("w", 1, 1, vec![]))).remove(0);
+            let step = bench.report(1, &rank, told(1, &[("loss", 0.5), ("grad", value)]));
+            assert_eq!(step.points.len(), 1);
+            assert_eq!(trial(&bench, "a-1", 0).state, TrialState::Running);
+            let step = bench.report(1, &rank, told(2, &[("loss", value), ("acc", 0.5)]));
+            assert_eq!(step.points[0].point.metrics.len(), 2, "the curve has it");
+            let known = trial(&bench, "a-1", 0);
+            assert_eq!(known.state, state, "{value} {policy}");
+            assert_eq!(known.attempts[0].outcome, Some(Outcome::Nan));
+            let error = &known.attempts[0].error;
+            assert!(
+                error.starts_with(&format!("loss is {value} at the end of epoch 2")),
+                "{error}"
+            );
+            assert_eq!(known.best_value, Some(0.5));
+            if policy == "retry" {
+                // The same again is the same failure, once its slot is given back.
+                bench.report(1, &rank, ended(Outcome::Cancelled, ""));
+                let next = ranks(&bench.later(2_500)).remove(0);
+                bench.report(1, &next, told(1, &[("loss", 0.5)]));
+                bench.report(1, &next, told(2, &[("loss", value)]));
+                assert_eq!(trial(&bench, "a-1", 0).state, TrialState::Failed);
+            }
+            let records: Vec<Record> = bench.stored.values().cloned().collect();
+            for record in records {
+                let bytes = record.encode().unwrap();
+                Record::decode(&record.key().0, &bytes).unwrap();
+            }
+        }
+    }
+}

@@ -69,6 +69,7 @@ fn a_search_that_is_opened_again_did_not_begin_in_the_future() {
     stored.take(&bench.apply(submit("r", program("a", 1, ""))));
     let step = bench.apply(joined("w", 1, 1, vec![]));
     stored.take(&step);
+    stored.take(&bench.report(1, &ranks(&step)[0], epoch(1, "loss", 0.5)));
     stored.take(&bench.report(1, &ranks(&step)[0], ended(Outcome::Completed, "")));
     bench.machine = stored.restore(2, 50_000);
     bench.now = 50_000;

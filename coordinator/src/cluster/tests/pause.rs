@@ -156,6 +156,7 @@ fn a_job_whose_only_open_trial_is_paused_waits() {
     let asked = trial(&kept.bench, "a-1", 0);
     assert_eq!(asked.state, TrialState::Running);
     kept.obey(1, &ranks[0]);
+    kept.bench.report(1, &ranks[1], epoch(9, "loss", 0.5));
     kept.bench
         .report(1, &ranks[1], ended(Outcome::Completed, ""));
     assert_eq!(

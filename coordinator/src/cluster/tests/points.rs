@@ -39,7 +39,7 @@ fn running(more: &str) -> (Bench, Assignment) {
 /// The attempt ends with an error, and the next one begins after the pause.
 fn fails(bench: &mut Bench, rank: &RankRef) -> (Step, Assignment) {
     let step = bench.report(1, rank, ended(Outcome::Error, "exit code 1"));
-    let next = bench.later(600_000);
+    let next = bench.later(2_500);
     let assignment = assigned(&next)[0].clone();
     (step, assignment)
 }
@@ -142,7 +142,7 @@ fn reports_of_one_epoch_are_merged_and_the_objective_reaches_the_rung() {
     let text = format!(
         "name: a\nentrypoint: {{command: [train]}}\n{objective}\n{ASHA}\n\
          hyperparameters: {{x: {{type: double, minval: 0, maxval: 1}}}}\n\
-         searcher: {{name: random, max_trials: 4}}\n"
+         searcher: {{name: random, max_trials: 1}}\n"
     );
     let mut bench = Bench::new();
     bench.apply(submit("r", Document::parse(&text).unwrap()));
@@ -174,7 +174,8 @@ fn reports_of_one_epoch_are_merged_and_the_objective_reaches_the_rung() {
         .collect();
     assert_eq!(names, ["train/loss", "val/acc"]);
     bench.report(1, &rank, ended(Outcome::Paused, ""));
-    assert_eq!(trial(&bench, "a-1", 0).state, TrialState::Paused);
+    // Nobody is promoted any more.
+    assert_eq!(trial(&bench, "a-1", 0).state, TrialState::Completed);
 }
 
 #[test]
@@ -270,4 +271,59 @@ fn records_of_an_earlier_version_tell_where_a_trial_stands() {
     let step = bench.report(1, &rank, loss(4, 1, 0.25));
     assert_eq!(epochs(&step), [4]);
     assert_eq!(trial(&bench, "a-1", 0).best_value, Some(0.25));
+}
+
+#[test]
+fn a_search_whose_objective_never_comes_fails_and_says_which_metrics_do() {
+    for (reports, note, error) in [
+        (
+            vec![told(1, 1, &[("val_loss", 0.5)])],
+            "trial 0 does not report the objective `loss`; it reports `val_loss`; did you mean `val_loss`?",
+            "no trial that completed has a finite value of the objective `loss`: trial 0 does not report",
+        ),
+        (
+            vec![],
+            "trial 0 has reported nothing, and the objective is `loss`",
+            "no trial that completed has a finite value of the objective `loss`: trial 0 has reported nothing",
+        ),
+    ] {
+        let mut bench = Bench::new();
+        bench.apply(submit("r", program("a", 2, "")));
+        let rank = ranks(&bench.apply(joined("w", 1, 1, vec![]))).remove(0);
+        for body in reports.clone() {
+            bench.report(1, &rank, body);
+        }
+        let step = bench.report(1, &rank, ended(Outcome::Completed, ""));
+        assert_eq!(job(&bench, "a-1").note, note);
+        let rank = ranks(&step).remove(0);
+        for body in reports {
+            bench.report(1, &rank, body);
+        }
+        bench.report(1, &rank, ended(Outcome::Completed, ""));
+        let failed = job(&bench, "a-1");
+        assert_eq!(failed.state, JobState::Failed);
+        assert!(failed.error.starts_with(error), "{}", failed.error);
+    }
+}
+
+#[test]
+fn an_epoch_without_the_objective_is_remarked_on_until_it_comes() {
+    let (mut bench, first) = running("");
+    let rank = rank_of(&first);
+    bench.report(1, &rank, told(1, 1, &[("los", 0.5)]));
+    assert_eq!(
+        job(&bench, "a-1").note,
+        "",
+        "the objective may come in a report of its own"
+    );
+    bench.report(1, &rank, told(2, 2, &[("los", 0.5)]));
+    let note = job(&bench, "a-1").note;
+    assert!(
+        note.ends_with("it reports `los`; did you mean `los`?"),
+        "{note}"
+    );
+    bench.report(1, &rank, loss(2, 3, 0.5));
+    assert_eq!(job(&bench, "a-1").note, "");
+    bench.report(1, &rank, ended(Outcome::Completed, ""));
+    assert_eq!(job(&bench, "a-1").state, JobState::Completed);
 }

@@ -68,6 +68,13 @@ impl<T> Page<T> {
 }
 
 impl Machine {
+    /// Jobs that are not archived, in the order of submission.
+    pub fn jobs(&self) -> Vec<JobSummary> {
+        let page = self.jobs_page(u64::MAX, "", false, Most::ALL);
+        let newest_first = page.entries.into_iter().map(|(_, summary)| summary);
+        newest_first.rev().collect()
+    }
+
     /// The job's trials in order; `None` without such a job.
     pub fn trials(&self, job: &JobId) -> Option<Vec<TrialSummary>> {
         let page = self.trials_page(job, TrialId(0), Most::ALL)?;
@@ -102,8 +109,22 @@ impl Machine {
             return Page::cut(found, most, size);
         }
         let jobs = self.jobs.before(before);
-        let jobs = jobs.filter(|job| of(&job.record.workspace));
-        let found = jobs.map(|job| (job.record.number, job_summary(job)));
+        let mut jobs = jobs
+            .filter(|job| of(&job.record.workspace))
+            .map(|job| (job.record.number, job_summary(job)))
+            .peekable();
+        let aside = self.aside.before(before);
+        let mut aside = aside
+            .filter(|job| of(&job.summary.workspace))
+            .map(|job| (job.number, job.summary.clone()))
+            .peekable();
+        let found = std::iter::from_fn(|| {
+            let first = |next: Option<&(u64, JobSummary)>| next.map(|(number, _)| *number);
+            match first(aside.peek()) > first(jobs.peek()) {
+                true => aside.next(),
+                false => jobs.next(),
+            }
+        });
         Page::cut(found, most, size)
     }
 
@@ -114,6 +135,10 @@ impl Machine {
         first: TrialId,
         most: Most,
     ) -> Option<Page<TrialSummary>> {
+        if self.aside.get(job).is_some() {
+            let (entries, more) = (Vec::new(), false);
+            return Some(Page { entries, more });
+        }
         let count = self.jobs.get(job)?.trials.len();
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.some_trials(job, (first.0..count).map(TrialId), most)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use trainyard_common::ids::{JobId, TrialId};
 use trainyard_common::spec::{Document, ObjectiveSpec};
 
@@ -11,16 +12,11 @@ use crate::cluster::api::{
 };
 use crate::cluster::lifecycle::best::best_checkpoint;
 use crate::cluster::model::{
-    ArchiveRef, AttemptKind, AttemptRecord, Job, JobSummary, Trial, TrialRecord, WorkerInfo,
+    ArchiveRef, AttemptKind, AttemptRecord, Expected, Job, JobRecord, JobSummary, Trial,
+    TrialCounts, TrialRecord, WorkerInfo,
 };
 
 impl Machine {
-    /// Jobs that are not archived, in the order of submission.
-    pub fn jobs(&self) -> Vec<JobSummary> {
-        let jobs = self.jobs.by_number();
-        jobs.map(job_summary).collect()
-    }
-
     /// The job, archived or not.
     pub fn any_job(&self, job: &JobId) -> Option<JobSummary> {
         let archived = || Some(self.retention.archived(job)?.summary.clone());
@@ -33,12 +29,19 @@ impl Machine {
     }
 
     pub fn job(&self, job: &JobId) -> Option<JobSummary> {
-        self.jobs.get(job).map(job_summary)
+        let aside = || Some(self.aside.get(job)?.summary.clone());
+        self.jobs.get(job).map(job_summary).or_else(aside)
     }
 
     /// As [`document`](Self::document), for who looks at it for longer.
     pub fn shared_document(&self, job: &JobId) -> Option<Arc<Document>> {
         Some(Arc::clone(&self.jobs.get(job)?.document))
+    }
+
+    /// The job's resolved spec, or what is stored as that.
+    pub fn spec_json(&self, job: &JobId) -> Option<Value> {
+        let aside = || Some(self.aside.get(job)?.document.clone());
+        self.document(job).map(Document::to_json).or_else(aside)
     }
 
     pub fn document(&self, job: &JobId) -> Option<&Document> {
@@ -90,8 +93,19 @@ pub(super) fn used<T>(slots: &[Option<T>]) -> u32 {
 }
 
 pub(in crate::cluster) fn job_summary(job: &Job) -> JobSummary {
-    let record = &job.record;
     let objective = job.objective();
+    JobSummary {
+        trials: job.counts,
+        objective: objective.map_or_else(String::new, |objective| objective.metric.clone()),
+        maximize: objective.is_some_and(|objective| {
+            objective.mode == trainyard_common::spec::search::Mode::Maximize
+        }),
+        ..record_summary(&job.record)
+    }
+}
+
+/// What a job's record alone tells.
+pub(in crate::cluster) fn record_summary(record: &JobRecord) -> JobSummary {
     JobSummary {
         job: record.job.clone(),
         name: record.name.clone(),
@@ -101,21 +115,25 @@ pub(in crate::cluster) fn job_summary(job: &Job) -> JobSummary {
         submitted_ms: record.submitted_ms,
         started_ms: record.started_ms,
         ended_ms: record.ended_ms,
-        trials: job.counts,
-        trials_expected: job.expected(),
-        objective: objective.map_or_else(String::new, |objective| objective.metric.clone()),
-        maximize: objective.is_some_and(|objective| {
-            objective.mode == trainyard_common::spec::search::Mode::Maximize
-        }),
+        trials: TrialCounts::default(),
+        trials_expected: record.expected.and_then(Expected::trials),
+        objective: String::new(),
+        maximize: false,
         best_trial: record.best.map(|best| best.trial),
         best_value: record.best.map(|best| best.value),
         error: record.error.clone(),
-        note: record.note.clone(),
+        note: note(&record.note, &record.remark),
         chosen: record.chosen.clone(),
         test_metrics: record.test_metrics.clone(),
         checkpoint_url: record.checkpoint_url.clone(),
         archived_ms: 0,
     }
+}
+
+/// Why a job waits, and what people should know besides.
+fn note(waits: &str, remark: &str) -> String {
+    let said = [waits, remark].into_iter().filter(|text| !text.is_empty());
+    said.collect::<Vec<_>>().join("; ")
 }
 
 /// A trial as its records tell it, in a job of this spec.

@@ -27,7 +27,7 @@ impl Tally {
             SearchEntry::Rung { .. } => self.rungs += 1,
             SearchEntry::Promoted { .. } => self.promotions += 1,
             SearchEntry::Extended { .. } => self.extensions += 1,
-            SearchEntry::Exhausted | SearchEntry::Closed => {}
+            SearchEntry::Exhausted | SearchEntry::Closed | SearchEntry::Retried { .. } => {}
         }
     }
 }
@@ -130,7 +130,7 @@ fn step<'a>(
                 }
             }
         }
-        SearchEntry::Exhausted => {}
+        SearchEntry::Exhausted | SearchEntry::Retried { .. } => {}
         SearchEntry::Closed => {
             scheduler.close();
         }

@@ -12,7 +12,7 @@ use trainyard_proto::v1;
 use super::Jobs;
 use crate::cluster::api::{Event, Reply};
 use crate::grpc::status::ApiError;
-use crate::grpc::{convert, found};
+use crate::grpc::{convert, found, woken};
 
 /// Largest spec that is read, bytes. The largest sensible one is a few kilobytes.
 const MAX_SPEC_BYTES: usize = 1024 * 1024;
@@ -71,16 +71,12 @@ impl Jobs {
 
     /// Pauses or resumes, as the event says.
     pub(super) async fn hold(&self, event: Event) -> Result<v1::HoldResponse, ApiError> {
-        match self.driver.ask(event).await? {
-            Reply::Held { job, state, trial } => {
-                tracing::info!(job_id = %job, ?state, ?trial, "paused or resumed");
-                Ok(v1::HoldResponse {
-                    state: convert::job_state(state).into(),
-                    trial_state: trial.map(|state| convert::trial_state(state).into()),
-                })
-            }
-            _ => Err(ApiError::Internal("the wrong reply".to_owned())),
-        }
+        held(self.driver.ask(event).await?)
+    }
+
+    /// Tries failed trials again. The search of a job that has failed rests, and is woken.
+    pub(super) async fn retry(&self, event: Event) -> Result<v1::HoldResponse, ApiError> {
+        held(woken::extend(&self.driver, event).await?)
     }
 
     /// Sets or takes back what was set, as the event says.
@@ -186,4 +182,18 @@ async fn parse(spec: String) -> Result<Document, ApiError> {
     .await
     .map_err(|error| ApiError::Internal(format!("reading the spec: {error}")))?;
     Ok(parsed?)
+}
+
+/// What is said once something was paused, resumed or tried again.
+fn held(reply: Reply) -> Result<v1::HoldResponse, ApiError> {
+    match reply {
+        Reply::Held { job, state, trial } => {
+            tracing::info!(job_id = %job, ?state, ?trial, "paused, resumed or tried again");
+            Ok(v1::HoldResponse {
+                state: convert::job_state(state).into(),
+                trial_state: trial.map(|state| convert::trial_state(state).into()),
+            })
+        }
+        _ => Err(ApiError::Internal("the wrong reply".to_owned())),
+    }
 }

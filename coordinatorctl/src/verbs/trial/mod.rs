@@ -6,5 +6,6 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod pause;
 pub(crate) mod resume;
+pub(crate) mod retry;
 mod stretches;
 pub(crate) mod verify;

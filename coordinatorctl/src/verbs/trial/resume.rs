@@ -17,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let trial = Some(args.trial);
     let state = session::with(&global.endpoint(), async |session| {
-        session.client.resume(&args.job, trial).await
+        session.client.resume(&args.job, trial, false).await
     })
     .await?;
     held::show(global, args.job, trial, &state)

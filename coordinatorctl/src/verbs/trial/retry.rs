@@ -1,0 +1,24 @@
+//! `trial retry`: tries a failed trial again.
+
+use crate::exit::Outcome;
+use crate::options::Global;
+use crate::session;
+use crate::verbs::job::held;
+
+/// Try a failed trial again, from its checkpoint where it has one; a job that has failed goes on
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(value_name = "JOB")]
+    job: String,
+    #[arg(value_name = "TRIAL")]
+    trial: u32,
+}
+
+pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
+    let trial = Some(args.trial);
+    let state = session::with(&global.endpoint(), async |session| {
+        session.client.resume(&args.job, trial, true).await
+    })
+    .await?;
+    held::show(global, args.job, trial, &state)
+}
