@@ -265,6 +265,42 @@ async fn workers_that_break_the_protocol_are_told_why() {
 }
 
 #[tokio::test]
+async fn a_refused_report_fails_its_attempt_and_nothing_behind_it_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Local::start(directory.path()).await;
+    let mut client = client(&coordinator.address).await;
+    let mut worker = FakeWorker::join(&coordinator.address, "w-1", 2).await;
+    let spec = format!("{}max_restarts: 0\n", job("refused", 1));
+    let refused = submit(&mut client, "r-1", &spec).await.unwrap();
+    let poisoned = worker.assignment().await;
+    let other = submit(&mut client, "r-2", &job("other", 1)).await.unwrap();
+    let healthy = worker.assignment().await;
+    assert_eq!((&poisoned.job_id, &healthy.job_id), (&refused, &other));
+    worker.report(&poisoned, progress((1 << 53) + 1, 0.5)).await;
+    let last = worker.report(&healthy, progress(1, 0.5)).await;
+    // It is told to stop meanwhile, too.
+    while worker.acknowledged < last {
+        worker.hear().await;
+    }
+
+    let request = GetTrialRequest {
+        job_id: refused,
+        ..Default::default()
+    };
+    let trial = client.get_trial(request).await.unwrap().into_inner();
+    let attempt = &trial.trial.unwrap().attempts[0];
+    assert_eq!(attempt.outcome(), AttemptOutcome::Error);
+    assert!(
+        attempt.error.contains("step: 90071992547409930 given"),
+        "{attempt:?}"
+    );
+    worker.report(&poisoned, ended(0, Vec::new())).await;
+    worker.finish(&healthy, 0.5).await;
+    drop(worker);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn a_store_that_a_worker_cannot_use_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let coordinator = Local::start(directory.path()).await;

@@ -263,3 +263,33 @@ fn a_lost_rank_ends_in_the_same_bytes() -> Result<()> {
     );
     Ok(())
 }
+
+/// A program may print any number: nothing that it says keeps its worker from telling the rest.
+#[test]
+fn a_number_that_nobody_can_count_disables_no_worker() -> Result<()> {
+    let job = |name: &str, step: &str| {
+        format!(
+            "name: {name}\nentrypoint: {{command: [sh, -c, 'echo \"{{\\\"step\\\": {step}, \\\"metrics\\\": \
+             {{\\\"v\\\": 1}}}}\"']}}\nhyperparameters: {{a: 1}}\nobjectives: [{{metric: v, mode: minimize}}]\n\
+             max_restarts: 0\nsearcher: {{name: random, max_trials: 1}}\n"
+        )
+    };
+    let mut sandbox = Sandbox::new()?;
+    let _coordinator = sandbox.coordinator(10_000)?;
+    let mut worker = sandbox.worker("worker-a", 2)?;
+    let poisonous = sandbox.write("poisonous.yaml", &job("poisonous", "9007199254740993"))?;
+    let poisonous = sandbox.submit(&poisonous, &[])?;
+    let sound = sandbox.write("sound.yaml", &job("sound", "1"))?;
+    let sound = sandbox.submit(&sound, &[])?;
+    sandbox.completed(&sound)?;
+    wait_for("the poisonous job to end", || {
+        let described = sandbox.json(&["describe", &poisonous])?;
+        let state = described["job"]["state"].as_str();
+        Ok(matches!(state, Some("completed" | "failed")).then_some(()))
+    })?;
+    let told = sandbox.ctl(&["logs", &poisonous])?.stdout;
+    assert!(told.contains("9007199254740993"), "{told}");
+    worker.signal(libc::SIGTERM)?;
+    assert!(worker.wait()?.success(), "{}", worker.log());
+    Ok(())
+}

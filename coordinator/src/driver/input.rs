@@ -123,6 +123,7 @@ fn report_bytes(report: &Report) -> usize {
             test_metrics,
             ..
         } => error.len() + metrics(test_metrics),
+        ReportBody::Refused { reason } => reason.len(),
         ReportBody::Dropped { manifests } => manifests.iter().map(|name| 32 + name.len()).sum(),
     };
     256 + held

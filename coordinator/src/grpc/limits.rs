@@ -23,9 +23,9 @@ pub(super) const MAX_ADDRESS: usize = MAX_HOST + 8;
 /// A kind of processor, such as `x86_64/avx2+fma`.
 pub(super) const MAX_CPU_KIND: usize = 128;
 
-/// A metric's name, and the metrics of one report: a worker passes on 256 of a program's.
+/// A metric's name, and the metrics of one report. A worker keeps to them, too.
 pub(super) const MAX_METRIC_NAME: usize = trainyard_proto::MAX_METRIC_NAME_BYTES;
-pub(super) const MAX_METRICS: usize = 512;
+pub(super) const MAX_METRICS: usize = trainyard_proto::MAX_METRICS_PER_REPORT;
 
 /// A path in a checkpoint store or of a probe, and a digest in hexadecimal.
 pub(super) const MAX_PATH: usize = 1024;
@@ -40,8 +40,8 @@ const MAX_ID: usize = 256;
 /// Why an attempt ended or a store cannot be used; a worker cuts it at 4 KiB.
 pub(super) const MAX_ERROR_BYTES: usize = 16 * 1024;
 
-/// Steps, epochs, times and positions: what JSON's numbers hold exactly.
-const MAX_NUMBER: u64 = 1 << 53;
+/// Steps, epochs, times and positions.
+const MAX_NUMBER: u64 = trainyard_proto::MAX_NUMBER;
 
 /// Something is larger than it may be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +111,11 @@ pub(super) fn number(field: &str, number: u64) -> Result<u64, Refused> {
             format!("at most {MAX_NUMBER}"),
         )),
     }
+}
+
+/// A number that is only shown, or only says that there is life: beyond the largest it is the largest.
+pub(super) fn shown(number: u64) -> u64 {
+    number.min(MAX_NUMBER)
 }
 
 #[cfg(test)]

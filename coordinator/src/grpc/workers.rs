@@ -1,5 +1,9 @@
 //! `WorkerService`: one session a worker. Messages become events in the order in which they came, and only
 //! within the limits of `limits`.
+//!
+//! A message that is malformed as a whole ends the session. What one report says never does: its worker would
+//! keep it, come back and tell it again for ever, and all that lies behind it would wait. Such a report is
+//! acknowledged and fails its attempt.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -30,6 +34,9 @@ use trainyard_common::checkpoint::CheckpointRef;
 
 /// A stream must say who it is within this long.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The level of a log line that tells none that can be shown.
+const LEVEL: &str = "info";
 
 /// Bytes of a worker's secret: not to be guessed, and no more than any secret needs.
 const SECRET_BYTES: RangeInclusive<usize> = 16..=64;
@@ -219,10 +226,9 @@ fn pulses(pulses: Vec<v1::Pulse>) -> Result<Vec<Pulse>, Refused> {
     let known = pulses.into_iter().take(MAX_SLOTS).filter_map(|pulse| {
         let of = pulse.attempt?;
         let (step, signs) = (pulse.step, pulse.signs);
-        Some(running(of).and_then(|rank| {
-            let step = limits::number("step", step)?;
-            Ok(Pulse { rank, step, signs })
-        }))
+        // A program numbers its steps as it likes, and they are a sign of life here.
+        let step = limits::shown(step);
+        Some(running(of).map(|rank| Pulse { rank, step, signs }))
     });
     let known: Result<_, Refused> = known.collect();
     known.map_err(|refused| refused.within("pulses"))
@@ -286,13 +292,14 @@ fn log_event(session: SessionId, batch: v1::LogBatch) -> Result<Event, Refused> 
     limits::count("lines", batch.lines.len(), limits::MAX_LINES_PER_BATCH)?;
     let at = attempt(batch.job_id, batch.trial_id, batch.attempt, 0)?;
     let lines = batch.lines.into_iter().map(|line| {
-        Ok(LogText {
-            time_ms: limits::number("time_ms", line.time_ms)?,
-            level: limits::name("level", line.level, limits::MAX_LEVEL)?,
+        LogText {
+            time_ms: limits::shown(line.time_ms),
+            // A level that cannot be shown is no reason to lose the line, or all that come after it.
+            level: limits::name("level", line.level, limits::MAX_LEVEL)
+                .unwrap_or_else(|_| LEVEL.to_owned()),
             text: within(line.text, MAX_LINE_BYTES),
-        })
+        }
     });
-    let lines: Result<_, Refused> = lines.collect();
     Ok(Event::Logs {
         session,
         rank: RankRef {
@@ -300,7 +307,7 @@ fn log_event(session: SessionId, batch: v1::LogBatch) -> Result<Event, Refused> 
             rank: batch.rank,
         },
         first: limits::number("first", batch.first)?,
-        lines: lines.map_err(|refused| refused.within("lines"))?,
+        lines: lines.collect(),
     })
 }
 
@@ -315,9 +322,18 @@ fn reports(batch: v1::ReportBatch) -> Result<Vec<Report>, CallError> {
 
 fn report(report: v1::Report) -> Result<Report, Refused> {
     let sequence = limits::number("sequence", report.sequence)?;
-    let time_ms = limits::number("time_ms", report.time_ms)?;
+    let time_ms = limits::shown(report.time_ms);
     let body = match report.body {
-        Some(body) => report_body(body, time_ms)?,
+        Some(body) => report_body(body, time_ms).unwrap_or_else(|refused| {
+            let reason = format!("a report was refused: {refused}");
+            tracing::warn!(
+                sequence,
+                job_id = report.job_id,
+                trial_id = report.trial_id,
+                "{reason}"
+            );
+            ReportBody::Refused { reason }
+        }),
         // A newer worker's. Ending the session for it would have it come back for ever.
         None => {
             tracing::warn!(
@@ -345,10 +361,10 @@ fn report_body(body: v1::report::Body, time_ms: u64) -> Result<ReportBody, Refus
     use v1::report::Body;
     Ok(match body {
         Body::Started(started) => ReportBody::Started {
-            from_step: limits::number("from_step", started.from_step)?,
-            steps_total: limits::number("steps_total", started.steps_total)?,
-            epochs_total: limits::number("epochs_total", started.epochs_total)?,
-            parameters: limits::number("parameters", started.parameters)?,
+            from_step: limits::shown(started.from_step),
+            steps_total: limits::shown(started.steps_total),
+            epochs_total: limits::shown(started.epochs_total),
+            parameters: limits::shown(started.parameters),
         },
         Body::Progress(progress) => ReportBody::Progress(Point {
             step: limits::number("step", progress.step)?,
@@ -370,22 +386,32 @@ fn report_body(body: v1::report::Body, time_ms: u64) -> Result<ReportBody, Refus
                 manifests: manifests.collect::<Result<_, _>>()?,
             }
         }
-        Body::Ended(ended) => {
-            let (outcome, error) = match convert::from_outcome(ended.outcome()) {
-                Some(outcome) => (outcome, ended.error),
-                None => (
-                    Outcome::Error,
-                    format!("{} (outcome {} is unknown)", ended.error, ended.outcome),
-                ),
-            };
-            ReportBody::Ended {
-                outcome,
-                error: within(error, limits::MAX_ERROR_BYTES),
-                step: limits::number("step", ended.step)?,
-                test_metrics: metrics("test_metrics", ended.test_metrics)?,
-            }
-        }
+        Body::Ended(ended) => return Ok(last(ended)),
     })
+}
+
+/// A rank's last report, which is taken in any case: its slot is free.
+fn last(ended: v1::Ended) -> ReportBody {
+    let (outcome, error) = match convert::from_outcome(ended.outcome()) {
+        Some(outcome) => (outcome, ended.error),
+        None => (
+            Outcome::Error,
+            format!("{} (outcome {} is unknown)", ended.error, ended.outcome),
+        ),
+    };
+    let (outcome, error, test_metrics) = match metrics("test_metrics", ended.test_metrics) {
+        Ok(metrics) => (outcome, error, metrics),
+        Err(refused) => {
+            let told = format!("its last report was refused: {refused}");
+            (Outcome::Error, told, Metrics::new())
+        }
+    };
+    ReportBody::Ended {
+        outcome,
+        error: within(error, limits::MAX_ERROR_BYTES),
+        step: limits::shown(ended.step),
+        test_metrics,
+    }
 }
 
 fn metrics(field: &str, metrics: Vec<v1::Metric>) -> Result<Metrics, Refused> {

@@ -212,14 +212,17 @@ impl Agent {
                     let lease = u64::from(session.registered.lease_ms);
                     tracing::info!(%address, term = self.term.load(Ordering::SeqCst), "registered");
                     was_registered = true;
-                    backoff.reset();
                     // Within a lease there is time for several tries.
                     backoff.set_cap(Duration::from_millis(lease / 4).min(LONGEST_PAUSE));
                     search.succeeded();
                     self.pulse.set_registered(true);
                     self.host.absence.over();
-                    let begun = Instant::now();
+                    let (begun, acknowledged) = (Instant::now(), self.outbox.acknowledged());
                     let end = session.run(self).await;
+                    let moved = self.outbox.acknowledged() > acknowledged;
+                    if was_of_use(moved, begun.elapsed(), Duration::from_millis(lease)) {
+                        backoff.reset();
+                    }
                     self.pulse.set_registered(false);
                     away_since = Instant::now();
                     let heard = away_since.checked_sub(session::UNNOTICED);
@@ -301,6 +304,12 @@ fn scratch(config: &WorkerConfig) -> Result<Scratch, String> {
     scratch
 }
 
+/// Whether a session was such that the next may begin without delay. One that the coordinator ended at once for
+/// what this worker told it may end so again, for ever.
+fn was_of_use(acknowledged_reports: bool, lived: Duration, lease: Duration) -> bool {
+    acknowledged_reports || lived >= lease
+}
+
 /// 244 random bits, for the life of this process.
 fn secret() -> [u8; 32] {
     let mut secret = [0; 32];
@@ -308,4 +317,20 @@ fn secret() -> [u8; 32] {
     first.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     second.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     secret
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_ends_at_once_and_moves_nothing_is_not_come_back_from_at_once() {
+        let lease = Duration::from_secs(30);
+        assert!(!was_of_use(false, Duration::from_millis(70), lease));
+        assert!(was_of_use(true, Duration::from_millis(70), lease));
+        assert!(was_of_use(false, lease, lease));
+        let mut backoff = Backoff::new(Key::new(0), FIRST_PAUSE, LONGEST_PAUSE);
+        let waits: Duration = (0..10).map(|_| backoff.next_wait()).sum();
+        assert!(waits > 10 * FIRST_PAUSE, "{waits:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What attempts say, on its way to the coordinator: the shared buffers that attempts write to and
 //! the session empties, and the handle of one attempt. Knows nothing of connections.
 
+mod bounds;
 mod logs;
 mod reporter;
 mod reports;
@@ -103,6 +104,11 @@ impl Outbox {
     /// A panic while the lock was held leaves whole buffers: no operation on them stops halfway.
     fn lock(&self) -> MutexGuard<'_, Buffers> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Grows with the reports that the coordinator has acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.settled.borrow().0
     }
 
     fn settle(&self) {

@@ -1,14 +1,14 @@
 //! How one attempt speaks: the handle by which it reaches the shared buffers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use trainyard_proto::v1::report::Body;
 
 use super::reports::Pushed;
-use super::{Level, Outbox};
+use super::{Level, Outbox, bounds};
 use crate::attempt::{Activity, AttemptKey, Stop, StopSignal};
 
 /// What an attempt may say beyond a full buffer once it was told to stop, besides its end: the point that
@@ -25,6 +25,8 @@ pub(crate) struct Reporter {
     outbox: Arc<Outbox>,
     /// Reports that were taken although there was no room.
     beyond: Arc<AtomicUsize>,
+    /// Whether somebody was told of a report that was left out since the coordinator would refuse it.
+    told: Arc<AtomicBool>,
 }
 
 /// Tells when there may be room again for what was refused.
@@ -47,6 +49,7 @@ impl Reporter {
             activity: Arc::default(),
             outbox,
             beyond: Arc::default(),
+            told: Arc::default(),
         }
     }
 
@@ -54,10 +57,17 @@ impl Reporter {
         Room(self.outbox.settled.subscribe())
     }
 
-    /// Hands a report over if there is room. An attempt that was told to stop does not wait for room: the
+    /// Hands a report over if there is room. One that the coordinator would refuse is left out, which is told
+    /// once. An attempt that was told to stop does not wait for room: the
     /// little that it still has to say is taken in any case.
     pub(crate) fn offer(&self, body: &Body, room: &mut Room) -> Pushed {
         room.0.mark_unchanged();
+        if let Some(reason) = bounds::refusal(body) {
+            if !self.told.swap(true, Ordering::Relaxed) {
+                self.warn(&format!("a report is left out: {reason}"));
+            }
+            return Pushed::Thinned;
+        }
         let Some(stop) = self.stop.get() else {
             return self.push(body, false);
         };
@@ -84,6 +94,7 @@ impl Reporter {
     /// Hands a report over, waiting for room where it must not be left out. Gives the ticket to wait
     /// on, or nothing when it was left out or the attempt was abandoned meanwhile.
     pub(crate) async fn report(&self, body: Body) -> Option<u64> {
+        let body = bounds::shown(body);
         let mut room = self.room();
         loop {
             match self.offer(&body, &mut room) {
@@ -182,6 +193,22 @@ mod tests {
             let end = reporter.report(Body::Ended(Ended::default()));
             assert!(end.now_or_never().is_some_and(|ticket| ticket.is_some()));
         }
+    }
+
+    #[tokio::test]
+    async fn what_the_coordinator_would_refuse_is_left_out_and_told_once() {
+        let (outbox, reporter) = full(0);
+        for step in [u64::MAX, u64::MAX - 1] {
+            let body = Body::Progress(Progress {
+                step,
+                ..Progress::default()
+            });
+            assert_eq!(reporter.report(body).now_or_never(), Some(None));
+        }
+        assert_eq!(outbox.unacknowledged(), 0);
+        let lines = outbox.next_logs().unwrap().lines;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].text.contains("step is 18446744073709551615"));
     }
 
     #[tokio::test]

@@ -176,7 +176,10 @@ impl Trainer {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Finish, TrainError> {
         observer.started(&Started {
             from_step: self.cursor.step,
-            steps_total: self.settings.epochs * self.plan.steps_per_epoch(),
+            steps_total: self
+                .settings
+                .epochs
+                .saturating_mul(self.plan.steps_per_epoch()),
             epochs_total: self.settings.epochs,
             parameters: self.network.gradient_len() as u64,
         });

@@ -38,6 +38,8 @@ pub enum ReportBody {
     /// Manifests that the worker has deleted by the keep rule. Believed whatever the generation:
     /// what is deleted is gone.
     Dropped { manifests: Vec<String> },
+    /// Something that is not within the limits: it counts as told, and its attempt cannot go on.
+    Refused { reason: String },
 }
 
 /// One point of a learning curve.

@@ -52,16 +52,29 @@ impl Machine {
                 }
             }
             ReportBody::Started {
+                from_step,
                 steps_total,
                 epochs_total,
                 parameters,
-                ..
             } if speaks => {
+                // Where its checkpoint could not be used it begins elsewhere than it was sent to. A program
+                // knows no totals, and does not tell where it begins.
+                if epochs_total > 0
+                    && let Some(attempt) = self.attempt_mut(&rank.at)
+                {
+                    attempt.from_step = from_step;
+                }
                 self.change_trial(&rank.at, |trial| {
                     trial.steps_total = steps_total;
                     trial.epochs_total = epochs_total;
                     trial.parameters = parameters;
                 });
+            }
+            // Left out it would be a hole in a curve, or a rung that is never reached.
+            ReportBody::Refused { reason } if lives => {
+                let why = format!("a report of rank {} was refused", rank.rank);
+                let ended = self.close_attempt(&rank.at, Outcome::Error, &reason, &why);
+                self.conclude(ended);
             }
             ReportBody::Progress(point) if speaks => {
                 self.progress(&rank.at, point);

@@ -165,3 +165,47 @@ fn a_line_is_stored_once_however_batches_overlap() {
         assert_eq!(said, [through]);
     }
 }
+
+#[test]
+fn a_refused_report_counts_as_told_and_fails_its_attempt() {
+    let (mut bench, rank) = running();
+    let reason = "a report was refused: step: 9 given; accepted: at most 8";
+    let refused = ReportBody::Refused {
+        reason: reason.to_owned(),
+    };
+    tell(&mut bench, 2, 1, &rank, refused.clone());
+    assert_eq!(
+        trial(&bench, &rank).attempts[0].outcome,
+        None,
+        "another's word"
+    );
+    let step = tell(&mut bench, 1, 1, &rank, refused);
+    let attempt = trial(&bench, &rank).attempts[0].clone();
+    assert_eq!(attempt.outcome, Some(Outcome::Error));
+    assert_eq!(attempt.error, reason);
+    assert!(attempt.reason.ends_with("a report of rank 0 was refused"));
+    let told = |wanted: fn(&ToWorker) -> bool| {
+        let mut effects = step.effects.iter();
+        effects.any(|effect| matches!(effect, Effect::Send { message, .. } if wanted(message)))
+    };
+    assert!(told(|sent| matches!(
+        sent,
+        ToWorker::Acknowledged { sequence: 1 }
+    )));
+    assert!(told(|sent| matches!(sent, ToWorker::Stop { .. })));
+}
+
+#[test]
+fn an_attempt_says_where_it_has_begun() {
+    let (mut bench, rank) = running();
+    let started = |from_step, epochs_total| ReportBody::Started {
+        from_step,
+        steps_total: 70,
+        epochs_total,
+        parameters: 7,
+    };
+    tell(&mut bench, 1, 1, &rank, started(30, 7));
+    assert_eq!(trial(&bench, &rank).attempts[0].from_step, 30);
+    tell(&mut bench, 1, 2, &rank, started(0, 0));
+    assert_eq!(trial(&bench, &rank).attempts[0].from_step, 30);
+}

@@ -153,6 +153,10 @@ proptest! {
                 prop_assert!(error.len() <= MAX_ERROR_BYTES);
                 metrics_fit(&test_metrics)?;
             }
+            ReportBody::Refused { reason } => {
+                let refused = reason.strip_prefix("a report was refused: ");
+                told(&refused.unwrap_or_default())?;
+            }
             ReportBody::Dropped { manifests } => {
                 prop_assert!(manifests.len() <= MAX_MANIFESTS);
                 for path in &manifests {
@@ -267,4 +271,89 @@ fn the_first_field_that_is_too_large_is_named() {
         let error = register(edit).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
     }
+}
+
+/// A report of a running attempt.
+fn report_of(body: Body) -> v1::Report {
+    v1::Report {
+        sequence: 1,
+        job_id: "j-1".to_owned(),
+        generation: 1,
+        body: Some(body),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn what_a_report_says_is_told_to_its_attempt_and_ends_no_session() {
+    let huge = (1 << 53) + 1;
+    let progress = v1::Progress {
+        step: huge,
+        ..Default::default()
+    };
+    let batch = v1::ReportBatch {
+        reports: vec![report_of(Body::Progress(progress))],
+    };
+    let taken = reports(batch).unwrap();
+    let ReportBody::Refused { reason } = &taken[0].body else {
+        panic!("{taken:?}");
+    };
+    assert_eq!(
+        reason,
+        "a report was refused: step: 9007199254740993 given; accepted: at most 9007199254740992"
+    );
+    // Its slot is free whatever else the last one says.
+    let metric = v1::Metric {
+        name: "a\nb".to_owned(),
+        value: 1.0,
+    };
+    let ended = v1::Ended {
+        outcome: v1::AttemptOutcome::Completed.into(),
+        step: huge,
+        test_metrics: vec![metric],
+        ..Default::default()
+    };
+    let taken = report(report_of(Body::Ended(ended))).unwrap();
+    let ReportBody::Ended { outcome, error, .. } = taken.body else {
+        panic!("{taken:?}");
+    };
+    assert_eq!(outcome, Outcome::Error);
+    assert!(error.contains("test_metrics.name: "), "{error}");
+    // Numbers that are only shown are no reason to refuse anything.
+    let started = v1::Started {
+        steps_total: u64::MAX,
+        ..Default::default()
+    };
+    let taken = report(report_of(Body::Started(started))).unwrap();
+    let shown = ReportBody::Started {
+        from_step: 0,
+        steps_total: 1 << 53,
+        epochs_total: 0,
+        parameters: 0,
+    };
+    assert_eq!(taken.body, shown);
+    let of = v1::RunningAttempt::default();
+    let pulse = v1::Pulse {
+        attempt: Some(of),
+        step: u64::MAX,
+        signs: 1,
+    };
+    assert_eq!(pulses(vec![pulse]).unwrap()[0].step, 1 << 53);
+    let line = v1::LogLine {
+        time_ms: u64::MAX,
+        level: "\n".to_owned(),
+        text: "kept".to_owned(),
+        ..Default::default()
+    };
+    let batch = v1::LogBatch {
+        lines: vec![line],
+        ..Default::default()
+    };
+    let Ok(Event::Logs { lines, .. }) = log_event(SessionId(1), batch) else {
+        panic!("refused");
+    };
+    assert_eq!(
+        (lines[0].level.as_str(), lines[0].text.as_str()),
+        ("info", "kept")
+    );
 }
