@@ -1,4 +1,4 @@
-//! Who is served, and how much of something each may hold at one time: connections, calls, watchers.
+//! Who is served, and how much of something each may hold at one time: connections, calls, watchers, bytes.
 //!
 //! A client is an address, since that is all that is known of one before it says anything. Each has a share
 //! of every limit, so that one alone cannot take everything. Knows nothing of what is counted.
@@ -72,19 +72,26 @@ impl Tally {
 
     /// One more for this client, until what is handed out is dropped.
     pub(crate) fn enter(self: &Arc<Self>, client: Client) -> Result<Held, Full> {
+        self.take(client, 1)
+    }
+
+    /// So many more at once, or none of them.
+    pub(crate) fn take(self: &Arc<Self>, client: Client, many: usize) -> Result<Held, Full> {
         let mut counts = self.counts();
         let own = counts.of.get(&client).copied().unwrap_or(0);
-        if own >= self.each {
+        let (own, total) = (own.saturating_add(many), counts.total.saturating_add(many));
+        if own > self.each {
             return Err(Full::Client { most: self.each });
         }
-        if counts.total >= self.total {
+        if total > self.total {
             return Err(Full::Total { most: self.total });
         }
-        counts.total += 1;
-        counts.of.insert(client, own + 1);
+        counts.total = total;
+        counts.of.insert(client, own);
         Ok(Held {
             tally: Arc::clone(self),
             client,
+            many,
         })
     }
 
@@ -94,19 +101,20 @@ impl Tally {
     }
 }
 
-/// One of what is counted.
+/// One or some of what is counted.
 #[derive(Debug)]
 pub(crate) struct Held {
     tally: Arc<Tally>,
     client: Client,
+    many: usize,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let mut counts = self.tally.counts();
-        counts.total -= 1;
+        counts.total -= self.many;
         if let Some(own) = counts.of.get_mut(&self.client) {
-            *own -= 1;
+            *own -= self.many;
             if *own == 0 {
                 counts.of.remove(&self.client);
             }
@@ -144,6 +152,11 @@ mod tests {
         drop(held);
         let again = [tally.enter(b).unwrap(), tally.enter(a).unwrap()];
         drop((again, other));
+        assert_eq!(tally.take(a, 3).unwrap_err(), Full::Client { most: 2 });
+        let two = tally.take(a, 2).unwrap();
+        assert_eq!(tally.take(b, 2).unwrap_err(), Full::Total { most: 3 });
+        assert!(tally.take(a, usize::MAX).is_err());
+        drop(two);
         let counts = tally.counts();
         assert_eq!((counts.total, counts.of.len()), (0, 0));
     }

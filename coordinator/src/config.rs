@@ -29,6 +29,10 @@ const MAX_WAIT_MS: u32 = 86_400_000;
 const LEAST_SHARE: u32 = 8;
 const MAX_SHARE: u32 = 1_000_000;
 
+/// Least and most of what may be received at one time, MiB: one message of a worker, and a large machine's memory.
+const LEAST_RECEIVING_MIB: u32 = (trainyard_proto::MAX_MESSAGE_BYTES / (1024 * 1024)) as u32;
+const MAX_MIB: u32 = 1_024 * 1_024;
+
 /// How long ended jobs stay where nothing is said, seconds: 30 days, in which somebody may want to extend
 /// a search.
 const DEFAULT_RETAIN: u64 = 30 * 24 * 3_600;
@@ -67,6 +71,11 @@ pub struct CoordinatorConfig {
     pub max_calls_per_client: u32,
     /// Those among them that watch a job or read its log.
     pub max_watchers_per_client: u32,
+    /// What requests that are not answered yet may hold, MiB: of all clients and of one.
+    pub max_receiving_mib: u32,
+    pub max_receiving_mib_per_client: u32,
+    /// How long after its first byte a request must be whole, milliseconds.
+    pub request_timeout_ms: u32,
     /// Store of checkpoints of jobs that name none. Unset: `checkpoints` below the data directory.
     pub checkpoint_url: Option<String>,
     /// Addresses of etcd's members (`http://host:2379`): records lie there instead of in `data_dir`, and
@@ -125,6 +134,9 @@ impl Default for CoordinatorConfig {
             max_connections_per_client: 1_024,
             max_calls_per_client: 4_096,
             max_watchers_per_client: 1_024,
+            max_receiving_mib: 256,
+            max_receiving_mib_per_client: 64,
+            request_timeout_ms: 10_000,
             checkpoint_url: None,
             etcd: Vec::new(),
             etcd_prefix: etcd::DEFAULT_PREFIX.to_owned(),
@@ -224,6 +236,19 @@ impl CoordinatorConfig {
                 return Err(ConfigError::invalid(field, given, accepted));
             }
         }
+        self.validate_shares()?;
+        if let Some(url) = &self.checkpoint_url {
+            store_url::open(url)
+                .map_err(|error| ConfigError::invalid("checkpoint_url", url, error.to_string()))?;
+        }
+        self.validate_etcd()?;
+        telemetry::check_filter(&self.log).map_err(|error| {
+            ConfigError::invalid("log", format!("`{}`", self.log), error.to_string())
+        })
+    }
+
+    /// What clients may have, and what all of it may come to.
+    fn validate_shares(&self) -> Result<(), ConfigError> {
         let shares = [
             ("max_connections", self.max_connections),
             (
@@ -239,14 +264,33 @@ impl CoordinatorConfig {
                 return Err(ConfigError::invalid(field, given, accepted));
             }
         }
-        if let Some(url) = &self.checkpoint_url {
-            store_url::open(url)
-                .map_err(|error| ConfigError::invalid("checkpoint_url", url, error.to_string()))?;
+        let sizes = [
+            (
+                "max_receiving_mib",
+                self.max_receiving_mib,
+                LEAST_RECEIVING_MIB,
+                MAX_MIB,
+            ),
+            (
+                "max_receiving_mib_per_client",
+                self.max_receiving_mib_per_client,
+                LEAST_RECEIVING_MIB,
+                MAX_MIB,
+            ),
+            (
+                "request_timeout_ms",
+                self.request_timeout_ms,
+                100,
+                MAX_WAIT_MS,
+            ),
+        ];
+        for (field, given, least, most) in sizes {
+            if !(least..=most).contains(&given) {
+                let accepted = format!("{least} to {most}");
+                return Err(ConfigError::invalid(field, given, accepted));
+            }
         }
-        self.validate_etcd()?;
-        telemetry::check_filter(&self.log).map_err(|error| {
-            ConfigError::invalid("log", format!("`{}`", self.log), error.to_string())
-        })
+        Ok(())
     }
 }
 
@@ -258,7 +302,7 @@ mod tests {
     fn the_default_is_valid_and_bad_fields_are_named() {
         CoordinatorConfig::default().validate().unwrap();
         type Edit = fn(&mut CoordinatorConfig);
-        let cases: [(&str, Edit); 10] = [
+        let cases: [(&str, Edit); 12] = [
             ("listen", |c| c.listen = "here".to_owned()),
             ("listen", |c| c.listen = "localhost:99999".to_owned()),
             ("heartbeat_ms", |c| c.heartbeat_ms = 0),
@@ -270,6 +314,8 @@ mod tests {
             ("max_watchers_per_client", |c| {
                 c.max_watchers_per_client = 1_000_001;
             }),
+            ("max_receiving_mib", |c| c.max_receiving_mib = 15),
+            ("request_timeout_ms", |c| c.request_timeout_ms = 99),
             ("log", |c| c.log = "info,=x=y".to_owned()),
         ];
         for (field, edit) in cases {

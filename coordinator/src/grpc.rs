@@ -12,6 +12,7 @@ mod limits;
 mod logs;
 mod outgoing;
 mod pages;
+mod receiving;
 mod search_log;
 mod status;
 mod tail;
@@ -37,6 +38,7 @@ use crate::driver::Seat;
 use calls::Counted;
 use incoming::incoming;
 use jobs::Jobs;
+use receiving::{Patience, Receiving};
 use workers::Workers;
 
 /// A connection that says nothing for this long is asked whether its peer lives.
@@ -58,14 +60,20 @@ const MAX_RESET_STREAMS: usize = 32;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// The largest message of a person's tool: a spec of 1 MiB, or the positions of all trials in a log.
-const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// The largest message of a person's tool: a spec of 1 MiB and its frame.
+const MAX_REQUEST_BYTES: usize = (1024 + 64) * 1024;
+
+/// And of who follows a log: the positions of all trials in it.
+const MAX_POSITIONS_BYTES: usize = 4 * 1024 * 1024;
+const POSITIONS_PATH: &str = "/trainyard.v1.JobService/StreamLogs";
 
 /// Open calls in all. A worker has one, a person few.
 const MAX_CALLS: usize = 65_536;
 
 /// Open calls that watch a job or read its log.
 const MAX_WATCHERS: usize = 4_096;
+
+const MIB: usize = 1024 * 1024;
 
 /// Files that connections leave to everything else: the store, probes, the log.
 const OTHER_FILES: u64 = 128;
@@ -80,6 +88,11 @@ pub(crate) struct Limits {
     connections_of_one: usize,
     calls_of_one: usize,
     watchers_of_one: usize,
+    receiving: usize,
+    receiving_of_one: usize,
+    request_timeout: Duration,
+    /// After so long without a word a worker counts as lost.
+    worker_lease: Duration,
 }
 
 impl Limits {
@@ -106,7 +119,19 @@ impl Limits {
                 .min(connections.div_ceil(2)),
             calls_of_one: config.max_calls_per_client as usize,
             watchers_of_one: config.max_watchers_per_client as usize,
+            receiving: config.max_receiving_mib as usize * MIB,
+            receiving_of_one: config.max_receiving_mib_per_client as usize * MIB,
+            request_timeout: Duration::from_millis(u64::from(config.request_timeout_ms)),
+            worker_lease: Duration::from_millis(u64::from(config.worker_lease_ms)),
         }
+    }
+}
+
+/// The largest message of a call of `JobService`.
+fn largest_request(path: &str) -> usize {
+    match path {
+        POSITIONS_PATH => MAX_POSITIONS_BYTES,
+        _ => MAX_REQUEST_BYTES,
     }
 }
 
@@ -123,11 +148,22 @@ pub(crate) async fn serve(
     let watchers = Tally::new(MAX_WATCHERS, limits.watchers_of_one);
     let health = health::service(seat.clone(), closing.clone(), &tasks).await;
     let jobs = JobServiceServer::new(Jobs::new(seat.clone(), watchers))
-        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_decoding_message_size(MAX_POSITIONS_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let workers = WorkerServiceServer::new(Workers::new(seat, tasks))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let requests = Receiving {
+        room: Tally::new(limits.receiving, limits.receiving_of_one),
+        most: largest_request,
+        patience: Patience::Request(limits.request_timeout),
+    };
+    let messages = Receiving {
+        most: |_| MAX_MESSAGE_BYTES,
+        // Its heartbeats are behind the message: beyond this it counts as lost in any case.
+        patience: Patience::Message(limits.worker_lease),
+        ..requests.clone()
+    };
     let incoming = incoming(listener, limits.connections, limits.connections_of_one);
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -138,9 +174,9 @@ pub(crate) async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .trace_fn(|request| tracing::info_span!("rpc", method = %request.uri().path()))
-        .add_service(Counted::new(health, &calls))
-        .add_service(Counted::new(jobs, &calls))
-        .add_service(Counted::new(workers, &calls))
+        .add_service(Counted::new(health, &calls, requests.clone()))
+        .add_service(Counted::new(jobs, &calls, requests))
+        .add_service(Counted::new(workers, &calls, messages))
         .serve_with_incoming_shutdown(incoming, closing.cancelled_owned())
         .await
 }

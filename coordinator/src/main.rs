@@ -196,6 +196,25 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_watchers_per_client: Option<u32>,
 
+    /// What requests that are not answered yet may hold, of all clients. [default: 256]
+    #[arg(long, env = "TRAINYARD_MAX_RECEIVING_MIB", value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_receiving_mib: Option<u32>,
+
+    /// And of one client. [default: 64]
+    #[arg(
+        long,
+        env = "TRAINYARD_MAX_RECEIVING_MIB_PER_CLIENT",
+        value_name = "MIB"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_receiving_mib_per_client: Option<u32>,
+
+    /// How long after it began a request must be whole. [default: 10000]
+    #[arg(long, env = "TRAINYARD_REQUEST_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_timeout_ms: Option<u32>,
+
     /// What is logged: a level, or `tracing` directives. [default: info]
     #[arg(long, env = "TRAINYARD_LOG", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]

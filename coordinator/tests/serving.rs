@@ -2,14 +2,20 @@
 
 mod support;
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::Frame;
 use support::{FakeWorker, Process, client, ended, job, progress, soon, submit};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
+use tonic::body::Body;
+use tonic::codegen::{Service as _, http};
+use tonic::{Code, Status};
 use trainyard_proto::v1::worker_service_client::WorkerServiceClient;
 use trainyard_proto::v1::*;
 
@@ -165,6 +171,88 @@ async fn a_worker_with_a_name_of_megabytes_is_refused() {
     assert_eq!(refused.code(), Code::InvalidArgument);
     let expected = "host: 15728640 bytes given; accepted: at most 255";
     assert_eq!(refused.message(), expected);
+}
+
+/// A body that begins.
+struct Begun(Option<Bytes>);
+
+impl http_body::Body for Begun {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.0.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// What somebody sends of a request, on a connection of its own: a message of so many bytes is announced, of which
+/// the first few come. The answer's head.
+#[allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+async fn part_of_a_request(address: &str, path: &str, announced: u32) -> http::HeaderMap {
+    let mut channel = support::channel(address).await;
+    let begun = [&[0][..], &announced.to_be_bytes(), &[7; 100]].concat();
+    // And then nothing, without an end.
+    let body = Begun(Some(begun.into()));
+    let request = http::Request::post(format!("http://{address}{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::new(body))
+        .unwrap();
+    std::future::poll_fn(|cx| channel.poll_ready(cx))
+        .await
+        .unwrap();
+    let answer = soon("an answer to a part", channel.call(request)).await;
+    answer.unwrap().headers().clone()
+}
+
+/// However many requests somebody begins and never ends, the coordinator waits for few of them, and not for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_requests_are_bounded_in_bytes_and_time() {
+    const SUBMIT: &str = "/trainyard.v1.JobService/SubmitJob";
+    const MIB: u32 = 1024 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let limits = [
+        "--max-receiving-mib-per-client",
+        "16",
+        "--request-timeout-ms",
+        "2000",
+    ];
+    let coordinator = Process::start_with(&directory.path().join("data"), &limits).await;
+    let parts = (0..40).map(|_| part_of_a_request(&coordinator.address, SUBMIT, MIB));
+    let told = futures::future::join_all(parts).await;
+    let with = |code: Code| {
+        let code = (code as i32).to_string();
+        told.iter()
+            .filter(|head| head["grpc-status"] == *code)
+            .count()
+    };
+    // 16 MiB are under way until their time is over; the others are told at once, or have the room of those.
+    let (late, full) = (with(Code::DeadlineExceeded), with(Code::ResourceExhausted));
+    assert_eq!(late + full, 40, "{told:?}");
+    assert!(late >= 16, "{late}");
+    // All of it is free again.
+    let large = format!("{}# {}", job("large", 1), "x".repeat(1_000_000));
+    let mut person = client(&coordinator.address).await;
+    submit(&mut person, "r-1", &large).await.unwrap();
+    // What nobody may send is not waited for.
+    let told = part_of_a_request(&coordinator.address, SUBMIT, 4 * MIB).await;
+    assert_eq!(
+        told["grpc-status"],
+        (Code::InvalidArgument as i32).to_string()
+    );
+    // Positions in a log may be more.
+    let follow = "/trainyard.v1.JobService/StreamLogs";
+    let told = part_of_a_request(&coordinator.address, follow, 4 * MIB).await;
+    assert_eq!(
+        told["grpc-status"],
+        (Code::DeadlineExceeded as i32).to_string()
+    );
 }
 
 /// Calls that do not end do not keep the process from its end.

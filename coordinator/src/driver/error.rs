@@ -37,6 +37,9 @@ pub(crate) enum CallError {
     TooSlow { waiting: usize },
     #[error("{0}")]
     Malformed(String),
+    /// Its message was not received; another try may fare better.
+    #[error("{0}")]
+    NotReceived(String),
 }
 
 fn not_leading(leader: Option<&str>) -> String {

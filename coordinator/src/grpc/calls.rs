@@ -15,20 +15,23 @@ use tonic::codegen::{BoxFuture, Bytes, Service, http};
 use tonic::server::NamedService;
 use tonic::transport::server::TcpConnectInfo;
 
+use super::receiving::Receiving;
 use crate::clients::{Client, Held, Tally};
 
-/// A service whose calls are counted.
+/// A service whose calls are counted, and what they hold until it is answered.
 #[derive(Debug, Clone)]
 pub(super) struct Counted<S> {
     service: S,
     calls: Arc<Tally>,
+    receiving: Receiving,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(service: S, calls: &Arc<Tally>) -> Self {
+    pub(super) fn new(service: S, calls: &Arc<Tally>, receiving: Receiving) -> Self {
         Self {
             service,
             calls: Arc::clone(calls),
+            receiving,
         }
     }
 }
@@ -51,16 +54,19 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let held = match self.calls.enter(client(request.extensions())) {
+        let client = client(request.extensions());
+        let held = match self.calls.enter(client) {
             Ok(held) => held,
             Err(full) => {
                 let status = Status::resource_exhausted(format!("too many open calls: {full}"));
                 return Box::pin(async move { Ok(status.into_http()) });
             }
         };
+        let (request, kept) = self.receiving.count(request, client);
         let answer = self.service.call(request);
         Box::pin(async move {
             let answer = answer.await?;
+            drop(kept);
             Ok(answer.map(|body| Body::new(HeldBody { body, _held: held })))
         })
     }
@@ -100,7 +106,10 @@ impl http_body::Body for HeldBody {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::grpc::receiving::Patience;
 
     #[derive(Clone)]
     struct Answers;
@@ -145,7 +154,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_counts_until_its_answer_is_gone() {
-        let mut service = Counted::new(Answers, &Tally::new(3, 2));
+        let receiving = Receiving {
+            room: Tally::new(1, 1),
+            most: |_| 1,
+            patience: Patience::Request(Duration::from_secs(10)),
+        };
+        let mut service = Counted::new(Answers, &Tally::new(3, 2), receiving);
         let refused = |answer: &http::Response<Body>| answer.headers().contains_key("grpc-status");
         let first = service.call(from("10.0.0.1:1")).await.unwrap();
         let second = service.call(from("10.0.0.1:2")).await.unwrap();

@@ -53,6 +53,9 @@ pub(crate) enum ApiError {
     Archived { job: JobId, reason: String },
     #[error("{0}")]
     Checkpoints(String),
+    /// Something that others use was not free in time.
+    #[error("{0}; ask again")]
+    Busy(String),
     #[error("the answer could not be made: {0}")]
     Internal(String),
 }
@@ -94,7 +97,9 @@ pub(crate) fn status(error: &ApiError) -> Status {
         ApiError::Series { .. }
         | ApiError::Archived { .. }
         | ApiError::Archive(ArchiveError::Damaged { .. }) => Status::data_loss(text),
-        ApiError::Archive(ArchiveError::Store { .. }) => Status::unavailable(text),
+        ApiError::Archive(ArchiveError::Store { .. }) | ApiError::Busy(_) => {
+            Status::unavailable(text)
+        }
         ApiError::Checkpoints(_) => Status::failed_precondition(text),
         ApiError::Internal(_) => Status::internal(text),
         ApiError::Call(call) => call_status(call),
@@ -133,6 +138,7 @@ pub(crate) fn call_status(error: &CallError) -> Status {
         CallError::NotLeading { leader } => not_leading(text, leader.as_deref()),
         CallError::Stopped | CallError::Disconnected => Status::unavailable(text),
         CallError::TooMany(_) | CallError::TooSlow { .. } => Status::resource_exhausted(text),
+        CallError::NotReceived(_) => Status::unavailable(text),
         CallError::Replaced(_) => Status::aborted(text),
         CallError::Malformed(_) => Status::invalid_argument(text),
         CallError::Store(StoreError::Deposed { .. }) => Status::unavailable(text),

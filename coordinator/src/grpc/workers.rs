@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use tokio_util::task::TaskTracker;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, info_span};
 use trainyard_common::ids::{AttemptId, Generation, JobId, Term, TrialId, WorkerId};
 use trainyard_common::text::within;
@@ -186,7 +186,7 @@ impl Listener {
     async fn listen(&self, incoming: &mut Streaming<WorkerMessage>) -> Result<(), CallError> {
         loop {
             let next = incoming.message().await;
-            let next = next.map_err(|status| CallError::Malformed(status.to_string()))?;
+            let next = next.map_err(|status| unreadable(&status))?;
             let Some(message) = next else {
                 return Ok(());
             };
@@ -218,6 +218,17 @@ impl Listener {
             };
             self.driver.tell(session, event).await?;
         }
+    }
+}
+
+/// Why there is no message, where the stream did not end.
+fn unreadable(status: &Status) -> CallError {
+    let text = status.message().to_owned();
+    match status.code() {
+        Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded => {
+            CallError::NotReceived(text)
+        }
+        _ => CallError::Malformed(status.to_string()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use trainyard_common::ids::RequestId;
 use trainyard_common::spec::{Document, SpecErrors};
 use trainyard_common::store_url;
@@ -17,8 +17,13 @@ use crate::grpc::{convert, found, woken};
 /// Largest spec that is read, bytes. The largest sensible one is a few kilobytes.
 const MAX_SPEC_BYTES: usize = 1024 * 1024;
 
-/// Specs that are read at once, others wait: each may take a core for a second or two and some tens of megabytes.
+/// Specs that are read at once, others wait: the worst takes a core for several seconds, in which its space is
+/// looked through, and some hundreds of megabytes. An ordinary one takes a few milliseconds.
 static READING: Semaphore = Semaphore::const_new(2);
+
+/// How long a spec waits for others to be read: far longer than those of honest clients take, and shorter than
+/// clients wait for an answer. Who is told, or has left, waits no more.
+const READING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a store of checkpoints may take to show that it can be reached.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -164,6 +169,21 @@ async fn reachable(url: &str) -> Result<(), ApiError> {
     }
 }
 
+/// One's turn, within so long.
+async fn turn(
+    turns: &'static Semaphore,
+    patience: Duration,
+) -> Result<SemaphorePermit<'static>, ApiError> {
+    match tokio::time::timeout(patience, turns.acquire()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(closed)) => Err(ApiError::Internal(closed.to_string())),
+        Err(_) => Err(ApiError::Busy(format!(
+            "the coordinator reads others' specs, and this one has waited for {} s",
+            patience.as_secs()
+        ))),
+    }
+}
+
 /// Parses and checks a spec off the async threads: it may be large and deeply nested.
 async fn parse(spec: String) -> Result<Document, ApiError> {
     if spec.len() > MAX_SPEC_BYTES {
@@ -174,7 +194,7 @@ async fn parse(spec: String) -> Result<Document, ApiError> {
         ));
     }
     // Held until the spec is read, also where nobody waits for it any more.
-    let permit = READING.acquire().await;
+    let permit = turn(&READING, READING_PATIENCE).await?;
     let parsed = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         Document::parse(&spec)
@@ -195,5 +215,29 @@ fn held(reply: Reply) -> Result<v1::HoldResponse, ApiError> {
             })
         }
         _ => Err(ApiError::Internal("the wrong reply".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::status::status;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_not_waited_for_without_end() {
+        static TURNS: Semaphore = Semaphore::const_new(1);
+        let first = turn(&TURNS, READING_PATIENCE).await.unwrap();
+        let error = turn(&TURNS, READING_PATIENCE).await.unwrap_err();
+        let told = status(&error);
+        assert_eq!(told.code(), tonic::Code::Unavailable);
+        assert!(
+            told.message().contains("waited for 20 s; ask again"),
+            "{told}"
+        );
+        // Who has left is in nobody's way.
+        let left = turn(&TURNS, READING_PATIENCE);
+        drop(left);
+        drop(first);
+        assert!(turn(&TURNS, Duration::ZERO).await.is_ok());
     }
 }
