@@ -76,6 +76,8 @@ pub struct CoordinatorConfig {
     pub max_receiving_mib_per_client: u32,
     /// How long after its first byte a request must be whole, milliseconds.
     pub request_timeout_ms: u32,
+    /// The specs of all jobs that have not ended, KiB as they are stored; of those that have, four times as much.
+    pub max_specs_kib: u32,
     /// Store of checkpoints of jobs that name none. Unset: `checkpoints` below the data directory.
     pub checkpoint_url: Option<String>,
     /// Addresses of etcd's members (`http://host:2379`): records lie there instead of in `data_dir`, and
@@ -137,6 +139,7 @@ impl Default for CoordinatorConfig {
             max_receiving_mib: 256,
             max_receiving_mib_per_client: 64,
             request_timeout_ms: 10_000,
+            max_specs_kib: 32 * 1_024,
             checkpoint_url: None,
             etcd: Vec::new(),
             etcd_prefix: etcd::DEFAULT_PREFIX.to_owned(),
@@ -283,6 +286,7 @@ impl CoordinatorConfig {
                 100,
                 MAX_WAIT_MS,
             ),
+            ("max_specs_kib", self.max_specs_kib, 1_024, 1_024 * MAX_MIB),
         ];
         for (field, given, least, most) in sizes {
             if !(least..=most).contains(&given) {
@@ -302,7 +306,7 @@ mod tests {
     fn the_default_is_valid_and_bad_fields_are_named() {
         CoordinatorConfig::default().validate().unwrap();
         type Edit = fn(&mut CoordinatorConfig);
-        let cases: [(&str, Edit); 12] = [
+        let cases: [(&str, Edit); 13] = [
             ("listen", |c| c.listen = "here".to_owned()),
             ("listen", |c| c.listen = "localhost:99999".to_owned()),
             ("heartbeat_ms", |c| c.heartbeat_ms = 0),
@@ -316,6 +320,7 @@ mod tests {
             }),
             ("max_receiving_mib", |c| c.max_receiving_mib = 15),
             ("request_timeout_ms", |c| c.request_timeout_ms = 99),
+            ("max_specs_kib", |c| c.max_specs_kib = 0),
             ("log", |c| c.log = "info,=x=y".to_owned()),
         ];
         for (field, edit) in cases {

@@ -215,6 +215,12 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_timeout_ms: Option<u32>,
 
+    /// The specs of all jobs that have not ended, as they are stored, and a quarter of those of all jobs; beyond
+    /// it no job is accepted. [default: 32768]
+    #[arg(long, env = "TRAINYARD_MAX_SPECS_KIB", value_name = "KIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_specs_kib: Option<u32>,
+
     /// What is logged: a level, or `tracing` directives. [default: info]
     #[arg(long, env = "TRAINYARD_LOG", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -296,6 +296,7 @@ fn machine(
         vacate_ms: u64::from(config.vacate_ms),
         gang_wait_ms: u64::from(config.gang_wait_ms),
         reserve_ms: u64::from(config.reserve_ms),
+        max_spec_bytes: (config.max_specs_kib as usize).saturating_mul(1024),
         // One person waits in front of it.
         probe_retry_ms: if config.single_process { 2_000 } else { 15_000 },
         ..MachineConfig::default()

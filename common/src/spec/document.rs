@@ -47,6 +47,8 @@ pub struct ParseOptions<'a> {
 pub struct Document {
     /// The document with defaults written out and references kept.
     stored: Value,
+    /// Of what is stored, as JSON.
+    bytes: usize,
     /// The first configuration's.
     job: JobSpec,
     space: SearchSpace,
@@ -198,6 +200,7 @@ impl Document {
         let job = replaced(&stored, &first_configuration(&space)?, Limit::Lifted)
             .and_then(|replaced| decoded(&replaced))?;
         Ok(Self {
+            bytes: stored.to_string().len(),
             stored,
             job,
             space,
@@ -208,6 +211,11 @@ impl Document {
     /// The document as it is stored: every default written out, references kept.
     pub fn to_json(&self) -> Value {
         self.stored.clone()
+    }
+
+    /// How many bytes it is as it is stored. What is made of it in memory is some hundred times as much.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The job, with references replaced by the first configuration's values. Fields of the job as a
@@ -285,6 +293,7 @@ impl Document {
         // What is written out must hold for every configuration, or the job could not be read again.
         check_configurations(&stored, &space)?;
         Ok(Self {
+            bytes: stored.to_string().len(),
             stored,
             job,
             space,

@@ -154,6 +154,7 @@ pub(crate) fn call_status(error: &CallError) -> Status {
             | Rejection::UnknownWorker { .. } => Status::not_found(text),
             Rejection::RequestReused(_) => Status::already_exists(text),
             Rejection::Asleep(_) => Status::unavailable(text),
+            Rejection::Specs { .. } => Status::resource_exhausted(text),
             Rejection::Deposed { .. }
             | Rejection::Ended { .. }
             | Rejection::NotEnded { .. }

@@ -36,6 +36,8 @@ pub struct MachineConfig {
     pub reserve_ms: u64,
     /// How long ended jobs stay in the records where their spec does not say (`u64::MAX` = for ever).
     pub retain_ms: u64,
+    /// The specs of all jobs that have not ended, bytes as they are stored.
+    pub max_spec_bytes: usize,
 }
 
 impl Default for MachineConfig {
@@ -55,6 +57,7 @@ impl Default for MachineConfig {
             gang_wait_ms: 60_000,
             reserve_ms: 300_000,
             retain_ms: 30 * 24 * 3_600_000,
+            max_spec_bytes: 32 * 1024 * 1024,
         }
     }
 }

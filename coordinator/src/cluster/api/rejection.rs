@@ -54,6 +54,16 @@ pub enum Rejection {
          are processes of their own; use file://, s3://, gs:// or az://"
     )]
     MemoryStore { url: String },
+    #[error(
+        "spec: {given} bytes given, and the specs of {whose} hold {held} already; accepted: at most {most} in all; {hint}"
+    )]
+    Specs {
+        given: usize,
+        whose: &'static str,
+        held: usize,
+        most: usize,
+        hint: &'static str,
+    },
     #[error("{path}: {message}")]
     Spec { path: String, message: String },
     #[error(

@@ -13,6 +13,10 @@ use crate::cluster::model::{Expected, Job, JobRecord, JobState, TrialCounts, Tur
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
 
+/// Specs of all jobs in the records against those of jobs that have not ended: ended ones have no search in
+/// memory any more, and stay for weeks.
+const ENDED_SPECS: usize = 4;
+
 impl Machine {
     pub(in crate::cluster) fn submit(
         &mut self,
@@ -28,6 +32,7 @@ impl Machine {
             });
             return Ok(());
         }
+        self.room_for(document.bytes())?;
         let store_url = self.store_url(&document)?;
         let spec = document.job();
         // The space was looked through when the document was read.
@@ -72,6 +77,46 @@ impl Machine {
         self.remember(request, digest, &job);
         self.reply(Reply::Submitted { job, warnings });
         self.dirty = true;
+        Ok(())
+    }
+
+    /// Whether one more spec of so many bytes has room. Specs are kept in memory, so that without a bound a few
+    /// large ones end every coordinator that reads the records.
+    fn room_for(&self, given: usize) -> Result<(), Rejection> {
+        let (mut open, mut all) = (0, 0_usize);
+        for job in self.jobs.values() {
+            let bytes = job.document.bytes();
+            all = all.saturating_add(bytes);
+            if !job.record.state.ended() {
+                open += bytes;
+            }
+        }
+        let most = self.config.max_spec_bytes;
+        let kinds = [
+            (
+                "jobs that have not ended",
+                open,
+                most,
+                "wait until some have",
+            ),
+            (
+                "all jobs",
+                all,
+                most.saturating_mul(ENDED_SPECS),
+                "archive or delete some that have ended",
+            ),
+        ];
+        for (whose, held, most, hint) in kinds {
+            if held.saturating_add(given) > most {
+                return Err(Rejection::Specs {
+                    given,
+                    whose,
+                    held,
+                    most,
+                    hint,
+                });
+            }
+        }
         Ok(())
     }
 

@@ -113,3 +113,44 @@ fn coordinators_that_share_a_bucket_write_apart() {
     again.apply(3, submit("s", program("b", 1, ""))).unwrap();
     assert!(url(&again, "b-2").ends_with("/b-2-00000abc"));
 }
+
+#[test]
+fn specs_have_a_limit_together() {
+    let document = || program("a", 1, "");
+    let bytes = document().bytes();
+    let config = MachineConfig {
+        max_spec_bytes: 2 * bytes,
+        ..config()
+    };
+    let mut machine = Machine::new(Term(1), config);
+    let accept = |machine: &mut Machine, number: usize| {
+        let submitted = machine.apply(0, submit(&format!("r-{number}"), document()));
+        submitted.map(drop).map_err(|refused| refused.to_string())
+    };
+    let cancel = |machine: &mut Machine, number: usize| {
+        let job = JobId(format!("a-{number}"));
+        let request = format!("c-{number}").as_str().into();
+        machine.apply(0, Event::Cancel { request, job }).unwrap();
+    };
+    accept(&mut machine, 1).unwrap();
+    accept(&mut machine, 2).unwrap();
+    let refused = accept(&mut machine, 3).unwrap_err();
+    let expected = format!(
+        "spec: {bytes} bytes given, and the specs of jobs that have not ended hold {} already; accepted: at most \
+         {} in all; wait until some have",
+        2 * bytes,
+        2 * bytes
+    );
+    assert_eq!(refused, expected);
+    // One that was accepted is answered again, whatever there is by now.
+    accept(&mut machine, 2).unwrap();
+    // Those that have ended take less, but not nothing.
+    for number in 3..=8 {
+        cancel(&mut machine, number - 1);
+        accept(&mut machine, number).unwrap();
+    }
+    cancel(&mut machine, 8);
+    let refused = accept(&mut machine, 9).unwrap_err();
+    assert!(refused.contains("the specs of all jobs hold"), "{refused}");
+    assert!(refused.ends_with("archive or delete some that have ended"));
+}
