@@ -4,6 +4,23 @@ use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+/// What the kernel bounds for this process, of what threads need: `address space 500000000 bytes, 100 processes`.
+/// Empty where nothing is bounded.
+pub fn thread_limits() -> String {
+    let kinds = [
+        (rlimit::Resource::AS, "bytes of address space (ulimit -v)"),
+        (
+            rlimit::Resource::NPROC,
+            "processes and threads of this user (ulimit -u)",
+        ),
+    ];
+    let bounded = kinds.iter().filter_map(|(kind, name)| {
+        let (soft, _) = kind.get().ok()?;
+        (soft != rlimit::INFINITY).then(|| format!("{soft} {name}"))
+    });
+    bounded.collect::<Vec<_>>().join(", ")
+}
+
 /// Makes a write beyond the largest size of a file (`ulimit -f`) an error of that write. Otherwise the
 /// kernel ends the process by SIGXFSZ, without a word. Call it within a runtime.
 ///

@@ -53,6 +53,35 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     ))
 }
 
+/// Digits in a row, with a point, that are no number which somebody has written so: 1e308 with its zeros.
+const LONG_NUMBER: usize = 40;
+
+/// The text with very long decimal numbers written with an exponent.
+pub fn short_numbers(text: &str) -> Cow<'_, str> {
+    let part = |c: char| c.is_ascii_digit() || c == '.';
+    let mut short = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let end = rest[start..].find(|c| !part(c));
+        let end = end.map_or(rest.len(), |length| start + length);
+        let number = &rest[start..end];
+        short.push_str(&rest[..start]);
+        match number.parse::<f64>() {
+            Ok(value) if number.len() > LONG_NUMBER && value.is_finite() => {
+                // Writing to a String cannot fail.
+                let _ = write!(short, "{value:e}");
+            }
+            _ => short.push_str(number),
+        }
+        rest = &rest[end..];
+    }
+    if rest.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    short.push_str(rest);
+    Cow::Owned(short)
+}
+
 /// What a text that was cut by [`within`] ends with.
 pub const CUT: &str = " [cut]";
 
@@ -175,6 +204,26 @@ mod tests {
                 // No more is lost than a character and the mark.
                 prop_assert!(kept.len() + 4 + CUT.len() > most);
             }
+        }
+    }
+
+    #[test]
+    fn long_numbers_are_written_with_an_exponent() {
+        for (given, expected) in [
+            (format!("{} given", 1e308), "1e308 given".to_owned()),
+            (format!("-{}; 0.5", 5e-324), "-5e-324; 0.5".to_owned()),
+            ("no number".to_owned(), "no number".to_owned()),
+            (
+                "18446744073709551615 and 1.5.2".to_owned(),
+                "18446744073709551615 and 1.5.2".to_owned(),
+            ),
+            ("1".repeat(400), "1".repeat(400)),
+            (
+                format!("`{}`", "1.".repeat(40)),
+                format!("`{}`", "1.".repeat(40)),
+            ),
+        ] {
+            assert_eq!(short_numbers(&given), expected);
         }
     }
 }

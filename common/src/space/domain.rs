@@ -247,6 +247,16 @@ impl Domain {
         }
     }
 
+    /// Words among the choices.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let choices = match self {
+            Self::Categorical(values) | Self::Ordinal(values) => values.as_slice(),
+            Self::Const(value) => std::slice::from_ref(value),
+            Self::Double { .. } | Self::Int { .. } => &[],
+        };
+        choices.iter().filter_map(Value::as_str)
+    }
+
     /// Both ends of a range, or every choice.
     pub fn corners(&self) -> Vec<Value> {
         match self {

@@ -82,7 +82,10 @@ fn comma() -> String {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a column's name, or its number (-9223372036854775808 to 9223372036854775807)"
+)]
 pub enum ColumnRef {
     Index(i64),
     Name(String),

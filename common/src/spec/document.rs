@@ -8,7 +8,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use self::checks::{check_given, check_grid, check_length, check_population, warnings};
+use self::checks::{
+    check_given, check_grid, check_length, check_population, check_values, warnings,
+};
 use self::configurations::{
     check_configurations, decode, decoded, first_configuration, replaced, resolve,
 };
@@ -284,6 +286,7 @@ impl Document {
         let job = check_configurations(&root, &space)?;
         check_grid(&job, &space)?;
         check_given(&job, &space)?;
+        check_values(&job, &space)?;
         check_population(&root, &job, &space)?;
         // Looked through here, once: whoever decides in the job's search finds what is known.
         space.known();

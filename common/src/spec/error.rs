@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::store_url::redacted;
-use crate::text::shortened;
+use crate::text::{short_numbers, shortened};
 
 /// Problems that are shown of one reading; the others are counted. As many as a person mends at once.
 pub const MAX_SHOWN: usize = 20;
@@ -34,7 +34,7 @@ impl SpecError {
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             path: shown(&path.into(), MAX_PATH),
-            message: shown(&message.into(), MAX_MESSAGE),
+            message: shown(&short_numbers(&message.into()), MAX_MESSAGE),
         }
     }
 }

@@ -29,6 +29,8 @@ const PLACES: [&[&str]; 6] = [
 
 /// Reads YAML, of which JSON is a part. A key that stands twice is refused.
 pub(super) fn tree(text: &str) -> Result<Value, SpecErrors> {
+    // Some editors begin a file with it; it is no part of the text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > MAX_BYTES {
         return Err(SpecErrors::one(
             "",
@@ -39,8 +41,8 @@ pub(super) fn tree(text: &str) -> Result<Value, SpecErrors> {
         ));
     }
     nodes::check(text).map_err(|reason| SpecErrors::one("", reason))?;
-    let mut yaml: serde_norway::Value = serde_norway::from_str(text)
-        .map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
+    let mut yaml: serde_norway::Value =
+        serde_norway::from_str(text).map_err(|error| SpecErrors::one("", not_yaml(&error)))?;
     yaml.apply_merge()
         .map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
     let mut errors = Problems::default();
@@ -49,6 +51,16 @@ pub(super) fn tree(text: &str) -> Result<Value, SpecErrors> {
         Ok(value)
     } else {
         Err(errors.into())
+    }
+}
+
+/// What the reader says. Of a text that is wrong behind a whole node it says that there are several documents, which
+/// was looked for before.
+fn not_yaml(error: &serde_norway::Error) -> String {
+    let said = error.to_string();
+    match said.contains("more than one document") {
+        true => "not YAML: a value has several tags or anchors, or something stands behind the document's end".to_owned(),
+        false => format!("not YAML: {said}"),
     }
 }
 

@@ -108,6 +108,7 @@ pub(crate) fn status(error: &ApiError) -> Status {
 
 /// As much of an error's text as a header takes. Every status is made of what this returns.
 pub(crate) fn message(text: &str) -> String {
+    let text = &*text::short_numbers(text);
     let mut sent = 0;
     let end = text.char_indices().find(|(_, c)| {
         sent += match c {

@@ -1,7 +1,8 @@
 //! Opens an object as a stream of bytes; `.gz` is unpacked. What the bytes mean is not known here.
 
-use std::fs::{FileType, Metadata, OpenOptions};
+use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,7 +131,33 @@ async fn open_file(url: &str, path: PathBuf) -> Result<(Box<dyn Read + Send>, u6
     let opened = opened.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     let (file, kind) = opened.map_err(|error| file_not_opened(url, &error))?;
     regular(url, &kind)?;
+    if is_of_the_kernel(&file) {
+        return Err(DataError::NotAFile {
+            url: url.to_owned(),
+            found: "made by the kernel as it is read",
+        });
+    }
     Ok((Box::new(file), kind.len()))
+}
+
+/// Whether a file is one of those that are no data, say that they are empty, and may have no end: `/proc/kmsg`.
+#[allow(unsafe_code)]
+fn is_of_the_kernel(file: &File) -> bool {
+    const KINDS: [libc::c_long; 6] = [
+        libc::PROC_SUPER_MAGIC,
+        libc::SYSFS_MAGIC,
+        libc::DEBUGFS_MAGIC,
+        libc::TRACEFS_MAGIC,
+        libc::CGROUP_SUPER_MAGIC,
+        libc::CGROUP2_SUPER_MAGIC,
+    ];
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the file is open for as long as it is borrowed. The call fills what it is given where it returns 0,
+    // and only then is it read.
+    unsafe {
+        libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) == 0
+            && KINDS.contains(&found.assume_init().f_type)
+    }
 }
 
 fn file_not_opened(url: &str, error: &std::io::Error) -> DataError {

@@ -805,6 +805,19 @@ async fn only_regular_files_are_read_and_what_links_lead_to() {
 }
 
 #[tokio::test]
+async fn files_that_the_kernel_makes_are_no_data() {
+    for path in ["/proc/self/status", "/sys/kernel/uevent_seqnum"] {
+        if Path::new(path).exists() {
+            let error = refused(&csv_job(Path::new(path), serde_json::json!({}))).await;
+            assert!(
+                error.contains("is made by the kernel as it is read"),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_unpacks_to_far_more_is_refused_by_bytes_and_by_memory() {
     let folder = tempfile::tempdir().unwrap();
     let mut text = b"x,y\n".to_vec();

@@ -226,7 +226,8 @@ impl CheckpointRetention {
         }
         if self.thinned == 0 {
             self.reporter.warn(
-                "the coordinator does not answer: of the checkpoints that it has not heard of those are kept that                  the job's keep rule keeps",
+                "the coordinator has not acknowledged the last checkpoints yet: of those that it has not heard of the \
+                 ones are kept that the job's keep rule keeps",
             );
         }
         match self.store.delete(&self.unheard).await {
@@ -251,7 +252,7 @@ impl CheckpointRetention {
             .extend(now.into_iter().map(|one| one.checkpoint));
         if self.thinned > 0 {
             self.reporter.info(&format!(
-                "the coordinator answers again; {} checkpoints that were superseded before it heard of them were deleted",
+                "the coordinator has acknowledged the last checkpoints; {} checkpoints that were superseded before it heard of them were deleted",
                 self.thinned
             ));
             self.thinned = 0;

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
+use trainyard_common::process;
 
 /// Backward passes over deep graphs recurse: 8,000 chained operations pass on 2 MiB, so this is ample.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
@@ -26,7 +27,7 @@ pub(super) async fn run<T: Send + 'static>(
             .stack_size(STACK_BYTES)
             .thread_name(move |number| format!("{pool_name}/{number}"))
             .build()
-            .map_err(|error| format!("cannot start {threads} threads: {error}"))?;
+            .map_err(|error| not_started(&format!("{threads} threads"), &error))?;
         // What the work shared with others is only locked for whole changes; the rest is dropped here.
         catch_unwind(AssertUnwindSafe(|| pool.install(|| span.in_scope(work))))
             .map_err(|panic| format!("the trainer panicked: {}", message(&*panic)))
@@ -36,10 +37,22 @@ pub(super) async fn run<T: Send + 'static>(
         .stack_size(STACK_BYTES)
         // Nobody waits for the result if the worker is leaving in a hurry.
         .spawn(move || drop(done.send(guarded())))
-        .map_err(|error| format!("cannot start the attempt's thread: {error}"))?;
+        .map_err(|error| not_started("the attempt's thread", &error))?;
     result
         .await
         .unwrap_or_else(|_| Err("the attempt's thread ended without a result".to_owned()))
+}
+
+/// With what the kernel bounds: it is most likely that.
+fn not_started(what: &str, error: &dyn std::fmt::Display) -> String {
+    let mib = STACK_BYTES / (1024 * 1024);
+    let limits = match process::thread_limits() {
+        none if none.is_empty() => "its own limits are not set, a container's may be".to_owned(),
+        some => some,
+    };
+    format!(
+        "cannot start {what} with a stack of {mib} MiB each: {error}; limits of this process: {limits}"
+    )
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

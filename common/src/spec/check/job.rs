@@ -247,7 +247,14 @@ pub(super) fn check_url(url: &str, path: &str, schemes: &[&str], found: &mut Fin
         );
         return;
     }
-    if scheme.is_none_or(|scheme| !schemes.contains(&scheme)) || url::Url::parse(url).is_err() {
+    if let (true, Err(error)) = (
+        scheme.is_some_and(|scheme| schemes.contains(&scheme)),
+        url::Url::parse(url),
+    ) {
+        found.add(path, format!("`{url}` given, which is no URL: {error}"));
+        return;
+    }
+    if scheme.is_none_or(|scheme| !schemes.contains(&scheme)) {
         let near = scheme
             .and_then(|scheme| crate::spec::error::near(scheme, schemes.iter().copied()))
             .map(|near| format!("; did you mean `{near}://`?"))

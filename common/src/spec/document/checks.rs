@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::space::SearchSpace;
-use crate::spec::error::{Problems, SpecError, SpecErrors};
+use crate::spec::error::{Problems, SpecError, SpecErrors, quoted};
 use crate::spec::read::MAX_BYTES;
 use crate::spec::search::{SchedulerName, SearcherName};
 use crate::spec::{JobSpec, reference};
@@ -109,6 +109,27 @@ pub(super) fn check_given(job: &JobSpec, space: &SearchSpace) -> Result<(), Spec
         Ok(())
     } else {
         Err(errors.into())
+    }
+}
+
+/// A program is given its values as arguments and in its environment, where a text ends at a NUL.
+pub(super) fn check_values(job: &JobSpec, space: &SearchSpace) -> Result<(), SpecErrors> {
+    let mut errors = Problems::default();
+    if job.entrypoint.is_none() {
+        return Ok(());
+    }
+    for parameter in space.parameters() {
+        let with_nul = parameter.domain.texts().find(|text| text.contains('\0'));
+        if let Some(text) = with_nul {
+            errors.add(&format!("hyperparameters.{}", parameter.name), || {
+                let given = quoted(&format!("{text:?}"));
+                format!("{given} given; accepted for a program are values without NUL")
+            });
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(errors.into()),
     }
 }
 

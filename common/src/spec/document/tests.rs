@@ -808,7 +808,7 @@ fn ranges_are_finite_numbers_wide() {
         ),
         (
             "type: int, minval: -1e300, maxval: 1e300",
-            "x.minval: -1000",
+            "x.minval: -1e300 given",
         ),
         (
             "type: int, minval: 0, maxval: 10, step: 1e300",
@@ -935,4 +935,32 @@ fn errors_do_not_tell_passwords() {
             "{errors}"
         );
     }
+}
+
+#[test]
+fn what_is_wrong_is_told_as_what_it_is() {
+    let program = "name: x\nentrypoint: {command: [run]}\nobjectives: [{metric: v, mode: minimize}]\n\
+                   searcher: {name: random, max_trials: 1}\n";
+    let hyperparameters = |of: &str| format!("{program}hyperparameters: {{a: {of}}}\n");
+    Document::parse(&format!("\u{feff}{}", hyperparameters("1"))).unwrap();
+    let told = |text: &str| Document::parse(text).unwrap_err().to_string();
+    for several in [
+        "&a0 &a1 x",
+        "!<tag:yaml.org,2002:x> !<tag:yaml.org,2002:x> x",
+    ] {
+        let error = told(several);
+        assert!(error.contains("several tags or anchors"), "{error}");
+    }
+    let error = told(&hyperparameters(
+        "{type: categorical, vals: [x, \"a\\0b\"]}",
+    ));
+    assert!(
+        error.starts_with("hyperparameters.a: \"a\\0b\" given"),
+        "{error}"
+    );
+    let error = told(&hyperparameters("{type: int, minval: 0, maxval: 1e308}"));
+    assert!(
+        error.contains("1e308") && !error.contains("00000"),
+        "{error}"
+    );
 }
