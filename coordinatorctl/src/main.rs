@@ -12,6 +12,7 @@ mod options;
 mod print;
 mod session;
 mod spec;
+mod usage;
 mod verbs;
 mod view;
 
@@ -19,7 +20,6 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use trainyard_common::process;
 use trainyard_common::telemetry::{self, LogFormat};
 
@@ -30,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = usage::parse();
     if let Err(failure) = log_to_stderr(&cli.global.log_level) {
         return print::report(Err(failure));
     }

@@ -50,6 +50,7 @@ impl SpecArgs {
                 format!("--limit: {path} is a search without a trainer, and has no samples");
             return Err(Failure::usage(message));
         }
+        check_set(&self.set)?;
         let document = Document::parse_search(&text, &self.set);
         Ok(remarked(
             document.map_err(|errors| refusal(&self.job, "search", &errors))?,
@@ -62,6 +63,7 @@ impl SpecArgs {
     }
 
     fn parsed(&self, text: &str, more: Option<String>) -> Outcome<Parsed> {
+        check_set(&self.set)?;
         let folder = self.folder()?;
         let mut set = self.set.clone();
         set.extend(self.limit.map(|n| format!("training.limit_samples={n}")));
@@ -110,10 +112,27 @@ pub(crate) struct SearchArgs {
 impl SearchArgs {
     /// The checked search, with one more `PATH=VALUE`; its remarks are said on standard error.
     pub(crate) fn load(&self, more: Option<String>) -> Outcome<Document> {
+        check_set(&self.set)?;
+        if self.search == Path::new("-") {
+            return Err(Failure::usage(
+                "SEARCH.yaml: `-` given; standard input has the questions, so that the search comes from a \
+                 file",
+            ));
+        }
         let set: Vec<String> = self.set.iter().cloned().chain(more).collect();
         let document = Document::parse_search(&file(&self.search)?, &set)
             .map_err(|errors| refusal(&self.search, "search", &errors))?;
         Ok(remarked(document))
+    }
+}
+
+/// Refuses what is no assignment: the command line is wrong, not the spec.
+fn check_set(set: &[String]) -> Outcome {
+    match set.iter().find(|assignment| !assignment.contains('=')) {
+        None => Ok(()),
+        Some(wrong) => Err(Failure::usage(format!(
+            "--set {wrong}: accepted is PATH=VALUE, such as training.epochs=1"
+        ))),
     }
 }
 
@@ -190,6 +209,37 @@ mod tests {
         std::fs::write(&huge, vec![b' '; MAX_SPEC_BYTES as usize + 1]).unwrap();
         let failure = args(huge).load(None).unwrap_err();
         assert!(failure.message.contains("larger than"), "{failure}");
+    }
+
+    #[test]
+    fn a_set_without_a_value_is_the_command_lines_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = folder.path().join("job.yaml");
+        std::fs::write(&spec, "hyperparameters: {x: 1}").unwrap();
+        let set = vec!["training.epochs".to_owned()];
+        let mut job = args(spec.clone());
+        job.set.clone_from(&set);
+        let search = SearchArgs { search: spec, set };
+        let refused = [
+            job.load(None).unwrap_err(),
+            job.load_any().unwrap_err(),
+            search.load(None).unwrap_err(),
+        ];
+        for failure in refused {
+            assert_eq!(failure.code, Code::Usage);
+            let expected = "--set training.epochs: accepted is PATH=VALUE";
+            assert!(failure.message.starts_with(expected), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_search_on_standard_input_is_refused_where_the_questions_come_from_there() {
+        let search = SearchArgs {
+            search: "-".into(),
+            set: Vec::new(),
+        };
+        let failure = search.load(None).unwrap_err();
+        assert!(failure.message.contains("standard input"), "{failure}");
     }
 
     #[test]

@@ -346,6 +346,8 @@ pub(crate) struct Deleted {
     pub(crate) job_id: String,
     /// Whether its checkpoints go, too.
     pub(crate) checkpoints: bool,
+    /// Where they stay otherwise.
+    pub(crate) checkpoint_url: Option<String>,
 }
 
 /// `pause`, `resume`, `trial pause` and `trial resume`.

@@ -59,7 +59,7 @@ impl Machine {
         found.scheduler.begun(trial, &params);
         self.draft.trials.insert((job.clone(), trial));
         self.log_search(job, SearchEntry::Suggested { trial });
-        let why = format!("trial {} of the search", u64::from(trial.0) + 1);
+        let why = format!("trial {trial} of the search");
         self.explain(job, trial, Decision::Suggested, why);
         self.check_job(job);
         Some(trial)

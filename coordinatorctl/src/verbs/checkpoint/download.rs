@@ -11,6 +11,7 @@ use crate::options::{Format, Global};
 use crate::print;
 use crate::session;
 use crate::verbs::checkpoint::verify::store_failure;
+use crate::view::convert;
 use crate::view::output::Downloaded;
 use crate::view::text;
 
@@ -35,12 +36,11 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let (url, chosen) = session::with(&global.endpoint(), async |session| {
-        let best_trial = match args.trial {
-            Some(trial) => Some(trial),
-            None => session.client.job(&args.job).await?.0.best_trial,
-        };
+        let (job, _) = session.client.job(&args.job).await?;
+        let trial = args.trial.or(job.best_trial);
         let answer = session.client.checkpoints(&args.job, args.trial).await?;
-        let chosen = choose(&args, best_trial, &answer.checkpoints)?.clone();
+        let over = convert::job_ended(job.state());
+        let chosen = choose(&args, trial, over, &answer.checkpoints)?.clone();
         Ok((answer.checkpoint_url, chosen))
     })
     .await?;
@@ -75,10 +75,11 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     }
 }
 
-/// The one checkpoint that the arguments mean.
+/// The one checkpoint that the arguments mean. `over`: the job has ended, and no other will come.
 fn choose<'a>(
     args: &Args,
     trial: Option<u32>,
+    over: bool,
     known: &'a [v1::Checkpoint],
 ) -> Outcome<&'a v1::Checkpoint> {
     let job = &args.job;
@@ -93,9 +94,10 @@ fn choose<'a>(
             ))
         });
     }
+    let yet = if over { "" } else { " yet" };
     let Some(trial) = trial else {
         return Err(Failure::not_found(format!(
-            "{job} has no best trial yet; name a trial with --trial"
+            "{job} has no best trial{yet}; name a trial with --trial"
         )));
     };
     let of_trial = || {
@@ -105,7 +107,7 @@ fn choose<'a>(
     };
     let best = of_trial().find(|entry| entry.best && !args.latest);
     best.or_else(|| of_trial().find(|entry| entry.latest))
-        .ok_or_else(|| Failure::not_found(format!("trial {trial} of {job} has no checkpoint yet")))
+        .ok_or_else(|| Failure::not_found(format!("trial {trial} of {job} has no checkpoint{yet}")))
 }
 
 #[cfg(test)]
@@ -144,7 +146,8 @@ mod tests {
             entry(2, "d", false, true),
         ];
         let pick = |args: &Args, trial| {
-            choose(args, trial, &known).map(|entry| entry.checkpoint.clone().unwrap().manifest)
+            choose(args, trial, false, &known)
+                .map(|entry| entry.checkpoint.clone().unwrap().manifest)
         };
         assert_eq!(pick(&args(false, None), Some(1)).unwrap(), "b");
         assert_eq!(pick(&args(true, None), Some(1)).unwrap(), "c");
@@ -156,6 +159,13 @@ mod tests {
             (args(false, None), None),
         ] {
             assert_eq!(pick(&args, trial).unwrap_err().code, Code::NotFound);
+        }
+        // Nobody waits for what will not come.
+        for trial in [None, Some(9)] {
+            for over in [false, true] {
+                let refused = choose(&args(false, None), trial, over, &known).unwrap_err();
+                assert_eq!(refused.message.contains(" yet"), !over, "{refused}");
+            }
         }
     }
 }

@@ -27,8 +27,12 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
             } else {
                 &job.objective
             };
+            let yet = match convert::job_ended(job.state()) {
+                true => "",
+                false => " yet",
+            };
             Failure::not_found(format!(
-                "no trial of {} has reported {metric} yet",
+                "no trial of {} has reported {metric}{yet}",
                 args.job
             ))
         })

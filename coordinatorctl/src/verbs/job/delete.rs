@@ -1,5 +1,7 @@
 //! `delete`: removes an ended job for good.
 
+use trainyard_common::store_url::redacted;
+
 use crate::exit::Outcome;
 use crate::options::{Format, Global};
 use crate::print;
@@ -22,18 +24,28 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    session::with(&global.endpoint(), async |session| {
+    let kept = session::with(&global.endpoint(), async |session| {
+        let (job, _) = session.client.job(&args.job).await?;
         session
             .client
             .delete(&args.job, args.force, args.checkpoints)
-            .await
+            .await?;
+        Ok(Some(job.checkpoint_url).filter(|_| !args.checkpoints))
     })
     .await?;
     match global.output {
-        Format::Text => print::line(&format!("{} is deleted", args.job)),
+        Format::Text => print::line(&match &kept {
+            Some(url) => format!(
+                "{} is deleted; what checkpoints it has stay below {}",
+                args.job,
+                redacted(url)
+            ),
+            None => format!("{} is deleted with its checkpoints", args.job),
+        }),
         Format::Json => print::json(&Deleted {
             job_id: args.job,
             checkpoints: args.checkpoints,
+            checkpoint_url: kept,
         }),
     }
 }

@@ -8,6 +8,7 @@ use crate::exit::Outcome;
 use crate::options::{Format, Global};
 use crate::print;
 use crate::session;
+use crate::verbs::worker::named;
 use crate::view::output::Drained;
 
 /// Between two looks at a worker that drains.
@@ -19,7 +20,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// nobody's failure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DrainArgs {
-    /// The worker, as `worker list` names it
+    /// The worker, as `worker list` names it, or its name where no other has it
     #[arg(value_name = "WORKER")]
     worker: String,
     /// Return once nothing runs there any more
@@ -30,14 +31,14 @@ pub(crate) struct DrainArgs {
 /// Place trials on a drained worker again
 #[derive(Debug, clap::Args)]
 pub(crate) struct UndrainArgs {
-    /// The worker, as `worker list` names it
+    /// The worker, as `worker list` names it, or its name where no other has it
     #[arg(value_name = "WORKER")]
     worker: String,
 }
 
 pub(crate) async fn drain(global: &Global, args: DrainArgs) -> Outcome {
-    let worker = args.worker;
-    let answer = session::with(&global.endpoint(), async |session| {
+    let (worker, answer) = session::with(&global.endpoint(), async |session| {
+        let worker = named::id(session, &args.worker).await?;
         let mut answer = session.client.drain_worker(&worker, false).await?;
         while args.wait && answer.attempts > 0 {
             tokio::time::sleep(POLL).await;
@@ -47,7 +48,7 @@ pub(crate) async fn drain(global: &Global, args: DrainArgs) -> Outcome {
             let held = found.filter(|found| found.state() != WorkerState::Lost);
             answer.attempts = held.map_or(0, |found| found.slots_used);
         }
-        Ok(answer)
+        Ok((worker, answer))
     })
     .await?;
     let text = match answer.attempts {
@@ -58,12 +59,14 @@ pub(crate) async fn drain(global: &Global, args: DrainArgs) -> Outcome {
 }
 
 pub(crate) async fn undrain(global: &Global, args: UndrainArgs) -> Outcome {
-    let answer = session::with(&global.endpoint(), async |session| {
-        session.client.drain_worker(&args.worker, true).await
+    let (worker, answer) = session::with(&global.endpoint(), async |session| {
+        let worker = named::id(session, &args.worker).await?;
+        let answer = session.client.drain_worker(&worker, true).await?;
+        Ok((worker, answer))
     })
     .await?;
-    let text = format!("{} may be used again", args.worker);
-    show(global, args.worker, answer, &text)
+    let text = format!("{worker} may be used again");
+    show(global, worker, answer, &text)
 }
 
 fn show(

@@ -2,6 +2,7 @@
 
 use crate::exit::Outcome;
 use crate::options::{Format, Global};
+use crate::verbs::worker::named;
 use crate::view::output::Forgotten;
 use crate::{print, session};
 
@@ -12,15 +13,16 @@ use crate::{print, session};
 /// the worker is connected.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The worker, as `worker list` names it
+    /// The worker, as `worker list` names it, or its name where no other has it
     #[arg(value_name = "WORKER")]
     worker: String,
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    let worker_id = args.worker;
-    let answer = session::with(&global.endpoint(), async |session| {
-        session.client.forget_worker(&worker_id).await
+    let (worker_id, answer) = session::with(&global.endpoint(), async |session| {
+        let worker_id = named::id(session, &args.worker).await?;
+        let answer = session.client.forget_worker(&worker_id).await?;
+        Ok((worker_id, answer))
     })
     .await?;
     match global.output {

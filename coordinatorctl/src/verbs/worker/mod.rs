@@ -3,3 +3,4 @@
 pub(crate) mod drain;
 pub(crate) mod forget;
 pub(crate) mod list;
+mod named;

@@ -143,11 +143,15 @@ impl Board {
         let id = trial.trial_id;
         let params = convert::params(&trial.params_json);
         match trial.state() {
-            TrialState::Running if trial.step == 0 => {
-                format!("trial {id} started: {}", text::pairs(&params))
-            }
+            TrialState::Running if trial.step == 0 => match text::pairs(&params) {
+                none if none.is_empty() => format!("trial {id} started"),
+                pairs => format!("trial {id} started: {pairs}"),
+            },
             TrialState::Running => format!("trial {id} {}", self.progress(trial)),
-            TrialState::Failed => format!("trial {id} failed: {}", trial.error),
+            TrialState::Failed => {
+                let state = tables::trial_state(&convert::trial(trial));
+                format!("trial {id} {state}: {}", trial.error)
+            }
             TrialState::Completed => {
                 let metrics = tables::metrics(&convert::metrics(&trial.metrics));
                 let took = trial.ended_ms.saturating_sub(trial.started_ms);
@@ -265,8 +269,18 @@ mod tests {
             board.trial_line(&ended),
             "trial 2 failed: loss is not a number at step 7"
         );
+        ended.attempts.push(trainyard_proto::v1::Attempt {
+            outcome: trainyard_proto::v1::AttemptOutcome::Infeasible as i32,
+            ..Default::default()
+        });
+        assert_eq!(
+            board.trial_line(&ended),
+            "trial 2 failed (infeasible): loss is not a number at step 7"
+        );
         let mut begun = trial();
         begun.step = 0;
         assert_eq!(board.trial_line(&begun), "trial 2 started: lr=0.1");
+        begun.params_json = "{}".into();
+        assert_eq!(board.trial_line(&begun), "trial 2 started");
     }
 }

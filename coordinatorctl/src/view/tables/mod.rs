@@ -13,7 +13,7 @@ pub(crate) use job::{best, job, job_detail, jobs, result};
 pub(crate) use parts::metrics;
 pub(crate) use search::{forecast, insight};
 pub(crate) use spec::{model, preview, replayed};
-pub(crate) use trial::{explanation, log_line, trial_detail, trials};
+pub(crate) use trial::{explanation, log_line, state as trial_state, trial_detail, trials};
 pub(crate) use verified::trial_verified;
 
 #[cfg(test)]

@@ -39,6 +39,10 @@ pub(crate) fn forecast(forecast: &SearchForecast) -> String {
     lines
 }
 
+/// Why a dependence does not go as far as the worst results do.
+const CLIPPED: &str = "means of a model of the search; a result further from the median than three times what the \
+                       best is counts as that far, so that one bad trial does not hide the rest";
+
 pub(crate) fn insight(insight: &Insight) -> String {
     let mut parts = vec![history(insight)];
     if insight.importance.is_empty() {
@@ -50,6 +54,9 @@ pub(crate) fn insight(insight: &Insight) -> String {
         parts.push(importance(insight));
     }
     parts.extend(insight.dependence.iter().map(dependence));
+    if !insight.dependence.is_empty() {
+        parts.push(CLIPPED.to_owned());
+    }
     if !insight.front.is_empty() {
         parts.push(front(insight));
     }

@@ -1,5 +1,6 @@
 //! Tables and descriptions of trials, their curves and logs.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::parts::{
@@ -23,7 +24,7 @@ pub(crate) fn trials(trials: &[Trial]) -> String {
     header.extend(failed.then(|| "ERROR".to_owned()));
     let mut table = with_header(&header);
     for trial in trials {
-        let mut row = vec![trial.trial_id.to_string(), trial.state.to_owned()];
+        let mut row = vec![trial.trial_id.to_string(), state(trial).into_owned()];
         row.extend(parameter_cells(&names, &trial.params));
         row.extend([
             text::maybe(trial.best_value),
@@ -35,6 +36,18 @@ pub(crate) fn trials(trials: &[Trial]) -> String {
         table.add_row(row);
     }
     finish(&table)
+}
+
+/// A trial's state, and of a failed one of which kind it was where that has a name of its own, as the failure
+/// policies have.
+pub(crate) fn state(trial: &Trial) -> Cow<'static, str> {
+    let last = trial.attempts.last().and_then(|attempt| attempt.outcome);
+    match last {
+        Some(kind) if trial.state == "failed" && !matches!(kind, "error" | "completed") => {
+            Cow::Owned(format!("failed ({kind})"))
+        }
+        _ => Cow::Borrowed(trial.state),
+    }
 }
 
 /// `3/10`.
@@ -60,7 +73,7 @@ pub(crate) fn trial_detail(detail: &TrialDetail) -> String {
         "trial",
         &format!("{} of {}", trial.trial_id, trial.job_id),
     );
-    field(&mut text, "state", trial.state);
+    field(&mut text, "state", &state(trial));
     field(&mut text, "error", trial.error.as_deref().unwrap_or(""));
     field(&mut text, "reason", trial.reason.as_deref().unwrap_or(""));
     field(&mut text, "parameters", &text::pairs(&trial.params));
