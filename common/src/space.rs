@@ -21,7 +21,7 @@ use serde_json::Value;
 pub use conditions::Condition;
 use conditions::{conditions, parents_first};
 pub use constraint::Constraint;
-pub use domain::{Domain, same_value};
+pub use domain::{Domain, Positions, same_value};
 use facts::Facts;
 pub use facts::KnownSpace;
 pub use grid::Grid;
@@ -34,6 +34,16 @@ use crate::spec::{JobSpec, Params, Space};
 
 /// Longest name of a hyperparameter, in characters.
 const MAX_NAME: usize = 63;
+
+/// What draws until one meets the constraints may take together, in nanoseconds as estimated.
+const MAX_DRAWING_NS: u64 = 300_000_000;
+
+/// To draw the value of one hyperparameter, and to judge one character of a constraint, about.
+const VALUE_NS: u64 = 100;
+const CHARACTER_NS: u64 = 1;
+
+/// So many draws are made whatever they take.
+const FEW_DRAWS: u64 = 100;
 
 /// Draws, and corners before them, in which a configuration that meets the constraints is looked for.
 const MAX_DRAWS: u64 = 10_000;
@@ -269,13 +279,30 @@ impl SearchSpace {
         self.contains(&params).map(|()| params)
     }
 
+    /// How often a searcher that wants `most` draws may draw until one meets the constraints: fewer where many
+    /// hyperparameters or long constraints make each of them long.
+    pub fn draws(&self, most: u64) -> u64 {
+        let fit = MAX_DRAWING_NS / self.draw_ns().max(1);
+        most.min(fit.max(FEW_DRAWS))
+    }
+
+    /// What drawing a configuration and judging it takes at most, about, in nanoseconds.
+    pub fn draw_ns(&self) -> u64 {
+        let characters = self
+            .constraints
+            .iter()
+            .map(|constraint| constraint.text().len());
+        let characters = characters.sum::<usize>() as u64;
+        self.parameters.len() as u64 * VALUE_NS + characters * CHARACTER_NS
+    }
+
     fn find_first(&self) -> Option<Params> {
         let first = self.first();
         if self.allows(&first) {
             return Some(first);
         }
         let key = Key::new(0).named("allowed");
-        let draws = (0..MAX_DRAWS).map(|draw| self.sample(key.with(draw)));
+        let draws = (0..self.draws(MAX_DRAWS)).map(|draw| self.sample(key.with(draw)));
         let corners = self.corners(MAX_CORNERS).into_iter();
         let mut looked = corners.chain(draws);
         let listed = || {

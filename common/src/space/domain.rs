@@ -3,7 +3,7 @@
 mod numbers;
 mod read;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde_json::Value;
@@ -34,6 +34,16 @@ pub enum Domain {
     /// Choices from the least to the most.
     Ordinal(Vec<Value>),
     Const(Value),
+}
+
+/// Where in its list each value of a categorical or ordinal hyperparameter stands.
+#[derive(Debug, Clone)]
+pub struct Positions(HashMap<String, u64>);
+
+impl Positions {
+    pub fn of(&self, value: &Value) -> Option<u64> {
+        self.0.get(&canonical(value)).copied()
+    }
 }
 
 impl Domain {
@@ -289,6 +299,19 @@ impl Domain {
                 values.iter().any(|known| same_value(known, value))
             }
             Self::Const(known) => same_value(known, value),
+        }
+    }
+
+    /// The positions of a list's values, for who asks for many of them; `None` for a range.
+    pub fn positions(&self) -> Option<Positions> {
+        match self {
+            Self::Categorical(values) | Self::Ordinal(values) => Some(Positions(
+                (0..)
+                    .zip(values)
+                    .map(|(at, value)| (canonical(value), at))
+                    .collect(),
+            )),
+            Self::Double { .. } | Self::Int { .. } | Self::Const(_) => None,
         }
     }
 

@@ -12,8 +12,9 @@ use crate::spec::Params;
 /// can use up, and a listing takes a fraction of a second.
 pub const MAX_LISTED: u64 = 1_000_000;
 
-/// Positions that may be looked at to list a space. Each configuration is the last of a chain of wheels, of
-/// which most share theirs with the one before; with more than this a space counts as too large.
+/// Positions that may be looked at to list a space, long constraints counting as more of them: a second of work.
+/// Each configuration is the last of a chain of wheels, of which most share theirs with the one before; with more
+/// than this a space counts as too large.
 const MAX_LOOKED: u64 = 4 * MAX_LISTED;
 
 /// Positions between two noted places: what finding a configuration costs at most, where room allows.

@@ -8,6 +8,10 @@ use serde_json::Value;
 use super::SearchSpace;
 use crate::spec::Params;
 
+/// Characters of constraints that take as long to judge as looking at a position does, about a quarter of a
+/// microsecond.
+const JUDGED_A_POSITION: u64 = 256;
+
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -31,7 +35,9 @@ pub(super) struct Walk {
     /// No constraint that could be judged is broken, and this place was not told yet.
     good: bool,
     /// Positions that were looked at.
-    looked: u64,
+    turned: u64,
+    /// Characters of the constraints that were judged.
+    judged: u64,
 }
 
 impl Walk {
@@ -42,7 +48,8 @@ impl Walk {
             at: Vec::with_capacity(end),
             values: vec![None; space.parameters.len()],
             good: true,
-            looked: 0,
+            turned: 0,
+            judged: 0,
         }
     }
 
@@ -58,8 +65,9 @@ impl Walk {
         &self.at
     }
 
+    /// Positions that were looked at, and what it took to judge them.
     pub(super) fn looked(&self) -> u64 {
-        self.looked
+        self.turned.saturating_add(self.judged / JUDGED_A_POSITION)
     }
 
     /// The value of each hyperparameter that stands and is active, by its place in the spec.
@@ -69,13 +77,13 @@ impl Walk {
 
     /// Goes to the next place, looking at `most` positions at most. After `Spent` it may go on.
     pub(super) fn step(&mut self, space: &SearchSpace, most: u64) -> Step {
-        let until = self.looked.saturating_add(most);
+        let until = self.looked().saturating_add(most);
         loop {
             if self.good && self.at.len() == self.end {
                 self.good = false;
                 return Step::Stands;
             }
-            if self.looked >= until {
+            if self.looked() >= until {
                 return Step::Spent;
             }
             let moved = match self.good {
@@ -116,18 +124,19 @@ impl Walk {
         let domain = &space.parameters[parameter].domain;
         self.values[parameter] = position.map(|position| domain.grid_at(position));
         self.at.push(position);
-        self.looked += 1;
+        self.turned += 1;
     }
 
     /// Whether the constraints that the last wheel decides are met.
-    fn holds(&self, space: &SearchSpace) -> bool {
+    fn holds(&mut self, space: &SearchSpace) -> bool {
         let Some(wheel) = self.at.len().checked_sub(1) else {
             return true;
         };
         let mut decided = space.plan.wheels[wheel].decides.iter();
         decided.all(|at| {
-            let value = |parameter: usize| self.values[parameter].as_ref();
-            space.constraints[*at].holds_with(value)
+            let constraint = &space.constraints[*at];
+            self.judged += constraint.text().len() as u64;
+            constraint.holds_with(|parameter| self.values[parameter].as_ref())
         })
     }
 }

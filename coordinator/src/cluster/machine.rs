@@ -8,7 +8,8 @@ use crate::cluster::api::MachineConfig;
 use crate::cluster::draft::Draft;
 use crate::cluster::model::{CountersRecord, WorkerRecord, WorkspaceRecord};
 use crate::cluster::parts::{
-    Aside, Graces, Identities, Jobs, Keeping, Removal, Requests, Retention, Slots, Waits, Workers,
+    Aside, Graces, Identities, Jobs, Keeping, Pondering, Removal, Requests, Retention, Slots,
+    Waits, Workers,
 };
 
 /// All that the coordinator knows and decides by.
@@ -34,6 +35,7 @@ pub struct Machine {
     pub(in crate::cluster) graces: Graces,
     pub(in crate::cluster) slots: Slots,
     pub(in crate::cluster) waits: Waits,
+    pub(in crate::cluster) pondering: Pondering,
     /// Workers may come back to this leader until then.
     pub(in crate::cluster) returned_ms: u64,
     /// Jobs of which something has changed since the last turn of placement.
@@ -80,6 +82,7 @@ impl Machine {
             graces: Graces::default(),
             slots: Slots::default(),
             waits: Waits::default(),
+            pondering: Pondering::default(),
             returned_ms: 0,
             touched: BTreeSet::new(),
             untold: BTreeSet::new(),

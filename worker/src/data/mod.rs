@@ -12,6 +12,7 @@ mod idx;
 mod loader;
 mod part;
 mod permutation;
+mod rows;
 mod samples;
 mod scaling;
 mod source;

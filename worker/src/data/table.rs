@@ -1,13 +1,12 @@
 //! CSV files of numbers: which columns are what, and every cell checked.
 
-use std::io::Read;
-
 use csv::ByteRecord;
 use trainyard_common::spec::data::{ColumnRef, CsvSpec, Task};
 use trainyard_common::text::shortened;
 
 use super::DataError;
 use super::allowance::{Allowance, Refusal};
+use super::rows::{Rows, line_feeds};
 use super::samples::{Features, Samples, Shard, TargetValues};
 use super::source::Stream;
 
@@ -17,10 +16,7 @@ const MAX_SHOWN: usize = 40;
 /// Column names that a message lists.
 const NAMES_LISTED: usize = 30;
 
-/// The longest row, in bytes: a million numbers of 16 characters. The parser holds one row at a time,
-/// and none of its memory is counted.
-const MAX_ROW_BYTES: usize = 16 << 20;
-/// Columns at most: as many numbers as a row of [`MAX_ROW_BYTES`] can well have.
+/// Columns at most: as many numbers as the longest row can well have.
 const MAX_COLUMNS: usize = 1 << 20;
 
 /// Samples of a CSV file.
@@ -90,90 +86,6 @@ pub(crate) fn read(
             .collect()
     });
     Ok(Table { samples, names })
-}
-
-/// Records of a file, without blank lines.
-struct Rows<'a> {
-    spec: &'a CsvSpec,
-    reader: csv::Reader<Terminated>,
-}
-
-impl<'a> Rows<'a> {
-    fn new(spec: &'a CsvSpec, stream: Stream, delimiter: u8) -> Self {
-        let stream = Terminated {
-            stream,
-            last: b'\n',
-            row_bytes: 0,
-        };
-        // Carriage returns are trimmed. Were they terminators, a record's line feed would count only
-        // with the record after it, and line numbers would be wrong.
-        let reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(delimiter)
-            .terminator(csv::Terminator::Any(b'\n'))
-            .trim(csv::Trim::All)
-            .from_reader(stream);
-        Self { spec, reader }
-    }
-
-    /// False at the end.
-    fn next(&mut self, record: &mut ByteRecord) -> Result<bool, DataError> {
-        loop {
-            self.reader.get_mut().row_bytes = 0;
-            let more = self.reader.read_byte_record(record);
-            let more = more.map_err(|error| self.unreadable(error))?;
-            let blank = record.len() == 1 && record[0].is_empty();
-            if !more || !blank {
-                return Ok(more);
-            }
-        }
-    }
-
-    /// The line after the last record's.
-    fn end_line(&self) -> u64 {
-        self.reader.position().line()
-    }
-
-    fn unreadable(&self, error: csv::Error) -> DataError {
-        let line = error.position().map_or(0, csv::Position::line);
-        match error.into_kind() {
-            csv::ErrorKind::Io(error) => super::source::failed(&self.spec.url, &error),
-            other => DataError::Line {
-                url: self.spec.url.clone(),
-                line,
-                reason: format!("{other:?}"),
-            },
-        }
-    }
-}
-
-/// Adds a line feed to a stream that does not end with one, so that every record ends alike, and ends
-/// rows that have no end.
-struct Terminated {
-    stream: Stream,
-    last: u8,
-    /// Read since the last row was complete.
-    row_bytes: usize,
-}
-
-impl Read for Terminated {
-    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
-        let mut count = self.stream.read(to)?;
-        if count == 0 && self.last != b'\n' && !to.is_empty() {
-            to[0] = b'\n';
-            count = 1;
-        }
-        self.row_bytes += count;
-        if self.row_bytes > MAX_ROW_BYTES {
-            let limit = MAX_ROW_BYTES;
-            return Err(Refusal::LongRow { limit }.into());
-        }
-        if count > 0 {
-            self.last = to[count - 1];
-        }
-        Ok(count)
-    }
 }
 
 /// Which column is what.
@@ -494,12 +406,6 @@ impl<'a> Filling<'a> {
             len: self.len,
         })
     }
-}
-
-/// Of its quoted fields.
-fn line_feeds(record: &ByteRecord) -> u64 {
-    let bytes = record.as_slice().iter();
-    bytes.filter(|&&byte| byte == b'\n').count() as u64
 }
 
 fn to_f32(value: f64) -> f32 {

@@ -2,7 +2,7 @@
 
 use super::{Findings, scheduler};
 use crate::spec::failure::MAX_BACKOFF;
-use crate::spec::search::SearcherName;
+use crate::spec::search::{SchedulerName, SearcherName};
 use crate::spec::{EntrypointSpec, JobSpec, SearcherSpec};
 
 const MAX_NAME: usize = 63;
@@ -13,8 +13,11 @@ const MAX_SLOTS: u32 = 1_024;
 const MAX_FIRST_POINTS: usize = 1_000;
 const MAX_PRIOR_RESULTS: usize = 10_000;
 
-/// A suggestion takes the square of it.
-const MAX_GP_POINTS: u32 = 5_000;
+/// A suggestion takes the square of it, a third of a second for so many.
+const MAX_GP_POINTS: u32 = 2_000;
+
+/// Most values of a list in a search that learns: of more it learns nothing, and each has a cell of the model's axis.
+const MAX_LEARNT_VALUES: usize = 10_000;
 
 /// Longest that a program may take to end, in seconds: as long as that its slots are nobody's.
 const MAX_STOP_GRACE: f64 = 3_600.0;
@@ -121,12 +124,13 @@ fn check_searcher(spec: &JobSpec, found: &mut Findings) {
         );
     }
     check_lists(searcher, found);
+    check_values(spec, found);
     if let Some(points) = searcher.gp_max_points {
         found.expect(
             (2..=MAX_GP_POINTS).contains(&points),
             "searcher.gp_max_points",
             points,
-            "whole numbers from 2 to 5000",
+            &format!("whole numbers from 2 to {MAX_GP_POINTS}"),
         );
         if !matches!(searcher.name, SearcherName::Gp | SearcherName::Auto) {
             found.add(
@@ -166,6 +170,30 @@ fn check_lists(searcher: &SearcherSpec, found: &mut Findings) {
             format!("searcher.{field}"),
             format!("{given} elements"),
             &format!("at most {most}"),
+        );
+    }
+}
+
+/// Grids and draws take any list; whatever computes with places on an axis does not.
+fn check_values(spec: &JobSpec, found: &mut Findings) {
+    let who = match (
+        &spec.searcher.name,
+        spec.scheduler.as_ref().map(|of| of.name),
+    ) {
+        (_, Some(name @ (SchedulerName::Pbt | SchedulerName::Pb2))) => name.word(),
+        (
+            SearcherName::Grid | SearcherName::Random | SearcherName::Sobol | SearcherName::Halton,
+            _,
+        ) => return,
+        (name, _) => name.word(),
+    };
+    for (name, parameter) in &spec.hyperparameters.0 {
+        let values = parameter.vals.as_ref().map_or(0, Vec::len);
+        found.expect(
+            values <= MAX_LEARNT_VALUES,
+            format!("hyperparameters.{name}.vals"),
+            format!("{values} values"),
+            &format!("at most {MAX_LEARNT_VALUES} with `{who}`, which learns; `grid` and `random` take more"),
         );
     }
 }

@@ -3,8 +3,9 @@
 //! A coordinate lies in [0, 1]. Where a hyperparameter has finitely many values, each has a cell of the
 //! axis and its coordinate is the cell's middle. NaN is the coordinate of an inactive hyperparameter.
 
+use serde_json::Value;
 use trainyard_common::rng::Key;
-use trainyard_common::space::{Domain, SearchSpace};
+use trainyard_common::space::{Domain, Parameter, Positions, SearchSpace};
 use trainyard_common::spec::Params;
 
 /// How far a coordinate may lie from the middle of its own cell: the error of reading its value again.
@@ -49,6 +50,8 @@ pub struct Axis {
     /// All must hold.
     pub needs: Vec<Needs>,
     domain: Domain,
+    /// Of a list.
+    positions: Option<Positions>,
 }
 
 impl Axis {
@@ -57,6 +60,9 @@ impl Axis {
         match self.kind {
             Kind::Fixed => 0.5,
             Kind::Continuous => place.clamp(0.0, 1.0),
+            Kind::Ordered { cells } | Kind::Unordered { cells } if self.positions.is_some() => {
+                middle(self.cell(place.clamp(0.0, 1.0 - f64::EPSILON)), cells)
+            }
             Kind::Ordered { .. } | Kind::Unordered { .. } => {
                 let value = self.domain.at(place.clamp(0.0, 1.0 - f64::EPSILON));
                 self.domain.share(&value).unwrap_or(0.5)
@@ -68,8 +74,22 @@ impl Axis {
     pub fn middle(&self, cell: u64) -> f64 {
         match self.kind {
             Kind::Fixed | Kind::Continuous => 0.5,
-            Kind::Unordered { cells } => (cell as f64 + 0.5) / cells as f64,
-            Kind::Ordered { .. } => self.domain.share(&self.domain.grid_at(cell)).unwrap_or(0.5),
+            Kind::Ordered { cells } | Kind::Unordered { cells } if self.positions.is_some() => {
+                middle(cell, cells)
+            }
+            Kind::Ordered { .. } | Kind::Unordered { .. } => {
+                self.domain.share(&self.domain.grid_at(cell)).unwrap_or(0.5)
+            }
+        }
+    }
+
+    /// The coordinate of a value; `None` for what is none of the domain.
+    fn share(&self, value: &Value) -> Option<f64> {
+        match (&self.positions, self.kind) {
+            (Some(positions), Kind::Ordered { cells } | Kind::Unordered { cells }) => {
+                Some(middle(positions.of(value)?, cells))
+            }
+            _ => self.domain.share(value),
         }
     }
 
@@ -94,10 +114,18 @@ pub struct Axes {
 impl Axes {
     pub fn new(space: SearchSpace) -> Self {
         let parameters = space.parameters();
-        let axis = |position: usize| {
-            let parameter = &parameters[position];
+        let mut axes: Vec<Axis> = parameters
+            .iter()
+            .map(|parameter| Axis {
+                kind: kind(&parameter.domain),
+                needs: Vec::new(),
+                domain: parameter.domain.clone(),
+                positions: parameter.domain.positions(),
+            })
+            .collect();
+        for (position, parameter) in parameters.iter().enumerate() {
             let needs = parameter.conditions.iter().map(|condition| {
-                let parent = &parameters[condition.parent].domain;
+                let parent = &axes[condition.parent];
                 let places = condition.values.iter();
                 let mut any_of: Vec<f64> = places.filter_map(|v| parent.share(v)).collect();
                 any_of.sort_by(f64::total_cmp);
@@ -106,13 +134,8 @@ impl Axes {
                     any_of,
                 }
             });
-            Axis {
-                kind: kind(&parameter.domain),
-                needs: needs.collect(),
-                domain: parameter.domain.clone(),
-            }
-        };
-        let axes = (0..parameters.len()).map(axis).collect();
+            axes[position].needs = needs.collect();
+        }
         Self { space, axes }
     }
 
@@ -133,10 +156,10 @@ impl Axes {
 
     /// The point of a configuration; `None` where it is not one of the space.
     pub fn encode(&self, params: &Params) -> Option<Vec<f64>> {
-        let parameters = self.space.parameters().iter();
-        let coordinate = |parameter: &trainyard_common::space::Parameter| {
+        let parameters = self.space.parameters().iter().zip(&self.axes);
+        let coordinate = |(parameter, axis): (&Parameter, &Axis)| {
             let given = params.get(&parameter.name);
-            given.map_or(Some(f64::NAN), |value| parameter.domain.share(value))
+            given.map_or(Some(f64::NAN), |value| axis.share(value))
         };
         let point: Option<Vec<f64>> = parameters.map(coordinate).collect();
         point.filter(|_| self.space.contains(params).is_ok())
@@ -174,6 +197,11 @@ impl Axes {
     pub fn allows(&self, point: &[f64]) -> bool {
         !self.space.is_constrained() || self.space.allows(&self.decode(point))
     }
+}
+
+/// The middle of a cell.
+fn middle(cell: u64, cells: u64) -> f64 {
+    (cell as f64 + 0.5) / cells as f64
 }
 
 fn kind(domain: &Domain) -> Kind {

@@ -237,6 +237,16 @@ impl Searcher {
         adopted
     }
 
+    /// What the next suggestion takes, about, in milliseconds of one core: whoever has other things to do does them
+    /// in between.
+    pub fn effort_ms(&self) -> u64 {
+        match &self.strategy {
+            Strategy::Model(model) if self.given.is_empty() => model.effort_ms(),
+            Strategy::Random(random) => random.effort_ms(),
+            Strategy::Grid(_) | Strategy::Model(_) => 0,
+        }
+    }
+
     /// Learns what a trial came to at a resource; `None`: nothing finite.
     pub fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) {
         if let Strategy::Model(model) = &mut self.strategy {

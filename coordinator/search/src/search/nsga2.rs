@@ -112,7 +112,7 @@ impl Nsga2 {
 fn drawn(axes: &Axes, is_new: impl Fn(&[f64]) -> bool, key: Key) -> Option<Vec<f64>> {
     let mut repeated = None;
     let mut allowed = 0;
-    for attempt in 0..MAX_DRAWS {
+    for attempt in 0..axes.space().draws(MAX_DRAWS) {
         let point = axes.draw(key.with(attempt));
         if !axes.allows(&point) {
             continue;

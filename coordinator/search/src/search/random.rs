@@ -105,6 +105,15 @@ impl RandomSearch {
         Some(params.clone())
     }
 
+    /// What the next draw takes, about, where the constraints refuse most.
+    pub(super) fn effort_ms(&self) -> u64 {
+        let refused = match self.space.is_constrained() {
+            true => self.space.draws(MAX_REFUSED),
+            false => 0,
+        };
+        refused * self.space.draw_ns() / 1_000_000
+    }
+
     /// Uses the points of the sequence that were used until this configuration was found.
     fn pass(&mut self, params: &Params) {
         let repeated = || self.tried.contains(&self.space.fingerprint(params));
@@ -119,7 +128,7 @@ impl RandomSearch {
                 return;
             }
         }
-        self.draw_until(MAX_REFUSED, Some(params));
+        self.draw_until(self.space.draws(MAX_REFUSED), Some(params));
     }
 
     /// Draws so often, or until this is drawn. Whether it was.
@@ -133,7 +142,8 @@ impl RandomSearch {
         if !self.space.is_constrained() {
             return Some(self.draw(key, 0));
         }
-        let drawn = (0..MAX_REFUSED).find_map(|attempt| {
+        let most = self.space.draws(MAX_REFUSED);
+        let drawn = (0..most).find_map(|attempt| {
             let params = self.draw(key, attempt);
             self.space.allows(&params).then_some(params)
         });
@@ -149,7 +159,7 @@ impl RandomSearch {
             .axes
             .get_or_insert_with(|| Box::new(Axes::new(space.clone())));
         let anchor = axes.encode(known)?;
-        let between = (0..MAX_REFUSED).map(|attempt| {
+        let between = (0..space.draws(MAX_REFUSED)).map(|attempt| {
             let key = key.named("near").with(attempt);
             let drawn = axes.draw(key);
             let width = libm::exp2(-NARROWEST * key.unit(NARROWEST as u64 + attempt));

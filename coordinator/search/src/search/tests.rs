@@ -412,3 +412,49 @@ proptest! {
         prop_assert_ne!(a, b);
     }
 }
+
+#[test]
+fn what_a_suggestion_takes_grows_with_what_the_model_looks_at() {
+    let space = json!({"x": {"type": "double", "minval": 0, "maxval": 1}});
+    let known = |count: u32| -> Vec<Value> {
+        let at = |n| json!({"params": {"x": f64::from(n) / f64::from(count)}, "value": n});
+        (0..count).map(at).collect()
+    };
+    let effort = |name: &str, count: u32, more: Value| {
+        let mut spec = json!({"name": name, "max_trials": 9, "prior_results": known(count)});
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        searcher(spec, &space, 1).effort_ms()
+    };
+    assert_eq!(effort("gp", 20, json!({})), 0);
+    assert_eq!(effort("gp", 1_000, json!({})), 75);
+    // No more than it looks at.
+    assert_eq!(effort("gp", 3_000, json!({})), 75);
+    assert_eq!(effort("gp", 3_000, json!({"gp_max_points": 2_000})), 300);
+    assert_eq!(effort("tpe", 1_000, json!({})), 4);
+    assert_eq!(
+        searcher(json!({"name": "random", "max_trials": 9}), &space, 1).effort_ms(),
+        0
+    );
+}
+
+#[test]
+fn long_lists_are_encoded_by_their_positions() {
+    let values: Vec<String> = (0..10_000).map(|n| format!("v{n}")).collect();
+    let space = json!({
+        "a": {"type": "categorical", "vals": values},
+        "b": {"type": "int", "minval": 1, "maxval": 9, "when": {"a": values}},
+        "c": {"type": "ordinal", "vals": [1, 2.5, "x", true]},
+    });
+    let space: trainyard_common::spec::Space = serde_json::from_value(space).unwrap();
+    let axes = axes::Axes::new(SearchSpace::new(&space).unwrap());
+    for seed in 0..200 {
+        let point = axes.draw(Key::new(seed));
+        let params = axes.decode(&point);
+        assert_eq!(axes.encode(&params).unwrap(), point);
+        assert!(params.contains_key("b"));
+    }
+    let unknown = json!({"a": "v10000", "c": 1});
+    assert_eq!(axes.encode(unknown.as_object().unwrap()), None);
+}

@@ -61,7 +61,8 @@ impl Untried {
         history: &History,
         key: Key,
     ) -> Vec<f64> {
-        let draws = (0..MAX_DRAWS).map(|draw| axes.draw(key.with(draw)));
+        let most = axes.space().draws(MAX_DRAWS);
+        let draws = (0..most).map(|draw| axes.draw(key.with(draw)));
         let mut repeated = None;
         for point in draws {
             if axes.allows(&point) {
@@ -133,7 +134,8 @@ fn near_known(axes: &Axes, history: &History, key: Key) -> Vec<f64> {
     let count = known().count() as u64;
     let chosen = key.below(MAX_DRAWS + 1, count) as usize;
     let Some(from) = known().nth(chosen) else {
-        let draws = (MAX_DRAWS..MAX_FIRST_DRAWS).map(|draw| axes.draw(key.with(draw)));
+        let most = axes.space().draws(MAX_FIRST_DRAWS).max(MAX_DRAWS);
+        let draws = (MAX_DRAWS..most).map(|draw| axes.draw(key.with(draw)));
         return draws
             .into_iter()
             .find(|point| axes.allows(point))

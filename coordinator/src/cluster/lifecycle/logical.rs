@@ -22,7 +22,9 @@ impl Machine {
             if !searches || !found.is_logical() {
                 return;
             }
-            self.fill(job);
+            if !self.fill(job) {
+                break;
+            }
             let Some(found) = self.jobs.get_mut(job) else {
                 return;
             };
@@ -36,8 +38,9 @@ impl Machine {
         self.check_job(job);
     }
 
-    /// Gives free logical workers a promoted trial or a new one.
-    fn fill(&mut self, job: &JobId) {
+    /// Gives free logical workers a promoted trial or a new one. False: the next suggestion has to wait, and all
+    /// results behind it.
+    fn fill(&mut self, job: &JobId) -> bool {
         while let Some(found) = self.jobs.get(job)
             && found.stints.len() < found.logical_workers()
         {
@@ -47,14 +50,18 @@ impl Machine {
                 self.promote(job);
                 self.begin_stint(job, next.trial, clock, from);
             } else if found.record.search_closed.is_none() && found.scheduler.admits() {
+                if self.ponders(found) {
+                    return false;
+                }
                 let Some(trial) = self.suggest(job) else {
-                    return;
+                    return true;
                 };
                 self.begin_stint(job, trial, clock, 0);
             } else {
-                return;
+                return true;
             }
         }
+        true
     }
 
     fn begin_stint(&mut self, job: &JobId, trial: TrialId, start: u64, from: u64) {

@@ -12,7 +12,14 @@ impl Machine {
         let found = self.jobs.get_mut(job)?;
         let trial = TrialId(u32::try_from(found.trials.len()).ok()?);
         let first_resource = found.scheduler.first_resource();
-        let Some(params) = found.searcher.as_mut()?.suggest(trial, first_resource) else {
+        let searcher = found.searcher.as_mut()?;
+        let effort = searcher.effort_ms();
+        let suggested = searcher.suggest(trial, first_resource);
+        if let Some(until) = self.pondering.asked(now, effort) {
+            self.wake_at(until);
+        }
+        let found = self.jobs.get_mut(job)?;
+        let Some(params) = suggested else {
             self.log_search(job, SearchEntry::Exhausted);
             self.close_search(job, "the searcher has nothing more to propose");
             return None;

@@ -3,7 +3,8 @@
 use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
-use crate::cluster::model::JobState;
+use crate::cluster::model::{Job, JobState};
+use crate::search::Searcher;
 
 /// What a job would do with free slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Machine {
                 } else {
                     let open = found.record.search_closed.is_none();
                     let admits = found.scheduler.admits();
-                    (open && admits).then_some(Want::New)
+                    (open && admits && !self.ponders(found)).then_some(Want::New)
                 }
             }
             _ => None,
@@ -73,5 +74,11 @@ impl Machine {
     pub(in crate::cluster) fn is_bounded(&self, job: &JobId) -> bool {
         let gang = self.slots.queue().get(job).is_some_and(|q| q.ask.ranks > 1);
         gang || self.pushes(job)
+    }
+
+    /// Whether the job's next suggestion has to wait because another one has just taken long.
+    pub(in crate::cluster) fn ponders(&self, found: &Job) -> bool {
+        let effort = found.searcher.as_ref().map_or(0, Searcher::effort_ms);
+        self.pondering.rests(self.now, effort)
     }
 }

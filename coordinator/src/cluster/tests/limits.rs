@@ -154,3 +154,41 @@ fn specs_have_a_limit_together() {
     assert!(refused.contains("the specs of all jobs hold"), "{refused}");
     assert!(refused.ends_with("archive or delete some that have ended"));
 }
+
+/// A search whose next suggestion takes long, as its many known results say.
+fn heavy(more: &str) -> Document {
+    let known: Vec<String> = (0..400)
+        .map(|n| format!("{{params: {{x: {}}}, value: {n}}}", f64::from(n) / 400.0))
+        .collect();
+    let known = known.join(", ");
+    program(
+        "heavy",
+        8,
+        &format!("searcher: {{name: gp, max_trials: 8, prior_results: [{known}]}}\n{more}"),
+    )
+}
+
+#[test]
+fn long_suggestions_come_one_at_a_time_and_let_others_in_between() {
+    for more in ["", "logical_time: true\nlogical_workers: 8"] {
+        let mut bench = Bench::new();
+        bench.apply(submit("r", heavy(more)));
+        let step = bench.apply(joined("w", 8, 1, vec![]));
+        let mut placed = assigned(&step).len();
+        assert!(placed <= 1, "{more}: {placed} at once");
+        // Another job does not wait for it.
+        let step = bench.apply(submit("s", program("light", 1, "priority: 1")));
+        let light = |step: &Step| {
+            let mut assigned = assigned(step).into_iter();
+            assigned.any(|assignment| assignment.at.job.0.starts_with("light"))
+        };
+        assert!(light(&step), "{more}");
+        for _ in 0..40 {
+            let step = bench.later(50);
+            let now = assigned(&step).len();
+            assert!(now <= 1, "{more}: {now} at once");
+            placed += now;
+        }
+        assert_eq!(placed, 7, "{more}: all slots but the other job's are used");
+    }
+}

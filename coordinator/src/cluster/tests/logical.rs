@@ -78,8 +78,7 @@ impl World {
         }
     }
 
-    /// One epoch of a running attempt; trial 4 fails early, trial 6 tells no value, the best two end by
-    /// themselves.
+    /// One epoch of a running attempt; trial 4 fails early, trial 6 tells no value, 3 and 10 end by themselves.
     fn advance(&mut self, which: usize) {
         let run = &mut self.running[which];
         let (rank, number) = (rank_of(&run.assignment), run.assignment.at.trial.0);
@@ -100,7 +99,7 @@ impl World {
         let saved = ReportBody::Checkpoint(checkpoint(&rank, done, "loss", value(number, done)));
         let outcome = match until {
             // At any rung, and at the second.
-            Some(_) if number == 0 || (number == 7 && done > 1) => Outcome::Completed,
+            Some(_) if number == 3 || (number == 10 && done > 1) => Outcome::Completed,
             Some(_) => Outcome::Paused,
             None => Outcome::Completed,
         };
