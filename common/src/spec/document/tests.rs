@@ -436,6 +436,30 @@ fn errors_name_path_given_and_accepted() {
 }
 
 #[test]
+fn a_search_that_learns_takes_no_endless_lists() {
+    let values: Vec<String> = (0..10_001).map(|n| format!("v{n}")).collect();
+    let list = format!(
+        "hyperparameters.k={{type: categorical, vals: [{}]}}",
+        values.join(", ")
+    );
+    let searched = |searcher: &str| format!("searcher={{name: {searcher}, max_trials: 5}}");
+    assert!(with(&[&list, &searched("random")]).is_ok());
+    for searcher in ["gp", "tpe", "auto", "cma_es"] {
+        let found = errors(&[&list, &searched(searcher)]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let expected = format!(
+            "hyperparameters.k.vals: 10001 values given; accepted: at most 10000 with `{searcher}`"
+        );
+        assert!(found[0].starts_with(&expected), "{found:?}");
+    }
+    let points = errors(&["searcher={name: gp, max_trials: 5, gp_max_points: 2001}"]);
+    assert!(
+        points[0].contains("whole numbers from 2 to 2000"),
+        "{points:?}"
+    );
+}
+
+#[test]
 fn all_errors_come_together() {
     let found = errors(&[
         "training.epochs=0",
