@@ -34,6 +34,9 @@ pub enum ConfigError {
         given: String,
         expected: String,
     },
+    /// What was given is within the reason.
+    #[error("{field}: {reason}")]
+    Unusable { field: &'static str, reason: String },
 }
 
 impl ConfigError {
@@ -43,6 +46,14 @@ impl ConfigError {
             field,
             given: given.to_string(),
             expected: expected.into(),
+        }
+    }
+
+    /// A field that cannot be used, for a reason that says what was given and what is accepted.
+    pub fn unusable(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Unusable {
+            field,
+            reason: reason.into(),
         }
     }
 }

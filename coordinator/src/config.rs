@@ -242,7 +242,7 @@ impl CoordinatorConfig {
         self.validate_shares()?;
         if let Some(url) = &self.checkpoint_url {
             store_url::open(url)
-                .map_err(|error| ConfigError::invalid("checkpoint_url", url, error.to_string()))?;
+                .map_err(|error| ConfigError::unusable("checkpoint_url", error.to_string()))?;
         }
         self.validate_etcd()?;
         telemetry::check_filter(&self.log).map_err(|error| {
@@ -306,7 +306,7 @@ mod tests {
     fn the_default_is_valid_and_bad_fields_are_named() {
         CoordinatorConfig::default().validate().unwrap();
         type Edit = fn(&mut CoordinatorConfig);
-        let cases: [(&str, Edit); 13] = [
+        let cases: [(&str, Edit); 14] = [
             ("listen", |c| c.listen = "here".to_owned()),
             ("listen", |c| c.listen = "localhost:99999".to_owned()),
             ("heartbeat_ms", |c| c.heartbeat_ms = 0),
@@ -321,6 +321,9 @@ mod tests {
             ("max_receiving_mib", |c| c.max_receiving_mib = 15),
             ("request_timeout_ms", |c| c.request_timeout_ms = 99),
             ("max_specs_kib", |c| c.max_specs_kib = 0),
+            ("checkpoint_url: `foo://x`: unknown scheme", |c| {
+                c.checkpoint_url = Some("foo://x".to_owned());
+            }),
             ("log", |c| c.log = "info,=x=y".to_owned()),
         ];
         for (field, edit) in cases {

@@ -35,6 +35,10 @@ const SEARCH_FIELDS: [&str; 8] = [
     "scheduler",
 ];
 
+/// What is said of a search alone where a job is needed.
+const NO_TRAINER: &str = "missing; a job needs either `model` (layers for the built-in trainer) or `entrypoint` (a \
+    program); a search without a trainer is what `coordinatorctl ask-tell` and `preview` take";
+
 /// How a document is read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ParseOptions<'a> {
@@ -96,6 +100,9 @@ impl Document {
                 errors.push(error);
             }
         }
+        if is_search(&root) {
+            errors.add("", || NO_TRAINER.to_owned());
+        }
         read::write_out(&mut root);
         read::make_absolute(&mut root, options.base_dir, &mut errors);
         Self::checked(root, errors)
@@ -104,13 +111,7 @@ impl Document {
     /// Whether the text has the fields of a search alone, which [`parse_search`](Self::parse_search) reads, and no
     /// other.
     pub fn is_search(text: &str) -> bool {
-        let root = read::tree(text).ok();
-        let fields = root.as_ref().and_then(Value::as_object);
-        fields.is_some_and(|fields| {
-            let mut names = fields.keys().map(String::as_str);
-            fields.contains_key("hyperparameters")
-                && names.all(|name| SEARCH_FIELDS.contains(&name))
-        })
+        read::tree(text).is_ok_and(|root| is_search(&root))
     }
 
     /// Reads a search alone: `hyperparameters`, `constraints`, `objectives`, `searcher`, `scheduler` and `seed`.
@@ -303,6 +304,13 @@ impl Document {
             warnings,
         })
     }
+}
+
+fn is_search(root: &Value) -> bool {
+    root.as_object().is_some_and(|fields| {
+        let mut names = fields.keys().map(String::as_str);
+        fields.contains_key("hyperparameters") && names.all(|name| SEARCH_FIELDS.contains(&name))
+    })
 }
 
 fn read_space(root: &Value, errors: &mut Problems) -> Option<SearchSpace> {

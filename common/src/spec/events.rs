@@ -9,6 +9,7 @@
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::slice;
 
 use unsafe_libyaml_norway as unsafe_yaml;
 
@@ -19,7 +20,7 @@ pub(super) enum Event {
     Document,
     Scalar(Node),
     /// A list or mapping begins.
-    Open(Node),
+    Open(Node, Kind),
     Close,
     /// Stands for the node with this anchor.
     Alias(Vec<u8>),
@@ -27,11 +28,19 @@ pub(super) enum Event {
     End,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    List,
+    Mapping,
+}
+
 #[derive(Debug, PartialEq)]
 pub(super) struct Node {
     pub(super) anchor: Option<Vec<u8>>,
     /// Of the value and its tag.
     pub(super) bytes: usize,
+    /// What a scalar says, without its tag.
+    pub(super) word: Vec<u8>,
 }
 
 pub(super) struct Events<'a> {
@@ -102,25 +111,31 @@ impl Drop for Events<'_> {
 /// # Safety
 /// The parser has written the event, and it was not deleted.
 unsafe fn read(event: &unsafe_yaml::yaml_event_t) -> Option<Event> {
-    // SAFETY: each type has the fields that are read, whose texts are null or end with a zero.
+    // SAFETY: each type has the fields that are read, whose texts are null or end with a zero; a scalar's value has
+    // its length.
     unsafe {
-        let node = |anchor, tag, length| Node {
+        let node = |anchor, tag, word: &[u8]| Node {
             anchor: text(anchor),
-            bytes: length + text(tag).map_or(0, |tag| tag.len()),
+            bytes: word.len() + text(tag).map_or(0, |tag| tag.len()),
+            word: word.to_vec(),
         };
         Some(match event.type_ {
             unsafe_yaml::YAML_DOCUMENT_START_EVENT => Event::Document,
             unsafe_yaml::YAML_SCALAR_EVENT => {
                 let scalar = &event.data.scalar;
-                Event::Scalar(node(scalar.anchor, scalar.tag, scalar.length as usize))
+                let word: &[u8] = match scalar.value.is_null() {
+                    true => &[],
+                    false => slice::from_raw_parts(scalar.value, scalar.length as usize),
+                };
+                Event::Scalar(node(scalar.anchor, scalar.tag, word))
             }
             unsafe_yaml::YAML_SEQUENCE_START_EVENT => {
                 let sequence = &event.data.sequence_start;
-                Event::Open(node(sequence.anchor, sequence.tag, 0))
+                Event::Open(node(sequence.anchor, sequence.tag, &[]), Kind::List)
             }
             unsafe_yaml::YAML_MAPPING_START_EVENT => {
                 let mapping = &event.data.mapping_start;
-                Event::Open(node(mapping.anchor, mapping.tag, 0))
+                Event::Open(node(mapping.anchor, mapping.tag, &[]), Kind::Mapping)
             }
             unsafe_yaml::YAML_SEQUENCE_END_EVENT | unsafe_yaml::YAML_MAPPING_END_EVENT => {
                 Event::Close
@@ -156,18 +171,19 @@ mod tests {
 
     #[test]
     fn events_come_with_anchors_bytes_and_lines() {
-        let node = |anchor: Option<&str>, bytes| Node {
+        let node = |anchor: Option<&str>, bytes, word: &str| Node {
             anchor: anchor.map(|anchor| anchor.as_bytes().to_vec()),
             bytes,
+            word: word.as_bytes().to_vec(),
         };
         let expected = [
             (Event::Document, 1),
-            (Event::Open(node(None, 0)), 1),
-            (Event::Scalar(node(None, 1)), 1),
-            (Event::Open(node(Some("x"), 0)), 1),
-            (Event::Scalar(node(None, 7)), 1),
+            (Event::Open(node(None, 0, ""), Kind::Mapping), 1),
+            (Event::Scalar(node(None, 1, "a")), 1),
+            (Event::Open(node(Some("x"), 0, ""), Kind::List), 1),
+            (Event::Scalar(node(None, 7, "hello")), 1),
             (Event::Close, 1),
-            (Event::Scalar(node(None, 1)), 2),
+            (Event::Scalar(node(None, 1, "b")), 2),
             (Event::Alias(b"x".to_vec()), 2),
             (Event::Close, 3),
             (Event::End, 3),

@@ -9,6 +9,7 @@ mod document;
 pub mod error;
 mod events;
 pub mod failure;
+mod keys;
 pub mod model;
 mod nodes;
 mod path;

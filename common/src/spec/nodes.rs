@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::events::{Event, Events, Node};
+use super::keys::Keys;
 
 /// Most nodes of a document: a configuration's values and what holds them. 1 MiB of list elements of a few
 /// characters are fewer.
@@ -35,13 +36,14 @@ pub(super) fn check(text: &str) -> Result<(), String> {
         return Err("there is no memory to read it".to_owned());
     };
     let mut measure = Measure::default();
+    let mut keys = Keys::default();
     loop {
         let (event, line) = events.next();
         if event == Event::End {
             return Ok(());
         }
-        measure
-            .take(event)
+        let seen = keys.take(&event);
+        seen.and_then(|()| measure.take(event))
             .map_err(|reason| format!("{reason} (at line {line})"))?;
     }
 }
@@ -80,7 +82,7 @@ impl Measure {
                     return Err("more than one document; accepted is one".to_owned());
                 }
             }
-            Event::Open(Node { anchor, bytes }) => {
+            Event::Open(Node { anchor, bytes, .. }, _) => {
                 let size = Size {
                     nodes: 1,
                     text: bytes,
@@ -90,7 +92,7 @@ impl Measure {
                 self.count(size, self.open.len() + 1)?;
                 self.open.push(Open { anchor, size });
             }
-            Event::Scalar(Node { anchor, bytes }) => {
+            Event::Scalar(Node { anchor, bytes, .. }) => {
                 let size = Size {
                     nodes: 1,
                     text: bytes,

@@ -84,7 +84,14 @@ const FIELDS: &[(&str, &str)] = &[
     ("algorithm", "`searcher` here"),
     ("slots", "`resources.slots_per_trial` here"),
     ("slotspertrial", "`resources.slots_per_trial` here"),
-    ("gpus", "`resources.slots_per_trial` here"),
+    (
+        "gpus",
+        "`device: cuda` here (in `resources`), and of how many GPUs `slots_per_trial`",
+    ),
+    (
+        "numgpus",
+        "`device: cuda` here (in `resources`), and of how many GPUs `slots_per_trial`",
+    ),
     ("device", "`resources.device` here"),
     ("validationsplit", "`split.validation` here"),
     ("testsplit", "`split.test` here"),
@@ -174,7 +181,10 @@ const VALUES: &[(&str, &str)] = &[
     ("relu", "`activation: {function: relu}` here"),
     ("softmax", "`activation: {function: softmax}` here"),
     ("gpu", "`cuda` here"),
-    ("ignore", "`retry_uncounted` here"),
+    (
+        "ignore",
+        "`fail_trial` here: that trial fails, and the search goes on",
+    ),
     ("count", "`retry` here"),
     ("failindex", "`fail_trial` here"),
     ("never", "`fail_trial` here"),

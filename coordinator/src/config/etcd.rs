@@ -168,11 +168,10 @@ impl CoordinatorConfig {
 
     fn validate_segments(&self) -> Result<(), ConfigError> {
         if self.checkpoint_url.is_none() {
-            return Err(ConfigError::invalid(
+            return Err(ConfigError::unusable(
                 "checkpoint_url",
-                "nothing",
-                "with etcd: an object store or folder that all machines share, such as \
-                 s3://bucket/path",
+                "missing (--checkpoint-url); with etcd it is needed: an object store or folder that all \
+                 machines share, such as s3://bucket/path",
             ));
         }
         let Some(url) = self.segment_url() else {
@@ -186,7 +185,7 @@ impl CoordinatorConfig {
             ));
         }
         store_url::open(&url)
-            .map_err(|error| ConfigError::invalid("segment_url", &url, error.to_string()))?;
+            .map_err(|error| ConfigError::unusable("segment_url", error.to_string()))?;
         Ok(())
     }
 }

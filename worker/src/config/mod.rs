@@ -268,6 +268,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documentation_lists_every_field_and_no_other() {
+        let text = include_str!("../../../docs/worker.md");
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+        let listed: Vec<&str> = rows
+            .filter_map(|row| Some(row.split_once('`')?.0))
+            .collect();
+        let fields = serde_json::to_value(WorkerConfig::default()).unwrap();
+        let fields = fields.as_object().unwrap();
+        for field in fields.keys() {
+            assert!(listed.contains(&field.as_str()), "{field} is not listed");
+        }
+        assert_eq!(listed.len(), fields.len(), "{listed:?}");
+    }
+
+    #[test]
     fn default_is_valid() {
         WorkerConfig::default().validate().unwrap();
     }

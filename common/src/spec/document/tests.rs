@@ -46,6 +46,21 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
+/// Whoever has a search alone is told who takes it.
+#[test]
+fn a_search_without_a_trainer_is_no_job_and_who_takes_it_is_named() {
+    let search =
+        "hyperparameters: {x: {type: double, minval: 0, maxval: 1}}\nsearcher: {name: random}";
+    for text in [search.to_owned(), format!("name: s\n{search}")] {
+        let errors = Document::parse(&text).unwrap_err().to_string();
+        assert!(
+            errors.contains("`coordinatorctl ask-tell` and `preview`"),
+            "{errors}"
+        );
+        Document::parse_search(&text, &[]).unwrap();
+    }
+}
+
 #[test]
 fn data_with_a_reference_are_a_trial_s_own() {
     assert!(with(&[]).unwrap().shares_data());
@@ -173,6 +188,16 @@ searcher: {name: grid}
 
 /// What is put into the document, and how each error begins.
 const REFUSED: &[(&str, &[&str])] = &[
+    (
+        "resources={gpus: 1}",
+        &[
+            "resources.gpus: unknown field `gpus`; it is called `device: cuda` here (in `resources`)",
+        ],
+    ),
+    (
+        "failure_policy={nan: ignore}",
+        &["failure_policy.nan: unknown word `ignore`; it is called `fail_trial` here"],
+    ),
     (
         "modle.x=1",
         &["modle: unknown field `modle`; did you mean `model`?"],
@@ -548,7 +573,10 @@ fn a_field_of_an_inactive_parameter_takes_its_default() {
 fn text_that_is_no_document_is_refused() {
     for (text, expected) in [
         ("a: [1", "not YAML"),
-        ("name: a\nname: b", "duplicate"),
+        (
+            "name: a\nname: b",
+            "`name` stands twice in one mapping; accepted is one of them (at line 2)",
+        ),
         ("- 1", "no mapping"),
         ("name: !tag x", "tag"),
         ("name: x\nseed: .nan", "finite"),

@@ -244,6 +244,26 @@ fn records_go_in_pieces() {
     assert_eq!(kept.left(), [""; 0]);
 }
 
+/// Who ends a coordinator once nothing goes on any more waits for this.
+#[test]
+fn jobs_on_their_way_out_are_counted_until_all_is_gone() {
+    let mut kept = Kept::completed("");
+    let counts = |kept: &Kept| kept.bench.machine.leaving_jobs();
+    assert_eq!(counts(&kept), (0, 0));
+    kept.apply(delete("d", false, true));
+    assert_eq!(counts(&kept), (1, 0));
+    kept.asked = None;
+    kept.apply(Event::Removed {
+        job: "a-1".into(),
+        error: Some("the store is away".to_owned()),
+    });
+    assert_eq!(counts(&kept), (0, 1), "it waits to be tried again");
+    kept.later(10_000);
+    assert_eq!(counts(&kept), (1, 0));
+    kept.finish();
+    assert_eq!(counts(&kept), (0, 0));
+}
+
 /// The last lines of a worker that comes back are acknowledged as any others: an archive that was copied
 /// before them is not the job's.
 #[test]
