@@ -165,7 +165,9 @@ impl Decisions {
                 record.state == TrialState::Failed && kind == *other
             }
         };
-        if !right {
+        // Its failure and somebody's wish to try it again may be of one commit.
+        let retried = record.again && !record.state.ended();
+        if !right && !retried {
             return Err(format!("{observation:?} counts for {record:?}"));
         }
         let value = observation.outcome.value();
