@@ -864,7 +864,7 @@ fn ranges_are_finite_numbers_wide() {
         ),
         (
             "type: int, minval: 0, maxval: 10, step: 1e300",
-            "x.step: 1000",
+            "x.step: 1e300 given",
         ),
         (
             "type: int, minval: 0, maxval: 18446744073709551615",
