@@ -223,7 +223,7 @@ mod tests {
                     .spawn()
                     .unwrap()
             };
-            let mut bystander = start(&other, "sleep 1000");
+            let mut bystander = start(&other, "exec sleep 1000");
             // Its own shell stays, as the parent of what has no environment.
             let mut child = start(&marker, FAMILY);
             let mut pipe = child.stdout.take().unwrap();
