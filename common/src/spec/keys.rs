@@ -34,7 +34,7 @@ impl Keys {
                 {
                     let key = String::from_utf8_lossy(&node.word);
                     return Err(format!(
-                        "the key {} stands twice in one mapping; accepted is one of them",
+                        "the key `{}` stands twice in one mapping; accepted is one of them",
                         quoted(&key)
                     ));
                 }

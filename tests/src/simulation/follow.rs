@@ -63,6 +63,10 @@ impl Follow {
         archive: Option<ArchiveRef>,
         lines: BTreeMap<TrialId, usize>,
     ) {
+        // The shell's reader asks for nothing while it reads; what a slow coordinator answers twice is not heard.
+        if self.reading.is_some() {
+            return;
+        }
         // Only where the series lie was asked.
         if std::mem::take(&mut self.lost_place) {
             self.known = self.known.take().map(|(at, _)| (at, archive));

@@ -88,8 +88,13 @@ mod processes {
             if found.is_empty() {
                 return Some(killed.len());
             }
-            for (process, descends) in found {
-                if kill(process, marker, descends) {
+            // All are held before the first is killed: what descends from it would have another parent then.
+            let held: Vec<(pid_t, OwnedFd)> = found
+                .into_iter()
+                .filter_map(|(process, descends)| Some((process, hold(process, marker, descends)?)))
+                .collect();
+            for (process, descriptor) in held {
+                if kill(&descriptor) {
                     killed.insert(process);
                 }
             }
@@ -152,17 +157,12 @@ mod processes {
         fields.next()?.parse().ok().filter(|_| alive)
     }
 
-    /// Kills the process that was looked at, and no other that has its number by now.
+    /// A descriptor of the process that was looked at, and of no other that has its number by now.
     #[allow(unsafe_code)]
-    fn kill(process: pid_t, marker: &str, descends: Option<pid_t>) -> bool {
+    fn hold(process: pid_t, marker: &str, descends: Option<pid_t>) -> Option<OwnedFd> {
         // SAFETY: a plain system call without pointers.
         let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
-        let Ok(descriptor) = RawFd::try_from(descriptor) else {
-            return false;
-        };
-        if descriptor < 0 {
-            return false;
-        }
+        let descriptor = RawFd::try_from(descriptor).ok().filter(|fd| *fd >= 0)?;
         // SAFETY: the kernel has just opened it for this call alone.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
         // Looked at again, now that the number stands for one process.
@@ -170,8 +170,13 @@ mod processes {
             None => is_marked(process, marker),
             Some(before) => parent(process) == Some(before) || is_marked(process, marker),
         };
+        same.then_some(descriptor)
+    }
+
+    #[allow(unsafe_code)]
+    fn kill(descriptor: &OwnedFd) -> bool {
         // SAFETY: a plain system call; no information about the signal is passed.
-        same && unsafe {
+        let killed = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 descriptor.as_raw_fd(),
@@ -179,7 +184,8 @@ mod processes {
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
             )
-        } == 0
+        };
+        killed == 0
     }
 }
 

@@ -1,0 +1,32 @@
+//! What drawing configurations takes, and so how often it may be tried.
+
+use super::SearchSpace;
+
+/// What draws until one meets the constraints may take together, in nanoseconds as estimated.
+const MAX_DRAWING_NS: u64 = 300_000_000;
+
+/// To draw the value of one hyperparameter, and to judge one character of a constraint, about.
+const VALUE_NS: u64 = 100;
+const CHARACTER_NS: u64 = 1;
+
+/// So many draws are made whatever they take.
+const FEW_DRAWS: u64 = 100;
+
+impl SearchSpace {
+    /// How often a searcher that wants `most` draws may draw until one meets the constraints: fewer where many
+    /// hyperparameters or long constraints make each of them long.
+    pub fn draws(&self, most: u64) -> u64 {
+        let fit = MAX_DRAWING_NS / self.draw_ns().max(1);
+        most.min(fit.max(FEW_DRAWS))
+    }
+
+    /// What drawing a configuration and judging it takes at most, about, in nanoseconds.
+    pub fn draw_ns(&self) -> u64 {
+        let characters = self
+            .constraints
+            .iter()
+            .map(|constraint| constraint.text().len());
+        let characters = characters.sum::<usize>() as u64;
+        self.parameters.len() as u64 * VALUE_NS + characters * CHARACTER_NS
+    }
+}
