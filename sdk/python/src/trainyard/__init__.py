@@ -14,6 +14,10 @@
     job = ty.submit("job.yaml")                # on a cluster
     study = ty.create_study()                  # in this process, in Optuna's shape
 
+    @ty.remote                                 # a function as the program of a job
+    def train(config): ...
+    job = train.search({"lr": ty.space.loguniform(1e-4, 1e-1)}, objectives="loss", n_trials=20)
+
 Outside Trainyard every call works and prints. `ty.torch`, `ty.keras`, `ty.lightning` and
 `ty.transformers` need their frameworks, and import them when they are first named.
 """
@@ -23,7 +27,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import space as space
 from ._ctl import ControlError
+from ._function import RemoteFunction, remote
 from ._info import Info, Restored
 from ._run import (
     Infeasible,
@@ -37,7 +43,7 @@ from ._run import (
     report,
     should_stop,
 )
-from .job import Job, JobFailed, submit
+from .job import Job, JobFailed, run, submit
 from .study import Study, create_study
 from .trial import FrozenTrial, Trial, TrialPruned, TrialState
 
@@ -56,6 +62,7 @@ __all__ = [
     "Info",
     "Job",
     "JobFailed",
+    "RemoteFunction",
     "Restored",
     "Study",
     "Trial",
@@ -69,8 +76,11 @@ __all__ = [
     "log_artifact",
     "params",
     "progress",
+    "remote",
     "report",
+    "run",
     "should_stop",
+    "space",
     "submit",
 ]
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import json
 import os
 import shutil
 import subprocess
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+import sys
+import threading
+from typing import Any, Deque, Dict, Iterator, List, Optional, Sequence
 
 VARIABLE = "TRAINYARD_CTL"
 NAME = "coordinatorctl"
+# Of a verb that fails after it has said much, the end says why.
+KEPT_LINES = 50
 
 
 class ControlError(RuntimeError):
@@ -41,16 +47,22 @@ def find() -> str:
     return found
 
 
-def command(arguments: Sequence[str], address: Optional[str]) -> List[str]:
-    """A whole command line; `address` is a coordinator's, by default that of `TRAINYARD_COORDINATOR`."""
-    coordinator = [] if address is None else ["--coordinator", address]
-    return [find(), "--output", "json", *coordinator, *arguments]
+def command(arguments: Sequence[str], where: Sequence[str] = ()) -> List[str]:
+    """A whole command line; `where` are the options that say whom to ask, see `at`."""
+    return [find(), "--output", "json", *where, *arguments]
+
+
+def at(address: Optional[str] = None, data_dir: Optional[str] = None) -> List[str]:
+    """Whom to ask: a coordinator (by default that of `TRAINYARD_COORDINATOR`), or what `run` left in a folder."""
+    if data_dir is not None:
+        return ["--data-dir", data_dir]
+    return [] if address is None else ["--coordinator", address]
 
 
 def call(
     arguments: Sequence[str],
+    where: Sequence[str] = (),
     *,
-    address: Optional[str] = None,
     given: Optional[str] = None,
     accepted: Sequence[int] = (0,),
 ) -> Dict[str, Any]:
@@ -60,25 +72,63 @@ def call(
         ControlError: another exit status than those accepted, or no JSON.
     """
     done = subprocess.run(
-        command(arguments, address),
+        command(arguments, where),
         input=given,
         stdin=subprocess.DEVNULL if given is None else None,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
-    if done.returncode not in accepted:
-        raise _failed(done.stderr, done.stdout, done.returncode)
+    return _object(done.stdout, done.stderr, done.returncode, accepted)
+
+
+def told(
+    arguments: Sequence[str], where: Sequence[str], *, given: str, accepted: Sequence[int]
+) -> Dict[str, Any]:
+    """As `call`, for a verb that takes long: what it says on standard error is passed on as it comes.
+
+    An interrupt is the verb's as well (it stands in the same group), and its end is waited for.
+    """
+    with subprocess.Popen(
+        command(arguments, where),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        said: Deque[str] = collections.deque(maxlen=KEPT_LINES)
+        assert process.stdin is not None and process.stdout is not None
+        listening = threading.Thread(target=_pass_on, args=[process.stderr, said])
+        listening.start()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(given)
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            output = process.stdout.read()
+        finally:
+            process.wait()
+            listening.join()
+    return _object(output, "".join(said), process.returncode, accepted)
+
+
+def _pass_on(errors: Any, said: "Deque[str]") -> None:
+    for line in errors:
+        said.append(line)
+        sys.stderr.write(line)
+
+
+def _object(output: str, errors: str, status: int, accepted: Sequence[int]) -> Dict[str, Any]:
     try:
-        answer = json.loads(done.stdout)
+        answer = json.loads(output) if status in accepted else None
     except ValueError:
-        raise _failed(done.stderr, done.stdout, done.returncode) from None
+        answer = None
     if not isinstance(answer, dict):
-        raise _failed(done.stderr, done.stdout, done.returncode)
+        raise _failed(errors, output, status)
     return answer
 
 
-def lines(arguments: Sequence[str], *, address: Optional[str] = None) -> Iterator[Dict[str, Any]]:
+def lines(arguments: Sequence[str], where: Sequence[str] = ()) -> Iterator[Dict[str, Any]]:
     """Runs a verb and reads the objects that it prints, one a line, as they come.
 
     Leaving the iteration ends the program.
@@ -87,7 +137,7 @@ def lines(arguments: Sequence[str], *, address: Optional[str] = None) -> Iterato
         ControlError: it ended with another status than 0.
     """
     with subprocess.Popen(
-        command(arguments, address),
+        command(arguments, where),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,12 +1,13 @@
-"""Jobs on a cluster: submit one, wait for it, look at what came of it."""
+"""Jobs: submit one to a cluster or run it here, wait for it, look at what came of it."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import os
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import _ctl, _values
 
@@ -40,32 +41,88 @@ def submit(
         ControlError: the coordinator cannot be reached, or refuses.
         FileNotFoundError: `coordinatorctl` is not found.
     """
-    given = None
+    source, given = _source(spec_or_path)
+    with _spec_errors():
+        answer = _ctl.call(["submit", source], _ctl.at(address), given=given)
+    return Job(str(answer["job_id"]), address)
+
+
+def run(
+    spec_or_path: Union[Mapping[str, Any], str, "os.PathLike[str]"],
+    *,
+    slots: Optional[int] = None,
+    data_dir: "Union[str, os.PathLike[str]]" = "trainyard-data",
+    check: bool = True,
+) -> "Job":
+    """Runs a job on this machine to its end, without a coordinator; what happens is told on standard error.
+
+    Args:
+        spec_or_path: as in `submit`.
+        slots: trials that train at once; by default as many as there are CPU threads.
+        data_dir: the folder in which its records and checkpoints are kept.
+        check: whether a job that did not complete raises.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: as in `submit`; or an earlier job of `data_dir` has not ended.
+        JobFailed: it failed or was cancelled.
+    """
+    source, given = _source(spec_or_path)
+    many = [] if slots is None else ["--slots", str(_values.count("slots", slots))]
+    folder = os.path.abspath(os.fspath(data_dir))
+    with _spec_errors():
+        answer = _ctl.told(
+            ["run", *many, source],
+            _ctl.at(data_dir=folder),
+            given=given or "",
+            accepted=(DONE, FAILED),
+        )
+    ended: Dict[str, Any] = answer["job"]
+    if check and ended["state"] != "completed":
+        raise JobFailed(ended)
+    return Job(str(ended["job_id"]), data_dir=folder)
+
+
+def _source(spec_or_path: Any) -> Tuple[str, Optional[str]]:
+    """The argument that names a spec, and what standard input is to be."""
     if isinstance(spec_or_path, Mapping):
-        given, source = json.dumps(spec_or_path), "-"
-    else:
-        source = _values.existing_path("spec_or_path", spec_or_path)
+        return "-", json.dumps(spec_or_path)
+    return _values.existing_path("spec_or_path", spec_or_path), None
+
+
+@contextlib.contextmanager
+def _spec_errors() -> Iterator[None]:
     try:
-        answer = _ctl.call(["submit", source], address=address, given=given)
+        yield
     except _ctl.ControlError as error:
         if error.status == 2:
             raise ValueError(str(error)) from None
         raise
-    return Job(str(answer["job_id"]), address)
 
 
 class Job:
-    """A job that a coordinator knows, by its id. Shapes of what is returned: docs/cli.md, "JSON"."""
+    """A job by its id. Shapes of what is returned: docs/cli.md, "JSON".
 
-    def __init__(self, job_id: str, address: Optional[str] = None) -> None:
+    Args:
+        job_id: as `submit` has given it.
+        address: of the coordinator that knows it, as in `submit`.
+        data_dir: of one that `run` has run, its folder.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        address: Optional[str] = None,
+        *,
+        data_dir: "Union[None, str, os.PathLike[str]]" = None,
+    ) -> None:
         self.job_id = job_id
-        self._address = address
+        self._where = _ctl.at(address, None if data_dir is None else os.fspath(data_dir))
 
     def __repr__(self) -> str:
         return f"Job({self.job_id!r})"
 
     def _call(self, *arguments: str) -> Dict[str, Any]:
-        return _ctl.call(arguments, address=self._address)
+        return _ctl.call(arguments, self._where)
 
     def status(self) -> Dict[str, Any]:
         """The job as it is now: `state`, `best_value`, numbers of trials and so on."""
@@ -85,9 +142,7 @@ class Job:
         """
         limit = [] if timeout is None else ["--timeout", str(max(1, round(timeout)))]
         try:
-            answer = _ctl.call(
-                ["wait", self.job_id, *limit], address=self._address, accepted=(DONE, FAILED)
-            )
+            answer = _ctl.call(["wait", self.job_id, *limit], self._where, accepted=(DONE, FAILED))
         except _ctl.ControlError as error:
             if error.status == TIMED_OUT:
                 raise TimeoutError(f"job {self.job_id} has not ended within {timeout} s") from None
@@ -152,7 +207,7 @@ class Job:
         """
         one = [] if trial is None else ["--trial", str(trial)]
         on = ["--follow"] if follow else []
-        return _ctl.lines(["logs", *on, *one, self.job_id], address=self._address)
+        return _ctl.lines(["logs", *on, *one, self.job_id], self._where)
 
     def cancel(self) -> str:
         """Stops running trials and begins no new ones; the state. No error for a job that has ended."""

@@ -127,7 +127,7 @@ class _Sampler(DistributedSampler):  # type: ignore[type-arg]
     """Shuffles anew for each pass without being told its number, from that of the restored epoch on."""
 
     def __iter__(self) -> Iterator[Any]:
-        order = super().__iter__()
+        order: Iterator[Any] = super().__iter__()
         self.epoch += 1
         return order
 

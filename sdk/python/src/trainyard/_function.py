@@ -1,0 +1,263 @@
+"""`@remote`: a function as the program of a job's trials."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generic,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    TypeVar,
+    Union,
+    overload,
+)
+
+from . import _code, _values, job
+from . import space as _ranges
+
+R = TypeVar("R")
+Objectives = Union[str, Mapping[str, str], Sequence[Mapping[str, Any]]]
+Named = Union[str, Mapping[str, Any]]
+
+# What a job's program is, which `remote` makes itself.
+OURS = ("command", "working_directory", "ship")
+# Where this package lies.
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@overload
+def remote(function: Callable[..., R]) -> "RemoteFunction[R]": ...
+
+
+@overload
+def remote(**entrypoint: Any) -> "Callable[[Callable[..., R]], RemoteFunction[R]]": ...
+
+
+def remote(function: Optional[Callable[..., Any]] = None, **entrypoint: Any) -> Any:
+    """Makes a function the program of a job's trials; it can still be called as ever.
+
+        @ty.remote
+        def train(config):
+            for epoch in range(9):
+                ty.report({"loss": ...}, epoch=epoch)
+                if ty.should_stop():
+                    break
+
+        if __name__ == "__main__":
+            job = train.search({"lr": ty.space.loguniform(1e-4, 1e-1)}, objectives="loss", n_trials=20)
+
+    The function takes the configuration, a dict, or nothing. What it returns is reported at its end: a mapping as
+    metrics, a number as the first objective. An exception is the trial's error.
+
+    Args:
+        function: at the top level of a module, a script or a notebook.
+        entrypoint: other fields of the spec's `entrypoint`, such as `environment`, `stop_grace`.
+
+    Raises:
+        TypeError: it is no such function, or takes more than one argument.
+        ValueError: a field that is made of the function.
+    """
+    if function is None:
+        return lambda given: RemoteFunction(given, entrypoint)
+    return RemoteFunction(function, entrypoint)
+
+
+class RemoteFunction(Generic[R]):
+    """A function that `remote` was given, as `function`."""
+
+    def __init__(self, function: Callable[..., R], entrypoint: Mapping[str, Any]) -> None:
+        if not inspect.isfunction(function):
+            raise TypeError(f"@remote was given {function!r:.80}, expected a function")
+        for name in OURS:
+            if name in entrypoint:
+                raise ValueError(f"{name} is made of the function: expected other fields")
+        _check_parameters(function)
+        self.function = function
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+        self._entrypoint = dict(entrypoint)
+
+    def __repr__(self) -> str:
+        return f"RemoteFunction({self.__name__})"
+
+    def __call__(self, *arguments: Any, **named: Any) -> R:
+        """Calls the function in this process."""
+        value: R = self.function(*arguments, **named)
+        return value
+
+    def search(
+        self,
+        space: Mapping[str, Any],
+        *,
+        objectives: Objectives = "value",
+        n_trials: Optional[int] = None,
+        searcher: Optional[Named] = None,
+        scheduler: Optional[Named] = None,
+        name: Optional[str] = None,
+        address: Optional[str] = None,
+        local: bool = False,
+        slots: Optional[int] = None,
+        **fields: Any,
+    ) -> "job.Job":
+        """Submits a job whose trials call this function.
+
+        Args:
+            space: names to ranges (`trainyard.space`), lists of choices, or constants.
+            objectives: a metric to be minimized, a mapping of metrics to "minimize" or "maximize", or a list as in a
+                spec. By default what the function returns, minimized.
+            n_trials: configurations to try; 1 where nothing is to choose.
+            searcher, scheduler: a name, or a mapping of fields.
+            name: of the job; by default the function's.
+            address: of the coordinator, as in `submit`.
+            local: runs the job on this machine to its end, as `run`, without a coordinator.
+            slots: with `local`: trials that train at once.
+            fields: every other field of a spec, such as `seed`, `resources`, `max_restarts`.
+
+        Raises:
+            TypeError, ValueError: an argument or the spec is wrong; or this is a trial itself.
+            ControlError, FileNotFoundError: as `submit`.
+            JobFailed: with `local`, as `run`.
+        """
+        if "TRAINYARD_JOB_ID" in os.environ:
+            raise ValueError(
+                f"{self.__name__}.search was called in a trial, which would begin searches without end: "
+                'put it below `if __name__ == "__main__":`'
+            )
+        if slots is not None and not local:
+            raise ValueError(f"slots is {slots!r}, expected None without local=True")
+        made = self.spec(
+            space,
+            objectives=objectives,
+            n_trials=n_trials,
+            searcher=searcher,
+            scheduler=scheduler,
+            name=name,
+            **fields,
+        )
+        code = _code.locate(self.function)
+        if code.source is not None and not local:
+            raise ValueError(
+                f"{self.__name__} lies in no file, which a worker could read: expected one in a file, or local=True"
+            )
+        with _folder(code) as folder:
+            made["entrypoint"].update(_place(folder, local, made["entrypoint"]))
+            if local:
+                return job.run(made, slots=slots)
+            return job.submit(made, address)
+
+    def spec(
+        self,
+        space: Mapping[str, Any],
+        *,
+        objectives: Objectives = "value",
+        n_trials: Optional[int] = None,
+        searcher: Optional[Named] = None,
+        scheduler: Optional[Named] = None,
+        name: Optional[str] = None,
+        **fields: Any,
+    ) -> Dict[str, Any]:
+        """The spec that `search` submits, but for where the code lies; arguments as there."""
+        listed = _objectives(objectives)
+        named = _fields("searcher", searcher)
+        hyperparameters = _ranges.hyperparameters(space)
+        if n_trials is not None:
+            named["max_trials"] = _values.count("n_trials", n_trials)
+        elif "max_trials" not in named and named.get("name") != "grid":
+            if any(entry.get("type") != "const" for entry in hyperparameters.values()):
+                raise ValueError("n_trials is None, expected how many configurations to try")
+            named["max_trials"] = 1
+        target = _code.locate(self.function).target
+        command = ["python3", "-m", "trainyard._remote", target, "--value", listed[0]["metric"]]
+        return {
+            **fields,
+            "name": _values.text("name", name) if name is not None else _job_name(self.__name__),
+            "hyperparameters": hyperparameters,
+            "entrypoint": {**self._entrypoint, "command": command},
+            "objectives": listed,
+            "searcher": named,
+            **({} if scheduler is None else {"scheduler": _fields("scheduler", scheduler)}),
+        }
+
+
+def _check_parameters(function: Callable[..., Any]) -> None:
+    parameters = list(inspect.signature(function).parameters.values())
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (2, 4)]
+    if len(needed) > 1 or any(p.kind is p.KEYWORD_ONLY for p in needed):
+        raise TypeError(
+            f"{function.__name__}{inspect.signature(function)} takes several arguments, expected one, "
+            "the configuration, or none"
+        )
+
+
+def _job_name(name: str) -> str:
+    return name.strip("_")[:63] or "function"
+
+
+def _objectives(given: Objectives) -> List[Dict[str, Any]]:
+    if isinstance(given, str):
+        return [{"metric": given, "mode": "minimize"}]
+    if isinstance(given, Mapping):
+        listed = [{"metric": metric, "mode": mode} for metric, mode in given.items()]
+    elif isinstance(given, (list, tuple)):
+        listed = [dict(entry) if isinstance(entry, Mapping) else {} for entry in given]
+    else:
+        listed = []
+    if not listed or not all(isinstance(entry.get("metric"), str) for entry in listed):
+        raise ValueError(
+            f"objectives is {given!r:.80}, expected a metric's name, a mapping of metrics to "
+            '"minimize" or "maximize", or a list of {"metric", "mode"}'
+        )
+    return listed
+
+
+def _fields(what: str, given: Optional[Named]) -> Dict[str, Any]:
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        return {"name": given}
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"{what} is {given!r:.80} ({type(given).__name__}), expected a name or a mapping of fields"
+        )
+    return {str(name): value for name, value in given.items()}
+
+
+@contextlib.contextmanager
+def _folder(code: _code.Code) -> Iterator[Optional[Path]]:
+    """The folder that a trial needs; one that is written here is there as long as the block."""
+    if code.source is None:
+        yield code.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="trainyard-") as folder:
+        (Path(folder) / f"{_code.WRITTEN}.py").write_text(code.source, encoding="utf-8")
+        yield Path(folder)
+
+
+def _place(folder: Optional[Path], local: bool, entrypoint: Mapping[str, Any]) -> Dict[str, Any]:
+    """What `entrypoint` needs for the code to be found: where it begins, by which Python, with which path."""
+    path = [] if _code.is_installed(PACKAGE) else [str(PACKAGE)]
+    made = {} if folder is None else {"working_directory": str(folder)}
+    if not local:
+        return {**made, **_with_path(path, entrypoint)}
+    path += filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    command = [sys.executable or "python3", *entrypoint["command"][1:]]
+    return {**made, "command": command, **_with_path(path, entrypoint)}
+
+
+def _with_path(path: List[str], entrypoint: Mapping[str, Any]) -> Dict[str, Any]:
+    environment = entrypoint.get("environment", {})
+    if not path or not isinstance(environment, Mapping) or "PYTHONPATH" in environment:
+        return {}
+    return {"environment": {**environment, "PYTHONPATH": os.pathsep.join(path)}}

@@ -1,0 +1,302 @@
+"""`@remote`: where a function's code is found, what becomes of what it returns, and searches on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import unittest
+from typing import Any, Dict, List
+
+from fake_worker import PATIENCE_S
+from support import SOURCE, Case, control
+
+import trainyard as ty
+from trainyard import _code, _remote
+
+SCRIPT = """
+    import beside
+    import trainyard as ty
+
+    @ty.remote
+    def train(config):
+        for epoch in range(1, 4):
+            ty.report({"loss": config["x"] / epoch + beside.BIAS}, epoch=epoch)
+            if ty.should_stop():
+                break
+        return {"epochs": epoch}
+
+    @ty.remote(environment={"MODE": "fast"})
+    def square(config):
+        import os
+        assert os.environ["MODE"] == "fast"
+        if config["x"] == 5:
+            raise ArithmeticError("five\\nis too much")
+        return (config["x"] - 3) ** 2
+
+    @ty.remote
+    def again():
+        return train.search({"x": 1}, local=True)
+
+    if __name__ == "__main__":
+        WHAT
+    """
+# A session without a file, whose source is known as IPython makes it known.
+SESSION = '''
+    import linecache, sys
+    text = """
+    import math
+    import trainyard as ty
+    from collections import OrderedDict as Ordered
+    BIAS = [0.5, 1]
+
+    def helper(x):
+        return math.sqrt(x) + BIAS[0]
+
+    class Model:
+        def value(self, x):
+            return helper(x)
+
+    @ty.remote
+    def train(config):
+        return dict(Ordered(value=Model().value(config["x"])))
+
+    handle = open(__import__("os").devnull)
+
+    def uses_a_file(config):
+        return handle.name
+    """
+    import textwrap
+    text = textwrap.dedent(text)
+    linecache.cache["<cell 1>"] = (len(text), None, text.splitlines(True), "<cell 1>")
+    exec(compile(text, "<cell 1>", "exec"), globals())
+    WHAT
+    '''
+
+
+def outside(config: Dict[str, Any]) -> float:
+    return float(config["x"])
+
+
+def session(what: str) -> "subprocess.CompletedProcess[str]":
+    """Runs `SESSION` as a shell without a file, and then `what`."""
+    return subprocess.run(
+        [sys.executable, "-"],
+        input=textwrap.dedent(SESSION).replace("WHAT", what),
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+
+class Locations(Case):
+    def test_a_module_of_a_package_and_its_folder(self) -> None:
+        package = self.folder / "outer" / "inner"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("def at_the_top(config): pass\n")
+        (package / "deep.py").write_text("def train(config): pass\n")
+        sys.path.insert(0, str(self.folder))
+        self.addCleanup(sys.path.remove, str(self.folder))
+        import outer.inner.deep as deep  # type: ignore[import-not-found]
+
+        found = _code.locate(deep.train)
+        self.assertEqual(found.target, "outer.inner.deep:train")
+        self.assertEqual(found.folder, self.folder.resolve())
+        found = _code.locate(sys.modules["outer.inner"].at_the_top)
+        self.assertEqual(
+            (found.target, found.folder), ("outer.inner:at_the_top", self.folder.resolve())
+        )
+
+    def test_what_is_installed_needs_no_folder(self) -> None:
+        self.assertIsNone(_code.locate(textwrap.dedent).folder)
+
+    def test_what_is_no_function_of_a_module(self) -> None:
+        def inner(config: Any) -> None: ...
+
+        table: List[Any] = [
+            (lambda config: 1, TypeError, "top level"),
+            (inner, TypeError, "inner, expected a function at the top level"),
+            (print, TypeError, "expected a function"),
+            (Case, TypeError, "expected a function"),
+        ]
+        for given, kind, told in table:
+            with self.assertRaises(kind) as caught:
+                ty.remote(given).search({"x": 1}, local=True)
+            self.assertIn(told, str(caught.exception))
+
+    def test_a_session_without_a_file_is_written_into_a_module(self) -> None:
+        done = session("from trainyard import _code; print(_code.locate(train.function).source)")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        # The module alone says the same as the session.
+        space: Dict[str, Any] = {}
+        exec(compile(done.stdout, "cells", "exec"), space)
+        self.assertEqual(space["train"]({"x": 4}), {"value": 2.5})
+        self.assertNotIn("handle", done.stdout)
+
+    def test_what_cannot_be_written_is_named(self) -> None:
+        done = session("ty.remote(uses_a_file).search({'x': 1}, local=True)")
+        self.assertIn("uses_a_file uses handle, a TextIOWrapper of this session", done.stderr)
+
+
+class Specs(Case):
+    def test_what_a_search_submits(self) -> None:
+        space = {
+            "lr": ty.space.loguniform(1e-4, 1e-1),
+            "layers": ty.space.integer(1, 5, step=2, when={"opt": ["sgd"]}),
+            "opt": ["adam", "sgd"],
+            "model.width": 8,
+        }
+        spec = ty.remote(outside).spec(
+            space,
+            objectives={"loss": "minimize", "accuracy": "maximize"},
+            n_trials=9,
+            searcher="tpe",
+            scheduler={"name": "asha", "max_resource": 9},
+            seed=4,
+        )
+        self.assertEqual(
+            spec["hyperparameters"],
+            {
+                "lr": {"type": "double", "minval": 1e-4, "maxval": 1e-1, "log": True},
+                "layers": {
+                    "type": "int",
+                    "minval": 1,
+                    "maxval": 5,
+                    "step": 2,
+                    "when": {"opt": ["sgd"]},
+                },
+                "opt": {"type": "categorical", "vals": ["adam", "sgd"]},
+                "model.width": {"type": "const", "val": 8},
+            },
+        )
+        self.assertEqual(spec["searcher"], {"name": "tpe", "max_trials": 9})
+        self.assertEqual(spec["objectives"][1], {"metric": "accuracy", "mode": "maximize"})
+        self.assertEqual((spec["seed"], spec["name"]), (4, "outside"))
+        command = spec["entrypoint"]["command"]
+        self.assertEqual(command[-3:], [f"{__name__}:outside", "--value", "loss"])
+
+    def test_what_is_wrong_is_told(self) -> None:
+        train = ty.remote(outside)
+        some = {"x": ty.space.uniform(0, 1)}
+        table: List[Any] = [
+            (lambda: train.spec(some), ValueError, "n_trials is None"),
+            (lambda: train.spec([1], n_trials=1), TypeError, "space is [1]"),
+            (
+                lambda: train.spec({"x": print}, n_trials=1),
+                TypeError,
+                "'x' of the space is <built-in",
+            ),
+            (lambda: train.spec(some, n_trials=1, objectives=[]), ValueError, "objectives is []"),
+            (lambda: train.spec(some, n_trials=1, scheduler=3), TypeError, "scheduler is 3"),
+            (lambda: train.search(some, n_trials=1, slots=2), ValueError, "slots is 2"),
+            (lambda: ty.remote(command=[])(outside), ValueError, "command is made of"),
+            (lambda: ty.remote(lambda a, b: 1), TypeError, "takes several arguments"),
+            (lambda: ty.space.uniform(1, 0), ValueError, "the range of 'the range' is 1.0 to 0.0"),
+            (lambda: ty.space.loguniform(0, 1), ValueError, "with log=True"),
+            (lambda: ty.space.choice("abc"), TypeError, "values is 'abc'"),
+            (lambda: ty.space.choice([]), ValueError, "values is empty"),
+        ]
+        for call, kind, told in table:
+            with self.assertRaises(kind) as caught:
+                call()
+            self.assertIn(told, str(caught.exception))
+
+    def test_within_a_trial_no_search_begins(self) -> None:
+        self.worker()
+        with self.assertRaisesRegex(ValueError, "search was called in a trial"):
+            ty.remote(outside).search({"x": 1})
+
+
+class Values(Case):
+    def test_what_is_returned_is_reported(self) -> None:
+        worker = self.worker(params={"x": 2})
+        for returned, metrics in (
+            (3, {"loss": 3}),
+            ({"accuracy": 0.5}, {"accuracy": 0.5}),
+            (None, None),
+            (True, {"loss": 1}),
+        ):
+            before = len(worker.reports)
+            _remote.call(lambda config: returned, "loss")
+            ty.should_stop()
+            found = [report["metrics"] for report in worker.reports[before:]]
+            self.assertEqual(found, [] if metrics is None else [metrics])
+        with self.assertRaisesRegex(
+            TypeError, "the function returned 'x' .str., expected a mapping"
+        ):
+            _remote.call(lambda: "x", "loss")
+
+    def test_an_exception_ends_with_its_traceback_and_one_line(self) -> None:
+        (self.folder / "bad.py").write_text(
+            "def f(config):\n    raise KeyError('one\\n two')\n\nx = 3\n"
+        )
+        for target, last in (
+            ("bad:f", "KeyError: 'one\\n two'"),
+            ("bad:x", "ImportError: bad has no function x: it is 3"),
+            ("none:f", "ModuleNotFoundError: No module named 'none'"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "trainyard._remote", target],
+                env={**os.environ, "PYTHONPATH": str(SOURCE)},
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+            )
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(done.stderr.splitlines()[-1], last)
+            self.assertEqual(done.stderr.startswith("Traceback"), target != "bad:x")
+            self.assertNotIn("_remote.py", done.stderr)
+
+
+@unittest.skipUnless(control(), "coordinatorctl is not found (TRAINYARD_CTL, PATH)")
+class Searches(Case):
+    def script(self, what: str) -> "subprocess.CompletedProcess[str]":
+        (self.folder / "beside.py").write_text("BIAS = 1\n")
+        return self.program(textwrap.dedent(SCRIPT).replace("WHAT", what), {})
+
+    def test_a_script_searches_on_this_machine(self) -> None:
+        done = self.script(
+            'job = train.search({"x": ty.space.uniform(0, 1)}, objectives="loss", n_trials=3, local=True);'
+            "print(job.best()['value'], job.best()['trial']['metrics']);"
+            "print(len(job.curves(frame=False)), job.trials(frame=False)[0]['epoch'])"
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        first, second = done.stdout.splitlines()
+        self.assertLess(float(first.split()[0]), 2)
+        self.assertIn("'epochs': 3.0", first)
+        self.assertTrue(second.endswith(" 3"), second)
+        self.assertIn("completed, 3/3 trials", done.stderr)
+
+    def test_an_exception_is_the_trials_error(self) -> None:
+        done = self.script(
+            'job = square.search({"x": [2, 5]}, searcher="grid", local=True, max_restarts=0,'
+            " max_failed_trials=2);"
+            "print(*[(t['best_value'], t['error']) for t in job.trials(frame=False)], sep='\\n');"
+            "print(*[line['text'] for line in job.logs(trial=1)], sep='\\n')"
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("(1.0, None)", done.stdout)
+        self.assertIn("ArithmeticError: five", done.stdout.splitlines()[1])
+        self.assertIn('raise ArithmeticError("five', done.stdout)
+
+    def test_a_job_that_fails_raises(self) -> None:
+        done = self.script("again.search({}, local=True, max_restarts=0)")
+        self.assertIn("trainyard.job.JobFailed", done.stderr)
+        self.assertIn("train.search was called in a trial", done.stderr)
+
+    def test_a_wrong_spec_is_told(self) -> None:
+        done = self.script('train.search({"x": 1}, local=True, max_restart=0)')
+        self.assertIn("ValueError", done.stderr.splitlines()[-1] + done.stderr)
+        self.assertIn("max_restart", done.stderr)
+
+    def test_a_session_without_a_file_searches(self) -> None:
+        done = session(
+            "print(train.search({'x': [1, 4]}, searcher='grid', local=True).best()['value'])"
+        )
+        self.assertEqual((done.stdout, done.returncode), ("1.5\n", 0), done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
