@@ -1,6 +1,6 @@
 """Hyperparameters of a support vector machine, found by a study in this process."""
 
-import trainyard as optuna
+import trainyard.optuna as optuna
 from sklearn.datasets import load_digits
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import SVC

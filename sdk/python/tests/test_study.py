@@ -12,8 +12,7 @@ from unittest import mock
 from support import Case, control
 
 import trainyard as ty
-from trainyard import TrialState
-from trainyard import study as studies
+from trainyard import TrialState, _driver
 from trainyard._space import Choice, Space, numeric
 
 
@@ -101,8 +100,8 @@ class Arguments(Case):
                 ty.create_study(**arguments)
             self.assertIn(told, str(caught.exception))
         study = ty.create_study()
-        with self.assertRaisesRegex(ValueError, "n_jobs is 2"):
-            study.optimize(lambda trial: 0.0, 1, n_jobs=2)
+        with self.assertRaisesRegex(ValueError, "n_jobs is 0, expected 1 to 256, or -1"):
+            study.optimize(lambda trial: 0.0, 1, n_jobs=0)
         with self.assertRaisesRegex(ValueError, "no trial has completed"):
             print(study.best_trial)
 
@@ -168,7 +167,7 @@ class Studies(Case):
             return float(high - low)
 
         study = ty.create_study()
-        with mock.patch.object(studies, "Search", wraps=studies.Search) as begun:
+        with mock.patch.object(_driver, "Search", wraps=_driver.Search) as begun:
             study.optimize(objective, n_trials=25)
         self.assertLessEqual(study.best_value, 1)
         # What was asked for and what was tried are two things where a range has moved: the search is not told.
@@ -186,9 +185,9 @@ class Studies(Case):
         for pruner in ({"name": "asha", "max_resource": 9}, "median_stopping"):
             study = ty.create_study(pruner=pruner, sampler="random", seed=3)
             study.optimize(objective, n_trials=30)
-            pruned = study.get_trials([TrialState.PRUNED])
+            pruned = study.get_trials(states=[TrialState.PRUNED])
             self.assertGreater(len(pruned), 5, pruner)
-            self.assertGreater(len(study.get_trials([TrialState.COMPLETE])), 0, pruner)
+            self.assertGreater(len(study.get_trials(states=[TrialState.COMPLETE])), 0, pruner)
             self.assertLess(len(pruned[0].intermediate_values), 9)
             self.assertEqual(pruned[0].value, list(pruned[0].intermediate_values.values())[-1])
 
@@ -251,7 +250,7 @@ class Studies(Case):
         self.assertEqual(sorted(t.number for t in study.trials), list(range(7)))
         with self.assertRaisesRegex(ValueError, "not running"):
             study.tell(first, 1.0)
-        study._close()
+        study._driver.close()
 
     def test_a_timeout_begins_no_trial(self) -> None:
         study = ty.create_study()

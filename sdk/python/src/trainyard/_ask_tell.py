@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import tempfile
-from typing import Any, Dict, Mapping
+import weakref
+from typing import IO, Any, Dict, Mapping
 
 from . import _ctl
 
@@ -16,6 +18,7 @@ class Search:
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._errors = tempfile.TemporaryFile()
+        self._close: Any = weakref.finalize(self, self._errors.close)
         # JSON is YAML; a file since standard input is for the questions.
         file, path = tempfile.mkstemp(prefix="trainyard-", suffix=".yaml")
         with os.fdopen(file, "w") as writing:
@@ -28,6 +31,8 @@ class Search:
                 stderr=self._errors,
                 encoding="utf-8",
             )
+            self._close.detach()
+            self._close = weakref.finalize(self, _end, self._process, self._errors)
             # Its first question is answered once the file was read.
             self._first: Any = self._say({"ask": {}})
         except BaseException:
@@ -47,19 +52,16 @@ class Search:
         return str(answer["decision"])
 
     def tell(self, trial: int, value: Any) -> None:
-        self._say({"tell": {"trial": trial, "value": value}})
+        """A number (or `None`), or with several objectives a mapping of their names."""
+        named = "values" if isinstance(value, dict) else "value"
+        self._say({"tell": {"trial": trial, named: value}})
 
     def tell_state(self, trial: int, state: str) -> None:
         self._say({"tell": {"trial": trial, "state": state}})
 
     def close(self) -> None:
-        process = getattr(self, "_process", None)
-        if process is not None:
-            # The end of its input is the end of the search.
-            process.stdin.close()
-            process.stdout.close()
-            process.wait()
-        self._errors.close()
+        """Ends the process; also done where the search is forgotten, as of a study that is only asked and told."""
+        self._close()
 
     def _say(self, request: Mapping[str, Any]) -> Dict[str, Any]:
         process = self._process
@@ -79,3 +81,13 @@ class Search:
         if "error" in answer:
             raise _ctl.ControlError(str(answer["error"]), 2)
         return answer
+
+
+def _end(process: "subprocess.Popen[str]", errors: IO[bytes]) -> None:
+    assert process.stdin is not None and process.stdout is not None
+    # The end of its input is the end of the search.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    process.stdout.close()
+    process.wait()
+    errors.close()

@@ -10,17 +10,23 @@ yet, that is drawn at random, and the search begins anew with the wider space an
 
 from __future__ import annotations
 
+import gc
 import math
+import os
 import random
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import (
     Any,
     Callable,
     Dict,
-    FrozenSet,
+    Iterable,
     List,
     Mapping,
+    NoReturn,
     Optional,
     Sequence,
     Tuple,
@@ -28,121 +34,112 @@ from typing import (
     Union,
 )
 
-from . import _values
-from ._ask_tell import Search
+from . import _settings, _values
+from ._driver import Asked, Driver, Wait
 from ._log import logger
+from ._results import Results, StudyDirection
 from ._run import Infeasible
-from ._space import Space
+from ._space import Distribution, Space
 from .trial import FrozenTrial, Trial, TrialPruned, TrialState
 
-# The spec's own bound (docs/reference.md, `prior_results`): the newest count.
-MAX_PRIORS = 10_000
-DIRECTIONS = ("minimize", "maximize")
-# Schedulers whose trials run on or stop, as an objective can: it cannot wait and go on later.
-PRUNERS = ("asha", "async_hyperband", "early_stopping", "median_stopping")
+# What a study accepts of `n_jobs`: more threads than this only stand in each other's way.
+MAX_JOBS = 256
 
 
-Objective = Callable[[Trial], float]
-Callback = Callable[["Study", FrozenTrial], None]
+Objective = Callable[[Trial], Union[float, Sequence[float]]]
+Callback = Callable[["Study", FrozenTrial], Any]
+Directions = Sequence[Union[str, StudyDirection]]
 
 
 def create_study(
     *,
-    direction: str = "minimize",
+    direction: Union[None, str, StudyDirection] = None,
+    directions: Optional[Directions] = None,
     study_name: Optional[str] = None,
-    sampler: str = "auto",
-    pruner: Union[None, str, Mapping[str, Any]] = None,
-    seed: int = 0,
+    sampler: Union[None, str, "_settings.Sampler"] = None,
+    pruner: Union[None, str, Mapping[str, Any], "_settings.Pruner"] = None,
+    seed: Optional[int] = None,
+    storage: None = None,
+    load_if_exists: bool = False,
 ) -> "Study":
     """A search of this process; nothing is stored.
 
     Args:
-        direction: "minimize" or "maximize".
+        direction: "minimize" (unless given) or "maximize".
+        directions: of each of several objectives, in place of `direction`.
         study_name: a name of yours.
-        sampler: a searcher of docs/reference.md: "auto", "gp", "tpe", "cma_es", "random", "sobol", "halton".
+        sampler: a searcher of docs/reference.md: "auto" (unless given), "gp", "tpe", "cma_es", "random", "sobol",
+            "halton", "nsga2"; or one of `trainyard.optuna.samplers`.
         pruner: a scheduler of docs/reference.md whose trials run on or stop: the mapping of its fields, such as
             `{"name": "asha", "max_resource": 27}` (with `variant: stopping`), or its name where it needs
-            none: "median_stopping". Resources are steps.
-        seed: the same objective and seed give the same trials.
+            none: "median_stopping"; or one of `trainyard.optuna.pruners`. Resources are steps.
+        seed: the same objective and seed give the same trials (with `n_jobs=1`); by default the sampler's, else 0.
+        storage, load_if_exists: not there.
 
     Raises:
         TypeError, ValueError: an argument is none of these.
     """
-    return Study(direction, study_name, sampler, pruner, seed)
+    if storage is not None or load_if_exists:
+        raise ValueError(
+            f"storage is {storage!r}, load_if_exists {load_if_exists!r}, expected neither: a study is not stored; "
+            "submit a job, whose state is the coordinator's"
+        )
+    if direction is not None and directions is not None:
+        raise ValueError("both direction and directions are given, expected one of them")
+    given = list(directions) if directions is not None else [direction or "minimize"]
+    if not given:
+        raise ValueError("directions is empty, expected at least one")
+    return Study(given, study_name, sampler, pruner, seed)
 
 
 @dataclass
 class _Running:
-    """A trial under way: since when, and what the search calls it and asked of it (`None` of one it has not
-    asked for)."""
+    """A trial under way, and what the search asked of it (`None` of one that it has not asked for)."""
 
     trial: Trial
-    begun: float
-    its_id: Optional[int]
-    until: Optional[int]
+    asked: Optional[Asked]
 
 
-class Study:
+class _Quota:
+    """How many trials may still begin, and until when."""
+
+    def __init__(self, trials: Optional[int], timeout: Optional[float]) -> None:
+        self._left = trials
+        self._until = None if timeout is None else time.monotonic() + timeout
+
+    def take(self) -> bool:
+        if self._left == 0 or (self._until is not None and time.monotonic() >= self._until):
+            return False
+        self._left = None if self._left is None else self._left - 1
+        return True
+
+
+class Study(Results):
     """See `create_study`."""
 
     def __init__(
         self,
-        direction: str,
+        directions: Directions,
         study_name: Optional[str],
-        sampler: str,
-        pruner: Union[None, str, Mapping[str, Any]],
-        seed: int,
+        sampler: Union[None, str, "_settings.Sampler"],
+        pruner: Union[None, str, Mapping[str, Any], "_settings.Pruner"],
+        seed: Optional[int],
     ) -> None:
-        if direction not in DIRECTIONS:
-            raise ValueError(f"direction is {direction!r}, expected one of {DIRECTIONS}")
-        self.direction = direction
-        self.study_name = study_name
-        self.user_attrs: Dict[str, Any] = {}
-        self.trials: List[FrozenTrial] = []
-        self._sampler = _values.text("sampler", sampler)
-        self._scheduler = _scheduler(pruner)
-        self._seed = _values.count("seed", seed)
-        self._random = random.Random(self._seed)
+        super().__init__(directions, study_name)
+        name, own_seed = _settings.sampler(sampler)
+        modes = [direction.value for direction in self._directions]
+        scheduler = _settings.scheduler(pruner, modes)
+        number = _values.count("seed", seed if seed is not None else own_seed)
+        self._random = random.Random(number)
         self._space = Space()
-        self._search: Optional[Search] = None
-        self._tried: Dict[FrozenSet[Tuple[str, Any]], FrozenTrial] = {}
+        self._driver = Driver(self._space, name, scheduler, number or 0, modes, self._random)
         self._running: Dict[int, _Running] = {}
-        self._queue: List[Dict[str, Any]] = []
+        self._begun = 0
+        self._queue: List[Tuple[Dict[str, Any], Dict[str, Any]]] = []
         self._first_step: Optional[int] = None
         self._stopped = False
-
-    # What a study has found.
-
-    @property
-    def best_trial(self) -> FrozenTrial:
-        """The completed trial with the best value; of equal ones the first.
-
-        Raises:
-            ValueError: none has completed.
-        """
-        complete = [t for t in self.trials if t.state is TrialState.COMPLETE]
-        if not complete:
-            raise ValueError("no trial has completed yet")
-        sign = 1 if self.direction == "minimize" else -1
-        return min(complete, key=lambda trial: sign * (trial.value or 0.0))
-
-    @property
-    def best_value(self) -> float:
-        value = self.best_trial.value
-        assert value is not None
-        return value
-
-    @property
-    def best_params(self) -> Dict[str, Any]:
-        return dict(self.best_trial.params)
-
-    def get_trials(self, states: Optional[Sequence[TrialState]] = None) -> List[FrozenTrial]:
-        """Trials that have ended, those in one of `states`."""
-        return [trial for trial in self.trials if states is None or trial.state in states]
-
-    def set_user_attr(self, key: str, value: Any) -> None:
-        """Keeps something with the study."""
-        self.user_attrs[_values.text("key", key)] = value
+        # The lock is held over everything but the objective itself; this is told when a trial has ended.
+        self._change = threading.Condition(self._lock)
 
     # Searching.
 
@@ -151,160 +148,223 @@ class Study:
         func: Objective,
         n_trials: Optional[int] = None,
         timeout: Optional[float] = None,
-        *,
         n_jobs: int = 1,
-        catch: Union[Type[Exception], Sequence[Type[Exception]]] = (),
-        callbacks: Optional[Sequence[Callback]] = None,
+        catch: Union[Type[Exception], Iterable[Type[Exception]]] = (),
+        callbacks: Optional[Iterable[Callback]] = None,
+        gc_after_trial: bool = False,
+        show_progress_bar: bool = False,
     ) -> None:
-        """Runs trials one after the other.
+        """Runs trials.
 
         Args:
-            func: gets a `Trial`, returns its value; or raises `TrialPruned`.
+            func: gets a `Trial`, returns its value (with several objectives one each); or raises `TrialPruned`.
             n_trials: how many; by default until `timeout`, `stop`, or the end of a finite space.
             timeout: seconds after which no trial begins.
-            n_jobs: 1; a job on a cluster (`submit`) runs trials at once.
+            n_jobs: threads that run trials at once; -1: as many as there are CPU threads. The first trial runs alone.
             catch: exceptions that fail a trial and not the study.
             callbacks: called with the study and each trial that has ended.
+            gc_after_trial: collects garbage after each trial.
+            show_progress_bar: tells each trial's end on standard error.
 
         Raises:
             TypeError, ValueError: an argument is none of these.
             ControlError: the search has refused something; FileNotFoundError: `coordinatorctl` is not found.
         """
-        if n_jobs != 1:
-            raise ValueError(
-                f"n_jobs is {n_jobs!r}, expected 1: submit a job to run trials at once"
-            )
-        left = _values.count("n_trials", n_trials)
-        caught = tuple(catch) if isinstance(catch, (list, tuple, set)) else (catch,)
-        begun = time.monotonic()
+        caught = tuple(catch) if isinstance(catch, Iterable) else (catch,)
+        called = list(callbacks or ())
+        if show_progress_bar:
+            called.insert(0, _tell_progress)
+        if gc_after_trial:
+            called.append(lambda study, trial: gc.collect())
+        threads = _threads(n_jobs)
+        quota = _Quota(_values.count("n_trials", n_trials), timeout)
         self._stopped = False
         try:
-            while left is None or left > 0:
-                if timeout is not None and time.monotonic() - begun >= timeout:
-                    break
-                trial = self._begin()
-                if trial is None:
-                    break
-                ended = self._run(func, trial, caught)
-                for callback in callbacks or ():
-                    callback(self, ended)
-                left = None if left is None else left - 1
-                if self._stopped:
-                    break
+            if threads == 1:
+                self._loop(func, quota, caught, called)
+            else:
+                self._at_once(threads, func, quota, caught, called)
         finally:
-            self._close()
+            self._driver.close()
+
+    def _at_once(self, threads: int, *arguments: Any) -> None:
+        with ThreadPoolExecutor(threads, thread_name_prefix="trainyard-study") as pool:
+            loops = [pool.submit(self._loop, *arguments) for _ in range(threads)]
+            try:
+                for loop in loops:
+                    loop.result()
+            finally:
+                self.stop()
+
+    def _loop(
+        self, func: Objective, quota: _Quota, caught: Tuple[Any, ...], callbacks: List[Callback]
+    ) -> None:
+        try:
+            while True:
+                trial = self._next(quota)
+                if trial is None:
+                    return
+                ended = self._run(func, trial, caught)
+                with self._lock:
+                    for callback in callbacks:
+                        callback(self, ended)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _next(self, quota: _Quota) -> Optional[Trial]:
+        """A trial for `optimize`, once there can be one."""
+        with self._change:
+            while True:
+                # Beside the first trial, which shows the space, nothing could be chosen.
+                if len(self._space) or not self._running:
+                    if self._stopped or not quota.take():
+                        return None
+                    try:
+                        return self._begin()
+                    except Wait:
+                        if not self._running:
+                            return None
+                self._change.wait()
 
     def stop(self) -> None:
-        """No other trial begins after the one that runs; for objectives and callbacks."""
-        self._stopped = True
+        """No other trial begins; for objectives and callbacks."""
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
 
-    def enqueue_trial(self, params: Mapping[str, Any]) -> None:
-        """The next trial has these values; the rest of what it asks for is chosen as ever."""
-        self._queue.append(dict(params))
+    def enqueue_trial(
+        self,
+        params: Mapping[str, Any],
+        user_attrs: Optional[Mapping[str, Any]] = None,
+        skip_if_exists: bool = False,
+    ) -> None:
+        """The next trial has these values; the rest of what it asks for is chosen as ever.
 
-    def ask(self) -> Trial:
+        Args:
+            user_attrs: the trial's, from its beginning.
+            skip_if_exists: whether to do nothing if a trial had or will have these values.
+        """
+        given = dict(params)
+        with self._lock:
+            if skip_if_exists and (
+                any(given == trial.params for trial in self._ended)
+                or any(given == queued for queued, _ in self._queue)
+            ):
+                return
+            self._queue.append((given, dict(user_attrs or {})))
+
+    def add_trial(self, trial: FrozenTrial) -> None:
+        """Takes a trial that has ended elsewhere (`create_trial`) for known.
+
+        Raises:
+            ValueError: its parameters are of another kind than the study's, or it has another number of values.
+        """
+        if trial.values is not None and len(trial.values) != len(self._directions):
+            raise ValueError(
+                f"the trial has {len(trial.values)} values, expected {len(self._directions)}"
+            )
+        with self._lock:
+            for name, distribution in trial.distributions.items():
+                self._space.widen(name, distribution)
+            trial.number = self._begun
+            self._begun += 1
+            self._keep(trial)
+            self._driver.close()
+
+    def add_trials(self, trials: Iterable[FrozenTrial]) -> None:
+        """`add_trial` for each."""
+        for trial in trials:
+            self.add_trial(trial)
+
+    def ask(self, fixed_distributions: Optional[Mapping[str, Distribution]] = None) -> Trial:
         """A trial to be run by the caller, and told.
+
+        Args:
+            fixed_distributions: what it is to have in its `params` already.
 
         Raises:
             RuntimeError: the space is finite and all of it was tried.
         """
-        trial = self._begin()
+        for name, distribution in (fixed_distributions or {}).items():
+            self._space.widen(name, distribution)
+        with self._lock:
+            try:
+                trial = self._begin()
+            except Wait:
+                raise RuntimeError("the search needs results of trials under way first") from None
         if trial is None:
             raise RuntimeError("the search is over: its space is finite, and all of it was tried")
+        for name, distribution in (fixed_distributions or {}).items():
+            trial._suggest(name, distribution)
         return trial
 
     def tell(
         self,
-        trial: Trial,
-        value: Optional[float] = None,
-        state: TrialState = TrialState.COMPLETE,
+        trial: Union[Trial, int],
+        values: Union[None, float, Sequence[float]] = None,
+        state: Optional[TrialState] = None,
+        skip_if_finished: bool = False,
     ) -> FrozenTrial:
         """The end of a trial that was asked for.
+
+        Args:
+            trial: it, or its number.
+            values: what came out; one number, or one for each objective.
+            state: by default `COMPLETE`, without values `FAIL`.
+            skip_if_finished: whether one that was told before is given back, and no error.
 
         Raises:
             TypeError: a completed one without a number.
             ValueError: it was not asked for, or was told before.
         """
-        if trial.number not in self._running:
-            raise ValueError(f"trial {trial.number} is not running in this study")
-        number = None
-        if state is TrialState.COMPLETE:
-            number = float(_values.number("value", value))
-        return self._end(trial, number, state)
+        number = trial if isinstance(trial, int) else trial.number
+        with self._lock:
+            running = self._running.get(number)
+            if running is None:
+                before = [ended for ended in self._ended if ended.number == number]
+                if skip_if_finished and before:
+                    return before[0]
+                raise ValueError(f"trial {number} is not running in this study")
+            if state is None:
+                state = TrialState.FAIL if values is None else TrialState.COMPLETE
+            numbers = self._numbers("values", values) if state is TrialState.COMPLETE else None
+            return self._end(running.trial, numbers, state)
+
+    def _numbers(self, what: str, given: Any) -> List[float]:
+        """What an objective has returned, one number for each direction."""
+        wanted = len(self._directions)
+        listed = isinstance(given, (list, tuple))
+        if listed and len(given) != wanted or wanted > 1 and not listed:
+            raise ValueError(f"{what} is {given!r:.80}, expected {wanted} number(s)")
+        return [float(_values.number(what, value)) for value in (given if listed else [given])]
 
     def _begin(self) -> Optional[Trial]:
-        fixed = self._queue.pop(0) if self._queue else {}
-        number = len(self.trials) + len(self._running)
-        asked: Optional[Dict[str, Any]] = None
-        answer: Dict[str, Any] = {}
+        asked: Optional[Asked] = None
         if len(self._space):
-            answer = self._asked()
-            if "params" not in answer:
+            asked = self._driver.ask(self._ended)
+            if asked is None:
                 return None
-            asked = answer["params"]
-        trial = Trial(number, asked, fixed, self._space, self._random, self._decide)
-        self._running[number] = _Running(
-            trial, time.monotonic(), answer.get("trial"), answer.get("until")
-        )
+        fixed, attributes = self._queue.pop(0) if self._queue else ({}, {})
+        number, self._begun = self._begun, self._begun + 1
+        params = None if asked is None else asked.params
+        trial = Trial(number, params, fixed, self._space, self._random, self._decide, self._lock)
+        trial.user_attrs.update(attributes)
+        self._running[number] = _Running(trial, asked)
         return trial
 
-    def _asked(self) -> Dict[str, Any]:
-        """The search's next question. What was tried before it began anew is answered without the objective."""
-        if self._search is None:
-            self._search = Search(self._spec())
-            self._tried = {self._asked_for(trial): trial for trial in self.trials}
-        while True:
-            answer = self._search.ask()
-            known = self._tried.pop(frozenset(answer.get("params", {}).items()), None)
-            if known is None or "params" not in answer:
-                return answer
-            if known.value is None:
-                self._search.tell_state(answer["trial"], "failed")
-            else:
-                self._search.tell(answer["trial"], _number_or_null(known.value))
-
-    def _asked_for(self, trial: FrozenTrial) -> "FrozenSet[Tuple[str, Any]]":
-        return frozenset(
-            (self._space.key(name), value)
-            for name, value in trial.internal.items()
-            if not self._space.is_single(name)
-        )
-
-    def _spec(self) -> Dict[str, Any]:
-        seen = [trial.internal for trial in self.trials]
-        return {
-            "hyperparameters": self._space.spec(seen),
-            "objectives": [{"metric": "value", "mode": self.direction}],
-            "searcher": {"name": self._sampler, "prior_results": self._priors(seen)},
-            "seed": self._seed,
-            **({} if self._scheduler is None else {"scheduler": self._scheduler}),
-        }
-
-    def _priors(self, seen: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
-        known = [t.value for t in self.trials if t.state is TrialState.COMPLETE]
-        values = [value for value in known if value is not None and math.isfinite(value)]
-        found = []
-        for trial in self.trials[-MAX_PRIORS:]:
-            value = trial.value if trial.state is TrialState.COMPLETE else None
-            if trial.state is TrialState.FAIL and values:
-                # As the search itself counts a failure: as bad as the worst.
-                value = max(values) if self.direction == "minimize" else min(values)
-            if value is not None and math.isfinite(value):
-                found.append(self._space.prior(trial.internal, value, seen, self._random))
-        return found
-
     def _decide(self, trial: Trial, step: int, value: float) -> str:
-        running = self._running[trial.number]
-        its_id = running.its_id
-        if self._first_step is None:
-            self._first_step = step
-        if self._search is None or self._scheduler is None or its_id is None or trial._stop:
-            return "continue"
-        # Counted from 0 the first step has used one unit of the resource.
-        resource = step + 1 if self._first_step == 0 else step
-        decision = self._search.report(its_id, resource, _number_or_null(value))
-        # At the last rung it is stopped because it is complete, which is no pruning.
-        return "continue" if running.until is not None and resource >= running.until else decision
+        if len(self._directions) > 1:
+            raise NotImplementedError("with several objectives there is no pruning, nor reports")
+        with self._lock:
+            asked = self._running[trial.number].asked
+            if self._first_step is None:
+                self._first_step = step
+            if asked is None or trial._stop:
+                return "continue"
+            # Counted from 0 the first step has used one unit of the resource.
+            resource = step + 1 if self._first_step == 0 else step
+            return self._driver.report(asked, resource, value)
 
     def _run(self, func: Objective, trial: Trial, caught: Tuple[Any, ...]) -> FrozenTrial:
         try:
@@ -321,69 +381,61 @@ class Study:
             self._end(trial, None, TrialState.FAIL)
             raise
         try:
-            number = float(_values.number("the objective's value", value))
+            numbers = self._numbers("the objective's value", value)
         except BaseException:
             self._end(trial, None, TrialState.FAIL)
             raise
-        if math.isnan(number):
+        if any(map(math.isnan, numbers)):
             logger.warning("trainyard: trial %d came to NaN and counts as failed", trial.number)
             return self._end(trial, None, TrialState.FAIL, "nan")
-        return self._end(trial, number, TrialState.COMPLETE)
+        return self._end(trial, numbers, TrialState.COMPLETE)
 
     def _end(
-        self, trial: Trial, value: Optional[float], state: TrialState, why: str = "failed"
+        self, trial: Trial, values: Optional[List[float]], state: TrialState, why: str = "failed"
     ) -> FrozenTrial:
-        running = self._running.pop(trial.number)
-        its_id = running.its_id
-        last = list(trial._reports.values())[-1] if trial._reports else None
-        ended = FrozenTrial(
-            number=trial.number,
-            state=state,
-            value=last if state is TrialState.PRUNED else value,
-            params=dict(trial.params),
-            intermediate_values=dict(trial._reports),
-            user_attrs=dict(trial.user_attrs),
-            duration_s=time.monotonic() - running.begun,
-            internal=dict(trial._internal),
-        )
-        self.trials.append(ended)
-        if trial.deviates:
-            # What the search would be told is of another configuration: it begins anew, with all that is known.
-            self._close()
-        elif self._search is not None and its_id is not None and not trial._stop:
-            if ended.value is None:
-                self._search.tell_state(its_id, why)
-            else:
-                self._search.tell(its_id, _number_or_null(ended.value))
+        with self._change:
+            running = self._running.pop(trial.number)
+            ended = trial._ended(values, state)
+            self._keep(ended)
+            if trial.deviates:
+                # What the search would be told is of another configuration: it begins anew, with all that is known.
+                self._driver.close()
+            elif running.asked is not None and not trial._stop:
+                self._driver.tell(running.asked, ended.values, why)
+            self._change.notify_all()
         return ended
 
-    def _close(self) -> None:
-        search, self._search = self._search, None
-        if search is not None:
-            search.close()
+    def _keep(self, ended: FrozenTrial) -> None:
+        self._ended.append(ended)
+        self._ended.sort(key=lambda trial: trial.number)
 
 
-def _scheduler(pruner: Union[None, str, Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
-    if pruner is None:
-        return None
-    fields = {"name": pruner} if isinstance(pruner, str) else pruner
-    if not isinstance(fields, Mapping):
-        raise TypeError(
-            f"pruner is of type {type(pruner).__name__}, expected a name or a mapping of a scheduler's fields"
-        )
-    name = fields.get("name")
-    if name not in PRUNERS:
-        raise ValueError(
-            f"pruner is {name!r}, expected one of {PRUNERS}: other schedulers pause trials and go on "
-            "later, which an objective cannot"
-        )
-    paused = fields.get("variant", "stopping") != "stopping"
-    if name in ("asha", "async_hyperband"):
-        if paused:
-            raise ValueError(f"variant of the pruner is {fields['variant']!r}, expected 'stopping'")
-        return {**fields, "variant": "stopping"}
-    return dict(fields)
+def load_study(*_: Any, **__: Any) -> NoReturn:
+    """Not there.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError(
+        "studies are not stored: submit a job, and look at it as trainyard.Job"
+    )
 
 
-def _number_or_null(value: float) -> Optional[float]:
-    return value if math.isfinite(value) else None
+def _threads(n_jobs: Any) -> int:
+    if n_jobs == -1:
+        return os.cpu_count() or 1
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or not 1 <= n_jobs <= MAX_JOBS:
+        raise ValueError(f"n_jobs is {n_jobs!r}, expected 1 to {MAX_JOBS}, or -1")
+    return n_jobs
+
+
+def _tell_progress(study: Study, trial: FrozenTrial) -> None:
+    best = ""
+    if len(study.directions) == 1 and study.get_trials(states=[TrialState.COMPLETE]):
+        best = f", best {study.best_value:.6g} (trial {study.best_trial.number})"
+    shown = ", ".join(f"{value:.6g}" for value in trial.values or [])
+    print(
+        f"trial {trial.number} {trial.state.name.lower()} {shown}{best}",
+        file=sys.stderr,
+        flush=True,
+    )

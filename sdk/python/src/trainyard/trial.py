@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import enum
 import random
+import threading
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Optional, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from . import _values
 from ._log import warn_once
@@ -24,9 +26,10 @@ class TrialState(enum.Enum):
     COMPLETE = 1
     PRUNED = 2
     FAIL = 3
+    WAITING = 4
 
     def is_finished(self) -> bool:
-        return self is not TrialState.RUNNING
+        return self not in (TrialState.RUNNING, TrialState.WAITING)
 
 
 @dataclass
@@ -36,50 +39,55 @@ class FrozenTrial:
     Attributes:
         number: from 0.
         state: how it ended.
-        value: what the objective returned; of a pruned one its last report; `None` of a failed one.
+        values: what the objective returned, one for each direction; of a pruned one its last report; `None` of a
+            failed one.
         params: what it asked for, and got.
         intermediate_values: its reports by step.
         user_attrs: what `set_user_attr` was given.
-        duration_s: seconds that the objective took.
+        distributions: the range or choices of each of `params`.
+        datetime_start, datetime_complete: when it began and ended.
+        system_attrs: always empty.
     """
 
     number: int
     state: TrialState
-    value: Optional[float]
+    values: Optional[List[float]]
     params: Dict[str, Any]
-    intermediate_values: Dict[int, float]
-    user_attrs: Dict[str, Any]
-    duration_s: float = 0.0
+    intermediate_values: Dict[int, float] = field(default_factory=dict)
+    user_attrs: Dict[str, Any] = field(default_factory=dict)
+    distributions: Dict[str, Distribution] = field(default_factory=dict)
+    datetime_start: Optional[datetime] = None
+    datetime_complete: Optional[datetime] = None
+    system_attrs: Dict[str, Any] = field(default_factory=dict)
     # Positions of choices, where `params` has the choices themselves.
     internal: Dict[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def value(self) -> Optional[float]:
+        """The value of the one objective.
 
-class Trial:
-    """What an objective is called with."""
+        Raises:
+            RuntimeError: there are several.
+        """
+        if self.values is not None and len(self.values) > 1:
+            raise RuntimeError(f"the study has {len(self.values)} objectives: see `values`")
+        return self.values[0] if self.values else None
 
-    def __init__(
-        self,
-        number: int,
-        asked: Optional[Dict[str, Any]],
-        fixed: Dict[str, Any],
-        space: Space,
-        source: random.Random,
-        decide: Callable[["Trial", int, float], str],
-    ) -> None:
-        self.number = number
-        self.params: Dict[str, Any] = {}
-        self.user_attrs: Dict[str, Any] = {}
-        self._asked = asked
-        self._fixed = fixed
-        self._space = space
-        self._random = source
-        self._decide = decide
-        self._internal: Dict[str, Any] = {}
-        self._distributions: Dict[str, Distribution] = {}
-        self._reports: Dict[int, float] = {}
-        self._stop = False
-        # Whether it is exactly what the search has asked for.
-        self.deviates = asked is None
+    @property
+    def duration(self) -> Optional[timedelta]:
+        """How long the objective took."""
+        if self.datetime_start is None or self.datetime_complete is None:
+            return None
+        return self.datetime_complete - self.datetime_start
+
+    @property
+    def last_step(self) -> Optional[int]:
+        """The newest step that was reported."""
+        return max(self.intermediate_values, default=None)
+
+
+class Suggesting:
+    """The forms of `suggest`, over one that takes a distribution."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: Optional[float] = None, log: bool = False
@@ -111,52 +119,104 @@ class Trial:
         given = tuple(choices)
         if not given:
             raise ValueError(f"choices of {name!r} is empty, expected at least one")
-        return given[self._suggest(name, Choice(given))]
+        return self._suggest(name, Choice(given))
+
+    def suggest_uniform(self, name: str, low: float, high: float) -> float:
+        """`suggest_float` by its name of before."""
+        return self.suggest_float(name, low, high)
+
+    def suggest_loguniform(self, name: str, low: float, high: float) -> float:
+        """`suggest_float(log=True)` by its name of before."""
+        return self.suggest_float(name, low, high, log=True)
+
+    def suggest_discrete_uniform(self, name: str, low: float, high: float, q: float) -> float:
+        """`suggest_float(step=q)` by its name of before."""
+        return self.suggest_float(name, low, high, step=q)
+
+    def set_constraint(self, key: str, value: float) -> NoReturn:
+        """Not there.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "a study has no constraints: return a bad value, call trainyard.infeasible, or submit a job "
+            "with `constraints`"
+        )
+
+    def _suggest(self, name: str, asked: Distribution) -> Any:
+        """The value itself, of a choice too."""
+        raise NotImplementedError
+
+
+class Trial(Suggesting):
+    """What an objective is called with."""
+
+    def __init__(
+        self,
+        number: int,
+        asked: Optional[Mapping[str, Any]],
+        fixed: Mapping[str, Any],
+        space: Space,
+        source: random.Random,
+        decide: Callable[["Trial", int, float], str],
+        lock: "threading.RLock",
+    ) -> None:
+        self.number = number
+        self.params: Dict[str, Any] = {}
+        self.distributions: Dict[str, Distribution] = {}
+        self.user_attrs: Dict[str, Any] = {}
+        self.system_attrs: Dict[str, Any] = {}
+        self.datetime_start: Optional[datetime] = datetime.now()
+        self._asked = asked
+        self._fixed = fixed
+        self._space = space
+        self._random = source
+        self._decide = decide
+        self._lock = lock
+        self._internal: Dict[str, Any] = {}
+        self._reports: Dict[int, float] = {}
+        self._stop = False
+        # Whether it is exactly what the search has asked for.
+        self.deviates = asked is None
 
     def _suggest(self, name: str, asked: Distribution) -> Any:
         _values.text("name", name)
-        before = self._distributions.get(name)
+        before = self.distributions.get(name)
         if before is not None:
             if before != asked:
                 raise ValueError(f"{name!r} was {before} in this trial before and is {asked} now")
-            return self._internal[name]
-        if self._space.widen(name, asked) and self._asked is not None:
-            self.deviates = self.deviates or not asked.single()
-        value = self._value(name, asked)
-        self._distributions[name] = asked
+            return self.params[name]
+        with self._lock:
+            if self._space.widen(name, asked) and self._asked is not None:
+                self.deviates = self.deviates or not asked.single()
+            value = self._value(name, asked)
+        self.distributions[name] = asked
         self._internal[name] = value
         self.params[name] = asked.choices[value] if isinstance(asked, Choice) else value
-        return value
+        return self.params[name]
 
     def _value(self, name: str, asked: Distribution) -> Any:
         if name in self._fixed:
             self.deviates = True
-            return self._of_fixed(name, asked)
+            return internal(name, self._fixed[name], asked)
         if asked.single():
             return asked.middle()
         if self._asked is None:
-            return asked.middle()
+            # The first shows the space; whatever runs beside it looks elsewhere.
+            return asked.middle() if self.number == 0 else asked.draw(self._random)
         value = self._asked.get(self._space.key(name))
         if value is not None and asked.holds(value):
             return value
         self.deviates = True
         return asked.draw(self._random)
 
-    def _of_fixed(self, name: str, asked: Distribution) -> Any:
-        value = self._fixed[name]
-        if isinstance(asked, Choice):
-            if value not in asked.choices:
-                raise ValueError(f"{name!r} is to be {value!r}, expected one of {asked.choices}")
-            return asked.choices.index(value)
-        if not asked.holds(value):
-            raise ValueError(f"{name!r} is to be {value!r}, expected {asked.low} to {asked.high}")
-        return value
-
     def report(self, value: float, step: int) -> None:
         """An intermediate value, for pruning. Steps grow, from 0 or from 1.
 
         Raises:
             TypeError, ValueError: no number, no step.
+            NotImplementedError: the study has several objectives.
         """
         number = float(_values.number("value", value))
         at = _values.count("step", step)
@@ -176,3 +236,107 @@ class Trial:
     def set_user_attr(self, key: str, value: Any) -> None:
         """Keeps something with the trial."""
         self.user_attrs[_values.text("key", key)] = value
+
+    def _ended(self, values: Optional[List[float]], state: TrialState) -> FrozenTrial:
+        last = list(self._reports.values())[-1:] or None
+        return FrozenTrial(
+            number=self.number,
+            state=state,
+            values=last if state is TrialState.PRUNED else values,
+            params=dict(self.params),
+            intermediate_values=dict(self._reports),
+            user_attrs=dict(self.user_attrs),
+            distributions=dict(self.distributions),
+            datetime_start=self.datetime_start,
+            datetime_complete=datetime.now(),
+            internal=dict(self._internal),
+        )
+
+
+class FixedTrial(Suggesting):
+    """Values for an objective that is called by hand: `objective(FixedTrial({"x": 1.5}))`.
+
+    Args:
+        params: the value of each hyperparameter that it asks for.
+        number: of the trial.
+    """
+
+    def __init__(self, params: Mapping[str, Any], number: int = 0) -> None:
+        self.params = dict(params)
+        self.number = number
+        self.distributions: Dict[str, Distribution] = {}
+        self.user_attrs: Dict[str, Any] = {}
+        self.system_attrs: Dict[str, Any] = {}
+        self.datetime_start: Optional[datetime] = datetime.now()
+
+    def _suggest(self, name: str, asked: Distribution) -> Any:
+        if name not in self.params:
+            raise ValueError(f"{name!r} is asked for and not fixed; there are {list(self.params)}")
+        internal(name, self.params[name], asked)
+        self.distributions[name] = asked
+        return self.params[name]
+
+    def report(self, value: float, step: int) -> None:
+        """Nothing."""
+
+    def should_prune(self) -> bool:
+        """Never."""
+        return False
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Keeps something with the trial."""
+        self.user_attrs[_values.text("key", key)] = value
+
+
+def create_trial(
+    *,
+    state: TrialState = TrialState.COMPLETE,
+    value: Optional[float] = None,
+    values: Optional[Sequence[float]] = None,
+    params: Optional[Mapping[str, Any]] = None,
+    distributions: Optional[Mapping[str, Distribution]] = None,
+    user_attrs: Optional[Mapping[str, Any]] = None,
+    intermediate_values: Optional[Mapping[int, float]] = None,
+) -> FrozenTrial:
+    """A trial that has ended elsewhere, for `Study.add_trial`; arguments as the attributes of `FrozenTrial`.
+
+    Raises:
+        TypeError, ValueError: both or neither of `value` and `values` for a completed one; parameters without
+            their distributions, or outside them.
+    """
+    given, known = dict(params or {}), dict(distributions or {})
+    if given.keys() != known.keys():
+        raise ValueError(
+            f"params are {sorted(given)} and distributions {sorted(known)}, expected the same names"
+        )
+    if (value is None) == (values is None) and state is TrialState.COMPLETE:
+        raise ValueError("expected either value or values of a completed trial")
+    numbers = values if value is None else [value]
+    now = datetime.now()
+    return FrozenTrial(
+        number=-1,
+        state=state,
+        values=None if numbers is None else [float(_values.number("value", v)) for v in numbers],
+        params=given,
+        intermediate_values=dict(intermediate_values or {}),
+        user_attrs=dict(user_attrs or {}),
+        distributions=known,
+        datetime_start=now,
+        datetime_complete=now,
+        internal={name: internal(name, held, known[name]) for name, held in given.items()},
+    )
+
+
+def internal(name: str, value: Any, asked: Distribution) -> Any:
+    """A value as the search has it: of a choice its position.
+
+    Raises:
+        ValueError: the distribution does not hold it.
+    """
+    if isinstance(asked, Choice):
+        if value not in asked.choices:
+            raise ValueError(f"{name!r} is to be {value!r}, expected one of {asked.choices}")
+        return asked.choices.index(value)
+    if not asked.holds(value):
+        raise ValueError(f"{name!r} is to be {value!r}, expected {asked.low} to {asked.high}")
+    return value
