@@ -24,6 +24,8 @@ NEEDS = {
     "transformers_letters": "accelerate",
     "optuna_study": "sklearn",
 }
+# Those that are no program of a job's spec, but begin a search themselves.
+SEARCHES = ("optuna_study", "ray_tune", "function")
 CHANGED_LINES = 3
 
 
@@ -55,12 +57,12 @@ class Examples(Case):
             self.assertIn(len(changed), range(1, CHANGED_LINES + 1), path.name)
 
     def test_every_example_is_known_here(self) -> None:
-        self.assertEqual({path.stem for path in EXAMPLES.glob("*.py")}, set(NEEDS))
+        self.assertEqual({path.stem for path in EXAMPLES.glob("*.py")}, {*NEEDS, *SEARCHES})
 
     @unittest.skipUnless(control(), "coordinatorctl is not found (TRAINYARD_CTL, PATH)")
     def test_every_job_is_valid(self) -> None:
         jobs = sorted(EXAMPLES.glob("*.yaml"))
-        self.assertEqual({path.stem for path in jobs}, set(NEEDS) - {"optuna_study"})
+        self.assertEqual({path.stem for path in jobs}, set(NEEDS) - set(SEARCHES))
         for path in jobs:
             done = subprocess.run(
                 [control() or "", "validate", path], capture_output=True, text=True
@@ -73,6 +75,13 @@ class Examples(Case):
         done = self.run_example("optuna_study", {})
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertGreater(float(done.stdout.split()[0]), 0.94)
+
+    @unittest.skipUnless(control(), "coordinatorctl is not found (TRAINYARD_CTL, PATH)")
+    def test_functions_search_on_this_machine(self) -> None:
+        for name in ("ray_tune", "function"):
+            done = self.run_example(name, {})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertLess(float(done.stdout.split()[0]), 1, done.stdout)
 
 
 def _add(name: str, package: str) -> None:
@@ -90,7 +99,7 @@ def _add(name: str, package: str) -> None:
 
 
 for _name, _package in NEEDS.items():
-    if _name != "optuna_study":
+    if _name not in SEARCHES:
         _add(_name, _package)
 
 

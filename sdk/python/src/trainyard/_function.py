@@ -74,9 +74,19 @@ def remote(function: Optional[Callable[..., Any]] = None, **entrypoint: Any) -> 
 
 
 class RemoteFunction(Generic[R]):
-    """A function that `remote` was given, as `function`."""
+    """A function that `remote` was given, as `function`.
 
-    def __init__(self, function: Callable[..., R], entrypoint: Mapping[str, Any]) -> None:
+    Args:
+        function, entrypoint: as of `remote`.
+        flags: of `python -m trainyard._remote`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., R],
+        entrypoint: Mapping[str, Any],
+        flags: Sequence[str] = (),
+    ) -> None:
         if not inspect.isfunction(function):
             raise TypeError(f"@remote was given {function!r:.80}, expected a function")
         for name in OURS:
@@ -88,6 +98,7 @@ class RemoteFunction(Generic[R]):
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
         self._entrypoint = dict(entrypoint)
+        self._flags = list(flags)
 
     def __repr__(self) -> str:
         return f"RemoteFunction({self.__name__})"
@@ -109,6 +120,7 @@ class RemoteFunction(Generic[R]):
         address: Optional[str] = None,
         local: bool = False,
         slots: Optional[int] = None,
+        check: bool = True,
         **fields: Any,
     ) -> "job.Job":
         """Submits a job whose trials call this function.
@@ -122,7 +134,7 @@ class RemoteFunction(Generic[R]):
             name: of the job; by default the function's.
             address: of the coordinator, as in `submit`.
             local: runs the job on this machine to its end, as `run`, without a coordinator.
-            slots: with `local`: trials that train at once.
+            slots, check: with `local`, as of `run`.
             fields: every other field of a spec, such as `seed`, `resources`, `max_restarts`.
 
         Raises:
@@ -154,7 +166,7 @@ class RemoteFunction(Generic[R]):
         with _folder(code) as folder:
             made["entrypoint"].update(_place(folder, local, made["entrypoint"]))
             if local:
-                return job.run(made, slots=slots)
+                return job.run(made, slots=slots, check=check)
             return job.submit(made, address)
 
     def spec(
@@ -179,7 +191,8 @@ class RemoteFunction(Generic[R]):
                 raise ValueError("n_trials is None, expected how many configurations to try")
             named["max_trials"] = 1
         target = _code.locate(self.function).target
-        command = ["python3", "-m", "trainyard._remote", target, "--value", listed[0]["metric"]]
+        command = ["python3", "-m", "trainyard._remote", *self._flags, target]
+        command += ["--value", listed[0]["metric"]]
         return {
             **fields,
             "name": _values.text("name", name) if name is not None else _job_name(self.__name__),

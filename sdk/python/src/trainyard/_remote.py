@@ -14,7 +14,7 @@ import sys
 import traceback
 from typing import Any, Callable, Mapping, Optional, Sequence
 
-from . import _run
+from . import _nested, _run
 from ._function import RemoteFunction
 
 
@@ -33,9 +33,9 @@ def load(target: str) -> Callable[..., Any]:
     return found
 
 
-def call(function: Callable[..., Any], value_name: str) -> None:
-    """Calls it with the configuration, and reports what it returns."""
-    config = _run.params()
+def call(function: Callable[..., Any], value_name: str, nested: bool = False) -> None:
+    """Calls it with the configuration (`nested` at the dots of its names), and reports what it returns."""
+    config = _nested.unflatten(_run.params()) if nested else _run.params()
     returned = function(config) if inspect.signature(function).parameters else function()
     metrics = metrics_of(returned, value_name)
     if metrics is not None:
@@ -64,9 +64,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m trainyard._remote", description=__doc__)
     parser.add_argument("target", metavar="MODULE:FUNCTION")
     parser.add_argument("--value", metavar="METRIC", default="value")
+    parser.add_argument("--nested", action="store_true", help="names with dots become mappings")
+    parser.add_argument("--torch", action="store_true", help="the ranks join their group first")
     given = parser.parse_args(arguments)
     try:
-        call(load(given.target), given.value)
+        if given.torch:
+            importlib.import_module("trainyard.torch").init()
+        call(load(given.target), given.value, given.nested)
     except Exception as error:
         _tell(error)
         sys.exit(1)

@@ -7,12 +7,15 @@ import importlib
 import importlib.util
 import json
 import os
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import _ctl, _values
 
 # What `wait` and the others end with, see docs/cli.md.
 DONE, FAILED, TIMED_OUT = 0, 1, 124
+# Of a downloaded checkpoint the part that a program has written.
+CHECKPOINT = "checkpoint"
 
 
 class JobFailed(RuntimeError):
@@ -208,6 +211,32 @@ class Job:
         one = [] if trial is None else ["--trial", str(trial)]
         on = ["--follow"] if follow else []
         return _ctl.lines(["logs", *on, *one, self.job_id], self._where)
+
+    def download(
+        self,
+        to: "Union[None, str, os.PathLike[str]]" = None,
+        trial: Optional[int] = None,
+        *,
+        latest: bool = False,
+    ) -> Path:
+        """Writes a checkpoint's files into a folder: the best one of the best trial.
+
+        Args:
+            to: the folder; by default one of the job's and the trial's name in the working directory.
+            trial: of that trial.
+            latest: the newest one, and not the best.
+
+        Returns:
+            Where what the program had written lies.
+
+        Raises:
+            ControlError: there is none (status 4), or the store cannot be reached.
+        """
+        options = [] if to is None else ["--to", os.fspath(to)]
+        options += [] if trial is None else ["--trial", str(trial)]
+        options += ["--latest"] if latest else []
+        folder = Path(self._call("checkpoint", "download", *options, self.job_id)["directory"])
+        return folder / CHECKPOINT if (folder / CHECKPOINT).exists() else folder
 
     def cancel(self) -> str:
         """Stops running trials and begins no new ones; the state. No error for a job that has ended."""
