@@ -23,6 +23,7 @@ NEEDS = {
     "lightning_line": "lightning",
     "transformers_letters": "accelerate",
     "optuna_study": "sklearn",
+    "determined_core": "json",
 }
 # Those that are no program of a job's spec, but begin a search themselves.
 SEARCHES = ("optuna_study", "ray_tune", "function")
@@ -87,7 +88,7 @@ class Examples(Case):
 def _add(name: str, package: str) -> None:
     @unittest.skipUnless(importlib.util.find_spec(package), f"{package} is not installed")
     def test(self: Examples) -> None:
-        worker = self.worker(until_epoch=3, params={"lr": 0.01, "width": 8})
+        worker = self.worker(until_epoch=3, params={"lr": 0.01, "width": 8, "rate": 0.1})
         done = self.run_example(name, worker.environment())
         self.assertEqual(done.returncode, 0, done.stderr[-3000:])
         self.assertTrue(worker.reports)
