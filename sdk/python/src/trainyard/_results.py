@@ -58,6 +58,7 @@ class Results:
 
     @property
     def directions(self) -> List[StudyDirection]:
+        """Of each objective."""
         return list(self._directions)
 
     @property
@@ -88,12 +89,14 @@ class Results:
 
     @property
     def best_value(self) -> float:
+        """The best trial's value; errors as of `best_trial`."""
         value = self.best_trial.value
         assert value is not None
         return value
 
     @property
     def best_params(self) -> Dict[str, Any]:
+        """The best trial's parameters; errors as of `best_trial`."""
         return dict(self.best_trial.params)
 
     def get_trials(

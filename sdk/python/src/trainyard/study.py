@@ -108,6 +108,7 @@ class _Quota:
         self._until = None if timeout is None else time.monotonic() + timeout
 
     def take(self) -> bool:
+        """Whether another may begin; it counts as begun."""
         if self._left == 0 or (self._until is not None and time.monotonic() >= self._until):
             return False
         self._left = None if self._left is None else self._left - 1

@@ -22,6 +22,8 @@ class TrialPruned(Exception):
 
 
 class TrialState(enum.Enum):
+    """How far a trial is."""
+
     RUNNING = 0
     COMPLETE = 1
     PRUNED = 2
@@ -29,6 +31,7 @@ class TrialState(enum.Enum):
     WAITING = 4
 
     def is_finished(self) -> bool:
+        """Whether it has ended."""
         return self not in (TrialState.RUNNING, TrialState.WAITING)
 
 

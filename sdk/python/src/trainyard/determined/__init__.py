@@ -41,11 +41,13 @@ class ClusterInfo:
 
     @property
     def container_addrs(self) -> List[str]:
+        """The hosts of the trial's ranks, each once."""
         hosts: List[str] = os.environ.get("TRAINYARD_RANK_HOSTS", "localhost").split(",")
         return list(dict.fromkeys(hosts))
 
     @property
     def container_rank(self) -> int:
+        """This host's place among them."""
         return int(os.environ.get("GROUP_RANK", "0"))
 
 

@@ -30,6 +30,8 @@ class PreemptMode(enum.Enum):
 
 
 class EarlyExitReason(enum.Enum):
+    """Why a trial ends early."""
+
     INVALID_HP = "EXITED_REASON_INVALID_HP"
 
 
@@ -43,28 +45,35 @@ class DistributedContext:
 
     @property
     def rank(self) -> int:
+        """This process's place among the ranks."""
         return _ranks.rank(_session.current().info.rank)
 
     @property
     def size(self) -> int:
+        """How many ranks there are."""
         group = _ranks.distributed()
         return int(group.get_world_size()) if group is not None else _run.info().world_size
 
     @property
     def local_rank(self) -> int:
+        """Its place among those of its worker."""
         return int(os.environ.get("LOCAL_RANK", "0"))
 
     @property
     def local_size(self) -> int:
+        """How many ranks its worker has."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def get_rank(self) -> int:
+        """`rank`."""
         return self.rank
 
     def get_size(self) -> int:
+        """`size`."""
         return self.size
 
     def get_local_rank(self) -> int:
+        """`local_rank`."""
         return self.local_rank
 
     def allgather(self, stuff: Any) -> List[Any]:

@@ -69,18 +69,23 @@ class TrainContext:
     """Who this process is."""
 
     def get_world_size(self) -> int:
+        """How many ranks the trial has."""
         return _run.info().world_size
 
     def get_world_rank(self) -> int:
+        """This process's place among them."""
         return _ranks.rank(_session.current().info.rank)
 
     def get_local_rank(self) -> int:
+        """Its place among those of its worker."""
         return _of_launcher("LOCAL_RANK", 0)
 
     def get_local_world_size(self) -> int:
+        """How many ranks its worker has."""
         return _of_launcher("LOCAL_WORLD_SIZE", 1)
 
     def get_node_rank(self) -> int:
+        """Its worker's place among the trial's workers."""
         return _of_launcher("GROUP_RANK", 0)
 
     def get_experiment_name(self) -> Optional[str]:
@@ -88,6 +93,7 @@ class TrainContext:
         return _run.info().job
 
     def get_trial_id(self) -> str:
+        """The trial's number within its job."""
         return str(_run.info().trial)
 
     def get_trial_name(self) -> str:

@@ -90,12 +90,15 @@ class ResultGrid:
 
     @property
     def errors(self) -> List[BaseException]:
+        """Why trials have failed."""
         return [result.error for result in self._results if result.error is not None]
 
     @property
     def num_errors(self) -> int:
+        """How many have failed."""
         return len(self.errors)
 
     @property
     def num_terminated(self) -> int:
+        """How many have not."""
         return len(self._results) - self.num_errors

@@ -31,10 +31,12 @@ GRID = "grid"
 
 
 def uniform(lower: float, upper: float) -> Dict[str, Any]:
+    """A number from `lower` to `upper`."""
     return _ranges.uniform(lower, upper)
 
 
 def quniform(lower: float, upper: float, q: float) -> Dict[str, Any]:
+    """Only `lower`, `lower + q`, ..."""
     return _ranges.uniform(lower, upper, step=q)
 
 
@@ -59,6 +61,7 @@ def lograndint(lower: int, upper: int, base: float = 10) -> Dict[str, Any]:
 
 
 def choice(categories: Sequence[Any]) -> Dict[str, Any]:
+    """One of them: numbers, texts, booleans."""
     return _ranges.choice(list(categories))
 
 
