@@ -2,8 +2,8 @@
 
     TRAINYARD_CTL=target/release/coordinatorctl PYTHONPATH=sdk/python/src python3 benches/python_package.py
 
-Reports go to the strict worker of the package's tests, in Python, in a process of its own: what is measured is the
-program's side and the socket. Without Optuna its rows are left out.
+Reports go to the strict worker of the package's tests, in Python (what is measured is then the program's side and the
+socket), and to a real worker, as one trial of a job that `coordinatorctl run` runs. Without Optuna its rows are left out.
 """
 
 import math
@@ -12,6 +12,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def each(what, n, call):
 def report(i):
     ty.report({"loss": 0.1, "accuracy": 0.2}, epoch=i)
 def report_and_ask(i):
-    report(i)
+    report(20000 + i)
     ty.should_stop()
 each("report", 20000, report)
 each("report, then should_stop", 2000, report_and_ask)
@@ -68,6 +69,25 @@ def hartmann6(trial):
     return -sum(w * math.exp(-s) for w, s in zip(weights, squares))
 
 
+def to_a_real_worker():
+    with tempfile.TemporaryDirectory() as folder:
+        job = ty.run(
+            {
+                "name": "reports",
+                "entrypoint": {
+                    "command": [sys.executable, "-c", REPORTS],
+                    "environment": {"PYTHONPATH": str(Path(ty.__file__).parent.parent)},
+                },
+                "objectives": [{"metric": "loss", "mode": "minimize"}],
+                "searcher": {"max_trials": 1},
+            },
+            data_dir=folder,
+        )
+        for line in job.logs():
+            if line["text"].endswith("us each"):
+                print("real worker,", line["text"])
+
+
 def children():
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -90,6 +110,7 @@ def study(name, objective, least, make):
 def main():
     with FakeWorker() as worker:
         subprocess.run([sys.executable, "-c", REPORTS], env={**os.environ, **worker.environment()}, check=True)
+    to_a_real_worker()
     for name, objective, least in (("branin", branin, 0.397887), ("hartmann6", hartmann6, -3.32237)):
         study(f"{name}, trainyard", objective, least, lambda seed: ty.create_study(seed=seed))
         if optuna is not None:
@@ -98,4 +119,5 @@ def main():
             study(f"{name}, optuna", objective, least, lambda seed: optuna.create_study(sampler=tpe(seed=seed)))
 
 
-main()
+if __name__ == "__main__":
+    main()
