@@ -72,6 +72,51 @@ GRID = """
         print(best.config, best.metrics, best.checkpoint)
         print([str(error).rsplit(": ", 1)[1] for error in results.errors])
     """
+# A population, by another searcher's limits; each goes on from its own or another's checkpoint.
+POPULATION = """
+    import json, os, tempfile
+    from trainyard.ray import tune
+    from trainyard.ray.tune.schedulers import PopulationBasedTraining
+    from trainyard.ray.tune.search import ConcurrencyLimiter
+    from trainyard.ray.tune.search.optuna import OptunaSearch
+
+    def objective(config):
+        score, done = 0.0, 0
+        kept = tune.get_checkpoint()
+        if kept:
+            with open(os.path.join(kept.path, "state.json")) as file:
+                score, done = json.load(file)
+        while True:
+            done += 1
+            score += config["rate"] * config["scale"]
+            with tempfile.TemporaryDirectory() as folder:
+                with open(os.path.join(folder, "state.json"), "w") as file:
+                    json.dump([score, done], file)
+                tune.report({"score": score}, checkpoint=tune.Checkpoint(folder))
+
+    if __name__ == "__main__":
+        results = tune.Tuner(
+            objective,
+            param_space={"rate": 0.5, "scale": 1},
+            tune_config=tune.TuneConfig(
+                num_samples=4,
+                scheduler=PopulationBasedTraining(
+                    metric="score", mode="max", perturbation_interval=2,
+                    hyperparam_mutations={"rate": tune.uniform(0.1, 1.0)}),
+            ),
+            run_config=tune.RunConfig(stop={"training_iteration": 6}),
+        ).fit()
+        print(len(results), [r.metrics["training_iteration"] for r in results], results.num_errors)
+        print(len({r.config["rate"] for r in results}) > 1, results.get_best_result().config["scale"])
+        results = tune.Tuner(
+            objective,
+            param_space={"rate": tune.uniform(0.1, 1.0), "scale": tune.choice([1, 2])},
+            tune_config=tune.TuneConfig(
+                num_samples=4, search_alg=ConcurrencyLimiter(OptunaSearch(metric="score", mode="max"), 2)),
+            run_config=tune.RunConfig(stop={"training_iteration": 2}),
+        ).fit()
+        print(len(results), results.get_best_result().metrics["score"] > 0.5)
+    """
 TORCH = """
     import os, tempfile
     import torch
@@ -137,6 +182,9 @@ class Scripts(Case):
             ],
         )
 
+    def test_tune_with_a_population_and_a_searcher(self) -> None:
+        self.assertEqual(self.outcome(POPULATION), ["4 [6, 6, 6, 6] 0", "True 1", "4 True"])
+
     @unittest.skipUnless(importlib.util.find_spec("torch"), "PyTorch is not installed")
     def test_a_torch_trainer_with_two_ranks(self) -> None:
         self.assertEqual(self.outcome(TORCH), ["3 2.0 None", "['model.pt']"])
@@ -187,17 +235,44 @@ class Words(Case):
     def test_what_is_not_there_says_so(self) -> None:
         def function(config: Any) -> None: ...
 
-        def fit(**config: Any) -> Any:
+        def fit(stop: Any = None, **config: Any) -> Any:
             return tune.Tuner(
-                outside, param_space=SPACE, tune_config=tune.TuneConfig(**config)
+                outside,
+                param_space=SPACE,
+                tune_config=tune.TuneConfig(**config),
+                run_config=tune.RunConfig(stop=stop),
             ).fit()
 
+        after = {"training_iteration": 3}
         table: List[Any] = [
             (lambda: ray.remote, AttributeError, "trainyard.remote"),
             (lambda: ray.nonsense, AttributeError, "no attribute"),
             (lambda: train.lightning, AttributeError, "trainyard.lightning.Callback"),
             (lambda: tune.Trainable, AttributeError, "a function that calls report"),
-            (lambda: tune.schedulers.PopulationBasedTraining, AttributeError, "'name': 'pbt'"),
+            (lambda: tune.schedulers.pb2, AttributeError, "'name': 'pb2'"),
+            (
+                lambda: fit(
+                    after, metric="a", mode="min", scheduler=tune.PopulationBasedTraining()
+                ),
+                ValueError,
+                "param_space has ranges for ['x']",
+            ),
+            (
+                lambda: fit(
+                    after,
+                    metric="a",
+                    mode="min",
+                    scheduler=tune.PopulationBasedTraining(hyperparam_mutations={"x": outside}),
+                ),
+                ValueError,
+                "hyperparam_mutations['x'] is <function",
+            ),
+            (
+                lambda: fit(metric="a", mode="min", scheduler="pbt"),
+                ValueError,
+                "expected {'training_iteration': n}",
+            ),
+            (lambda: tune.search.ConcurrencyLimiter("tpe", 2, True), ValueError, "batch is True"),
             (lambda: train.get_dataset_shard("train"), NotImplementedError, "its own part"),
             (lambda: train.get_context().get_storage(), NotImplementedError, "log_artifact"),
             (lambda: tune.run(outside), NotImplementedError, "Tuner"),

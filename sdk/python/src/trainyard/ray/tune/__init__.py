@@ -14,14 +14,16 @@ from .._configs import mode as spec_mode
 from .._launch import launch
 from .._reporting import get_checkpoint, get_context, report
 from .._results import Result, ResultGrid
-from . import schedulers
+from . import schedulers, search
 from .schedulers import (
     ASHAScheduler,
     AsyncHyperBandScheduler,
     FIFOScheduler,
     HyperBandScheduler,
     MedianStoppingRule,
+    PopulationBasedTraining,
 )
+from .search import SearchAlgorithm
 
 Function = Callable[..., Any]
 GRID = "grid"
@@ -91,7 +93,7 @@ class TuneConfig:
     metric: Optional[str] = None
     mode: Optional[str] = None
     num_samples: int = 1
-    search_alg: Optional[str] = None
+    search_alg: Union[None, str, SearchAlgorithm] = None
     scheduler: Union[None, str, Mapping[str, Any]] = None
     max_concurrent_trials: Optional[int] = None
     time_budget_s: Union[None, float, timedelta] = None
@@ -149,24 +151,23 @@ class Tuner:
             TypeError, ValueError, ControlError, FileNotFoundError: as `trainyard.RemoteFunction.search`.
         """
         config = self._config
+        algorithm = config.search_alg
+        if not isinstance(algorithm, SearchAlgorithm):
+            algorithm = SearchAlgorithm(algorithm or "auto")
         scheduler = _scheduler(config.scheduler, self._run.iterations())
+        space = self._space
+        if scheduler is not None and schedulers.MUTATIONS in scheduler:
+            space = _mutated(space, scheduler.pop(schedulers.MUTATIONS))
         judged = {} if scheduler is None else scheduler
         of_scheduler = judged.pop("metric", None), judged.pop("mode", None)
-        metric, given_mode = config.metric or of_scheduler[0], config.mode or of_scheduler[1]
+        metric = config.metric or of_scheduler[0] or algorithm.metric
+        given_mode = config.mode or of_scheduler[1] or algorithm.mode
         if metric is None:
             raise ValueError("metric of the TuneConfig is None, expected a metric's name")
         options: Dict[str, Any] = {"resources": _RESOURCES.get(self._trainable, {})}
         if scheduler is not None:
             options["scheduler"] = scheduler
-        grid = _grid(self._space)
-        searcher: Dict[str, Any] = {"name": GRID if grid else config.search_alg or "auto"}
-        if config.max_concurrent_trials is not None:
-            searcher["max_concurrent_trials"] = config.max_concurrent_trials
-        if config.time_budget_s is not None:
-            budget = config.time_budget_s
-            searcher["max_time"] = (
-                budget.total_seconds() if isinstance(budget, timedelta) else budget
-            )
+        grid = _grid(space)
         if grid and config.num_samples != 1:
             raise ValueError(
                 f"num_samples is {config.num_samples} with grid_search, expected 1: a point is tried once"
@@ -175,16 +176,53 @@ class Tuner:
         failing = {} if grid else {"max_failed_trials": config.num_samples}
         return launch(
             self._trainable,
-            _without_grid(self._space),
+            _without_grid(space),
             objectives={metric: spec_mode(given_mode)},
             run=self._run,
             flags=[],
             check=False,
             n_trials=None if grid else config.num_samples,
-            searcher=searcher,
+            searcher=_searcher(config, GRID if grid else algorithm.name, algorithm.max_concurrent),
             **failing,
             **options,
         )
+
+
+def _searcher(config: TuneConfig, name: str, concurrent: Optional[int]) -> Dict[str, Any]:
+    found: Dict[str, Any] = {"name": name}
+    limits = [limit for limit in (config.max_concurrent_trials, concurrent) if limit is not None]
+    if limits:
+        found["max_concurrent_trials"] = min(limits)
+    budget = config.time_budget_s
+    if budget is not None:
+        found["max_time"] = budget.total_seconds() if isinstance(budget, timedelta) else budget
+    return found
+
+
+def _mutated(space: Mapping[str, Any], mutations: Mapping[str, Any]) -> Dict[str, Any]:
+    """The space of a population, in which every range is one that is perturbed.
+
+    Raises:
+        ValueError: it has others; or a mutation is no range and no list.
+    """
+    others = [
+        name
+        for name, value in space.items()
+        if name not in mutations and isinstance(value, (Mapping, list, tuple))
+    ]
+    if others:
+        raise ValueError(
+            f"param_space has ranges for {others}, which are not in hyperparam_mutations: expected constants"
+        )
+    for name, value in mutations.items():
+        if not isinstance(value, (Mapping, list, tuple)):
+            raise ValueError(
+                f"hyperparam_mutations[{name!r}] is {value!r:.80}, expected a range or a list"
+            )
+    return {
+        **space,
+        **{n: v if isinstance(v, Mapping) else choice(v) for n, v in mutations.items()},
+    }
 
 
 def _scheduler(given: Any, iterations: Optional[int]) -> Optional[Dict[str, Any]]:
@@ -192,9 +230,16 @@ def _scheduler(given: Any, iterations: Optional[int]) -> Optional[Dict[str, Any]
         # One rung, at which every trial ends.
         rung = {"min_resource": iterations, "max_resource": iterations}
         return None if iterations is None else {"name": "asha", **rung}
+    fields = {"name": given} if isinstance(given, str) else dict(given)
+    if fields.get("name") == "pbt" and "max_resource" not in fields:
+        if iterations is None:
+            raise ValueError(
+                "stop of the RunConfig is None, expected {'training_iteration': n} with PopulationBasedTraining"
+            )
+        return {**fields, "max_resource": iterations}
     if iterations is not None:
         raise ValueError("stop is given with a scheduler, expected its max_t alone")
-    return {"name": given} if isinstance(given, str) else dict(given)
+    return fields
 
 
 def _grid(space: Mapping[str, Any]) -> bool:
@@ -233,7 +278,6 @@ def run(*_: Any, **__: Any) -> NoReturn:
 
 _INSTEAD = {
     "Trainable": "a function that calls report",
-    "search": "search_alg='tpe', or another searcher's name",
     "Callback": "`coordinatorctl watch JOB`",
     "Stopper": "should_stop of trainyard, or RunConfig(stop={'training_iteration': n})",
 }
@@ -254,6 +298,7 @@ __all__ = [
     "FailureConfig",
     "HyperBandScheduler",
     "MedianStoppingRule",
+    "PopulationBasedTraining",
     "Result",
     "ResultGrid",
     "RunConfig",
@@ -270,6 +315,7 @@ __all__ = [
     "randint",
     "report",
     "schedulers",
+    "search",
     "uniform",
     "with_parameters",
     "with_resources",

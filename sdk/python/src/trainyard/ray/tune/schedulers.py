@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from ..._settings import without_effect
 
@@ -66,6 +66,36 @@ def MedianStoppingRule(
     return {**fields, **_judged(metric, mode)}
 
 
+def PopulationBasedTraining(
+    time_attr: str = "training_iteration",
+    metric: Optional[str] = None,
+    mode: Optional[str] = None,
+    perturbation_interval: float = 60.0,
+    hyperparam_mutations: Optional[Mapping[str, Any]] = None,
+    quantile_fraction: float = 0.25,
+    resample_probability: float = 0.25,
+    perturbation_factors: Sequence[float] = (1.2, 0.8),
+    synch: bool = False,
+    **options: Any,
+) -> Dict[str, Any]:
+    """`pbt`, whose last iteration is that of `RunConfig(stop={"training_iteration": n})`.
+
+    The population is `num_samples`. `hyperparam_mutations` are ranges of this module or lists, and all ranges of the
+    search.
+    """
+    without_effect("PopulationBasedTraining", options)
+    return {
+        "name": "pbt",
+        "interval": max(1, int(perturbation_interval)),
+        "quantile": quantile_fraction,
+        "resample_probability": resample_probability,
+        "perturb_factors": sorted(perturbation_factors),
+        "synchronous": synch,
+        MUTATIONS: dict(hyperparam_mutations or {}),
+        **_judged(metric, mode),
+    }
+
+
 def FIFOScheduler() -> None:
     """None: every trial runs to its end."""
 
@@ -75,12 +105,13 @@ def _judged(metric: Optional[str], mode: Optional[str]) -> Dict[str, Any]:
     return {} if metric is None else {"metric": metric, "mode": mode or "max"}
 
 
-_FIELDS = "the scheduler's fields of a spec, such as TuneConfig(scheduler={'name': 'pbt', 'max_resource': 100})"
+# Of the space, and not the spec's: `Tuner` takes them out again.
+MUTATIONS = "hyperparam_mutations"
+_FIELDS = "the scheduler's fields of a spec, such as TuneConfig(scheduler={'name': 'pb2', 'max_resource': 100})"
 _INSTEAD = {
-    "PopulationBasedTraining": _FIELDS,
     "PopulationBasedTrainingReplay": "nothing",
     "HyperBandForBOHB": "HyperBandScheduler and TuneConfig(search_alg='bohb')",
-    "pb2": _FIELDS.replace("pbt", "pb2"),
+    "pb2": _FIELDS,
     "ResourceChangingScheduler": "nothing: a trial's slots are fixed",
 }
 
@@ -99,4 +130,5 @@ __all__ = [
     "FIFOScheduler",
     "HyperBandScheduler",
     "MedianStoppingRule",
+    "PopulationBasedTraining",
 ]
