@@ -29,8 +29,8 @@ if [ ${#pythons[@]} = 0 ]; then
     exit 77
 fi
 
-# A test that hangs is a failure, told with the name of the test.
-LIMIT_S=${LIMIT_S:-300}
+# A test that hangs is a failure, told with the name of the test. Frameworks are imported many times over.
+LIMIT_S=${LIMIT_S:-900}
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -319,6 +319,16 @@ class Pruners(Case):
             self.assertGreaterEqual(pruned, least, pruner)
             self.assertLess(pruned, 25)
 
+    def test_an_objective_stops_its_study(self) -> None:
+        def objective(trial: ty.Trial) -> float:
+            if trial.number == 4:
+                trial.study.stop()
+            return trial.suggest_float("x", 0, 1)
+
+        study = ty.create_study()
+        study.optimize(objective)
+        self.assertEqual(len(study.trials), 5)
+
     def test_the_progress_is_told(self) -> None:
         done = run(
             "import trainyard as ty\n"

@@ -349,7 +349,8 @@ class Study(Results):
         fixed, attributes = self._queue.pop(0) if self._queue else ({}, {})
         number, self._begun = self._begun, self._begun + 1
         params = None if asked is None else asked.params
-        trial = Trial(number, params, fixed, self._space, self._random, self._decide, self._lock)
+        shared = self._space, self._random, self._decide, self._lock, self
+        trial = Trial(number, params, fixed, *shared)
         trial.user_attrs.update(attributes)
         self._running[number] = _Running(trial, asked)
         return trial

@@ -10,11 +10,14 @@ import random
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from . import _values
 from ._log import warn_once
 from ._space import Choice, Distribution, Space, numeric
+
+if TYPE_CHECKING:
+    from .study import Study
 
 
 class TrialPruned(Exception):
@@ -153,7 +156,7 @@ class Suggesting:
 
 
 class Trial(Suggesting):
-    """What an objective is called with."""
+    """What an objective is called with; `study` is the one that it belongs to."""
 
     def __init__(
         self,
@@ -164,8 +167,10 @@ class Trial(Suggesting):
         source: random.Random,
         decide: Callable[["Trial", int, float], str],
         lock: "threading.RLock",
+        study: "Study",
     ) -> None:
         self.number = number
+        self.study = study
         self.params: Dict[str, Any] = {}
         self.distributions: Dict[str, Distribution] = {}
         self.user_attrs: Dict[str, Any] = {}
