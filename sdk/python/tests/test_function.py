@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -91,6 +92,11 @@ def session(what: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@contextlib.contextmanager
+def wrapped(config: Dict[str, Any]) -> Any:
+    yield config
+
+
 class Locations(Case):
     def test_a_module_of_a_package_and_its_folder(self) -> None:
         package = self.folder / "outer" / "inner"
@@ -108,6 +114,11 @@ class Locations(Case):
         self.assertEqual(
             (found.target, found.folder), ("outer.inner:at_the_top", self.folder.resolve())
         )
+
+    def test_a_function_that_a_library_has_wrapped_lies_in_its_own_file(self) -> None:
+        found = _code.locate(ty.remote(wrapped).function)
+        self.assertEqual(found.target, f"{__name__}:wrapped")
+        self.assertIsNotNone(found.folder)
 
     def test_what_is_installed_needs_no_folder(self) -> None:
         self.assertIsNone(_code.locate(textwrap.dedent).folder)

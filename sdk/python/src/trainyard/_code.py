@@ -66,7 +66,9 @@ def locate(function: Callable[..., Any]) -> Code:
 
 
 def _lies_in(function: types.FunctionType, file: str) -> bool:
-    path = Path(function.__code__.co_filename)
+    # Of one that another decorator has wrapped, where it was written itself.
+    inner = inspect.unwrap(function)
+    path = Path(inner.__code__.co_filename if isinstance(inner, types.FunctionType) else "")
     return path.is_file() and path.resolve() == Path(file).resolve()
 
 
