@@ -319,6 +319,23 @@ class Pruners(Case):
             self.assertGreaterEqual(pruned, least, pruner)
             self.assertLess(pruned, 25)
 
+    def test_without_a_pruner_it_is_the_median_and_steps_may_go_back(self) -> None:
+        def objective(trial: ty.Trial) -> float:
+            x = trial.suggest_float("x", 0, 1)
+            for step in (0, 3, 1, 7, 2):
+                trial.report(x, step)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+            return x
+
+        pruned = []
+        for create in (optuna.create_study, ty.create_study):
+            study = create(sampler=optuna.samplers.RandomSampler(seed=1))
+            study.optimize(objective, n_trials=25)
+            pruned.append(len(study.get_trials(states=[TrialState.PRUNED])))
+        self.assertGreater(pruned[0], 0)
+        self.assertEqual(pruned[1], 0)
+
     def test_an_objective_stops_its_study(self) -> None:
         def objective(trial: ty.Trial) -> float:
             if trial.number == 4:

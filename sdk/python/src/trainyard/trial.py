@@ -220,7 +220,7 @@ class Trial(Suggesting):
         return asked.draw(self._random)
 
     def report(self, value: float, step: int) -> None:
-        """An intermediate value, for pruning. Steps grow, from 0 or from 1.
+        """An intermediate value, for pruning. Steps begin at 0 or at 1; one that goes back says nothing to the pruner.
 
         Raises:
             TypeError, ValueError: no number, no step.
@@ -233,8 +233,9 @@ class Trial(Suggesting):
         if at in self._reports:
             warn_once("reported twice", f"step {at} was reported before: the first value counts")
             return
+        newest = max(self._reports, default=-1)
         self._reports[at] = number
-        if self._decide(self, at, number) == "stop":
+        if at > newest and self._decide(self, at, number) == "stop":
             self._stop = True
 
     def should_prune(self) -> bool:

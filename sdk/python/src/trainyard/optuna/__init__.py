@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..study import Study, create_study, load_study
+from ..study import Study, load_study
 from ..trial import FrozenTrial, Trial, TrialPruned, create_trial
 from . import distributions, exceptions, logging, pruners, samplers, study, trial
+from .study import create_study
 
 __all__ = [
     "FrozenTrial",
