@@ -29,6 +29,7 @@ model.fit(
     points,
     label,
     epochs=9,
+    batch_size=4,
     validation_split=0.3,
     verbose=2,
 )

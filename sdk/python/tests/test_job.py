@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import unittest
@@ -121,6 +122,40 @@ class Jobs(Case):
         with self.assertRaises(ty.ControlError) as caught:
             list(ty.Job("none", self.address).logs())
         self.assertEqual(caught.exception.status, 4)
+
+
+@unittest.skipUnless(control(), "coordinatorctl is not found (TRAINYARD_CTL, PATH)")
+class Here(Case):
+    SLOW = 'while :; do sleep 0.1; echo \'{"metrics": {"value": 1}}\'; done'
+
+    def test_what_was_interrupted_is_resumed_or_given_up(self) -> None:
+        slow = {**SPEC, "entrypoint": {"command": ["sh", "-c", self.SLOW]}}
+        (self.folder / "slow.json").write_text(json.dumps(slow))
+        done = self.start(
+            """
+            import trainyard as ty
+            ty.run("slow.json")
+            """,
+            {},
+            start_new_session=True,
+        )
+        assert done.stderr is not None
+        for line in done.stderr:
+            if " step " in line:
+                break
+        os.killpg(done.pid, signal.SIGINT)
+        self.assertIn("KeyboardInterrupt", done.communicate()[1])
+        quick = {
+            **SPEC,
+            "entrypoint": {"command": ["sh", "-c", PROGRAM], "environment": {"X": "${x}"}},
+        }
+        with self.assertRaisesRegex(ValueError, 'is not finished.*here: unfinished="resume" or'):
+            ty.run(quick)
+        with self.assertRaisesRegex(ValueError, "unfinished is 'x', expected one of"):
+            ty.run(quick, unfinished="x")
+        job = ty.run(quick, unfinished="fresh", slots=2)
+        self.assertEqual((job.status()["trials_completed"], job.best()["value"]), (5, -3.0))
+        self.assertEqual(len(job.trials(frame=False)), 5)
 
 
 if __name__ == "__main__":

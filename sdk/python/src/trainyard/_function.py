@@ -120,6 +120,7 @@ class RemoteFunction(Generic[R]):
         address: Optional[str] = None,
         local: bool = False,
         slots: Optional[int] = None,
+        unfinished: Optional[str] = None,
         check: bool = True,
         **fields: Any,
     ) -> "job.Job":
@@ -134,7 +135,7 @@ class RemoteFunction(Generic[R]):
             name: of the job; by default the function's.
             address: of the coordinator, as in `submit`.
             local: runs the job on this machine to its end, as `run`, without a coordinator.
-            slots, check: with `local`, as of `run`.
+            slots, unfinished, check: with `local`, as of `run`.
             fields: every other field of a spec, such as `seed`, `resources`, `max_restarts`.
 
         Raises:
@@ -147,8 +148,9 @@ class RemoteFunction(Generic[R]):
                 f"{self.__name__}.search was called in a trial, which would begin searches without end: "
                 'put it below `if __name__ == "__main__":`'
             )
-        if slots is not None and not local:
-            raise ValueError(f"slots is {slots!r}, expected None without local=True")
+        for what, given in (("slots", slots), ("unfinished", unfinished)):
+            if given is not None and not local:
+                raise ValueError(f"{what} is {given!r}, expected None without local=True")
         made = self.spec(
             space,
             objectives=objectives,
@@ -166,7 +168,7 @@ class RemoteFunction(Generic[R]):
         with _folder(code) as folder:
             made["entrypoint"].update(_place(folder, local, made["entrypoint"]))
             if local:
-                return job.run(made, slots=slots, check=check)
+                return job.run(made, slots=slots, unfinished=unfinished, check=check)
             return job.submit(made, address)
 
     def spec(

@@ -14,6 +14,7 @@ from . import _ctl, _values
 
 # What `wait` and the others end with, see docs/cli.md.
 DONE, FAILED, TIMED_OUT = 0, 1, 124
+UNFINISHED = ("resume", "fresh")
 # Of a downloaded checkpoint the part that a program has written.
 CHECKPOINT = "checkpoint"
 
@@ -55,6 +56,7 @@ def run(
     *,
     slots: Optional[int] = None,
     data_dir: "Union[str, os.PathLike[str]]" = "trainyard-data",
+    unfinished: Optional[str] = None,
     check: bool = True,
 ) -> "Job":
     """Runs a job on this machine to its end, without a coordinator; what happens is told on standard error.
@@ -63,14 +65,19 @@ def run(
         spec_or_path: as in `submit`.
         slots: trials that train at once; by default as many as there are CPU threads.
         data_dir: the folder in which its records and checkpoints are kept.
+        unfinished: what becomes of an earlier job of `data_dir` that was interrupted: "resume" goes on with it
+            if it has the same spec, "fresh" cancels it; by default it is an error.
         check: whether a job that did not complete raises.
 
     Raises:
-        TypeError, ValueError, FileNotFoundError: as in `submit`; or an earlier job of `data_dir` has not ended.
+        TypeError, ValueError, FileNotFoundError: as in `submit`; or an earlier job has not ended.
         JobFailed: it failed or was cancelled.
     """
     source, given = _source(spec_or_path)
     many = [] if slots is None else ["--slots", str(_values.count("slots", slots))]
+    if unfinished not in (None, *UNFINISHED):
+        raise ValueError(f"unfinished is {unfinished!r}, expected one of {UNFINISHED} or None")
+    many += [] if unfinished is None else [f"--{unfinished}"]
     folder = os.path.abspath(os.fspath(data_dir))
     with _spec_errors():
         answer = _ctl.told(
@@ -98,7 +105,10 @@ def _spec_errors() -> Iterator[None]:
         yield
     except _ctl.ControlError as error:
         if error.status == 2:
-            raise ValueError(str(error)) from None
+            said = str(error)
+            # Told in the words of the command line.
+            here = '; here: unfinished="resume" or "fresh"' if "--resume" in said else ""
+            raise ValueError(said + here) from None
         raise
 
 
