@@ -9,6 +9,8 @@ import os
 import sys
 from typing import Any, Optional
 
+from . import _leaving
+
 REASONS = (None, "rung", "leave", "cancel")
 
 
@@ -17,7 +19,10 @@ def distributed() -> Optional[Any]:
     module = sys.modules.get("torch.distributed")
     try:
         if module and module.is_available() and module.is_initialized():
-            return module if module.get_world_size() > 1 else None
+            if module.get_world_size() > 1:
+                _leaving.in_order()
+                return module
+            return None
     except (AttributeError, RuntimeError, ValueError):
         pass  # Half imported, or being torn down.
     return None

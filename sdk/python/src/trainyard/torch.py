@@ -18,7 +18,7 @@ import torch.utils.data
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
-from . import _session
+from . import _leaving, _session
 
 
 def init(backend: Optional[str] = None) -> torch.device:
@@ -70,12 +70,7 @@ def _join(backend: str) -> None:
             "expected the variables that Trainyard or torchrun sets"
         )
     dist.init_process_group(backend)
-    atexit.register(_leave)
-
-
-def _leave() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    atexit.register(_leaving.destroy_group)
 
 
 def prepare(
