@@ -30,7 +30,7 @@ if [ ${#pythons[@]} = 0 ]; then
 fi
 
 # A test that hangs is a failure, told with the name of the test. Frameworks are imported many times over.
-LIMIT_S=${LIMIT_S:-900}
+LIMIT_S=${LIMIT_S:-1800}
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
