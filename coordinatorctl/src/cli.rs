@@ -55,6 +55,9 @@ pub(crate) enum Verb {
     /// Look at, fetch and check the checkpoints of a job
     #[command(subcommand)]
     Checkpoint(CheckpointVerb),
+    /// Look at and fetch what the programs of a job have kept
+    #[command(subcommand)]
+    Artifact(ArtifactVerb),
     /// Look at the workers of a cluster, and empty them
     #[command(subcommand)]
     Worker(WorkerVerb),
@@ -86,6 +89,12 @@ pub(crate) enum CheckpointVerb {
     List(verbs::checkpoint::list::Args),
     Download(verbs::checkpoint::download::Args),
     Verify(verbs::checkpoint::verify::Args),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArtifactVerb {
+    List(verbs::artifact::list::Args),
+    Download(verbs::artifact::download::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -162,6 +171,9 @@ mod tests {
             "checkpoint list j-1 --trial 3",
             "checkpoint download j-1 --to model",
             "checkpoint verify j-1",
+            "artifact list j-1",
+            "artifact list j-1 3",
+            "artifact download j-1 3 plots/loss.png --to loss.png",
             "worker list",
             "worker drain w-1 --wait",
             "worker undrain w-1",
@@ -187,6 +199,7 @@ mod tests {
             "run job.yaml --slots 0",
             "preview job.yaml -n 0",
             "trial describe j-1 first",
+            "artifact download j-1 plot.png",
             "trial verify j-1 3 --replay 0",
             "wait j-1 --timeout soon",
             "completion tcsh",

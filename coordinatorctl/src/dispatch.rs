@@ -2,11 +2,13 @@
 
 use clap::CommandFactory;
 
-use crate::cli::{CheckpointVerb, Cli, ModelVerb, TrialVerb, Verb, WorkerVerb, WorkspaceVerb};
+use crate::cli::{
+    ArtifactVerb, CheckpointVerb, Cli, ModelVerb, TrialVerb, Verb, WorkerVerb, WorkspaceVerb,
+};
 use crate::exit::Outcome;
 use crate::verbs::{
-    checkpoint, completion, job, model_summary, run, schema, search, trial, validate, worker,
-    workspace,
+    artifact, checkpoint, completion, job, model_summary, run, schema, search, trial, validate,
+    worker, workspace,
 };
 
 /// Does what the command line says.
@@ -52,6 +54,12 @@ pub(crate) async fn dispatch(cli: Cli) -> Outcome {
         }
         Verb::Checkpoint(CheckpointVerb::Verify(args)) => {
             Box::pin(checkpoint::verify::run(global, args)).await
+        }
+        Verb::Artifact(ArtifactVerb::List(args)) => {
+            Box::pin(artifact::list::run(global, args)).await
+        }
+        Verb::Artifact(ArtifactVerb::Download(args)) => {
+            Box::pin(artifact::download::run(global, args)).await
         }
         Verb::Worker(WorkerVerb::Drain(args)) => Box::pin(worker::drain::drain(global, args)).await,
         Verb::Worker(WorkerVerb::Undrain(args)) => {

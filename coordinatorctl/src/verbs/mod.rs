@@ -1,5 +1,6 @@
 //! The verbs, one file each: its arguments and what it does.
 
+pub(crate) mod artifact;
 pub(crate) mod checkpoint;
 pub(crate) mod completion;
 pub(crate) mod job;

@@ -3,11 +3,15 @@
 //! Fields are only ever added. Times are Unix milliseconds; what is not known yet is `null`. Nothing
 //! here knows of the wire: `convert` fills these types from it.
 
+pub(crate) mod stored;
 pub(crate) mod verified;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub(crate) use stored::{
+    Artifact, Artifacts, Checkpoint, Checkpoints, Downloaded, DownloadedArtifact,
+};
 pub(crate) use verified::{ReplayedStretch, TrialVerified, Verified};
 
 /// Metrics by name, in the reporter's order. Not-a-number and infinity are `null`.
@@ -106,34 +110,6 @@ pub(crate) struct CheckpointRef {
     pub(crate) bytes: u64,
     pub(crate) digest: String,
     pub(crate) metrics: Metrics,
-}
-
-/// `checkpoint list`: one entry.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Checkpoint {
-    pub(crate) trial_id: u32,
-    pub(crate) best: bool,
-    pub(crate) latest: bool,
-    #[serde(flatten)]
-    pub(crate) checkpoint: CheckpointRef,
-}
-
-/// `checkpoint list`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Checkpoints {
-    pub(crate) checkpoint_url: String,
-    pub(crate) checkpoints: Vec<Checkpoint>,
-}
-
-/// `checkpoint download`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Downloaded {
-    pub(crate) job_id: String,
-    pub(crate) trial_id: u32,
-    pub(crate) manifest: String,
-    pub(crate) directory: String,
-    pub(crate) files: Vec<String>,
-    pub(crate) bytes: u64,
 }
 
 /// `list`.

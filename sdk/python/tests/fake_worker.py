@@ -70,6 +70,9 @@ class FakeWorker:
         self.hellos = 0
         self.reports: List[Dict[str, Any]] = []
         self.checkpoints: List[Dict[str, Any]] = []
+        # By name: the copies of files and folders.
+        self.artifacts: Dict[str, str] = {}
+        self.kept = 0
         self.infeasible: Optional[str] = None
         self.progress: List[float] = []
         self.questions = 0
@@ -259,9 +262,7 @@ class FakeWorker:
             self.questions += 1
             return {"type": "stop", "reason": self.welcome["stop"]}
         elif kind == "artifact":
-            _field(message, "path", str)
-            _field(message, "name", str)
-            raise Refuse("artifacts are not kept by this version")
+            self._keep(_field(message, "path", str), _field(message, "name", str))
         else:
             raise Refuse(
                 f"type is {kind!r}, expected one of report, checkpoint, artifact, infeasible, "
@@ -284,6 +285,24 @@ class FakeWorker:
             self._take(message, "checkpoint")
             report["checkpoint"] = True
         return report
+
+    def _keep(self, path: str, name: str) -> None:
+        """Copies a file or folder; the newest of a name counts."""
+        if not os.path.isabs(path):
+            self.faults.append(f"path is {path!r}, expected an absolute path")
+        parts = name.split("/")
+        if len(name.encode()) > 255 or any(part in ("", ".", "..") for part in parts):
+            raise Refuse(f"name is {name[:40]!r}, accepted are 1 to 255 bytes")
+        if not os.path.exists(path):
+            raise Refuse(f"artifact {name}: {path}: there is no such folder or file")
+        with self._lock:
+            target = os.path.join(self.taken_dir, f"artifact-{len(self.artifacts)}-{self.kept}")
+            self.kept += 1
+            if os.path.isdir(path):
+                shutil.copytree(path, target)
+            else:
+                shutil.copyfile(path, target)
+            self.artifacts[name] = target
 
     def _take(self, message: Dict[str, Any], field: str) -> None:
         """Takes a folder (or file) over: moved from `checkpoint_dir`, copied from elsewhere."""

@@ -135,11 +135,28 @@ class Speaking(Case):
         told = [text for text in self.warnings if "metrics.loss" in text]
         self.assertEqual(len(told), 2, self.warnings)  # of a report, and of the question
 
-    def test_artifacts_are_refused_by_this_version_and_that_is_told(self) -> None:
-        self.worker()
+    def test_artifacts_are_copied_under_their_names(self) -> None:
+        worker = self.worker()
+        plot = self.folder / "plot.png"
+        for text in ("one", "two"):
+            plot.write_text(text)
+            ty.log_artifact("plot.png")
+        plot.write_text("changed since")
+        (self.folder / "report").mkdir()
+        (self.folder / "report" / "a.txt").write_text("a")
+        ty.log_artifact(self.folder / "report", name="reports/first")
+        self.assertEqual(sorted(worker.artifacts), ["plot.png", "reports/first"])
+        self.assertEqual(Path(worker.artifacts["plot.png"]).read_text(), "two")
+        kept = Path(worker.artifacts["reports/first"]) / "a.txt"
+        self.assertEqual(kept.read_text(), "a")
+        self.assertEqual(self.warnings, [])
+
+    def test_a_refused_artifact_is_told_and_ends_nothing(self) -> None:
+        worker = self.worker()
         (self.folder / "plot.png").write_text("png")
-        ty.log_artifact("plot.png")
-        self.assertIn("an artifact was refused: artifacts are not kept", self.warnings[0])
+        ty.log_artifact("plot.png", name="../plot.png")
+        self.assertIn("an artifact was refused: name is '../plot.png'", self.warnings[0])
+        self.assertEqual(worker.artifacts, {})
 
     def test_ranks_other_than_0_are_heard_as_a_sign_of_life(self) -> None:
         worker = self.worker(rank=1, world_size=2)

@@ -33,7 +33,7 @@ impl CheckpointStore {
         tokio::fs::create_dir_all(to)
             .await
             .map_err(|error| local(to, &error))?;
-        let written = if content.files.is_some() {
+        let written = if let Some(files) = &content.files {
             let folder = to.join("checkpoint");
             if folder.symlink_metadata().is_ok() {
                 return Err(CheckpointError::Local {
@@ -41,7 +41,7 @@ impl CheckpointStore {
                     reason: "it is there already, and is not written over".to_owned(),
                 });
             }
-            self.unpack(manifest, &content, &folder, true, &AtomicU64::new(0))
+            self.unpack(&content.parts, files, &folder, true, &AtomicU64::new(0))
                 .await?;
             folder
         } else {

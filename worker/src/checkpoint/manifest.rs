@@ -73,14 +73,8 @@ pub struct PartEntry {
 
 impl PartEntry {
     /// `folder`: the only one where it may lie.
-    fn check(&self, folder: &str) -> Result<(), String> {
-        let digits = self.blake3.bytes();
-        let is_digest = digits.len() == DIGEST_DIGITS
-            && self
-                .blake3
-                .bytes()
-                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_digest {
+    pub(super) fn check(&self, folder: &str) -> Result<(), String> {
+        if !digest_digits(&self.blake3) {
             let given = shown(&self.blake3);
             return Err(format!(
                 "it names a part of digest {given:?}, expected {DIGEST_DIGITS} hexadecimal digits"
@@ -101,6 +95,12 @@ impl PartEntry {
         }
         Ok(())
     }
+}
+
+/// Whether a text is a digest as the name of a part.
+pub(super) fn digest_digits(text: &str) -> bool {
+    let is_digit = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == DIGEST_DIGITS && text.bytes().all(is_digit)
 }
 
 /// The beginning of what a manifest says.
@@ -241,9 +241,9 @@ pub(super) fn parts_folder(trial: TrialId) -> String {
     format!("{}/parts", folder(trial))
 }
 
-pub(super) fn part(owner: &Owner, digest: &str) -> String {
-    let folder = parts_folder(owner.trial);
-    format!("{folder}/{}/{digest}", owner.generation)
+/// Where the parts of a generation lie.
+pub(super) fn own_parts(owner: &Owner) -> String {
+    format!("{}/{}", parts_folder(owner.trial), owner.generation)
 }
 
 /// Trial, step and generation that a manifest's name tells.

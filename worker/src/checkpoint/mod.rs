@@ -1,8 +1,10 @@
 //! Checkpoints: parts first, manifest last, every digest checked on read.
 //!
-//! What is saved is a trainer's tensors (`snapshot`) or a program's folder (`folder`). Knows nothing of training:
+//! What is saved is a trainer's tensors (`snapshot`) or a program's folder (`folder`); beside checkpoints a trial
+//! keeps artifacts (`artifacts`). Knows nothing of training:
 //! what the tensors, the state and the files mean is the trainer's.
 
+mod artifacts;
 mod codec;
 mod deletion;
 mod download;
@@ -23,6 +25,9 @@ mod store;
 mod tests;
 mod uploader;
 
+pub use artifacts::{
+    Artifact, ArtifactKind, ArtifactManifest, ArtifactSnapshot, check_name as check_artifact_name,
+};
 pub use download::Downloaded;
 pub use error::CheckpointError;
 pub use folder::{FolderSnapshot, scan};

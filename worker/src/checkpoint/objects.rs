@@ -167,6 +167,15 @@ impl Objects {
             .collect())
     }
 
+    /// Names of the folders directly in a folder.
+    pub(super) async fn folders(&self, folder: &str) -> Result<Vec<String>, CheckpointError> {
+        let path = self.at(folder)?;
+        let listed = self.store.list_with_delimiter(Some(&path)).await;
+        let listed = listed.map_err(|error| self.failed(format!("list {folder}"), &error))?;
+        let folders = listed.common_prefixes.iter();
+        Ok(folders.filter_map(|path| self.relative(path)).collect())
+    }
+
     /// Names of all objects below a folder.
     pub(super) async fn names_below(&self, folder: &str) -> Result<Vec<String>, CheckpointError> {
         let path = self.at(folder)?;

@@ -13,7 +13,7 @@ use trainyard_common::checkpoint::CheckpointRef;
 
 use super::CheckpointError;
 use super::listing::Entry;
-use super::manifest::Manifest;
+use super::manifest::PartEntry;
 use super::store::CheckpointStore;
 
 /// Parts that wait for the disk, beside those on their way.
@@ -29,26 +29,26 @@ impl CheckpointStore {
         moved: &AtomicU64,
     ) -> Result<(), CheckpointError> {
         let content = self.manifest_of(reference).await?;
-        self.unpack(&reference.manifest, &content, to, false, moved)
-            .await
-    }
-
-    /// `durable`: files are synced before the folder appears.
-    pub(super) async fn unpack(
-        &self,
-        name: &str,
-        content: &Manifest,
-        to: &Path,
-        durable: bool,
-        moved: &AtomicU64,
-    ) -> Result<(), CheckpointError> {
-        let Some(entries) = content.files.clone() else {
+        let Some(files) = &content.files else {
             return Err(CheckpointError::OtherKind {
-                manifest: name.to_owned(),
+                manifest: reference.manifest.clone(),
                 found: "tensors of the built-in trainer",
                 expected: "a program's files",
             });
         };
+        self.unpack(&content.parts, files, to, false, moved).await
+    }
+
+    /// Writes files, which were checked, from their parts. `durable`: they are synced before the folder appears.
+    pub(super) async fn unpack(
+        &self,
+        content: &[PartEntry],
+        files: &[Entry],
+        to: &Path,
+        durable: bool,
+        moved: &AtomicU64,
+    ) -> Result<(), CheckpointError> {
+        let entries = files.to_vec();
         let partial = beside(to);
         let (parts, taken) = mpsc::channel(WAITING_PARTS);
         let root = partial.clone();
@@ -74,11 +74,11 @@ impl CheckpointStore {
     /// Checked parts, one after the other, until nobody takes them any more.
     async fn send_parts(
         &self,
-        content: &Manifest,
+        content: &[PartEntry],
         to: mpsc::Sender<Bytes>,
         moved: &AtomicU64,
     ) -> Result<(), CheckpointError> {
-        let mut parts = std::pin::pin!(self.read_parts(&content.parts));
+        let mut parts = std::pin::pin!(self.read_parts(content));
         while let Some(part) = parts.try_next().await? {
             moved.fetch_add(part.len() as u64, Ordering::Relaxed);
             if to.send(part).await.is_err() {

@@ -101,26 +101,34 @@ impl CheckpointStore {
         owner: &Owner,
         folder: &Arc<FolderSnapshot>,
     ) -> Result<CheckpointRef, CheckpointError> {
-        self.check_url()?;
         let lock = self.lock(owner.trial);
         let _guard = lock.lock().await;
-        let parts: Vec<PartEntry> = self
-            .cut_folder(Arc::clone(folder))
-            .map(|part| self.upload_counted(owner, folder, part))
+        let parts = self.save_parts(&manifest::own_parts(owner), folder).await?;
+        self.create_manifest(owner, Manifest::of_folder(owner, folder, parts))
+            .await
+    }
+
+    /// The parts of a folder, in order, uploaded a few at a time.
+    pub(super) async fn save_parts(
+        &self,
+        parts_folder: &str,
+        folder: &Arc<FolderSnapshot>,
+    ) -> Result<Vec<PartEntry>, CheckpointError> {
+        self.check_url()?;
+        self.cut_folder(Arc::clone(folder))
+            .map(|part| self.upload_counted(parts_folder, folder, part))
             .buffered(PARTS_IN_FLIGHT)
             .try_collect()
-            .await?;
-        self.create_manifest(owner, Manifest::of_folder(owner, folder, parts))
             .await
     }
 
     async fn upload_counted(
         &self,
-        owner: &Owner,
+        parts_folder: &str,
         folder: &FolderSnapshot,
         part: Result<(Bytes, String), CheckpointError>,
     ) -> Result<PartEntry, CheckpointError> {
-        let stored = self.upload_part(owner, part?).await?;
+        let stored = self.upload_part(parts_folder, part?).await?;
         folder.stored.fetch_add(stored.bytes, Ordering::Relaxed);
         Ok(stored)
     }
@@ -142,9 +150,10 @@ impl CheckpointStore {
         header: Vec<u8>,
     ) -> Result<Vec<PartEntry>, CheckpointError> {
         let expected = codec::file_bytes(&header, &snapshot.tensors);
+        let parts_folder = manifest::own_parts(owner);
         let parts: Vec<PartEntry> = self
             .cut(Arc::clone(snapshot), header)
-            .map(|part| self.upload_part(owner, part))
+            .map(|part| self.upload_part(&parts_folder, part))
             .buffered(PARTS_IN_FLIGHT)
             .try_collect()
             .await?;
@@ -205,11 +214,11 @@ impl CheckpointStore {
     /// can load. A part's name is its digest, so that writing it again is right whoever did it before.
     async fn upload_part(
         &self,
-        owner: &Owner,
+        parts_folder: &str,
         (part, blake3): (Bytes, String),
     ) -> Result<PartEntry, CheckpointError> {
         let bytes = part.len() as u64;
-        let path = manifest::part(owner, &blake3);
+        let path = format!("{parts_folder}/{blake3}");
         match self.objects.look(&path, bytes, &blake3).await {
             Stored::Whole => {}
             Stored::Nothing => self.objects.put(&path, part).await?,

@@ -19,7 +19,7 @@ use logs::LogBuffer;
 use reports::ReportBuffer;
 
 pub(crate) use logs::Level;
-pub(crate) use reporter::{Reporter, Room};
+pub(crate) use reporter::{Reporter, Room, now_ms};
 pub(crate) use reports::Pushed;
 
 /// So long reports that nothing waits for, and log lines, wait for more of them: those of a short

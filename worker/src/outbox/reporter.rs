@@ -146,7 +146,7 @@ impl Reporter {
 }
 
 /// Unix milliseconds: what reports and log lines are stamped with.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)

@@ -10,7 +10,7 @@ use crate::view::output::Deleted;
 
 /// Remove an ended job for good: its records, learning curves, logs and archive
 ///
-/// Its id is never used again. Its checkpoints stay unless --checkpoints is given.
+/// Its id is never used again. Its checkpoints and artifacts stay unless --checkpoints is given.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(value_name = "JOB")]
@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Cancel it first if it has not ended
     #[arg(long)]
     force: bool,
-    /// Its checkpoints, too
+    /// Its checkpoints and artifacts, too
     #[arg(long)]
     checkpoints: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     match global.output {
         Format::Text => print::line(&match &kept {
             Some(url) => format!(
-                "{} is deleted; what checkpoints it has stay below {}",
+                "{} is deleted; what checkpoints and artifacts it has stay below {}",
                 args.job,
                 redacted(url)
             ),

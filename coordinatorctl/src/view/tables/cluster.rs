@@ -1,7 +1,10 @@
-//! Tables of workers, workspaces and checkpoints.
+//! Tables of workers, workspaces, checkpoints and artifacts.
+
+use trainyard_common::store_url::redacted;
+use trainyard_worker::checkpoint::ArtifactKind;
 
 use super::parts::{finish, metrics, table};
-use crate::view::output::{Checkpoint, Checkpoints, Worker, Workspace};
+use crate::view::output::{Artifacts, Checkpoint, Checkpoints, Worker, Workspace};
 use crate::view::text;
 
 pub(crate) fn checkpoints(list: &Checkpoints) -> String {
@@ -24,6 +27,33 @@ pub(crate) fn checkpoints(list: &Checkpoints) -> String {
         ]);
     }
     format!("{}\nunder {}", finish(&table), list.checkpoint_url)
+}
+
+pub(crate) fn artifacts(list: &Artifacts) -> String {
+    if list.artifacts.is_empty() {
+        return "no artifacts".to_owned();
+    }
+    let mut table = table(["TRIAL", "NAME", "KIND", "FILES", "SIZE", "ATTEMPT", "MADE"]);
+    for artifact in &list.artifacts {
+        let kind = match artifact.kind {
+            ArtifactKind::File => "file",
+            ArtifactKind::Folder => "folder",
+        };
+        table.add_row([
+            artifact.trial_id.to_string(),
+            artifact.name.clone(),
+            kind.to_owned(),
+            artifact.files.to_string(),
+            text::bytes(artifact.bytes),
+            artifact.attempt.to_string(),
+            text::moment(artifact.made_ms),
+        ]);
+    }
+    format!(
+        "{}\nunder {}",
+        finish(&table),
+        redacted(&list.checkpoint_url)
+    )
 }
 
 fn kept_as(checkpoint: &Checkpoint) -> &'static str {

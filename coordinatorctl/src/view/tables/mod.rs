@@ -8,7 +8,7 @@ mod spec;
 mod trial;
 mod verified;
 
-pub(crate) use cluster::{checkpoints, workers, workspaces};
+pub(crate) use cluster::{artifacts, checkpoints, workers, workspaces};
 pub(crate) use job::{best, job, job_detail, jobs, result};
 pub(crate) use parts::metrics;
 pub(crate) use search::{forecast, insight};

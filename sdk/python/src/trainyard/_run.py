@@ -228,11 +228,15 @@ def latest_checkpoint() -> Optional[Path]:
 
 
 def log_artifact(path: PathLike, name: Optional[str] = None) -> None:
-    """Keeps a file or folder with the trial's results. Rank 0's counts.
+    """Keeps a copy of a file or folder with the trial's results. Rank 0's counts.
+
+    The upload goes on beside training; at most two wait for theirs, a third waits here.
+    `coordinatorctl artifact list` and `artifact download` show and fetch it.
 
     Args:
         path: it must exist, and stay unchanged until the call returns.
-        name: what it is to be called; by default the last part of the path.
+        name: what it is to be called; by default the last part of the path. It may have folders in it,
+            as `plots/loss.png`. Of several of one name in a trial the newest is kept.
 
     Raises:
         TypeError: `path` is no path, `name` no text.

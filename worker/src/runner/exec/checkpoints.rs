@@ -4,33 +4,23 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
+use super::artifacts::Artifacts;
+use super::moving::{Moved, STALLED_AFTER, given_up};
 use super::restoring::{Restored, restore};
-use super::take_over::{Places, take_over};
+use super::take_over::{How, Places, blocking, take_over};
 use crate::attempt::{End, Stop};
 use crate::checkpoint::{CheckpointStore, FolderSnapshot, Owner, Uploader};
 use crate::outbox::Reporter;
-use crate::runner::retention::{
-    CheckpointNews, CheckpointRetention, Failure, UPLOAD_GRACE, from_wire,
-};
+use crate::runner::retention::{CheckpointNews, CheckpointRetention, Failure, from_wire};
 use crate::runner::scratch::AttemptFolder;
 use crate::runner::{Host, Task};
-
-/// How often an upload is looked at that is waited for.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often is told that it is waited for.
-const TELL_EVERY: Duration = Duration::from_secs(30);
-/// An upload of which no part was stored for so long is given up: longer than a store's own tries and those of
-/// the uploader take together.
-const STALLED_AFTER: Duration = Duration::from_secs(600);
 
 /// Cheap to clone; whoever reads what the program says has one.
 #[derive(Debug, Clone)]
@@ -47,6 +37,7 @@ struct Inner {
     /// Takes under way or waiting.
     taking: AtomicUsize,
     moved: Moved,
+    artifacts: Artifacts,
     failure: Failure,
     failed: watch::Sender<bool>,
     left_out: AtomicBool,
@@ -69,13 +60,6 @@ struct Uploads {
     retention: JoinHandle<()>,
     /// Closes with this.
     _news: mpsc::UnboundedSender<CheckpointNews>,
-}
-
-/// Bytes handed over and stored; what is stored again after a failure counts again.
-#[derive(Debug, Default)]
-struct Moved {
-    handed: AtomicU64,
-    stored: Arc<AtomicU64>,
 }
 
 /// One more take under way, for as long as it lives.
@@ -118,6 +102,19 @@ impl ProgramCheckpoints {
         let (restored, broken) = restore(task, &store, reporter, host, to).await?;
         let entrypoint = task.spec.job.entrypoint.as_ref();
         let working = entrypoint.and_then(|entrypoint| entrypoint.working_directory.clone());
+        let places = Places {
+            working: working.unwrap_or_default(),
+            directory,
+            attempt: folder.path().to_owned(),
+        };
+        let (beside, owner) = (store.clone(), owner(reporter));
+        let artifacts = Artifacts::new(
+            reporter.clone(),
+            places.clone(),
+            taken.clone(),
+            owner,
+            beside,
+        );
         let failure: Failure = Arc::new(OnceLock::new());
         let failed = watch::Sender::new(false);
         let uploads = (reporter.key.rank == 0).then(|| {
@@ -126,11 +123,7 @@ impl ProgramCheckpoints {
         });
         Ok(Self(Arc::new(Inner {
             reporter: reporter.clone(),
-            places: Places {
-                working: working.unwrap_or_default(),
-                directory,
-                attempt: folder.path().to_owned(),
-            },
+            places,
             taken,
             restored,
             turn: tokio::sync::Mutex::new(Turn {
@@ -140,6 +133,7 @@ impl ProgramCheckpoints {
             }),
             taking: AtomicUsize::new(0),
             moved: Moved::default(),
+            artifacts,
             failure,
             failed,
             left_out: AtomicBool::new(false),
@@ -218,7 +212,11 @@ impl ProgramCheckpoints {
         let root = to.clone();
         let (places, given) = (inner.places.clone(), path.to_owned());
         let entries = inner
-            .while_it_moves(blocking(move || take_over(&places, &given, &to)))
+            .moved
+            .watch(
+                &inner.reporter.activity,
+                blocking(move || take_over(&places, &given, &to, How::Move)),
+            )
             .await;
         let entries = match entries {
             Ok(entries) => entries,
@@ -234,17 +232,31 @@ impl ProgramCheckpoints {
             stored: inner.moved.stored.clone(),
         };
         let bytes = snapshot.bytes();
-        inner.moved.handed.fetch_add(bytes, Ordering::Relaxed);
+        inner.moved.hand(bytes);
         let Some(uploads) = &turn.uploads else {
             return refused("the attempt has ended");
         };
         let now = inner.reporter.stop.reached(Stop::Now);
         let submitted = uploads.uploader.submit_folder_unless(snapshot, now);
-        if inner.while_it_moves(submitted).await {
+        let activity = &inner.reporter.activity;
+        if inner.moved.watch(activity, submitted).await {
             Ok(())
         } else {
             refused("the attempt was told to stop before there was room for it")
         }
+    }
+
+    /// Takes a copy of an artifact, which is uploaded beside the program.
+    ///
+    /// # Errors
+    /// Why not, for the program and its log.
+    pub(super) async fn take_artifact(
+        &self,
+        path: &Path,
+        name: Option<String>,
+    ) -> Result<(), String> {
+        let _taking = Taking::begin(&self.0.taking);
+        self.0.artifacts.take(path, name).await
     }
 
     /// Waits for uploads and for what is to be told of them, then removes the attempt's files.
@@ -253,6 +265,7 @@ impl ProgramCheckpoints {
     /// Why a checkpoint could not be saved.
     pub(super) async fn finish(self) -> Result<(), String> {
         let inner = &*self.0;
+        inner.artifacts.finish().await;
         let uploads = inner.turn.lock().await.uploads.take();
         let followed = match uploads {
             Some(uploads) => inner.finish_uploads(uploads).await,
@@ -296,13 +309,7 @@ impl Uploads {
             let _ = news.send(CheckpointNews::Broken(broken));
         }
         let retention = tokio::spawn(retention.run(told));
-        let key = &reporter.key;
-        let owner = Owner {
-            job: key.job.clone(),
-            trial: key.trial,
-            attempt: key.attempt,
-            generation: key.generation,
-        };
+        let owner = owner(reporter);
         let saved = news.clone();
         let done = move |result: Result<_, crate::checkpoint::CheckpointError>| {
             if let Err(error) = &result {
@@ -316,6 +323,17 @@ impl Uploads {
             retention,
             _news: news,
         }
+    }
+}
+
+/// Whose everything is that an attempt saves.
+fn owner(reporter: &Reporter) -> Owner {
+    let key = &reporter.key;
+    Owner {
+        job: key.job.clone(),
+        trial: key.trial,
+        attempt: key.attempt,
+        generation: key.generation,
     }
 }
 
@@ -335,29 +353,12 @@ impl Inner {
             let own = given
                 .canonicalize()
                 .is_ok_and(|real| real.starts_with(&places.directory));
-            if own && take_over(&places, &given, &to).is_ok() {
+            if own && take_over(&places, &given, &to, How::Move).is_ok() {
                 let _ = std::fs::remove_dir_all(&to);
             }
         })
         .await;
         Ok(())
-    }
-
-    /// What is waited for is progress as long as bytes are stored: nobody takes the attempt for hung.
-    async fn while_it_moves<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        let mut before = self.moved.stored.load(Ordering::Relaxed);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-            let now = self.moved.stored.load(Ordering::Relaxed);
-            if now != before {
-                before = now;
-                self.reporter.activity.sign();
-            }
-        }
     }
 
     async fn finish_uploads(&self, uploads: Uploads) -> Result<(), String> {
@@ -366,19 +367,20 @@ impl Inner {
             retention,
             _news: news,
         } = uploads;
-        let stop = &self.reporter.stop;
-        let now = async {
-            stop.reached(Stop::Now).await;
-            // Nobody counts an abandoned attempt's checkpoints; the others' may save steps.
-            let abandoned = stop.reached(Stop::Abandoned);
-            let _ = tokio::time::timeout(UPLOAD_GRACE, abandoned).await;
+        let reporter = &self.reporter;
+        let tell = |stored, handed| {
+            reporter.info(&format!(
+                "the program has ended; its checkpoints are being uploaded: {stored} of {handed} bytes"
+            ));
         };
-        let finished = self.while_it_moves(uploader.finished());
+        let finished = self.moved.watch(&reporter.activity, uploader.finished());
         tokio::select! {
             biased;
             () = finished => {}
-            () = now => self.reporter.warn("uploads of checkpoints are given up: told to stop"),
-            () = self.stalled() => {
+            () = given_up(&reporter.stop) => {
+                reporter.warn("uploads of checkpoints are given up: told to stop");
+            }
+            () = self.moved.stalled(tell) => {
                 let seconds = STALLED_AFTER.as_secs();
                 let _ = self.failure.set(format!(
                     "a checkpoint could not be saved: nothing of it was stored for {seconds} s"
@@ -388,36 +390,5 @@ impl Inner {
         drop(news);
         let followed = retention.await;
         followed.map_err(|_| "checkpoints could not be followed up".to_owned())
-    }
-
-    /// Resolves once nothing has been stored for long; says meanwhile what is waited for.
-    async fn stalled(&self) {
-        let mut before = self.moved.stored.load(Ordering::Relaxed);
-        let mut since = Instant::now();
-        let mut told = Instant::now();
-        while since.elapsed() < STALLED_AFTER {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let stored = self.moved.stored.load(Ordering::Relaxed);
-            if stored != before {
-                before = stored;
-                since = Instant::now();
-            }
-            if told.elapsed() >= TELL_EVERY {
-                told = Instant::now();
-                let handed = self.moved.handed.load(Ordering::Relaxed);
-                self.reporter.info(&format!(
-                    "the program has ended; its checkpoints are being uploaded: {stored} of {handed} bytes"
-                ));
-            }
-        }
-    }
-}
-
-/// Off the runtime's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        // The task is never cancelled; its panic is this attempt's.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -3,6 +3,9 @@
 //! The program has a process group of its own, so that stopping it stops whatever it started. What its lines say is
 //! decided in [`report`] and [`said`], what they count as in [`count`]; [`telling`] passes it on.
 
+#[cfg(test)]
+mod artifact_tests;
+mod artifacts;
 mod channel;
 #[cfg(test)]
 mod checkpoint_tests;
@@ -14,6 +17,7 @@ mod gang;
 mod lines;
 mod loose;
 mod meter;
+mod moving;
 mod output;
 mod process_group;
 mod report;

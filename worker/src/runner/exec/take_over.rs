@@ -1,10 +1,10 @@
-//! A program's checkpoint on this machine, taken from the program: moved away, else copied. Blocks.
+//! A program's checkpoint or artifact on this machine, taken from the program: moved away, else copied. Blocks.
 
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{Entry, scan};
+use crate::checkpoint::{ArtifactKind, Entry, scan};
 
 /// Where the program's checkpoints are, and where they go.
 #[derive(Debug, Clone)]
@@ -17,11 +17,23 @@ pub(super) struct Places {
     pub(super) attempt: PathBuf,
 }
 
+/// What becomes of what lies in `TRAINYARD_CHECKPOINT_DIR`; the rest is copied in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Move,
+    Copy,
+}
+
 /// Moves or copies what lies at a path to `to`, which is a folder then; a file is put into it.
 ///
 /// # Errors
-/// Why it cannot be a checkpoint, as a sentence without the path that was given. The program keeps it then.
-pub(super) fn take_over(places: &Places, path: &Path, to: &Path) -> Result<Vec<Entry>, String> {
+/// Why it cannot be taken, as a sentence without the path that was given. The program keeps it then.
+pub(super) fn take_over(
+    places: &Places,
+    path: &Path,
+    to: &Path,
+    how: How,
+) -> Result<Vec<Entry>, String> {
     let given = places.working.join(path);
     let real = given.canonicalize().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "there is no such folder or file".to_owned(),
@@ -35,10 +47,11 @@ pub(super) fn take_over(places: &Places, path: &Path, to: &Path) -> Result<Vec<E
     let found = real
         .metadata()
         .map_err(|error| format!("it cannot be read: {error}"))?;
-    let own = real.starts_with(&places.directory);
-    if !own && real.starts_with(&places.attempt) {
+    let inside = real.starts_with(&places.directory);
+    if !inside && real.starts_with(&places.attempt) {
         return Err("it is Trainyard's own, expected one that the program has made".to_owned());
     }
+    let own = inside && how == How::Move;
     let taken = if found.is_dir() {
         folder(&real, to, own, real == places.directory)
     } else if found.is_file() {
@@ -51,6 +64,32 @@ pub(super) fn take_over(places: &Places, path: &Path, to: &Path) -> Result<Vec<E
         let _ = std::fs::remove_dir_all(to);
     }
     taken
+}
+
+/// Whether a file or a folder lies at a path, and of how many bytes.
+///
+/// # Errors
+/// As [`take_over`], of what can be seen before.
+pub(super) fn measure(places: &Places, path: &Path) -> Result<(ArtifactKind, u64), String> {
+    let given = places.working.join(path);
+    let found = given.metadata().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "there is no such folder or file".to_owned(),
+        _ => format!("it cannot be read: {error}"),
+    })?;
+    if !found.is_dir() {
+        return Ok((ArtifactKind::File, found.len()));
+    }
+    let bytes = scan(&given)?.into_iter().map(|entry| entry.bytes());
+    Ok((ArtifactKind::Folder, bytes.fold(0, u64::saturating_add)))
+}
+
+/// Off the runtime's threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // The task is never cancelled; its panic is this attempt's.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 fn folder(real: &Path, to: &Path, own: bool, is_root: bool) -> Result<Vec<Entry>, String> {
@@ -132,7 +171,11 @@ mod tests {
         }
 
         fn taken(&self, path: &Path) -> Result<Vec<String>, String> {
-            let entries = take_over(&self.places, path, &self.to)?;
+            self.taken_as(path, How::Move)
+        }
+
+        fn taken_as(&self, path: &Path, how: How) -> Result<Vec<String>, String> {
+            let entries = take_over(&self.places, path, &self.to, how)?;
             let paths = entries.iter().map(|entry| {
                 assert!(self.to.join(entry.path()).symlink_metadata().is_ok());
                 entry.path().to_owned()
@@ -154,6 +197,17 @@ mod tests {
         bench.write(&file, "2");
         assert_eq!(bench.taken(&file), Ok(vec!["two.pt".to_owned()]));
         assert!(!file.exists());
+        // Asked for a copy, it stays.
+        bench.write(&inside.join("plot.png"), "1");
+        let kept = inside.join("plot.png");
+        assert_eq!(
+            bench.taken_as(&kept, How::Copy),
+            Ok(vec!["plot.png".to_owned()])
+        );
+        let whole = bench.taken_as(&inside, How::Copy);
+        assert_eq!(whole, Ok(vec!["plot.png".to_owned()]));
+        assert!(kept.exists());
+        std::fs::remove_dir_all(&inside).unwrap();
         // The folder itself, by a program that makes no folders in it.
         bench.write(&bench.places.directory.join("w.bin"), "3");
         let whole = bench.places.directory.clone();

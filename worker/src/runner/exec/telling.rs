@@ -151,6 +151,11 @@ impl Telling {
         self.checkpoints.take(path, epoch, step, metrics).await
     }
 
+    /// Takes a copy of a file or folder that is kept with the trial. Every rank may name some; those of rank 0 are kept.
+    pub(super) async fn artifact(&self, path: &str, name: Option<String>) -> Result<(), String> {
+        self.checkpoints.take_artifact(Path::new(path), name).await
+    }
+
     /// The last step that was reported, once the program has ended, and why the configuration cannot be.
     pub(super) async fn end(&self) -> (u64, Option<String>) {
         let mut count = self.count.lock().await;

@@ -121,6 +121,7 @@ async fn carry_out(request: Request, shared: &Shared) -> Result<(), String> {
         Request::Checkpoint { path, epoch, step } => {
             shared.telling.checkpoint(&path, epoch, step).await
         }
+        Request::Artifact { path, name } => shared.telling.artifact(&path, name).await,
         Request::Infeasible(why) => {
             shared.telling.is_infeasible(why);
             Ok(())

@@ -51,7 +51,7 @@ told("first", ask(f, type="report", id=1, metrics={"loss": 0.5, "acc": float("na
 say(f, type="report", metrics={"loss": 0.25})
 told("asked", ask(f, type="should_stop", id="a"))
 told("wrong", ask(f, type="report", id=2, metrics={"loss": "x"}))
-told("unknown", ask(f, type="artifact", id=3))
+told("unknown", ask(f, type="metric", id=3))
 told("alive", ask(f, type="progress", fraction=0.5, id=4))
 print(json.dumps({"metrics": {"loss": 9}}))
 "#,
@@ -85,10 +85,7 @@ print(json.dumps({"metrics": {"loss": 9}}))
             ran.log()
         );
     }
-    for words in [
-        "metrics.loss is \"x\"",
-        "type is \"artifact\", accepted are",
-    ] {
+    for words in ["metrics.loss is \"x\"", "type is \"metric\", accepted are"] {
         assert_eq!(
             ran.log().matches(words).count(),
             2,

@@ -24,6 +24,11 @@ pub(super) enum Request {
         epoch: Option<u64>,
         step: Option<u64>,
     },
+    /// A file or folder that is kept with the trial, under the last part of its path unless it has a name.
+    Artifact {
+        path: String,
+        name: Option<String>,
+    },
     Infeasible(String),
     /// A sign of life.
     Progress,
@@ -73,10 +78,11 @@ pub(super) fn read(line: &str) -> Asked {
     }
 }
 
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 7] = [
     "hello",
     "report",
     "checkpoint",
+    "artifact",
     "infeasible",
     "progress",
     "should_stop",
@@ -108,6 +114,10 @@ fn request(kind: &str, fields: &Map<String, Value>) -> Result<Request, String> {
             path: needed("path")?,
             epoch: whole(fields, "epoch")?,
             step: whole(fields, "step")?,
+        }),
+        "artifact" => Ok(Request::Artifact {
+            path: needed("path")?,
+            name: text(fields, "name")?,
         }),
         "infeasible" => needed("reason").map(Request::Infeasible),
         "progress" => match fields.get("fraction") {
@@ -195,6 +205,20 @@ mod tests {
                 },
             ),
             (
+                r#"{"type":"artifact","path":"a/b"}"#,
+                Request::Artifact {
+                    path: "a/b".to_owned(),
+                    name: None,
+                },
+            ),
+            (
+                r#"{"type":"artifact","path":"a/b","name":"c"}"#,
+                Request::Artifact {
+                    path: "a/b".to_owned(),
+                    name: Some("c".to_owned()),
+                },
+            ),
+            (
                 r#"{"type":"infeasible","reason":"no"}"#,
                 Request::Infeasible("no".to_owned()),
             ),
@@ -217,9 +241,9 @@ mod tests {
                 "type is missing, accepted are hello",
             ),
             (
-                r#"{"id":"a","type":"artifact"}"#,
+                r#"{"id":"a","type":"metric"}"#,
                 Some(json!("a")),
-                r#"type is "artifact", accepted are"#,
+                r#"type is "metric", accepted are"#,
             ),
             (r#"{"type":7}"#, None, "type is 7"),
             (
@@ -233,6 +257,12 @@ mod tests {
                 r#"metrics.loss is "x", expected a number"#,
             ),
             (r#"{"type":"checkpoint"}"#, None, "path is missing"),
+            (r#"{"type":"artifact","name":"a"}"#, None, "path is missing"),
+            (
+                r#"{"type":"artifact","path":"a","name":1}"#,
+                None,
+                "name is 1",
+            ),
             (
                 r#"{"type":"checkpoint","path":"","epoch":1}"#,
                 None,
