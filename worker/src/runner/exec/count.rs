@@ -181,7 +181,7 @@ impl Count {
     fn learn(&mut self, said: &Said, notes: &mut Vec<String>) {
         let Some(given) = said.epoch else { return };
         self.numbered = true;
-        if self.from_zero.is_some() {
+        if said.complete || self.from_zero.is_some() {
             return;
         }
         // After so many complete epochs the next is numbered the same by who counts from 0.
@@ -199,7 +199,10 @@ impl Count {
 
     fn epoch_of(&self, said: &Said) -> u64 {
         if let Some(given) = said.epoch {
-            return self.complete(given);
+            return match said.complete {
+                true => given,
+                false => self.complete(given),
+            };
         }
         let same_step = self.begun && said.step.is_some() && said.step == self.given_step;
         if self.numbered || same_step {

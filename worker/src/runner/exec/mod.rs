@@ -23,6 +23,7 @@ mod process_group;
 mod report;
 mod restoring;
 mod said;
+mod status;
 mod stopping;
 mod strays;
 mod take_over;
@@ -50,6 +51,7 @@ use command::{command, die_with_the_worker};
 use gang::Gang;
 use output::{follow_errors, follow_output};
 use process_group::ProcessGroup;
+use status::StatusServer;
 use stopping::Stopping;
 use strays::Strays;
 use telling::Telling;
@@ -102,7 +104,7 @@ async fn run_program(
     let oom_kills = OomKills::now();
     let telling = Arc::new(Telling::new(task, reporter, checkpoints));
     let command = command(task, host, entrypoint, program, gang.environment(task));
-    let mut running = match Running::start(command, task, host, &telling) {
+    let mut running = match Running::start(command, task, host, &telling).await {
         Ok(running) => running,
         Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
     };
@@ -136,6 +138,8 @@ async fn run_program(
     let last_error = rest(errors.as_mut(), || false).await.unwrap_or_default();
     let channel = running.channel.as_mut().map(Channel::close);
     rest(channel, is_taking).await;
+    let status_server = running.status_server.as_mut().map(StatusServer::close);
+    rest(status_server, || false).await;
     let (step, infeasible) = telling.end().await;
     match (status, stopped) {
         (_, Some(stop)) => End::stopped(stop, step),
@@ -155,10 +159,11 @@ struct Running {
     group: ProcessGroup,
     strays: Strays,
     channel: Option<Channel>,
+    status_server: Option<StatusServer>,
 }
 
 impl Running {
-    fn start(
+    async fn start(
         mut command: Command,
         task: &Task,
         host: &Host,
@@ -175,7 +180,12 @@ impl Running {
                 None
             }
         };
+        let status_server = match &channel {
+            Some(channel) => serve_status(task, telling, channel, &token).await,
+            None => None,
+        };
         command.env(TOKEN, &token);
+        command.envs(status_server.iter().flat_map(StatusServer::environment));
         command.envs(telling.checkpoints.environment());
         command.envs(channel.iter().map(Channel::environment));
         if !host.watchdog.is_there() {
@@ -187,7 +197,35 @@ impl Running {
             child,
             strays: Strays::marked(TOKEN, &token),
             channel,
+            status_server,
         })
+    }
+}
+
+/// The endpoint for libraries that report by themselves: of rank 0, whose reports count, unless the spec says that
+/// they report elsewhere.
+async fn serve_status(
+    task: &Task,
+    telling: &Arc<Telling>,
+    channel: &Channel,
+    token: &str,
+) -> Option<StatusServer> {
+    let elsewhere = |program: &EntrypointSpec| program.environment.contains_key(status::URL);
+    if task.assignment.rank != 0 || task.spec.job.entrypoint.as_ref().is_some_and(elsewhere) {
+        return None;
+    }
+    let opened = async {
+        let token_file = channel.token_file(token)?;
+        StatusServer::open(telling, token, token_file).await
+    };
+    match opened.await {
+        Ok(server) => Some(server),
+        Err(error) => {
+            telling.reporter.warn(&format!(
+                "what reports by itself (Hugging Face Transformers) is not heard: {error}"
+            ));
+            None
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use trainyard_proto::MAX_METRIC_NAME_BYTES;
 use super::loose;
 
 /// Metrics of one report at most.
-const MAX_METRICS: usize = 256;
+pub(super) const MAX_METRICS: usize = 256;
 
 /// As much of a name or a value as an error quotes, in characters.
 const MAX_QUOTED: usize = 40;
@@ -17,6 +17,8 @@ pub(super) struct Said {
     pub(super) metrics: Vec<(String, f64)>,
     pub(super) epoch: Option<u64>,
     pub(super) step: Option<u64>,
+    /// `epoch` is a number of complete epochs, however the program counts.
+    pub(super) complete: bool,
     /// Where the checkpoint lies that belongs to it.
     pub(super) checkpoint: Option<String>,
     /// A name as it was given, where blanks were taken off.
@@ -69,7 +71,7 @@ impl Said {
 
 /// The name without blanks around it, if the coordinator takes it: it would refuse it, and everything else that
 /// this worker has to tell.
-fn named(given: &str) -> Result<&str, String> {
+pub(super) fn named(given: &str) -> Result<&str, String> {
     let name = given.trim();
     if name.is_empty() || name.len() > MAX_METRIC_NAME_BYTES || name.contains(char::is_control) {
         let most = MAX_METRIC_NAME_BYTES;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Locked, MutexGuard, PoisonError};
 
-use trainyard_proto::v1::{Progress, report::Body};
+use trainyard_proto::v1::{Metric, Progress, report::Body};
 
 use super::Task;
 use super::checkpoints::ProgramCheckpoints;
@@ -95,6 +95,38 @@ impl Telling {
     /// Takes a report, and the checkpoint that belongs to it. Every rank of a gang may make some; those of rank 0 count.
     pub(super) async fn report(&self, said: Said) -> Result<(), String> {
         self.has_reported.store(true, Ordering::Relaxed);
+        self.count_in(said).await
+    }
+
+    /// Takes what a library has reported by itself, of a program that makes no reports.
+    pub(super) async fn update(&self, said: Said) {
+        if let Err(why) = self.count_in(said).await {
+            self.line(Level::Warn, &why);
+        }
+    }
+
+    /// Takes what was logged within an epoch, after so many complete ones: a point of the curve, and no result.
+    pub(super) async fn within(&self, epoch: u64, step: u64, metrics: Vec<(String, f64)>) {
+        let count = self.count.lock().await;
+        if self.reporter.key.rank != 0 || self.is_reached() {
+            return;
+        }
+        let metrics = metrics.into_iter();
+        let progress = Progress {
+            step,
+            epoch,
+            metrics: metrics
+                .map(|(name, value)| Metric { name, value })
+                .collect(),
+            ..Progress::default()
+        };
+        self.reporter.activity.reached(step);
+        self.line(Level::Info, &shown(&progress));
+        self.reporter.report(Body::Progress(progress)).await;
+        drop(count);
+    }
+
+    async fn count_in(&self, said: Said) -> Result<(), String> {
         if self.reporter.key.rank != 0 {
             return Ok(());
         }

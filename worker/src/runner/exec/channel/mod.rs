@@ -11,9 +11,9 @@ mod tests;
 mod wire;
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -86,6 +86,19 @@ impl Channel {
     /// Where the program finds it.
     pub(super) fn environment(&self) -> (&'static str, PathBuf) {
         ("TRAINYARD_CHANNEL", self.folder.socket())
+    }
+
+    /// A file beside the socket with the attempt's token in it, for who reads it from one.
+    pub(super) fn token_file(&self, token: &str) -> io::Result<PathBuf> {
+        let path = self.folder.token_file();
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(token.as_bytes())?;
+        Ok(path)
     }
 
     /// Accepts nobody any more; the task ends once all that was said is read.
@@ -192,7 +205,7 @@ async fn accept(
     }
 }
 
-/// A folder that only this user can look into, with the socket in it.
+/// A folder that only this user can look into, with the socket in it, and the token where somebody reads it there.
 #[derive(Debug)]
 struct Folder(PathBuf);
 
@@ -212,6 +225,10 @@ impl Folder {
         Self::socket_in(&self.0)
     }
 
+    fn token_file(&self) -> PathBuf {
+        self.0.join("t")
+    }
+
     fn socket_in(folder: &Path) -> PathBuf {
         folder.join("s")
     }
@@ -219,10 +236,14 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let removed = match fs::remove_file(self.socket()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => fs::remove_dir(&self.0),
-        };
+        let files = [self.socket(), self.token_file()];
+        let removed = files
+            .into_iter()
+            .try_for_each(|file| match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            });
+        let removed = removed.and_then(|()| fs::remove_dir(&self.0));
         if let Err(error) = removed {
             tracing::warn!(%error, "{} stays behind", self.0.display());
         }
