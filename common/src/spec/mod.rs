@@ -187,9 +187,28 @@ pub struct EntrypointSpec {
     /// an epoch, and told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_epoch: Option<u32>,
+    /// `slot`: one process for each rank. `worker`: one for each worker of the trial, for launchers that start the
+    /// ranks themselves, such as torchrun.
+    #[serde(default, skip_serializing_if = "Processes::is_default")]
+    pub processes: Processes,
     /// A program that is told to stop has so many seconds to end by itself before it is killed.
     #[serde(default = "thirty_seconds")]
     pub stop_grace: f64,
+}
+
+/// How many processes of a program are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Processes {
+    #[default]
+    Slot,
+    Worker,
+}
+
+impl Processes {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn thirty_seconds() -> f64 {
@@ -203,6 +222,7 @@ impl Default for EntrypointSpec {
             working_directory: None,
             environment: Default::default(),
             first_epoch: None,
+            processes: Processes::default(),
             stop_grace: thirty_seconds(),
         }
     }

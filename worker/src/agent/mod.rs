@@ -153,6 +153,7 @@ impl Agent {
             absence: Absence::default(),
             rendezvous,
             watchdog: Arc::default(),
+            launched: Default::default(),
             scratch,
         });
         let outbox = Arc::new(Outbox::new(config.report_buffer));

@@ -28,7 +28,7 @@ use crate::devices::Devices;
 use crate::outbox::Reporter;
 
 pub(crate) use absence::Absence;
-use exec::Watchdog;
+use exec::{Launched, Watchdog};
 pub(crate) use scratch::Scratch;
 
 /// What the worker lends to its attempts.
@@ -47,6 +47,8 @@ pub(crate) struct Host {
     pub(crate) rendezvous: Rendezvous,
     /// Of the programs that run here.
     pub(crate) watchdog: Arc<Watchdog>,
+    /// Those whose slots several ranks hold.
+    pub(crate) launched: Launched,
     /// Where their files are, or why there is no such place.
     pub(crate) scratch: Result<Scratch, String>,
 }
@@ -64,6 +66,7 @@ impl Host {
             rendezvous: Rendezvous::start(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
                 .unwrap(),
             watchdog: Arc::default(),
+            launched: Launched::default(),
             scratch: Scratch::open(None),
         }
     }

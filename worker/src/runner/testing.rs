@@ -116,6 +116,15 @@ pub(crate) async fn run_alone(spec: TrialSpec, prepare: impl FnOnce(&mut Run)) -
 
 /// Runs an assignment while acknowledging every report.
 pub(crate) async fn run_assignment(assignment: Assignment, prepare: impl FnOnce(&mut Run)) -> Ran {
+    run_beside(assignment, Arc::new(Host::for_test()), prepare).await
+}
+
+/// As [`run_assignment`], on a worker that may have other attempts.
+pub(crate) async fn run_beside(
+    assignment: Assignment,
+    host: Arc<Host>,
+    prepare: impl FnOnce(&mut Run),
+) -> Ran {
     let outbox = Arc::new(Outbox::new(1024));
     let stop = Arc::new(StopSignal::default());
     let key = AttemptKey::of_assignment(&assignment);
@@ -127,7 +136,6 @@ pub(crate) async fn run_assignment(assignment: Assignment, prepare: impl FnOnce(
         stop_at: None,
     };
     prepare(&mut run);
-    let host = Arc::new(Host::for_test());
     let mut seen = (Vec::new(), String::new());
     let execution = execute(assignment, reporter, host);
     tokio::pin!(execution);

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use trainyard_common::spec::Processes;
 use trainyard_proto::v1::{AttemptOutcome, Rank};
 
+use super::launcher;
 use crate::attempt::End;
 use crate::collective::{Cancel, CollectiveError, Group as _, Membership, Timeouts};
 use crate::outbox::Reporter;
@@ -117,12 +119,17 @@ impl Gang {
     pub(super) fn environment(&self, task: &Task) -> Vec<(&'static str, String)> {
         let assignment = &task.assignment;
         let (rank, ranks) = (assignment.rank as usize, &assignment.ranks);
+        let program = task.spec.job.entrypoint.as_ref();
+        if program.is_some_and(|program| program.processes == Processes::Worker) {
+            let hosts: Vec<String> = ranks.iter().map(|rank| host_of(Some(rank))).collect();
+            return launcher::environment(rank, ranks, &hosts, &self.ports);
+        }
         let at = place(rank, ranks);
         let master = host_of(ranks.first());
         let port = self.ports.first().copied().unwrap_or_default();
         let restarts = assignment.attempt;
         let mut variables = vec![
-            ("MASTER_ADDR", master),
+            ("MASTER_ADDR", master.clone()),
             ("MASTER_PORT", port.to_string()),
             ("RANK", rank.to_string()),
             ("WORLD_SIZE", ranks.len().to_string()),
@@ -140,6 +147,8 @@ impl Gang {
             ),
         ];
         if ranks.len() > 1 {
+            // `jax.distributed.initialize` reads the rest from its arguments.
+            variables.push(("JAX_COORDINATOR_ADDRESS", format!("{master}:{port}")));
             let hosts = ranks.iter().map(|rank| host_of(Some(rank)));
             let workers: Vec<String> = hosts
                 .zip(&self.ports)
@@ -283,6 +292,8 @@ mod tests {
             assert_eq!(value(of, "MASTER_PORT"), zero.ports[0].to_string());
             assert_eq!(value(of, "MASTER_ADDR"), "127.0.0.1");
             assert_eq!(value(of, "LOCAL_WORLD_SIZE"), "1");
+            let jax = format!("127.0.0.1:{}", zero.ports[0]);
+            assert_eq!(value(of, "JAX_COORDINATOR_ADDRESS"), jax);
         }
         assert_eq!(value(&of_one, "RANK"), "1");
         let ports = &zero.ports;

@@ -14,6 +14,7 @@ mod command;
 mod count;
 mod fit;
 mod gang;
+mod launcher;
 mod lines;
 mod loose;
 mod meter;
@@ -43,7 +44,7 @@ use trainyard_proto::v1::{Started, report::Body};
 
 use super::out_of_memory::OomKills;
 use super::{Host, Task, out_of_memory};
-use crate::attempt::End;
+use crate::attempt::{AttemptKey, End};
 use crate::outbox::Reporter;
 use channel::Channel;
 use checkpoints::ProgramCheckpoints;
@@ -56,6 +57,7 @@ use stopping::Stopping;
 use strays::Strays;
 use telling::Telling;
 
+pub(super) use launcher::Launched;
 pub(super) use process_group::Watchdog;
 
 /// How long output may still come once the program has ended.
@@ -67,6 +69,32 @@ const EXIT_INFEASIBLE: i32 = 78;
 
 /// Gives the program what it goes on from, runs it to its end, and waits for its checkpoints.
 pub(super) async fn run(task: &Task, reporter: &Reporter, host: &Arc<Host>) -> End {
+    if let Some(leader) = launcher::leader(task) {
+        return hold(task, reporter, host, leader).await;
+    }
+    let leading = host.launched.lead(&reporter.key);
+    let end = run_and_save(task, reporter, host).await;
+    leading.ended(&end);
+    end
+}
+
+/// Of a rank whose slot another rank's program has: it meets the others as all do, and ends with the program.
+async fn hold(task: &Task, reporter: &Reporter, host: &Arc<Host>, leader: u32) -> End {
+    let led = host.launched.of(AttemptKey {
+        rank: leader,
+        ..reporter.key.clone()
+    });
+    let agreed = async {
+        restoring::agree(task, reporter, host).await?;
+        Gang::meet(task, reporter, host).await
+    };
+    match agreed.await {
+        Ok(_gang) => launcher::hold(&led, leader, reporter).await,
+        Err(end) => end,
+    }
+}
+
+async fn run_and_save(task: &Task, reporter: &Reporter, host: &Arc<Host>) -> End {
     let checkpoints = match ProgramCheckpoints::begin(task, reporter, host).await {
         Ok(checkpoints) => checkpoints,
         Err(end) => return end,

@@ -33,6 +33,17 @@ pub(super) struct Restored {
     pub(super) step: u64,
 }
 
+/// Agrees with the other ranks on the checkpoint to go on from, without having it.
+///
+/// # Errors
+/// The attempt's end.
+pub(super) async fn agree(task: &Task, reporter: &Reporter, host: &Arc<Host>) -> Result<(), End> {
+    let store =
+        CheckpointStore::open(&task.spec.checkpoint_url).map_err(|error| End::error(error, 0))?;
+    restore_to(task, &store, reporter, host, None).await?;
+    Ok(())
+}
+
 /// The checkpoint in the folder `to`, and the manifests of those that turned out not to be whole. Ranks go on
 /// from the same one: none of their programs begins before all have it.
 ///
@@ -45,8 +56,24 @@ pub(super) async fn restore(
     host: &Arc<Host>,
     to: PathBuf,
 ) -> Result<(Option<Restored>, Vec<String>), End> {
+    let agreed = restore_to(task, store, reporter, host, Some(to.clone())).await?;
+    let restored = agreed.found.map(|(reference, ())| Restored {
+        path: to,
+        epoch: reference.epoch,
+        step: reference.step,
+    });
+    Ok((restored, agreed.broken))
+}
+
+async fn restore_to(
+    task: &Task,
+    store: &CheckpointStore,
+    reporter: &Reporter,
+    host: &Arc<Host>,
+    to: Option<PathBuf>,
+) -> Result<Agreed<()>, End> {
     if task.assignment.resume_from.is_none() {
-        return Ok((None, Vec::new()));
+        return Ok(Agreed::default());
     }
     let moved = Arc::new(AtomicU64::new(0));
     let cancel = Cancel::new();
@@ -55,7 +82,7 @@ pub(super) async fn restore(
         store: store.clone(),
         reporter: reporter.clone(),
         host: host.clone(),
-        to: to.clone(),
+        to,
         moved: moved.clone(),
         cancel: cancel.clone(),
     };
@@ -81,12 +108,7 @@ pub(super) async fn restore(
     if let Some(stop) = reporter.stop.get() {
         return Err(End::stopped(stop, 0));
     }
-    let restored = agreed.found.map(|(reference, ())| Restored {
-        path: to,
-        epoch: reference.epoch,
-        step: reference.step,
-    });
-    Ok((restored, agreed.broken))
+    Ok(agreed)
 }
 
 async fn end(error: ResumeError, reporter: &Reporter) -> End {
@@ -113,7 +135,8 @@ struct Restoring {
     store: CheckpointStore,
     reporter: Reporter,
     host: Arc<Host>,
-    to: PathBuf,
+    /// None: it is not needed here, and whether it is whole the others find out.
+    to: Option<PathBuf>,
     moved: Arc<AtomicU64>,
     cancel: Cancel,
 }
@@ -145,10 +168,13 @@ impl Restoring {
     }
 
     async fn load(&self, reference: &CheckpointRef) -> Result<(), CheckpointError> {
+        let Some(to) = &self.to else {
+            return Ok(());
+        };
         tokio::select! {
-            restored = self.store.restore(reference, &self.to, &self.moved) => restored,
+            restored = self.store.restore(reference, to, &self.moved) => restored,
             () = self.reporter.stop.reached(Stop::Checkpoint) => Err(CheckpointError::Local {
-                path: self.to.display().to_string(),
+                path: to.display().to_string(),
                 reason: "told to stop".to_owned(),
             }),
         }
