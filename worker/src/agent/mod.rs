@@ -152,6 +152,7 @@ impl Agent {
             single_process: config.single_process,
             absence: Absence::default(),
             rendezvous,
+            log_lines_per_second: config.log_lines_per_second,
             watchdog: Arc::default(),
             launched: Default::default(),
             scratch,

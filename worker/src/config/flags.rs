@@ -81,6 +81,11 @@ pub struct WorkerFlags {
     #[arg(long, env = "TRAINYARD_SCRATCH_DIR", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scratch_dir: Option<PathBuf>,
+    /// Lines a second of a program's standard output that are passed on, and as many of its standard error; what is
+    /// beyond is counted [default: 500].
+    #[arg(long, env = "TRAINYARD_LOG_LINES_PER_SECOND", value_name = "LINES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_lines_per_second: Option<u32>,
 }
 
 /// The whole command line of a worker.

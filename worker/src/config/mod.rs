@@ -21,6 +21,9 @@ pub const MAX_SLOTS: usize = 1024;
 /// The fewest reports that the buffer may be set to: room for every kind of one attempt's reports.
 pub const MIN_REPORT_BUFFER: usize = 64;
 
+/// The most lines a second of a program that may be passed on: as many bytes as the coordinator takes of one worker.
+pub const MAX_LOG_LINES_PER_SECOND: u32 = 100_000;
+
 /// Everything that can be set about a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -64,6 +67,9 @@ pub struct WorkerConfig {
     /// Where programs' checkpoints lie until they are uploaded, and those that they go on from. Unset: a
     /// folder of this user in the system's temporary directory.
     pub scratch_dir: Option<PathBuf>,
+    /// Lines a second of a program's standard output that are passed on, and as many of its standard error;
+    /// what is beyond is counted.
+    pub log_lines_per_second: u32,
 }
 
 impl Default for WorkerConfig {
@@ -85,6 +91,7 @@ impl Default for WorkerConfig {
             data_memory_bytes: None,
             data_bytes: None,
             scratch_dir: None,
+            log_lines_per_second: 500,
         }
     }
 }
@@ -157,6 +164,14 @@ impl WorkerConfig {
                 "report_buffer",
                 self.report_buffer,
                 format!("at least {MIN_REPORT_BUFFER}"),
+            ));
+        }
+        let lines = self.log_lines_per_second;
+        if !(1..=MAX_LOG_LINES_PER_SECOND).contains(&lines) {
+            return Err(ConfigError::invalid(
+                "log_lines_per_second",
+                lines,
+                format!("1 to {MAX_LOG_LINES_PER_SECOND}"),
             ));
         }
         for (field, bytes) in [
@@ -305,6 +320,7 @@ mod tests {
             ("report_buffer", |c| c.report_buffer = 1),
             ("name", |c| c.name = Some("a b".into())),
             ("scratch_dir", |c| c.scratch_dir = Some("here".into())),
+            ("log_lines_per_second", |c| c.log_lines_per_second = 0),
             ("collective_bind", |c| {
                 c.collective_bind = Some("nowhere".into())
             }),

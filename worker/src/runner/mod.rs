@@ -45,6 +45,8 @@ pub(crate) struct Host {
     pub(crate) absence: Absence,
     /// Where peers of this worker's attempts come in.
     pub(crate) rendezvous: Rendezvous,
+    /// Of one pipe of a program that are passed on.
+    pub(crate) log_lines_per_second: u32,
     /// Of the programs that run here.
     pub(crate) watchdog: Arc<Watchdog>,
     /// Those whose slots several ranks hold.
@@ -65,6 +67,7 @@ impl Host {
             absence: Absence::default(),
             rendezvous: Rendezvous::start(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
                 .unwrap(),
+            log_lines_per_second: 500,
             watchdog: Arc::default(),
             launched: Launched::default(),
             scratch: Scratch::open(None),

@@ -1,5 +1,6 @@
 //! Runs one assignment without a coordinator, for tests: what it reported, logged and ended with.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use trainyard_common::spec::{EntrypointSpec, JobSpec, TrialSpec};
@@ -15,12 +16,18 @@ pub(crate) struct Run {
     stop: Arc<StopSignal>,
     acknowledging: bool,
     stop_at: Option<(String, Stop)>,
+    touch_at: Option<(String, PathBuf)>,
 }
 
 impl Run {
     /// Asks to stop once a log line contains this.
     pub(crate) fn stop_at_log(&mut self, text: &str, stop: Stop) {
         self.stop_at = Some((text.to_owned(), stop));
+    }
+
+    /// Makes a file once a log line contains this.
+    pub(crate) fn touch_at_log(&mut self, text: &str, file: PathBuf) {
+        self.touch_at = Some((text.to_owned(), file));
     }
 
     fn look(&mut self, ran: &mut (Vec<Report>, String)) {
@@ -38,6 +45,11 @@ impl Run {
                     && line.text.contains(text)
                 {
                     self.stop.request(*stop);
+                }
+                if let Some((text, file)) = &self.touch_at
+                    && line.text.contains(text)
+                {
+                    std::fs::write(file, "").unwrap();
                 }
             }
         }
@@ -134,6 +146,7 @@ pub(crate) async fn run_beside(
         stop,
         acknowledging: true,
         stop_at: None,
+        touch_at: None,
     };
     prepare(&mut run);
     let mut seen = (Vec::new(), String::new());

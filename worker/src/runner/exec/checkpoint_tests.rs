@@ -188,3 +188,19 @@ async fn a_checkpoint_that_cannot_be_saved_ends_the_attempt() {
     assert!(error.contains("a checkpoint could not be saved"), "{error}");
     assert!(!Path::new(told(&ran, "dir")).exists());
 }
+
+#[tokio::test]
+async fn of_two_checkpoints_of_a_step_the_newer_counts() {
+    let bench = Bench::new();
+    let again = r#"
+        made=$TRAINYARD_CHECKPOINT_DIR/again; mkdir -p $made/deep
+        echo state again > $made/deep/state; echo '#!/bin/sh' > $made/run; chmod +x $made/run
+        echo "{\"metrics\": {}, \"epoch\": 2, \"step\": 20, \"checkpoint\": \"$made\"}"
+        mkdir $TRAINYARD_CHECKPOINT_DIR/back; echo x > $TRAINYARD_CHECKPOINT_DIR/back/x"#;
+    let ran = run_assignment(assignment(&bench.spec(&(makes("1 2") + again))), |_| {}).await;
+    let all = saved(&ran);
+    let steps: Vec<u64> = all.iter().map(|one| one.step).collect();
+    assert_eq!(steps, [10, 20, 21], "{}", ran.log());
+    let ran = run_assignment(bench.from(GOES_ON, &all), |_| {}).await;
+    assert_eq!(told(&ran, "has"), "state again of 2 21");
+}

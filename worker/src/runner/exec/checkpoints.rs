@@ -50,8 +50,8 @@ struct Turn {
     /// Of rank 0, until the attempt's end.
     uploads: Option<Uploads>,
     number: u64,
-    /// The newest checkpoint's step.
-    step: Option<u64>,
+    /// The newest checkpoint's step, as it was given and as it is kept.
+    step: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -197,13 +197,17 @@ impl ProgramCheckpoints {
         if let Some(why) = inner.failure.get() {
             return refused(why);
         }
-        if let Some(last) = turn.step
-            && step <= last
-        {
-            return refused(&format!(
-                "its step is {step}, expected one after {last}, of which there is a checkpoint already"
-            ));
-        }
+        let said = step;
+        let step = match turn.step {
+            Some((last, _)) if said < last => {
+                return refused(&format!(
+                    "its step is {said}, expected {last} or one after it: of step {last} there is a checkpoint already"
+                ));
+            }
+            // Of one step the newest counts: it is kept as of the next.
+            Some((_, kept)) => said.max(kept.saturating_add(1)),
+            None => said,
+        };
         if turn.uploads.is_none() {
             return refused("the attempt has ended");
         }
@@ -222,7 +226,7 @@ impl ProgramCheckpoints {
             Ok(entries) => entries,
             Err(why) => return refused(&why),
         };
-        turn.step = Some(step);
+        turn.step = Some((said, step));
         let snapshot = FolderSnapshot {
             root,
             entries,

@@ -137,6 +137,11 @@ impl Count {
         self.begun = true;
         (self.epoch, self.step, self.given_step) = (epoch, step, said.step);
         self.metrics.extend(said.metrics.iter().cloned());
+        // Nothing that comes can belong to its epoch, or all of it is there.
+        let alone = !self.numbered && said.step.is_none();
+        if alone || said.checkpoint.is_some() {
+            self.missing(&mut notes);
+        }
         let whole = self
             .known
             .objectives
@@ -162,6 +167,15 @@ impl Count {
             notes,
             reached,
         }
+    }
+
+    /// A checkpoint of an epoch is made: if it is the newest, its reports are there.
+    pub(super) fn saved(&mut self, epoch: u64) -> Vec<String> {
+        let mut notes = Vec::new();
+        if epoch == self.epoch {
+            self.missing(&mut notes);
+        }
+        notes
     }
 
     /// What is told at the attempt's end.

@@ -130,7 +130,12 @@ async fn run_program(
         Err(end) => return end,
     };
     let oom_kills = OomKills::now();
-    let telling = Arc::new(Telling::new(task, reporter, checkpoints));
+    let telling = Arc::new(Telling::new(
+        task,
+        reporter,
+        checkpoints,
+        host.log_lines_per_second,
+    ));
     let command = command(task, host, entrypoint, program, gang.environment(task));
     let mut running = match Running::start(command, task, host, &telling).await {
         Ok(running) => running,
@@ -145,29 +150,26 @@ async fn run_program(
         };
         reporter.report(Body::Started(started)).await;
     }
+    let most = host.log_lines_per_second;
     let child = &mut running.child;
     let mut output = child
         .stdout
         .take()
-        .map(|pipe| tokio::spawn(follow_output(pipe, reporter.clone(), telling.clone())));
+        .map(|pipe| tokio::spawn(follow_output(pipe, reporter.clone(), telling.clone(), most)));
     let mut errors = child
         .stderr
         .take()
-        .map(|pipe| tokio::spawn(follow_errors(pipe, reporter.clone())));
+        .map(|pipe| tokio::spawn(follow_errors(pipe, reporter.clone(), most)));
     let stopping = Stopping {
         reporter,
         telling: &telling,
         grace: entrypoint.stop_grace(),
     };
     let (status, stopped) = stopping.wait(child, &mut running.group).await;
+    telling.program_ends();
     running.strays.end(reporter).await;
-    let is_taking = || checkpoints.is_taking();
-    rest(output.as_mut(), is_taking).await;
+    running.hear_out(&telling, output.as_mut()).await;
     let last_error = rest(errors.as_mut(), || false).await.unwrap_or_default();
-    let channel = running.channel.as_mut().map(Channel::close);
-    rest(channel, is_taking).await;
-    let status_server = running.status_server.as_mut().map(StatusServer::close);
-    rest(status_server, || false).await;
     let (step, infeasible) = telling.end().await;
     match (status, stopped) {
         (_, Some(stop)) => End::stopped(stop, step),
@@ -227,6 +229,21 @@ impl Running {
             channel,
             status_server,
         })
+    }
+}
+
+impl Running {
+    /// Reads what the program has said before its end, as long as that takes where it is the worker that is slow.
+    async fn hear_out(&mut self, telling: &Telling, output: Option<&mut JoinHandle<()>>) {
+        let is_busy = || telling.is_busy();
+        if rest(output, is_busy).await.is_none() {
+            telling.reporter.warn(
+                "standard output is held open by what the program has started: what it still prints is not read",
+            );
+        }
+        rest(self.channel.as_mut().map(Channel::close), is_busy).await;
+        let status_server = self.status_server.as_mut();
+        rest(status_server.map(StatusServer::close), is_busy).await;
     }
 }
 

@@ -20,23 +20,27 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 /// A line that is drawn over again and again (a progress bar) is logged once in this time.
 const DRAWN_EVERY: Duration = Duration::from_secs(10);
 
-/// Turns standard output into reports and log lines.
+/// Turns standard output into reports and log lines, `most` of them a second.
 pub(super) async fn follow_output(
     pipe: impl AsyncRead + Unpin,
     reporter: Reporter,
     telling: Arc<Telling>,
+    most: u32,
 ) {
     let mut lines = Lines::new(pipe, MAX_LINE_BYTES, true);
-    let mut log = Log::new(reporter, Level::Info);
+    let mut log = Log::new(reporter, Level::Info, most);
     let mut missed = BTreeSet::new();
     while let Some(line) = lines.next().await {
         log.reporter.activity.sign();
         // Who speaks over the channel prints for people.
-        if telling.has_channel() {
+        let parsed = parse(&line);
+        let spoken = telling.has_channel();
+        let meant = matches!(parsed, Parsed::Report(_) | Parsed::Infeasible(_));
+        if spoken && !(meant && telling.counts_again().await) {
             log.line(&line);
             continue;
         }
-        match parse(&line) {
+        match parsed {
             Parsed::Report(said) => {
                 log.drawn = None;
                 if let Err(why) = telling.report(said).await {
@@ -69,9 +73,13 @@ fn parse(line: &Line) -> Parsed {
 }
 
 /// Turns standard error into log lines; gives the last one that is not empty.
-pub(super) async fn follow_errors(pipe: impl AsyncRead + Unpin, reporter: Reporter) -> String {
+pub(super) async fn follow_errors(
+    pipe: impl AsyncRead + Unpin,
+    reporter: Reporter,
+    most: u32,
+) -> String {
     let mut lines = Lines::new(pipe, MAX_LINE_BYTES, true);
-    let mut log = Log::new(reporter, Level::Warn);
+    let mut log = Log::new(reporter, Level::Warn, most);
     let mut last = String::new();
     while let Some(line) = lines.next().await {
         log.reporter.activity.sign();
@@ -96,11 +104,11 @@ struct Log {
 }
 
 impl Log {
-    fn new(reporter: Reporter, level: Level) -> Self {
+    fn new(reporter: Reporter, level: Level, most: u32) -> Self {
         Self {
             reporter,
             level,
-            meter: Meter::default(),
+            meter: Meter::new(most),
             drawn: None,
             passed: None,
         }

@@ -1,8 +1,11 @@
 //! Reports on their way to the coordinator, whichever way they came: counted, told in order, and logged.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Locked, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use trainyard_proto::v1::{Metric, Progress, report::Body};
 
@@ -26,12 +29,44 @@ pub(super) struct Telling {
     reached: Arc<StopSignal>,
     has_reported: AtomicBool,
     has_channel: AtomicBool,
+    /// Reports that wait for room.
+    waiting: AtomicUsize,
+    connections: Locked<Connections>,
     /// Why the configuration cannot be, as the program said.
     infeasible: Locked<Option<String>>,
 }
 
+/// After a program has closed its last connection it is seen within this time whether it has ended.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// Connections of the channel that are open, and when the last was closed.
+#[derive(Debug, Default)]
+struct Connections {
+    open: usize,
+    closed: Option<Instant>,
+    ended: bool,
+}
+
+/// A connection of the channel.
+#[derive(Debug)]
+pub(super) struct Connected<'a>(&'a Telling);
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        let mut connections = locked(&self.0.connections);
+        connections.open -= 1;
+        connections.closed = Some(Instant::now());
+    }
+}
+
 impl Telling {
-    pub(super) fn new(task: &Task, reporter: &Reporter, checkpoints: &ProgramCheckpoints) -> Self {
+    /// `most`: log lines of reports a second.
+    pub(super) fn new(
+        task: &Task,
+        reporter: &Reporter,
+        checkpoints: &ProgramCheckpoints,
+        most: u32,
+    ) -> Self {
         let assignment = &task.assignment;
         let job = &task.spec.job;
         let restored = checkpoints.restored();
@@ -50,10 +85,12 @@ impl Telling {
             reporter: reporter.clone(),
             checkpoints: checkpoints.clone(),
             count: tokio::sync::Mutex::new(Count::new(known)),
-            meter: Locked::default(),
+            meter: Locked::new(Meter::new(most)),
             reached: Arc::default(),
             has_reported: AtomicBool::new(false),
             has_channel: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            connections: Locked::default(),
             infeasible: Locked::default(),
         }
     }
@@ -68,8 +105,32 @@ impl Telling {
         self.has_channel.load(Ordering::Relaxed)
     }
 
-    pub(super) fn opens_channel(&self) {
+    /// The program has opened a connection, which is open until this is dropped.
+    pub(super) fn opens_channel(&self) -> Connected<'_> {
         self.has_channel.store(true, Ordering::Relaxed);
+        locked(&self.connections).open += 1;
+        Connected(self)
+    }
+
+    /// Whether a report on standard output counts although the program has opened the channel: it has closed all
+    /// connections and goes on. One that ends closes them, too, and what it has printed before is text.
+    pub(super) async fn counts_again(&self) -> bool {
+        let closed = match *locked(&self.connections) {
+            Connections {
+                open: 0, closed, ..
+            } => closed,
+            _ => return false,
+        };
+        if let Some(closed) = closed {
+            tokio::time::sleep_until(closed + SETTLED).await;
+        }
+        let now = locked(&self.connections);
+        now.open == 0 && !now.ended
+    }
+
+    /// The program has ended.
+    pub(super) fn program_ends(&self) {
+        locked(&self.connections).ended = true;
     }
 
     /// The program says that its configuration cannot be.
@@ -122,12 +183,16 @@ impl Telling {
         };
         self.reporter.activity.reached(step);
         self.line(Level::Info, &shown(&progress));
-        self.reporter.report(Body::Progress(progress)).await;
+        self.pass_on(progress).await;
         drop(count);
     }
 
     async fn count_in(&self, said: Said) -> Result<(), String> {
         if self.reporter.key.rank != 0 {
+            // It is counted for this rank alone, which comes to its rung by the same report as rank 0.
+            if self.count.lock().await.report(said).reached {
+                self.reached.request(Stop::Checkpoint);
+            }
             return Ok(());
         }
         let made = said.checkpoint.clone();
@@ -144,7 +209,7 @@ impl Telling {
         if let Some(progress) = progress {
             self.reporter.activity.reached(progress.step);
             self.line(Level::Info, &shown(&progress));
-            self.reporter.report(Body::Progress(progress)).await;
+            self.pass_on(progress).await;
         }
         let (epoch, step) = count.position();
         let metrics = count.metrics_of(epoch);
@@ -173,9 +238,14 @@ impl Telling {
         epoch: Option<u64>,
         step: Option<u64>,
     ) -> Result<(), String> {
-        let count = self.count.lock().await;
+        let mut count = self.count.lock().await;
         let newest = count.position();
         let epoch = epoch.map_or(newest.0, |given| count.complete(given));
+        if self.reporter.key.rank == 0 {
+            for note in count.saved(epoch) {
+                self.line(Level::Warn, &note);
+            }
+        }
         let metrics = count.metrics_of(epoch);
         drop(count);
         let step = step.unwrap_or(newest.1);
@@ -186,6 +256,18 @@ impl Telling {
     /// Takes a copy of a file or folder that is kept with the trial. Every rank may name some; those of rank 0 are kept.
     pub(super) async fn artifact(&self, path: &str, name: Option<String>) -> Result<(), String> {
         self.checkpoints.take_artifact(Path::new(path), name).await
+    }
+
+    /// Waits for room, as long as that takes: it is the coordinator that is away.
+    async fn pass_on(&self, progress: Progress) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.reporter.report(Body::Progress(progress)).await;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether what the program has said is still on its way: a report waits for room, or a file is taken over.
+    pub(super) fn is_busy(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0 || self.checkpoints.is_taking()
     }
 
     /// The last step that was reported, once the program has ended, and why the configuration cannot be.

@@ -3,8 +3,11 @@
 use trainyard_common::spec::TrialSpec;
 use trainyard_proto::v1::{self, AttemptOutcome};
 
+use std::sync::Arc;
+
 use crate::attempt::Stop;
-use crate::runner::testing::{Ran, assignment, exec_spec, run_alone, run_assignment};
+use crate::runner::Host;
+use crate::runner::testing::{Ran, assignment, exec_spec, run_alone, run_assignment, run_beside};
 
 async fn shell(script: &str) -> Ran {
     run_alone(exec_spec(&["sh", "-c", script]), |_| {}).await
@@ -359,4 +362,30 @@ async fn long_lines_are_cut_and_not_held() {
         "{}",
         log.len()
     );
+}
+
+#[tokio::test]
+async fn lines_beyond_the_worker_s_rate_are_told_as_a_count() {
+    let script = "i=0; while [ $i -lt 60 ]; do echo out; echo err >&2; i=$((i+1)); done";
+    let host = Host {
+        log_lines_per_second: 5,
+        ..Host::for_test()
+    };
+    let given = assignment(&exec_spec(&["sh", "-c", script]));
+    let ran = run_beside(given, Arc::new(host), |_| {}).await;
+    let log = ran.log();
+    for word in ["out", "err"] {
+        let passed = log.lines().filter(|line| *line == word).count();
+        assert!(passed >= 5, "{log}");
+    }
+    let left_out: usize = log
+        .lines()
+        .filter_map(|line| line.split_once(" lines left out: more than 5 a second"))
+        .map(|(count, _)| count.parse::<usize>().unwrap())
+        .sum();
+    let passed = log
+        .lines()
+        .filter(|line| matches!(*line, "out" | "err"))
+        .count();
+    assert_eq!(left_out + passed, 120, "{log}");
 }

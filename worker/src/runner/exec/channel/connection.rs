@@ -58,7 +58,7 @@ async fn listen(mut lines: Lines<OwnedReadHalf>, answers: &mpsc::Sender<Said>, s
         shared.refuse("hello", &why);
         return drop(answers.send(Said::Answer(wire::error(None, &why))).await);
     }
-    shared.telling.opens_channel();
+    let _open = shared.telling.opens_channel();
     if answers.send(Said::Welcome).await.is_err() {
         return;
     }

@@ -343,3 +343,67 @@ told("path", path)
     let folder = std::path::Path::new(path).parent().unwrap();
     assert!(!folder.exists());
 }
+
+#[tokio::test]
+async fn a_program_that_has_closed_its_channel_is_heard_on_standard_output_again() {
+    let script = r#"
+f = connect(); hello(f)
+ask(f, type="report", id=1, epoch=1, metrics={"loss": 1})
+print(json.dumps({"metrics": {"loss": 9}, "epoch": 7}), flush=True)
+ask(f, type="report", id=2, epoch=2, metrics={"loss": 2})
+f.close(); s.close()
+print(json.dumps({"metrics": {"loss": 3}, "epoch": 3}), flush=True)
+import time
+while not os.path.exists(os.environ["GATE"]): time.sleep(0.05)
+"#;
+    let script = script.replace("f = connect()", "s = socket.socket(socket.AF_UNIX); s.connect(os.environ[\"TRAINYARD_CHANNEL\"]); f = s.makefile(\"rw\", encoding=\"utf-8\")");
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    let mut spec = python(&script);
+    let environment = &mut spec.job.entrypoint.as_mut().unwrap().environment;
+    environment.insert("GATE".to_owned(), gate.display().to_string());
+    // It goes on until its report is told.
+    let ran = run_alone(spec, |run| run.touch_at_log("epoch 3", gate)).await;
+    let epochs: Vec<u64> = ran.progress().iter().map(|p| p.epoch).collect();
+    assert_eq!(epochs, [1, 2, 3], "{}", ran.log());
+}
+
+#[tokio::test]
+async fn another_rank_comes_to_its_rung_by_its_own_report() {
+    let script = r#"
+f = connect(); hello(f)
+for epoch in (1, 2):
+    ask(f, type="report", id=epoch, epoch=epoch, metrics={"loss": 1})
+    told(epoch, "stop", ask(f, type="should_stop", id="a")["reason"])
+"#;
+    let mut given = assignment(&python(script));
+    given.until_epoch = Some(2);
+    given.rank = 1;
+    given.rendezvous_token = "secret".to_owned();
+    let hosts = [0, 1].map(|_| std::sync::Arc::new(crate::runner::Host::for_test()));
+    given.ranks = (0..2u32)
+        .map(|rank| trainyard_proto::v1::Rank {
+            rank,
+            worker_id: format!("worker-{rank}"),
+            slots: vec![0],
+            collective_address: hosts[rank as usize].rendezvous.local_addr().to_string(),
+        })
+        .collect();
+    let of = |rank: u32| {
+        let given = trainyard_proto::v1::Assignment {
+            rank,
+            ..given.clone()
+        };
+        crate::runner::testing::run_beside(given, hosts[rank as usize].clone(), |_| {})
+    };
+    let (zero, one) = tokio::join!(of(0), of(1));
+    for ran in [&zero, &one] {
+        let told: Vec<&str> = ran
+            .log()
+            .lines()
+            .filter(|line| line.contains(" stop ") && !line.contains("told"))
+            .collect();
+        assert_eq!(told, ["1 stop None", "2 stop rung"], "{}", ran.log());
+    }
+    assert_eq!((zero.progress().len(), one.progress().len()), (2, 0));
+}

@@ -211,7 +211,40 @@ fn what_is_odd_is_told_once() {
     assert!(count.report(trimmed.clone()).notes[0].contains("\"loss \""));
     assert!(count.report(trimmed).notes.is_empty() && count.end().is_empty());
     let mut none = Count::new(count.known.clone());
-    none.report(said(None, None, "LOSS"));
-    assert!(none.end()[0].contains("did you mean `LOSS`?"));
+    let told = none.report(said(None, None, "LOSS")).notes;
+    assert!(told[0].contains("did you mean `LOSS`?"), "{told:?}");
     assert!(none.end().is_empty());
+}
+
+#[test]
+fn a_missing_objective_is_told_once_nothing_more_can_belong_to_its_epoch() {
+    let asked = Known {
+        objectives: vec!["acc".to_owned()],
+        ..Known::default()
+    };
+    let with_checkpoint = Said {
+        checkpoint: Some("a".to_owned()),
+        ..said(Some(1), None, "loss")
+    };
+    // What the first report tells, and a checkpoint of its epoch.
+    for (first, at_once, saved) in [
+        (said(None, None, "loss"), true, false),
+        (said(None, Some(5), "loss"), false, true),
+        (said(Some(1), None, "loss"), false, true),
+        (with_checkpoint, true, false),
+    ] {
+        let mut count = Count::new(asked.clone());
+        let told = !count.report(first.clone()).notes.is_empty();
+        assert_eq!(told, at_once, "{first:?}");
+        assert!(count.saved(9).is_empty(), "of another epoch");
+        assert_eq!(!count.saved(1).is_empty(), saved, "{first:?}");
+        assert!(count.end().is_empty(), "{first:?}");
+    }
+    // One that comes in pieces is told nothing.
+    let mut count = Count::new(asked);
+    for (epoch, name) in [(1, "loss"), (1, "acc"), (2, "loss"), (2, "acc")] {
+        let told = count.report(said(Some(epoch), None, name)).notes;
+        assert!(told.is_empty(), "{told:?}");
+    }
+    assert!(count.saved(2).is_empty() && count.end().is_empty());
 }
