@@ -8,12 +8,13 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import unittest
 from pathlib import Path
 from typing import Any, List
 
 from fake_worker import wait_for
-from support import Case, control
+from support import SOURCE, Case, control
 
 import trainyard as ty
 
@@ -127,6 +128,27 @@ class Jobs(Case):
 @unittest.skipUnless(control(), "coordinatorctl is not found (TRAINYARD_CTL, PATH)")
 class Here(Case):
     SLOW = 'while :; do sleep 0.1; echo \'{"metrics": {"value": 1}}\'; done'
+
+    def test_artifacts_of_a_trial(self) -> None:
+        program = (
+            "import pathlib, trainyard as ty; pathlib.Path('plot.txt').write_text('line');"
+            "ty.report({'value': 1}); ty.log_artifact('plot.txt', 'plots/one.txt')"
+        )
+        environment = {"PYTHONPATH": str(SOURCE)}
+        command = {"command": [sys.executable, "-c", program], "environment": environment}
+        spec = {**SPEC, "entrypoint": command, "hyperparameters": {}, "searcher": {"max_trials": 1}}
+        job = ty.run(spec)
+        (found,) = job.artifacts()
+        self.assertEqual(
+            (found["trial_id"], found["name"], found["kind"], found["bytes"]),
+            (0, "plots/one.txt", "file", 4),
+        )
+        self.assertEqual(job.artifacts(0), [found])
+        path = job.download_artifact(0, "plots/one.txt", self.folder / "here")
+        self.assertEqual(path.read_text(), "line")
+        with self.assertRaises(ty.ControlError) as caught:
+            job.download_artifact(0, "none")
+        self.assertEqual(caught.exception.status, 4)
 
     def test_what_was_interrupted_is_resumed_or_given_up(self) -> None:
         slow = {**SPEC, "entrypoint": {"command": ["sh", "-c", self.SLOW]}}

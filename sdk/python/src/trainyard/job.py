@@ -248,6 +248,31 @@ class Job:
         folder = Path(self._call("checkpoint", "download", *options, self.job_id)["directory"])
         return folder / CHECKPOINT if (folder / CHECKPOINT).exists() else folder
 
+    def artifacts(self, trial: Optional[int] = None) -> List[Dict[str, Any]]:
+        """What the programs have kept by `log_artifact`: `trial_id`, `name`, `kind` ("file" or "folder"), `bytes`, `files`.
+
+        Args:
+            trial: of one trial only.
+        """
+        one = [] if trial is None else [str(trial)]
+        found: List[Dict[str, Any]] = self._call("artifact", "list", self.job_id, *one)["artifacts"]
+        return found
+
+    def download_artifact(
+        self, trial: int, name: str, to: "Union[None, str, os.PathLike[str]]" = None
+    ) -> Path:
+        """Writes an artifact as a file or folder.
+
+        Args:
+            to: its path; by default the last part of its name, in the working directory.
+
+        Raises:
+            ControlError: there is none (status 4), or something is at that path.
+        """
+        options = [] if to is None else ["--to", os.fspath(to)]
+        answer = self._call("artifact", "download", *options, self.job_id, str(trial), name)
+        return Path(answer["path"])
+
     def cancel(self) -> str:
         """Stops running trials and begins no new ones; the state. No error for a job that has ended."""
         return str(self._call("cancel", self.job_id)["state"])
