@@ -340,3 +340,90 @@ fn a_checkpoint_for_which_there_is_no_room_fails_the_attempt_with_the_reason() -
     assert!(trial["latest_checkpoint"].is_null(), "{trial:#}");
     Ok(())
 }
+
+fn artifacts(sandbox: &Sandbox, job: &str) -> Result<Vec<(String, u64, u64)>> {
+    let listed = sandbox.json(&["artifact", "list", job])?;
+    let listed = listed["artifacts"].as_array().context("no artifacts")?;
+    let entry = |entry: &Value| {
+        let name = entry["name"].as_str()?.to_owned();
+        Some((name, entry["attempt"].as_u64()?, entry["bytes"].as_u64()?))
+    };
+    listed
+        .iter()
+        .map(|found| entry(found).with_context(|| format!("{found}")))
+        .collect()
+}
+
+#[test]
+fn artifacts_outlive_their_worker_and_the_newest_of_a_name_counts() -> Result<()> {
+    let mut sandbox = Sandbox::new()?;
+    let program = repository().join("tests/programs/artifacts.py");
+    let store = sandbox.path().join("store");
+    let spec = format!(
+        "name: keeps\nentrypoint: {{command: [python3, \"{}\"]}}\nsearcher: {{max_trials: 1}}\n\
+         objectives: [{{metric: loss, mode: minimize}}]\nretry_backoff: {{first: 0.1, cap: 0.1}}\n\
+         checkpoint_storage: {{url: \"file://{}\"}}\n",
+        program.display(),
+        store.display()
+    );
+    let spec = sandbox.write("keeps.yaml", &spec)?;
+    let _coordinator = sandbox.coordinator(2_000)?;
+    let worker = sandbox.worker("worker-a", 1)?;
+    let job = sandbox.submit(&spec, &[])?;
+    wait_for("the first artifact", || {
+        let kept = artifacts(&sandbox, &job)?;
+        Ok((kept == [("plot.png".to_owned(), 0, 17)]).then_some(()))
+    })?;
+    worker.kill()?;
+    let _other = sandbox.worker("worker-b", 1)?;
+    sandbox.completed(&job)?;
+    let expected = [
+        ("plot.png".to_owned(), 1, 17),
+        ("reports/last".to_owned(), 1, 8),
+    ];
+    assert_eq!(artifacts(&sandbox, &job)?, expected);
+    // No checkpoint is mistaken for one.
+    let checkpoints = sandbox.json(&["checkpoint", "list", &job])?;
+    assert_eq!(checkpoints["checkpoints"], serde_json::json!([]));
+    sandbox.ctl(&["archive", &job])?;
+    let to = sandbox.path().join("fetched");
+    let at = to.display().to_string();
+    let fetched = [
+        "artifact",
+        "download",
+        &job,
+        "0",
+        "reports/last",
+        "--to",
+        &at,
+    ];
+    sandbox.json(&fetched)?;
+    assert_eq!(fs::read_to_string(to.join("tables/one.csv"))?, "a,b\n1,2\n");
+    assert_eq!(sandbox.ctl(&fetched)?.code, 1, "it is there already");
+    let at = sandbox.path().join("plot").display().to_string();
+    let near = sandbox.ctl(&["artifact", "download", &job, "0", "plot.pn", "--to", &at])?;
+    assert_eq!(near.code, 4, "{}", near.stderr);
+    ensure!(
+        near.stderr.contains("did you mean `plot.png`?"),
+        "{}",
+        near.stderr
+    );
+    sandbox.json(&["artifact", "download", &job, "0", "plot.png", "--to", &at])?;
+    assert_eq!(fs::read_to_string(&at)?, "plot of attempt 1");
+    sandbox.ctl(&["delete", &job, "--checkpoints"])?;
+    wait_for("the artifacts' end", || {
+        Ok((files_below(&store) == 0).then_some(()))
+    })
+}
+
+/// Folders may vanish meanwhile.
+fn files_below(at: &Path) -> usize {
+    let entries = fs::read_dir(at).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .map(|path| match path.is_dir() {
+            true => files_below(&path),
+            false => 1,
+        })
+        .sum()
+}

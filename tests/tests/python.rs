@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use trainyard_common::testing::report_skip;
-use trainyard_tests::{program, repository};
+use trainyard_tests::{Sandbox, program, repository};
 
 /// What `test.sh` ends with where no Python that the package supports is installed.
 const NO_PYTHON: i32 = 77;
@@ -25,6 +25,31 @@ fn the_python_package_works_with_pytorch() -> Result<()> {
         return Ok(());
     }
     run_tests(test, &[&python])
+}
+
+/// `TRAINYARD_TORCH_PYTHON` with Transformers: its own callback reports, and the script knows nothing of Trainyard.
+#[test]
+fn an_unmodified_script_of_transformers_reports() -> Result<()> {
+    let test = "an_unmodified_script_of_transformers_reports";
+    let python = std::env::var("TRAINYARD_TORCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let needed = "import torch, accelerate; from transformers.integrations.integration_utils import KubeflowCallback";
+    let imported = Command::new(&python).args(["-c", needed]).output();
+    if !imported.is_ok_and(|done| done.status.success()) {
+        report_skip(test, &format!("{python} cannot run: {needed}"));
+        return Ok(());
+    }
+    let sandbox = Sandbox::new()?;
+    let script = repository().join("examples/python/plain/transformers_letters.py");
+    let spec = format!(
+        "name: letters\nentrypoint: {{command: [\"{python}\", \"{}\"], working_directory: \"{}\"}}\n\
+         searcher: {{max_trials: 1}}\nobjectives: [{{metric: eval_loss, mode: minimize}}]\n",
+        script.display(),
+        sandbox.path().display()
+    );
+    let spec = sandbox.write("letters.yaml", &spec)?;
+    let run = sandbox.json(&["run", &spec])?;
+    ensure!(run["job"]["best_value"].is_number(), "{run:#}");
+    Ok(())
 }
 
 /// Runs them with these Pythons, or with all that are found.
