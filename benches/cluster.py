@@ -46,7 +46,7 @@ class Cluster:
             time.sleep(0.01)
         self.address = "http://" + (path / "port").read_text().strip()
         for slots in self.slots:
-            self.start("worker", "--coordinator", self.address, "--slots", slots, "--threads-per-slot", 1, "--prefetch", self.prefetch)
+            self.start("worker", "--coordinator", self.address, "--slots", slots, "--threads-per-slot", 1, "--prefetch", self.prefetch, "--programs", "allow")
         while len(self.ctl("worker", "list")["workers"]) < len(self.slots):
             time.sleep(0.05)
         return self

@@ -80,7 +80,7 @@ class Cluster:
         for n in range(3):
             self.coordinators.start(n, [binaries / "coordinator", "--listen", self.addresses[n], "--etcd", ",".join(self.members),
                                         "--leader-lease-ms", 3000, "--checkpoint-url", f"file://{folder}/store"])
-        self.workers.start(0, [binaries / "worker", "--coordinator", ",".join(self.addresses), "--slots", 4, "--threads-per-slot", 1])
+        self.workers.start(0, [binaries / "worker", "--coordinator", ",".join(self.addresses), "--slots", 4, "--threads-per-slot", 1, "--programs", "allow"])
         (folder / "quick.yaml").write_text(NOOP.format(trials=1))
         (folder / "many.yaml").write_text(NOOP.format(trials=trials))
         until("a leader", self.leader)

@@ -39,6 +39,15 @@ pub struct Request {
     pub device: Device,
 }
 
+/// What a job needs of a worker besides slots.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Needs {
+    /// URL of the store that it must have proven.
+    pub store: String,
+    /// Whether it must run programs.
+    pub programs: bool,
+}
+
 /// One rank's slot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

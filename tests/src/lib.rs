@@ -146,6 +146,7 @@ impl Drop for Process {
 }
 
 /// What a command answered.
+#[derive(Debug)]
 pub struct Answer {
     pub code: i32,
     pub stdout: String,
@@ -235,12 +236,25 @@ impl Sandbox {
         Ok(process)
     }
 
-    /// Starts a worker of so many slots, one thread each.
+    /// Starts a worker of so many slots, one thread each, that runs programs.
     pub fn worker(&self, name: &str, slots: u32) -> Result<Process> {
+        self.worker_with(name, slots, &["--programs", "allow"], &[])
+    }
+
+    /// Starts a worker with further arguments and variables.
+    pub fn worker_with(
+        &self,
+        name: &str,
+        slots: u32,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Process> {
         let mut command = Command::new(program("worker")?);
         command
             .args(["--coordinator", &self.url(), "--slots", &slots.to_string()])
-            .args(["--threads-per-slot", "1"]);
+            .args(["--threads-per-slot", "1"])
+            .args(arguments)
+            .envs(environment.iter().copied());
         Process::spawn(name, command, self.path())
     }
 
@@ -258,7 +272,7 @@ impl Sandbox {
             .args(rest)
             .arg(program("worker")?)
             .args(["--coordinator", coordinator, "--slots", &slots.to_string()])
-            .args(["--threads-per-slot", "1"]);
+            .args(["--threads-per-slot", "1", "--programs", "allow"]);
         Process::spawn(name, command, self.path())
     }
 

@@ -20,7 +20,7 @@ use trainyard_proto::v1::{
     Assignment, AssignmentKind, AttemptOutcome, ProbeStore, Rank, RunningAttempt, StopAttempt,
 };
 use trainyard_worker::agent::{self, WorkerError};
-use trainyard_worker::config::WorkerConfig;
+use trainyard_worker::config::{Programs, WorkerConfig};
 
 struct Worker {
     shutdown: CancellationToken,
@@ -31,6 +31,7 @@ impl Worker {
     fn start(coordinator: &FakeCoordinator, change: impl FnOnce(&mut WorkerConfig)) -> Self {
         let mut config = WorkerConfig::for_coordinator(&coordinator.address);
         config.name = Some("box".to_owned());
+        config.programs = Programs::Allow;
         change(&mut config);
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(agent::run(config, shutdown.clone()));
@@ -412,6 +413,42 @@ async fn bad_assignments_fail_their_attempt_and_nothing_else() {
         .until("the good one", |seen| seen.ends().len() == 4)
         .await;
     assert_eq!(seen.ends()[3].outcome(), AttemptOutcome::Completed);
+    worker.leave().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_was_not_started_for_programs_says_so_and_runs_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let witness = folder.path().join("ran");
+    let coordinator = FakeCoordinator::start().await;
+    let worker = Worker::start(&coordinator, |config| {
+        config.programs = WorkerConfig::default().programs;
+    });
+    let seen = coordinator
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
+    assert_eq!(seen.registers[0].programs, Some(false));
+    // The coordinator's word is not enough.
+    let script = format!("touch {}", witness.display());
+    coordinator
+        .tell(Tell::Assignment(exec(0, 1, &script)))
+        .await;
+    let seen = coordinator
+        .until("an end", |seen| seen.ends().len() == 1)
+        .await;
+    let end = &seen.ends()[0];
+    assert_eq!(end.outcome(), AttemptOutcome::Error);
+    for word in ["entrypoint", "--programs allow", "TRAINYARD_PROGRAMS"] {
+        assert!(end.error.contains(word), "{word}: {end:?}");
+    }
+    worker.leave().await.unwrap();
+    assert!(!witness.exists(), "the program ran");
+    let allowed = FakeCoordinator::start().await;
+    let worker = Worker::start(&allowed, |_| {});
+    let seen = allowed
+        .until("registration", |seen| seen.registers.len() == 1)
+        .await;
+    assert_eq!(seen.registers[0].programs, Some(true));
     worker.leave().await.unwrap();
 }
 

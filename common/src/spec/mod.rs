@@ -19,6 +19,7 @@ mod schema;
 pub mod search;
 mod structure;
 pub mod training;
+mod variable;
 mod words;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub use data::{DataSpec, PreprocessSpec, SplitSpec};
 pub use model::{LayerSpec, ModelSpec};
 pub use search::{ObjectiveSpec, ParameterSpec, SchedulerSpec, SearcherSpec, Space};
 pub use training::TrainingSpec;
+pub use variable::{SecretRef, Variable};
 
 /// The values of one trial's hyperparameters, in the order of the spec. Inactive ones are absent.
 pub type Params = serde_json::Map<String, serde_json::Value>;
@@ -180,9 +182,10 @@ pub struct EntrypointSpec {
     pub command: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<PathBuf>,
-    /// Added to the worker's environment.
+    /// Added to what programs see of the worker's environment (`PATH`, `HOME` and the like). A value may be `{secret: NAME}`: that of
+    /// a file in the worker's `--secrets-dir`, which is in no record and no log.
     #[serde(default)]
-    pub environment: std::collections::BTreeMap<String, String>,
+    pub environment: std::collections::BTreeMap<String, Variable>,
     /// The number that the program gives to its first epoch, 0 or 1. Unset: seen at its first report that names
     /// an epoch, and told.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -430,6 +430,7 @@ fn absent(place: &RankPlace, now: u64, lease_until_ms: u64) -> Worker {
             devices: Vec::new(),
             collective_address: place.collective_address.clone(),
             cpu_kind: String::new(),
+            programs: true,
         },
         peer: None,
         session: None,

@@ -300,6 +300,7 @@ pub(super) fn worker(summary: WorkerSummary) -> v1::WorkerSummary {
         draining: summary.draining,
         last_heartbeat_ms: summary.last_heartbeat_ms,
         cpu_kind: summary.cpu_kind,
+        programs: Some(summary.programs),
         state: worker_state(summary.state).into(),
         since_ms: summary.since_ms,
         note: summary.note,

@@ -432,6 +432,7 @@ searcher: {name: random, max_trials: 1}
                 devices: vec!["cpu".to_owned()],
                 collective_address: String::new(),
                 cpu_kind: "x".to_owned(),
+                programs: true,
             };
             driver
                 .join(info, None, None, Vec::new(), Default::default())

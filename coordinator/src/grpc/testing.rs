@@ -64,6 +64,7 @@ pub(super) async fn bench(trials: u32, slots: usize) -> Bench {
         devices: vec!["cpu".to_owned(); slots],
         collective_address: "127.0.0.1:1".to_owned(),
         cpu_kind: "x".to_owned(),
+        programs: true,
     };
     let (session, reader) = handle
         .join(info, None, None, Vec::new(), Term(0))

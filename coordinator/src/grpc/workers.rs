@@ -277,6 +277,7 @@ fn registration(register: v1::Register) -> Result<(WorkerInfo, Vec<RankRef>), Ap
         devices: devices.collect::<Result<_, _>>()?,
         collective_address: limits::name("collective_address", address, limits::MAX_ADDRESS)?,
         cpu_kind: limits::name("cpu_kind", register.cpu_kind, limits::MAX_CPU_KIND)?,
+        programs: register.programs.unwrap_or(true),
     };
     let named: Result<_, Refused> = register.running.into_iter().map(running).collect();
     Ok((info, named.map_err(|refused| refused.within("running"))?))

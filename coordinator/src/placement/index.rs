@@ -11,7 +11,7 @@ use trainyard_common::ids::{JobId, WorkerId};
 use trainyard_common::spec::Device;
 
 use super::pool::{Pool, Room, Site};
-use super::{Place, Request, Unplaced, at};
+use super::{Needs, Place, Request, Unplaced, at};
 
 /// What a worker is, as far as placement goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +23,10 @@ pub struct Host {
     pub devices: Vec<Device>,
 }
 
-/// Where a worker stands with a store.
+/// Where a worker stands with what jobs need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It can use it.
+    /// It has proven the store.
     Proven,
     /// Nobody has asked it, or it may be asked again.
     Unasked,
@@ -53,13 +53,13 @@ struct Entry {
     /// Free and kept for nobody, by device.
     free: [BTreeSet<u32>; 2],
     total: [usize; 2],
-    stores: BTreeMap<Arc<str>, Standing>,
+    standings: BTreeMap<Arc<Needs>, Standing>,
 }
 
 impl Entry {
-    /// What it adds to a store's pool of a device.
-    fn room(&self, store: &str, device: usize) -> Option<Room> {
-        let proven = self.stores.get(store) == Some(&Standing::Proven);
+    /// What it adds to the pool of a device for who needs this.
+    fn room(&self, needs: &Needs, device: usize) -> Option<Room> {
+        let proven = self.standings.get(needs) == Some(&Standing::Proven);
         self.some_room(device).filter(|_| proven)
     }
 
@@ -71,15 +71,15 @@ impl Entry {
         })
     }
 
-    fn unasked(&self, store: &str, device: usize) -> bool {
-        let standing = self.stores.get(store);
+    fn unasked(&self, needs: &Needs, device: usize) -> bool {
+        let standing = self.standings.get(needs);
         standing == Some(&Standing::Unasked) && self.some_room(device).is_some()
     }
 }
 
-/// A store that jobs use.
+/// Those who serve jobs of the same needs.
 #[derive(Debug, Default)]
-struct Store {
+struct Servers {
     pools: [Pool; 2],
     unasked: [BTreeSet<WorkerId>; 2],
 }
@@ -88,14 +88,14 @@ struct Store {
 #[derive(Debug, Default)]
 pub struct Index {
     workers: BTreeMap<WorkerId, Entry>,
-    stores: BTreeMap<Arc<str>, Store>,
+    servers: BTreeMap<Arc<Needs>, Servers>,
     /// Slots of usable workers, by device.
     totals: [usize; 2],
 }
 
 impl Index {
     /// A worker that is new, or another than it was: nothing of it is taken, it is not usable yet and
-    /// stands nowhere with any store.
+    /// serves nobody.
     pub fn insert(&mut self, worker: &WorkerId, host: &Host) {
         self.remove(worker);
         let seats: Vec<Seat> = host.devices.iter().map(|device| seat(*device)).collect();
@@ -112,7 +112,7 @@ impl Index {
             total: [free[0].len(), free[1].len()],
             free,
             seats,
-            stores: BTreeMap::new(),
+            standings: BTreeMap::new(),
         };
         self.workers.insert(worker.clone(), entry);
     }
@@ -139,32 +139,34 @@ impl Index {
         self.workers.get(worker).is_some_and(|entry| entry.usable)
     }
 
-    /// Where a worker stands with an open store; `None`: it was asked, or could not use it.
-    pub fn set_standing(&mut self, worker: &WorkerId, store: &str, standing: Option<Standing>) {
-        let Some((name, _)) = self.stores.get_key_value(store) else {
+    /// Where a worker stands with open needs; `None`: it was asked for the store, could not use it, or does not
+    /// run what they are for.
+    pub fn set_standing(&mut self, worker: &WorkerId, needs: &Needs, standing: Option<Standing>) {
+        let Some((known, _)) = self.servers.get_key_value(needs) else {
             return;
         };
-        let name = Arc::clone(name);
-        self.change(worker, Some(&name), &[0, 1], |entry| {
+        let known = Arc::clone(known);
+        self.change(worker, Some(&known), &[0, 1], |entry| {
             match standing {
-                Some(standing) => entry.stores.insert(Arc::clone(&name), standing),
-                None => entry.stores.remove(&name),
+                Some(standing) => entry.standings.insert(Arc::clone(&known), standing),
+                None => entry.standings.remove(&known),
             };
         });
     }
 
-    /// Jobs use this store from now on.
-    pub fn open(&mut self, store: &str) {
-        if !self.stores.contains_key(store) {
-            self.stores.insert(Arc::from(store), Store::default());
+    /// Jobs need this from now on.
+    pub fn open(&mut self, needs: &Needs) {
+        if !self.servers.contains_key(needs) {
+            let servers = Servers::default();
+            self.servers.insert(Arc::new(needs.clone()), servers);
         }
     }
 
-    /// No job uses this store any more.
-    pub fn close(&mut self, store: &str) {
-        self.stores.remove(store);
+    /// No job needs this any more.
+    pub fn close(&mut self, needs: &Needs) {
+        self.servers.remove(needs);
         for entry in self.workers.values_mut() {
-            entry.stores.remove(store);
+            entry.standings.remove(needs);
         }
     }
 
@@ -207,10 +209,10 @@ impl Index {
         Some(entry.seats.get(place.slot as usize)?.taken)
     }
 
-    /// Whether a worker may be used for a store.
-    pub fn serves(&self, worker: &WorkerId, store: &str) -> bool {
+    /// Whether a worker may be used by who needs this.
+    pub fn serves(&self, worker: &WorkerId, needs: &Needs) -> bool {
         let entry = self.workers.get(worker);
-        entry.is_some_and(|e| e.usable && e.stores.get(store) == Some(&Standing::Proven))
+        entry.is_some_and(|e| e.usable && e.standings.get(needs) == Some(&Standing::Proven))
     }
 
     /// Slots of usable workers, by device.
@@ -219,19 +221,19 @@ impl Index {
     }
 
     /// Usable workers with such a device that are still to prove the store.
-    pub fn unasked(&self, store: &str, device: Device) -> impl Iterator<Item = &WorkerId> {
-        let store = self.stores.get(store);
-        store.into_iter().flat_map(move |s| &s.unasked[at(device)])
+    pub fn unasked(&self, needs: &Needs, device: Device) -> impl Iterator<Item = &WorkerId> {
+        let servers = self.servers.get(needs).into_iter();
+        servers.flat_map(move |servers| &servers.unasked[at(device)])
     }
 
-    /// Slots for all ranks, in the order of ranks, on workers that have proven the store. Nothing is taken
-    /// yet.
+    /// Slots for all ranks, in the order of ranks, on workers that serve these needs. Nothing is taken yet.
     ///
     /// # Errors
     /// `Busy` or `TooLarge`.
-    pub fn place(&self, store: &str, request: Request) -> Result<Vec<Place>, Unplaced> {
+    pub fn place(&self, needs: &Needs, request: Request) -> Result<Vec<Place>, Unplaced> {
         let (ranks, device) = (request.ranks.max(1) as usize, at(request.device));
-        let pool = self.stores.get(store).map(|store| &store.pools[device]);
+        let servers = self.servers.get(needs);
+        let pool = servers.map(|servers| &servers.pools[device]);
         let Some(layout) = pool.and_then(|pool| pool.layout(ranks)) else {
             let largest = pool.map_or(0, Pool::largest);
             return Err(if largest >= ranks {
@@ -270,39 +272,39 @@ impl Index {
         });
     }
 
-    /// Changes an entry, and with it the pools of these devices in which it stands: of one store, or of all.
+    /// Changes an entry, and with it the pools of these devices in which it stands: for some needs, or for all.
     fn change(
         &mut self,
         worker: &WorkerId,
-        store: Option<&Arc<str>>,
+        needs: Option<&Arc<Needs>>,
         devices: &[usize],
         change: impl FnOnce(&mut Entry),
     ) {
         let Some(entry) = self.workers.get_mut(worker) else {
             return;
         };
-        let names: Vec<Arc<str>> = match store {
-            Some(store) => vec![Arc::clone(store)],
-            None => entry.stores.keys().cloned().collect(),
+        let all: Vec<Arc<Needs>> = match needs {
+            Some(needs) => vec![Arc::clone(needs)],
+            None => entry.standings.keys().cloned().collect(),
         };
-        let mut before = Vec::with_capacity(names.len() * devices.len());
-        for name in &names {
+        let mut before = Vec::with_capacity(all.len() * devices.len());
+        for needs in &all {
             for device in devices {
-                let room = entry.room(name, *device);
-                let unasked = entry.unasked(name, *device);
-                before.push((name, *device, room, unasked));
+                let room = entry.room(needs, *device);
+                let unasked = entry.unasked(needs, *device);
+                before.push((needs, *device, room, unasked));
             }
         }
         change(entry);
-        for (name, device, room, unasked) in before {
-            let Some(store) = self.stores.get_mut(name) else {
+        for (needs, device, room, unasked) in before {
+            let Some(servers) = self.servers.get_mut(needs) else {
                 continue;
             };
-            let after = entry.room(name, device);
-            store.pools[device].change(worker, &entry.site, room, after);
-            match entry.unasked(name, device) {
-                true if !unasked => store.unasked[device].insert(worker.clone()),
-                false if unasked => store.unasked[device].remove(worker),
+            let after = entry.room(needs, device);
+            servers.pools[device].change(worker, &entry.site, room, after);
+            match entry.unasked(needs, device) {
+                true if !unasked => servers.unasked[device].insert(worker.clone()),
+                false if unasked => servers.unasked[device].remove(worker),
                 _ => false,
             };
         }

@@ -10,16 +10,30 @@ use trainyard_common::spec::Device;
 
 use super::index::{Host, Index, Standing};
 use super::queue::{Ask, Queue, Queued, Share, Terms};
-use super::{Place, Request, Unplaced};
+use super::{Needs, Place, Request, Unplaced};
 
-const STORES: [&str; 2] = ["file:///a", "file:///b"];
+/// One store with and without programs, and another.
+const NEEDS: [(&str, bool); 3] = [
+    ("file:///a", false),
+    ("file:///a", true),
+    ("file:///b", true),
+];
+
+type Known = (&'static str, bool);
+
+fn needs((store, programs): Known) -> Needs {
+    Needs {
+        store: store.to_owned(),
+        programs,
+    }
+}
 
 struct Worker {
     host: Host,
     usable: bool,
     taken: Vec<bool>,
     kept: Vec<bool>,
-    stores: BTreeMap<&'static str, Standing>,
+    standings: BTreeMap<Known, Standing>,
 }
 
 impl Worker {
@@ -40,11 +54,11 @@ impl Worker {
 type Workers = BTreeMap<WorkerId, Worker>;
 
 /// Where a gang goes, by the rules as they are told, without any thought of what it costs.
-fn place(workers: &Workers, store: &str, request: Request) -> Result<Vec<Place>, Unplaced> {
+fn place(workers: &Workers, needs: Known, request: Request) -> Result<Vec<Place>, Unplaced> {
     let ranks = request.ranks as usize;
     let mut kinds: BTreeMap<&str, Vec<(&WorkerId, &Worker)>> = BTreeMap::new();
     for (id, worker) in workers {
-        if worker.usable && worker.stores.get(store) == Some(&Standing::Proven) {
+        if worker.usable && worker.standings.get(&needs) == Some(&Standing::Proven) {
             let kind = kinds.entry(&worker.host.cpu_kind).or_default();
             kind.push((id, worker));
         }
@@ -124,14 +138,14 @@ struct World {
     draws: Draws,
     index: Index,
     workers: Workers,
-    open: BTreeSet<&'static str>,
+    open: BTreeSet<Known>,
 }
 
 impl World {
     fn change(&mut self) {
         let name = format!("w{}", self.draws.below(6));
         let id: WorkerId = name.as_str().into();
-        let store = STORES[self.draws.below(2) as usize];
+        let known = NEEDS[self.draws.below(3) as usize];
         match self.draws.below(10) {
             0 => self.join(id),
             1 => {
@@ -146,22 +160,22 @@ impl World {
                     self.index.set_usable(&id, worker.usable);
                 }
             }
-            3 if self.draws.below(4) == 0 => self.open_or_close(store),
+            3 if self.draws.below(4) == 0 => self.open_or_close(known),
             3 | 4 => {
                 let standing = match self.draws.below(4) {
                     0 => None,
                     1 => Some(Standing::Unasked),
                     _ => Some(Standing::Proven),
                 };
-                self.index.set_standing(&id, store, standing);
+                self.index.set_standing(&id, &needs(known), standing);
                 if let Some(worker) = self
                     .workers
                     .get_mut(&id)
-                    .filter(|_| self.open.contains(store))
+                    .filter(|_| self.open.contains(&known))
                 {
                     match standing {
-                        Some(standing) => drop(worker.stores.insert(store, standing)),
-                        None => drop(worker.stores.remove(store)),
+                        Some(standing) => drop(worker.standings.insert(known, standing)),
+                        None => drop(worker.standings.remove(&known)),
                     }
                 }
             }
@@ -169,15 +183,15 @@ impl World {
         }
     }
 
-    fn open_or_close(&mut self, store: &'static str) {
-        if self.open.remove(store) {
-            self.index.close(store);
+    fn open_or_close(&mut self, known: Known) {
+        if self.open.remove(&known) {
+            self.index.close(&needs(known));
             for worker in self.workers.values_mut() {
-                worker.stores.remove(store);
+                worker.standings.remove(&known);
             }
         } else {
-            self.open.insert(store);
-            self.index.open(store);
+            self.open.insert(known);
+            self.index.open(&needs(known));
         }
     }
 
@@ -200,7 +214,7 @@ impl World {
             usable: false,
             taken: vec![false; slots],
             kept: vec![false; slots],
-            stores: BTreeMap::new(),
+            standings: BTreeMap::new(),
         };
         self.workers.insert(id, worker);
     }
@@ -237,22 +251,23 @@ impl World {
             totals[1] += worker.total(Device::Cuda);
         }
         assert_eq!(self.index.totals(), totals, "seed {seed}");
-        for store in STORES {
+        for known in NEEDS {
             for device in super::DEVICES {
                 for ranks in 1..=6 {
                     let request = Request { ranks, device };
-                    let placed = self.index.place(store, request);
-                    let expected = place(&self.workers, store, request);
-                    assert_eq!(placed, expected, "seed {seed}: {store} {request:?}");
+                    let placed = self.index.place(&needs(known), request);
+                    let expected = place(&self.workers, known, request);
+                    assert_eq!(placed, expected, "seed {seed}: {known:?} {request:?}");
                 }
                 let unasked = self.workers.iter().filter(|(_, worker)| {
                     worker.usable
                         && worker.total(device) > 0
-                        && worker.stores.get(store) == Some(&Standing::Unasked)
+                        && worker.standings.get(&known) == Some(&Standing::Unasked)
                 });
                 let unasked: Vec<&WorkerId> = unasked.map(|(id, _)| id).collect();
-                let known: Vec<&WorkerId> = self.index.unasked(store, device).collect();
-                assert_eq!(known, unasked, "seed {seed}");
+                let needs = needs(known);
+                let found: Vec<&WorkerId> = self.index.unasked(&needs, device).collect();
+                assert_eq!(found, unasked, "seed {seed}");
             }
         }
     }
@@ -265,22 +280,28 @@ fn the_index_places_as_a_look_at_every_worker_does() {
             draws: Draws(Key::new(seed).named("index"), 0),
             index: Index::default(),
             workers: BTreeMap::new(),
-            open: STORES.into(),
+            open: NEEDS.into(),
         };
-        STORES.iter().for_each(|store| world.index.open(store));
+        NEEDS
+            .iter()
+            .for_each(|known| world.index.open(&needs(*known)));
         for _ in 0..120 {
             world.change();
             world.check(seed);
         }
         world.workers.keys().for_each(|id| world.index.remove(id));
         assert_eq!(world.index.totals(), [0, 0]);
-        for store in STORES {
+        for known in NEEDS {
             let request = Request {
                 ranks: 1,
                 device: Device::Cpu,
             };
             let none = Err(Unplaced::TooLarge { largest: 0 });
-            assert_eq!(world.index.place(store, request), none, "seed {seed}");
+            assert_eq!(
+                world.index.place(&needs(known), request),
+                none,
+                "seed {seed}"
+            );
         }
     }
 }
@@ -296,7 +317,8 @@ fn yes_host(machine: &str, kind: &str, slots: usize) -> Host {
 #[test]
 fn packs_gangs() {
     let mut index = Index::default();
-    index.open("s");
+    let needs = needs(("s", false));
+    index.open(&needs);
     let hosts = [
         ("a", yes_host("m", "k", 4)),
         ("b", yes_host("m", "k", 2)),
@@ -307,7 +329,7 @@ fn packs_gangs() {
         let id: WorkerId = (*name).into();
         index.insert(&id, host);
         index.set_usable(&id, true);
-        index.set_standing(&id, "s", Some(Standing::Proven));
+        index.set_standing(&id, &needs, Some(Standing::Proven));
     }
     index.take(&"a".into(), 1);
     index.take(&"d".into(), 4);
@@ -322,7 +344,7 @@ fn packs_gangs() {
         (8, "TooLarge { largest: 7 }"),
     ] {
         let device = Device::Cpu;
-        let shown = match index.place("s", Request { ranks, device }) {
+        let shown = match index.place(&needs, Request { ranks, device }) {
             Ok(places) => {
                 let places = places.iter().map(|p| format!("{}{}", p.worker, p.slot));
                 places.collect::<Vec<_>>().join(" ")
@@ -378,7 +400,7 @@ fn the_queue_orders_as_sorting_every_job_does() {
                     let queued = Queued {
                         priority: draws.below(2) as i32,
                         ask: Ask {
-                            store: STORES[draws.below(2) as usize].to_owned(),
+                            needs: needs(NEEDS[draws.below(3) as usize]),
                             device: draws.below(2) as usize,
                             ranks: 1 + draws.below(2) as u32,
                             kept: None,

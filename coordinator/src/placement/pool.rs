@@ -1,4 +1,4 @@
-//! The workers that may be used for one store with one kind of device, in the orders in which gangs
+//! The workers that may be used for the same needs with one kind of device, in the orders in which gangs
 //! look for room. Knows counts, not slots.
 
 use std::cmp::Reverse;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use trainyard_common::ids::JobId;
 use trainyard_common::spec::Device;
 
-use super::{DEVICES, Request};
+use super::{DEVICES, Needs, Request};
 
 /// What a workspace's owner has set.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,7 +34,7 @@ impl Default for Terms {
 /// What jobs of one line have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ask {
-    pub store: String,
+    pub needs: Needs,
     /// As [`super::at`] numbers it.
     pub device: usize,
     pub ranks: u32,

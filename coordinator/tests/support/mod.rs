@@ -72,6 +72,7 @@ pub(crate) fn registration(id: &str, slots: usize) -> Register {
         running: Vec::new(),
         term: 0,
         secret: vec![7; 32],
+        programs: Some(true),
     }
 }
 

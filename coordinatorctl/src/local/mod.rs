@@ -13,7 +13,7 @@ use crate::exit::{Failure, Outcome};
 pub(crate) use coordinator::{LocalCoordinator, StartError, has_state, in_use};
 pub(crate) use interrupt::Interrupt;
 pub(crate) use resume::{Plan, Wanted, changes, plan};
-pub(crate) use worker::{LocalWorker, Slots, choose_slots};
+pub(crate) use worker::{LocalWorker, Programs, Slots, choose_slots};
 
 /// Where `run` keeps its jobs unless told otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "./trainyard-data";

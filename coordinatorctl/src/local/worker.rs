@@ -1,12 +1,13 @@
 //! A worker in this process, and which slots it gets.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trainyard_common::spec::{Device, JobSpec};
 use trainyard_worker::agent::{self, WorkerError};
-use trainyard_worker::config::{GpuChoice, WorkerConfig};
+use trainyard_worker::config::{self, GpuChoice, VariablePattern, WorkerConfig};
 use trainyard_worker::devices::{self, Gpu};
 
 use crate::exit::{Failure, Outcome};
@@ -28,6 +29,15 @@ impl Slots {
     }
 }
 
+/// What programs get of this machine.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Programs {
+    /// What they see of this process's environment; unset, all of it.
+    pub(crate) passed: Option<Vec<VariablePattern>>,
+    /// The folder of their secrets; absolute.
+    pub(crate) secrets: Option<PathBuf>,
+}
+
 /// A running worker; `stop` lets its trials make checkpoints first.
 pub(crate) struct LocalWorker {
     shutdown: CancellationToken,
@@ -35,7 +45,7 @@ pub(crate) struct LocalWorker {
 }
 
 impl LocalWorker {
-    pub(crate) fn start(coordinator: &str, slots: &Slots) -> Self {
+    pub(crate) fn start(coordinator: &str, slots: &Slots, programs: Programs) -> Self {
         let (shares, gpus) = match slots {
             Slots::Shares(count) => (*count, GpuChoice::None),
             Slots::Gpus(gpus) => {
@@ -49,6 +59,13 @@ impl LocalWorker {
             threads_per_slot: Some((cores() / slots.len().max(1)).max(1)),
             name: Some("local".to_owned()),
             single_process: true,
+            // Whoever runs this may start the program by hand as well.
+            programs: config::Programs::Allow,
+            // They are to do what they do by hand: with a virtual environment, a proxy, keys of services.
+            pass_environment: programs
+                .passed
+                .unwrap_or_else(|| vec![VariablePattern::all()]),
+            secrets_dir: programs.secrets,
             ..WorkerConfig::for_coordinator(coordinator)
         };
         let shutdown = CancellationToken::new();

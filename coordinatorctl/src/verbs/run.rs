@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use trainyard_common::spec::Document;
 use trainyard_proto::v1;
+use trainyard_worker::config::VariablePattern;
 
 use crate::connect::{Client, Watch};
 use crate::exit::{Code, Failure, Outcome};
@@ -36,6 +37,13 @@ pub(crate) struct Args {
     /// for `device: cuda`) and the search can use
     #[arg(long, value_name = "N", value_parser = slots)]
     slots: Option<usize>,
+    /// What programs of an `entrypoint` see of this environment beside PATH, HOME and the like: names, or `PREFIX_*`,
+    /// separated by commas. Unset: all of it
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pass_environment: Option<Vec<VariablePattern>>,
+    /// A folder of files whose texts programs may have as secrets
+    #[arg(long, value_name = "DIR")]
+    secrets_dir: Option<PathBuf>,
     /// Go on with the unfinished job of this spec, after Ctrl-C or a crash
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
@@ -54,6 +62,12 @@ fn slots(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("expected a whole number from 1 to {MOST_SLOTS}"))
 }
 
+/// The folder of secrets as an absolute path.
+fn secrets(folder: &Path) -> Outcome<PathBuf> {
+    std::path::absolute(folder)
+        .map_err(|error| Failure::usage(format!("--secrets-dir {}: {error}", folder.display())))
+}
+
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let earlier = Global {
         data_dir: Some(
@@ -66,6 +80,10 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     };
     let document = Box::pin(warm::load(&earlier, &args.spec, &args.warm)).await?;
     let slots = local::choose_slots(args.slots, document.job())?;
+    let programs = local::Programs {
+        passed: args.pass_environment,
+        secrets: args.secrets_dir.as_deref().map(secrets).transpose()?,
+    };
     let shown = global
         .data_dir
         .clone()
@@ -94,6 +112,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
         coordinator,
         interrupt,
         slots,
+        programs,
         shown,
     };
     let result = match begun {
@@ -175,6 +194,7 @@ struct House {
     coordinator: LocalCoordinator,
     interrupt: Interrupt,
     slots: local::Slots,
+    programs: local::Programs,
     /// The data directory as the person calls it.
     shown: PathBuf,
 }
@@ -198,7 +218,7 @@ impl House {
 
     async fn train(mut self, job_id: &str) -> Outcome<JobResult> {
         let client = self.coordinator.client().clone();
-        let mut worker = LocalWorker::start(client.address(), &self.slots);
+        let mut worker = LocalWorker::start(client.address(), &self.slots, self.programs.clone());
         let mut watch = Watch::open(&client, job_id).await?;
         let mut display = Display::new(To::Remarks);
         display.remark(&format!(

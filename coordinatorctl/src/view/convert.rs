@@ -261,6 +261,7 @@ pub(crate) fn worker(worker: &v1::WorkerSummary) -> Worker {
         state: worker_state(worker.state()),
         since_ms: known(worker.since_ms),
         note: worker.note.clone(),
+        programs: worker.programs,
     }
 }
 

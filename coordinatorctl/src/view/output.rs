@@ -168,6 +168,8 @@ pub(crate) struct Explanation {
     pub(crate) trial_id: u32,
     /// Oldest first.
     pub(crate) decisions: Vec<Decision>,
+    /// Why the whole job waits; may be empty.
+    pub(crate) job_note: String,
 }
 
 /// `replay`.
@@ -249,6 +251,8 @@ pub(crate) struct Worker {
     pub(crate) state: &'static str,
     pub(crate) since_ms: Option<u64>,
     pub(crate) note: String,
+    /// `None`: the coordinator does not know.
+    pub(crate) programs: Option<bool>,
 }
 
 /// `workspace list`.

@@ -197,6 +197,7 @@ impl Cluster {
             devices: vec!["cpu".to_owned()],
             collective_address: format!("10.0.0.1:{number}"),
             cpu_kind: "kind".to_owned(),
+            programs: true,
         };
         let beat = u64::from(number) % config().heartbeat_ms;
         self.queue

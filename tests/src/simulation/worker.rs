@@ -127,6 +127,7 @@ impl Worker {
             devices: vec!["cpu".to_owned(); self.slots],
             collective_address: self.advertises.clone(),
             cpu_kind: "kind".to_owned(),
+            programs: true,
         }
     }
 

@@ -293,6 +293,8 @@ fn other(path: &str) -> Option<Value> {
             json!("other")
         }
         "pullPolicy" => json!("Always"),
+        "programs" => json!("allow"),
+        "passEnvironment" => json!(["A", "B_*"]),
         "pullSecrets" => json!(["other"]),
         "endpoints" => json!(["http://other:2379"]),
         "prefix" => json!("/other/"),

@@ -26,7 +26,7 @@ use crate::collective::{Rendezvous, cpu_kind};
 use crate::config::{ConfigError, WorkerConfig};
 use crate::devices::Devices;
 use crate::outbox::Outbox;
-use crate::runner::{Absence, Host, Scratch};
+use crate::runner::{Absence, Host, Rules, Scratch};
 use address::Facing;
 use attempts::Attempts;
 use health::Pulse;
@@ -129,6 +129,7 @@ impl Agent {
         shutdown: CancellationToken,
     ) -> Result<Self, WorkerError> {
         let host_name = host::name();
+        let rules = Rules::of(&config)?;
         let devices = Devices::of(&config)?;
         let to_bind = address::to_bind(&config, facing);
         let bind = |source| WorkerError::Bind {
@@ -143,7 +144,7 @@ impl Agent {
         tracing::info!(%bound, %advertised, "accepting other workers");
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let name = config.name.as_ref().unwrap_or(&host_name);
-        let scratch = scratch(&config);
+        let scratch = scratch(&config, &rules);
         let host = Arc::new(Host {
             worker_id: format!("{name}-{}", &unique[..8]),
             threads_per_slot: config.threads(host::threads(), devices.len()),
@@ -156,6 +157,7 @@ impl Agent {
             watchdog: Arc::default(),
             launched: Default::default(),
             scratch,
+            rules,
         });
         let outbox = Arc::new(Outbox::new(config.report_buffer));
         let attempts = Attempts::new(host.clone(), outbox.clone());
@@ -187,6 +189,7 @@ impl Agent {
             running: self.attempts.known(),
             term: self.term.load(Ordering::SeqCst),
             secret: self.secret.to_vec(),
+            programs: Some(self.host.rules.allow()),
         }
     }
 
@@ -297,8 +300,11 @@ impl Agent {
 
 /// Where attempts keep files. A worker of the built-in trainer alone needs no such place: without one,
 /// programs end with the reason.
-fn scratch(config: &WorkerConfig) -> Result<Scratch, String> {
-    let scratch = Scratch::open(config.scratch_dir.as_deref());
+fn scratch(config: &WorkerConfig, rules: &Rules) -> Result<Scratch, String> {
+    let scratch = Scratch::open(
+        config.scratch_dir.as_deref(),
+        rules.user().map(|user| &**user),
+    );
     match &scratch {
         Ok(scratch) => scratch.start_sweep(),
         Err(error) => tracing::warn!("no programs can run here: {error}"),

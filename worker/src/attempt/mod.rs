@@ -4,9 +4,11 @@
 mod activity;
 mod end;
 mod key;
+mod mask;
 mod stop;
 
 pub(crate) use activity::Activity;
 pub(crate) use end::End;
 pub(crate) use key::AttemptKey;
+pub(crate) use mask::Mask;
 pub(crate) use stop::{Stop, StopSignal};

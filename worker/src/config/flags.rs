@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::GpuChoice;
+use super::{GpuChoice, Programs, VariablePattern};
 
 /// What a command line or the environment overrides; unset fields leave the file's values.
 #[derive(Debug, Clone, Default, clap::Args, Serialize)]
@@ -86,6 +86,49 @@ pub struct WorkerFlags {
     #[arg(long, env = "TRAINYARD_LOG_LINES_PER_SECOND", value_name = "LINES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_lines_per_second: Option<u32>,
+    /// Whether programs of an `entrypoint` run here: they do whatever this worker's user may do [default: refuse].
+    #[arg(long, env = "TRAINYARD_PROGRAMS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Programs>,
+    /// What programs see of this worker's environment beside PATH, HOME and the like: names, or `PREFIX_*`,
+    /// separated by commas.
+    #[arg(
+        long,
+        env = "TRAINYARD_PASS_ENVIRONMENT",
+        value_delimiter = ',',
+        value_name = "NAMES"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pass_environment: Option<Vec<VariablePattern>>,
+    /// A folder of files whose texts programs may have as secrets (`entrypoint.environment: {KEY: {secret: FILE}}`).
+    #[arg(long, env = "TRAINYARD_SECRETS_DIR", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets_dir: Option<PathBuf>,
+    /// The user as whom programs run, which takes a worker of root: `NAME`, `UID` or either with `:GID` behind it
+    /// [default: the worker's own].
+    #[arg(long, env = "TRAINYARD_PROGRAM_USER", value_name = "USER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_user: Option<String>,
+    /// Bytes of memory that a rank's program may hold with all that it has started [default: no limit].
+    #[arg(long, env = "TRAINYARD_PROGRAM_MEMORY_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_memory_bytes: Option<u64>,
+    /// Processes that a rank's program may have, each of their threads counted [default: no limit].
+    #[arg(long, env = "TRAINYARD_PROGRAM_PROCESSES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_processes: Option<u64>,
+    /// Files that each process of a program may have open [default: what the worker may].
+    #[arg(long, env = "TRAINYARD_PROGRAM_OPEN_FILES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_open_files: Option<u64>,
+    /// Seconds that one attempt of a program may run [default: no limit].
+    #[arg(
+        long = "program-time",
+        env = "TRAINYARD_PROGRAM_TIME",
+        value_name = "SECONDS"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_time_s: Option<u64>,
 }
 
 /// The whole command line of a worker.

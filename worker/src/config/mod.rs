@@ -3,6 +3,7 @@
 
 mod flags;
 mod gpu_choice;
+mod programs;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,11 +16,14 @@ use crate::data::Limits;
 
 pub use flags::{WorkerCommand, WorkerFlags};
 pub use gpu_choice::GpuChoice;
+pub use programs::{Programs, VariablePattern};
 
 /// The most slots of one worker: more than any machine has devices.
 pub const MAX_SLOTS: usize = 1024;
 /// The fewest reports that the buffer may be set to: room for every kind of one attempt's reports.
 pub const MIN_REPORT_BUFFER: usize = 64;
+/// The fewest open files that a program may be left with: the three that it is started with, the channel, its libraries.
+const MIN_OPEN_FILES: u64 = 16;
 
 /// The most lines a second of a program that may be passed on: as many bytes as the coordinator takes of one worker.
 pub const MAX_LOG_LINES_PER_SECOND: u32 = 100_000;
@@ -70,6 +74,22 @@ pub struct WorkerConfig {
     /// Lines a second of a program's standard output that are passed on, and as many of its standard error;
     /// what is beyond is counted.
     pub log_lines_per_second: u32,
+    /// Whether programs of an `entrypoint` run here.
+    pub programs: Programs,
+    /// What programs see of this worker's environment, beside what every program does.
+    pub pass_environment: Vec<VariablePattern>,
+    /// A folder of files whose texts are secrets of programs.
+    pub secrets_dir: Option<PathBuf>,
+    /// The user as whom programs run: `NAME`, `UID` or either with `:GID`. Unset: the worker's own.
+    pub program_user: Option<String>,
+    /// Bytes that a rank's program may hold in memory with all that it has started. Unset: no limit.
+    pub program_memory_bytes: Option<u64>,
+    /// Processes, each of their threads counted, that a rank's program may have with all that it has started. Unset: no limit.
+    pub program_processes: Option<u64>,
+    /// Files that each process of a program may have open. Unset: no limit.
+    pub program_open_files: Option<u64>,
+    /// Seconds that one attempt of a program may run. Unset: no limit.
+    pub program_time_s: Option<u64>,
 }
 
 impl Default for WorkerConfig {
@@ -92,6 +112,14 @@ impl Default for WorkerConfig {
             data_bytes: None,
             scratch_dir: None,
             log_lines_per_second: 500,
+            programs: Programs::Refuse,
+            pass_environment: Vec::new(),
+            secrets_dir: None,
+            program_user: None,
+            program_memory_bytes: None,
+            program_processes: None,
+            program_open_files: None,
+            program_time_s: None,
         }
     }
 }
@@ -177,25 +205,36 @@ impl WorkerConfig {
         for (field, bytes) in [
             ("data_memory_bytes", self.data_memory_bytes),
             ("data_bytes", self.data_bytes),
+            ("program_memory_bytes", self.program_memory_bytes),
+            ("program_processes", self.program_processes),
+            ("program_time_s", self.program_time_s),
         ] {
             if bytes == Some(0) {
                 return Err(ConfigError::invalid(field, 0, "at least 1"));
             }
         }
-        self.validate_names()?;
+        self.validate_rest()?;
         self.validate_addresses()
     }
 
-    fn validate_names(&self) -> Result<(), ConfigError> {
-        if let Some(folder) = &self.scratch_dir
-            && !folder.is_absolute()
+    fn validate_rest(&self) -> Result<(), ConfigError> {
+        if let Some(files) = self
+            .program_open_files
+            .filter(|files| *files < MIN_OPEN_FILES)
         {
-            let given = format!("{:?}", folder.display().to_string());
-            return Err(ConfigError::invalid(
-                "scratch_dir",
-                given,
-                "an absolute path",
-            ));
+            let expected = format!("at least {MIN_OPEN_FILES}");
+            return Err(ConfigError::invalid("program_open_files", files, expected));
+        }
+        for (field, folder) in [
+            ("scratch_dir", &self.scratch_dir),
+            ("secrets_dir", &self.secrets_dir),
+        ] {
+            if let Some(folder) = folder
+                && !folder.is_absolute()
+            {
+                let given = format!("{:?}", folder.display().to_string());
+                return Err(ConfigError::invalid(field, given, "an absolute path"));
+            }
         }
         if let Some(name) = &self.name {
             let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -321,6 +360,11 @@ mod tests {
             ("name", |c| c.name = Some("a b".into())),
             ("scratch_dir", |c| c.scratch_dir = Some("here".into())),
             ("log_lines_per_second", |c| c.log_lines_per_second = 0),
+            ("secrets_dir", |c| c.secrets_dir = Some("here".into())),
+            ("program_memory_bytes", |c| c.program_memory_bytes = Some(0)),
+            ("program_processes", |c| c.program_processes = Some(0)),
+            ("program_time_s", |c| c.program_time_s = Some(0)),
+            ("program_open_files", |c| c.program_open_files = Some(3)),
             ("collective_bind", |c| {
                 c.collective_bind = Some("nowhere".into())
             }),
@@ -356,11 +400,23 @@ mod tests {
             "2",
             "--connect-timeout",
             "0",
+            "--programs",
+            "allow",
+            "--pass-environment",
+            "HF_*,WANDB_MODE",
         ]);
         let config = WorkerConfig::load(Some(file.path()), &command.flags).unwrap();
         assert_eq!(config.coordinators, ["a:1", "b:2"]);
         assert_eq!((config.slots, config.name.as_deref()), (2, Some("box")));
         assert_eq!(config.connect_timeout(), None);
+        assert_eq!(config.programs, Programs::Allow);
+        let passed: Vec<String> = config
+            .pass_environment
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(passed, ["HF_*", "WANDB_MODE"]);
+        assert_eq!(WorkerConfig::default().programs, Programs::Refuse);
         std::fs::write(file.path(), "slotz: 3\n").unwrap();
         let error = WorkerConfig::load(Some(file.path()), &command.flags).unwrap_err();
         assert!(error.to_string().contains("slotz"), "{error}");

@@ -1,7 +1,8 @@
 //! How one attempt speaks: the handle by which it reaches the shared buffers.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -9,7 +10,7 @@ use trainyard_proto::v1::report::Body;
 
 use super::reports::Pushed;
 use super::{Level, Outbox, bounds};
-use crate::attempt::{Activity, AttemptKey, Stop, StopSignal};
+use crate::attempt::{Activity, AttemptKey, Mask, Stop, StopSignal};
 
 /// What an attempt may say beyond a full buffer once it was told to stop, besides its end: the point that
 /// it has reached and its last checkpoints are a handful; a program that goes on printing until it is
@@ -27,6 +28,8 @@ pub(crate) struct Reporter {
     beyond: Arc<AtomicUsize>,
     /// Whether somebody was told of a report that was left out since the coordinator would refuse it.
     told: Arc<AtomicBool>,
+    /// What nobody is to see in log lines.
+    mask: Arc<OnceLock<Mask>>,
 }
 
 /// Tells when there may be room again for what was refused.
@@ -50,6 +53,7 @@ impl Reporter {
             outbox,
             beyond: Arc::default(),
             told: Arc::default(),
+            mask: Arc::default(),
         }
     }
 
@@ -125,6 +129,20 @@ impl Reporter {
         }
     }
 
+    /// Hides texts from now on in all that is logged, whoever logs it. Said once.
+    pub(crate) fn set_mask(&self, mask: Mask) {
+        let first = self.mask.set(mask).is_ok();
+        debug_assert!(first, "an attempt's secrets are read once");
+    }
+
+    /// A text without what nobody is to see.
+    pub(crate) fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.mask.get() {
+            Some(mask) => mask.hide(text),
+            None => Cow::Borrowed(text),
+        }
+    }
+
     pub(crate) fn info(&self, text: &str) {
         self.log(Level::Info, text);
     }
@@ -136,8 +154,9 @@ impl Reporter {
     /// Adds a line to the trial's log.
     pub(crate) fn log(&self, level: Level, text: &str) {
         if !self.stop.is_abandoned() {
+            let text = self.masked(text);
             let mut buffers = self.outbox.lock();
-            buffers.logs.push(&self.key, now_ms(), level, text);
+            buffers.logs.push(&self.key, now_ms(), level, &text);
             buffers.came(false);
             drop(buffers);
             self.outbox.work.notify_one();

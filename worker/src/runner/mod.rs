@@ -15,6 +15,7 @@ mod scratch;
 #[cfg(test)]
 mod testing;
 mod thread;
+mod user;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::devices::Devices;
 use crate::outbox::Reporter;
 
 pub(crate) use absence::Absence;
+pub(crate) use exec::Rules;
 use exec::{Launched, Watchdog};
 pub(crate) use scratch::Scratch;
 
@@ -53,6 +55,8 @@ pub(crate) struct Host {
     pub(crate) launched: Launched,
     /// Where their files are, or why there is no such place.
     pub(crate) scratch: Result<Scratch, String>,
+    /// What programs may do here.
+    pub(crate) rules: Rules,
 }
 
 #[cfg(test)]
@@ -70,7 +74,8 @@ impl Host {
             log_lines_per_second: 500,
             watchdog: Arc::default(),
             launched: Launched::default(),
-            scratch: Scratch::open(None),
+            scratch: Scratch::open(None, None),
+            rules: Rules::for_test(),
         }
     }
 }

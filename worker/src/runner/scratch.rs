@@ -3,18 +3,22 @@
 //! A worker holds a lock on a file beside its folder for as long as it lives. What dead workers have left is
 //! therefore known as such, whoever has their process's number now.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use private::private_to_this_user;
 
+use super::user::User;
+
 /// Tries at making a folder while others sweep.
 const TRIES: u32 = 8;
 /// Nobody else reads what an attempt keeps.
 const PRIVATE: u32 = 0o700;
+/// The user of programs passes through, to what is its own.
+const PASSED: u32 = 0o711;
 
 /// The folder of one worker. Removed when dropped.
 #[derive(Debug)]
@@ -27,11 +31,12 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Below `base`, or else in a folder of this user in the system's temporary directory.
+    /// Below `base`, or else in a folder of this user in the system's temporary directory. `programs`: who is to
+    /// reach what is its own there.
     ///
     /// # Errors
     /// A sentence that names the folder.
-    pub(crate) fn open(base: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn open(base: Option<&Path>, programs: Option<&User>) -> Result<Self, String> {
         let default = || std::env::temp_dir().join(format!("trainyard-{}", private::user()));
         let folder = base.map_or_else(default, Path::to_owned);
         let failed = |error: io::Error| {
@@ -40,13 +45,40 @@ impl Scratch {
                 folder.display()
             )
         };
-        make(&folder, true).map_err(failed)?;
+        let mode = if programs.is_some() { PASSED } else { PRIVATE };
+        let mut builder = DirBuilder::new();
+        let made = builder.mode(mode).recursive(true).create(&folder);
+        made.map_err(failed)?;
         // Links to it resolved: what lies in it is recognised by its path.
         let folder = folder.canonicalize().map_err(failed)?;
         if base.is_none() {
             private_to_this_user(&folder)?;
+            if programs.is_some() {
+                let mode = Permissions::from_mode(PASSED);
+                std::fs::set_permissions(&folder, mode).map_err(failed)?;
+            }
         }
-        Self::within(&folder).map_err(failed)
+        let scratch = Self::within(&folder).map_err(failed)?;
+        if let Some(user) = programs {
+            scratch.let_through(user)?;
+        }
+        Ok(scratch)
+    }
+
+    /// Lets the user of programs pass through this worker's folder.
+    fn let_through(&self, user: &User) -> Result<(), String> {
+        let folder = &self.folder;
+        let failed = |error: io::Error| {
+            format!(
+                "scratch_dir: user {} of programs cannot pass through {}: {error}; let others enter it and the folders \
+                 above it (chmod o+x), or give another",
+                user.uid,
+                folder.display()
+            )
+        };
+        std::fs::set_permissions(folder, Permissions::from_mode(PASSED)).map_err(failed)?;
+        let passed = user.does(|| folder.join(".").metadata());
+        passed.and_then(|passed| passed).map(drop).map_err(failed)
     }
 
     fn within(base: &Path) -> io::Result<Self> {
@@ -57,7 +89,7 @@ impl Scratch {
             let lock = lock_of(&folder);
             match held(&lock) {
                 Ok(Some(held)) => {
-                    make(&folder, false)?;
+                    make(&folder)?;
                     return Ok(Self {
                         folder,
                         lock,
@@ -99,7 +131,7 @@ impl Scratch {
     pub(crate) fn attempt(&self) -> io::Result<AttemptFolder> {
         let number = self.attempts.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(number.to_string());
-        make(&path, false)?;
+        make(&path)?;
         Ok(AttemptFolder(path))
     }
 }
@@ -120,10 +152,19 @@ impl AttemptFolder {
         &self.0
     }
 
+    /// Makes folders in it a user's own, whom it lets through to them; nobody else reads them.
+    pub(crate) fn give(&self, folders: &[&Path], user: &User) -> io::Result<()> {
+        for folder in folders {
+            user.own(folder)?;
+        }
+        // Last: what was not the user's yet was behind it.
+        std::fs::set_permissions(&self.0, Permissions::from_mode(PASSED))
+    }
+
     /// A new folder in it.
     pub(crate) fn with(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.0.join(name);
-        make(&path, false)?;
+        make(&path)?;
         Ok(path)
     }
 }
@@ -134,9 +175,8 @@ impl Drop for AttemptFolder {
     }
 }
 
-fn make(folder: &Path, with_parents: bool) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.mode(PRIVATE).recursive(with_parents).create(folder)
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(PRIVATE).create(folder)
 }
 
 fn remove(folder: &Path) {
@@ -218,9 +258,10 @@ mod private {
                 "scratch_dir: {at} belongs to user {owner}, expected one of user {own}; give another"
             ));
         }
-        if found.permissions().mode() & 0o077 != 0 {
+        // To pass through is harmless: each worker's folder in it is closed, or its programs' user's.
+        if found.permissions().mode() & 0o066 != 0 {
             return Err(format!(
-                "scratch_dir: others may enter {at}, expected mode 0700; change it or give another"
+                "scratch_dir: others may look into {at}, expected mode 0700; change it or give another"
             ));
         }
         Ok(())
@@ -240,7 +281,7 @@ mod tests {
     #[test]
     fn an_attempt_s_folder_is_private_and_goes_with_it() {
         let base = tempfile::tempdir().unwrap();
-        let scratch = Scratch::open(Some(&base.path().join("not/yet"))).unwrap();
+        let scratch = Scratch::open(Some(&base.path().join("not/yet")), None).unwrap();
         let attempt = scratch.attempt().unwrap();
         let path = attempt.with("checkpoints").unwrap();
         for folder in [attempt.path(), &path] {
@@ -260,9 +301,9 @@ mod tests {
     #[test]
     fn dead_workers_are_swept_and_living_ones_are_not() {
         let base = tempfile::tempdir().unwrap();
-        let living = Scratch::open(Some(base.path())).unwrap();
+        let living = Scratch::open(Some(base.path()), None).unwrap();
         let kept = living.attempt().unwrap();
-        let dead = Scratch::open(Some(base.path())).unwrap();
+        let dead = Scratch::open(Some(base.path()), None).unwrap();
         let left = dead.folder.join("left");
         std::fs::create_dir_all(&left).unwrap();
         // As if it had been killed: nothing is removed, but its lock ends.
@@ -289,7 +330,7 @@ mod tests {
         );
         let file = base.path().join("file");
         std::fs::write(&file, "x").unwrap();
-        let told = Scratch::open(Some(&file)).unwrap_err();
+        let told = Scratch::open(Some(&file), None).unwrap_err();
         assert!(
             told.contains("scratch_dir") && told.contains("file"),
             "{told}"

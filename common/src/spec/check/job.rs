@@ -3,7 +3,7 @@
 use super::{Findings, scheduler};
 use crate::spec::failure::MAX_BACKOFF;
 use crate::spec::search::{SchedulerName, SearcherName};
-use crate::spec::{EntrypointSpec, JobSpec, SearcherSpec};
+use crate::spec::{EntrypointSpec, JobSpec, SearcherSpec, SecretRef, Variable};
 
 const MAX_NAME: usize = 63;
 const MAX_SLOTS: u32 = 1_024;
@@ -81,6 +81,16 @@ fn check_entrypoint(entrypoint: &EntrypointSpec, found: &mut Findings) {
             format!("the name `{name}`"),
             "names without `=` that do not begin with TRAINYARD_, which are set for the program",
         );
+    }
+    for (name, variable) in &entrypoint.environment {
+        if let Variable::Secret(secret) = variable {
+            found.expect(
+                secret.is_valid(),
+                format!("entrypoint.environment.{name}.secret"),
+                format!("`{}`", secret.secret),
+                SecretRef::ACCEPTED,
+            );
+        }
     }
     if let Some(first) = entrypoint.first_epoch {
         found.expect(first <= 1, "entrypoint.first_epoch", first, "0 or 1");

@@ -178,7 +178,7 @@ searcher: {name: grid}
     let document = document.unwrap();
     let entrypoint = document.job().entrypoint.as_ref().unwrap();
     assert_eq!(entrypoint.command[2], "train --lr=0.5 --mode fast ${HOME}");
-    assert_eq!(entrypoint.environment["LR"], "0.5");
+    assert_eq!(entrypoint.environment["LR"].text(), Some("0.5"));
     assert_eq!(
         document.to_json()["entrypoint"]["environment"]["LR"],
         "${lr}"

@@ -111,6 +111,8 @@ pub struct WorkerSummary {
     pub note: String,
     pub last_heartbeat_ms: u64,
     pub cpu_kind: String,
+    /// Whether it runs programs.
+    pub programs: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -146,7 +146,7 @@ impl Machine {
             self.free_identity(&id);
         } else {
             self.refresh(&id);
-            self.refresh_stores(&id);
+            self.refresh_standings(&id);
             self.knock(&id, session);
         }
         // Attempts that only waited for this worker's ranks need not wait any longer.

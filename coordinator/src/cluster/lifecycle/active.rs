@@ -25,9 +25,9 @@ impl Machine {
         let Some(found) = self.jobs.get(job) else {
             return;
         };
-        let url = found.record.store_url.clone();
+        let needs = found.needs();
         if self.jobs.activate(job) {
-            self.use_store(&url);
+            self.open(&needs);
         }
         self.touched.insert(job.clone());
     }
@@ -37,10 +37,10 @@ impl Machine {
         let Some(found) = self.jobs.get(job) else {
             return;
         };
-        let url = found.record.store_url.clone();
+        let needs = found.needs();
         self.leave_queue(job);
         if self.jobs.deactivate(job) {
-            self.slots.leave_store(&url);
+            self.slots.close(&needs);
         }
     }
 }

@@ -28,7 +28,7 @@ impl Machine {
         if let Some(known) = self.known_request(request, digest)? {
             self.reply(Reply::Submitted {
                 job: known,
-                warnings: document.warnings().to_vec(),
+                warnings: self.warnings(&document),
             });
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Machine {
             expected: Some(Expected::of(searcher.expected_trials())),
             ..fresh(job.clone(), number, spec)
         };
-        let warnings = document.warnings().to_vec();
+        let warnings = self.warnings(&document);
         self.insert_job(Job {
             record,
             scheduler: Scheduler::of(spec),
@@ -78,6 +78,15 @@ impl Machine {
         self.reply(Reply::Submitted { job, warnings });
         self.dirty = true;
         Ok(())
+    }
+
+    /// What the document alone says, and what the workers do.
+    fn warnings(&self, document: &Document) -> Vec<String> {
+        let programs = document.job().entrypoint.is_some();
+        let own = document.warnings().iter().cloned();
+        let none = self.no_programs(programs).into_iter();
+        own.chain(none.map(|why| format!("entrypoint: {why}")))
+            .collect()
     }
 
     /// Whether one more spec of so many bytes has room. Specs are kept in memory, so that without a bound a few

@@ -12,6 +12,7 @@ use trainyard_common::spec::{Document, ObjectiveSpec};
 
 use super::attempt::Metrics;
 use super::trial::{Trial, TrialCounts, TrialSlot, TrialState};
+use crate::placement::Needs;
 use crate::schedule::Scheduler;
 use crate::schedule::logical::Stint;
 use crate::search::Searcher;
@@ -207,6 +208,14 @@ impl Job {
             record.number,
             record.job.clone(),
         )
+    }
+
+    /// What its trials need of a worker.
+    pub(in crate::cluster) fn needs(&self) -> Needs {
+        Needs {
+            store: self.record.store_url.clone(),
+            programs: self.document.job().entrypoint.is_some(),
+        }
     }
 
     pub(in crate::cluster) fn objective(&self) -> Option<&ObjectiveSpec> {

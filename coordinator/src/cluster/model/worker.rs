@@ -24,6 +24,8 @@ pub struct WorkerInfo {
     pub devices: Vec<String>,
     pub collective_address: String,
     pub cpu_kind: String,
+    /// Whether it runs programs; an old worker, which does not say, does.
+    pub programs: bool,
 }
 
 /// BLAKE3 of a worker's secret, under a context of its own: the secret itself is known to the worker alone.
@@ -122,6 +124,11 @@ pub(in crate::cluster) struct Worker {
 }
 
 impl Worker {
+    /// Whether it takes such jobs: of programs, or of the built-in trainer.
+    pub(in crate::cluster) fn may_serve(&self, programs: bool) -> bool {
+        self.info.programs || !programs
+    }
+
     pub(in crate::cluster) fn device(&self, slot: usize) -> Device {
         match self.info.devices.get(slot) {
             Some(name) if name.starts_with("cuda") => Device::Cuda,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::placement::Place;
+use crate::placement::{Needs, Place};
 
 /// Slots that are named in a note.
 const MAX_NAMED: usize = 8;
@@ -25,7 +25,7 @@ pub(in crate::cluster) enum Cause {
 #[derive(Debug, Clone)]
 pub(in crate::cluster) struct Kept {
     pub(in crate::cluster) places: BTreeSet<Place>,
-    pub(in crate::cluster) store: String,
+    pub(in crate::cluster) needs: Needs,
     /// Of one gang.
     pub(in crate::cluster) ranks: u32,
     /// How many gangs they are for.

@@ -143,7 +143,10 @@ mod tests {
     fn what_was_tried_is_put_off_and_then_forgotten() {
         let mut waits = Waits::default();
         let ask = Ask {
-            store: String::new(),
+            needs: crate::placement::Needs {
+                store: String::new(),
+                programs: false,
+            },
             device: 0,
             ranks: 1,
             kept: None,

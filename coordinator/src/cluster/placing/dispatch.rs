@@ -10,7 +10,7 @@ use trainyard_common::ids::{JobId, WorkerId};
 use crate::cluster::Machine;
 use crate::cluster::placing::want::Want;
 use crate::placement::queue::{Ask, Queued};
-use crate::placement::{DEVICES, Place, Unplaced, at};
+use crate::placement::{DEVICES, Needs, Place, Unplaced, at};
 
 /// Turns after one event: what one turn lets go, the next one gives away.
 const MAX_TURNS: usize = 4;
@@ -93,8 +93,12 @@ impl Machine {
     fn ask_of(&self, job: &JobId, want: Want) -> Ask {
         let kept = self.slots.kept(job).is_some().then(|| job.clone());
         let Some(found) = self.jobs.get(job) else {
-            return Ask {
+            let needs = Needs {
                 store: String::new(),
+                programs: false,
+            };
+            return Ask {
+                needs,
                 device: 0,
                 ranks: 1,
                 kept,
@@ -102,7 +106,7 @@ impl Machine {
         };
         let resources = &found.document.job().resources;
         Ask {
-            store: found.record.store_url.clone(),
+            needs: found.needs(),
             device: at(resources.device),
             // One rank can judge.
             ranks: match want {
@@ -115,10 +119,10 @@ impl Machine {
 
     fn ask_proofs(&mut self, job: &JobId, ask: &Ask) {
         let device = DEVICES[ask.device];
-        let unasked = self.slots.index().unasked(&ask.store, device);
+        let unasked = self.slots.index().unasked(&ask.needs, device);
         let unasked: Vec<WorkerId> = unasked.cloned().collect();
         for worker in unasked {
-            self.ask_proof(&worker, &ask.store, job);
+            self.ask_proof(&worker, &ask.needs.store, job);
         }
     }
 

@@ -18,7 +18,7 @@ pub(in crate::cluster) struct Field {
 }
 
 impl Machine {
-    /// Slots on usable workers that have proven the store, of those that are kept for others only if asked.
+    /// Slots on usable workers that have what is needed, of those that are kept for others only if asked.
     /// `holder`: what is known of who holds one; `None`: it cannot be had.
     pub(in crate::cluster) fn field(
         &self,
@@ -34,7 +34,7 @@ impl Machine {
         let mut known: BTreeMap<AttemptRef, Option<usize>> = BTreeMap::new();
         let device: Device = DEVICES[ask.device];
         let serving = self.workers.iter();
-        let serving = serving.filter(|(id, _)| self.slots.index().serves(id, &ask.store));
+        let serving = serving.filter(|(id, _)| self.slots.index().serves(id, &ask.needs));
         for (id, worker) in serving {
             for (slot, held) in (0u32..).zip(&worker.slots) {
                 let other = worker.device(slot as usize) != device;

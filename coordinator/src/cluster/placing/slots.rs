@@ -8,7 +8,7 @@ use crate::cluster::Machine;
 use crate::cluster::model::{Proof, RankRef, Worker};
 use crate::cluster::parts::Account;
 use crate::placement::index::{Host, Standing};
-use crate::placement::{Place, at};
+use crate::placement::{Needs, Place, at};
 
 impl Machine {
     /// A rank gets a slot.
@@ -73,7 +73,7 @@ impl Machine {
         let held = (0u32..).zip(&worker.slots);
         let held = held.filter_map(|(slot, held)| held.is_some().then_some(slot));
         self.slots.insert(id, &host, held);
-        self.refresh_stores(id);
+        self.refresh_standings(id);
         self.refresh(id);
         self.workers_changed = true;
     }
@@ -109,36 +109,61 @@ impl Machine {
         for (id, worker) in self.workers.iter() {
             for (url, proof) in &worker.stores {
                 if matches!(proof, Proof::Failed { retry_ms, .. } if *retry_ms <= now) {
-                    self.slots.set_standing(id, url, Some(Standing::Unasked));
+                    for needs in all_needs(url) {
+                        let standing = standing(worker, &needs, now);
+                        self.slots.set_standing(id, &needs, standing);
+                    }
                 }
             }
         }
     }
 
-    /// Where a worker stands with every store that jobs use.
-    pub(in crate::cluster) fn refresh_stores(&mut self, id: &WorkerId) {
-        let urls: Vec<String> = self.slots.stores().cloned().collect();
-        urls.iter().for_each(|url| self.refresh_store(id, url));
+    /// Where a worker stands with all that jobs need.
+    pub(in crate::cluster) fn refresh_standings(&mut self, id: &WorkerId) {
+        let all: Vec<Needs> = self.slots.needs().cloned().collect();
+        all.iter()
+            .for_each(|needs| self.refresh_standing(id, needs));
     }
 
+    /// Where a worker stands with a store, whoever uses it.
     pub(in crate::cluster) fn refresh_store(&mut self, id: &WorkerId, url: &str) {
-        let now = self.now;
+        for needs in all_needs(url) {
+            self.refresh_standing(id, &needs);
+        }
+    }
+
+    fn refresh_standing(&mut self, id: &WorkerId, needs: &Needs) {
         let worker = self.workers.get(id);
-        let standing = worker.and_then(|worker| match worker.stores.get(url) {
-            Some(Proof::Proven) => Some(Standing::Proven),
-            Some(Proof::Failed { retry_ms, .. }) if *retry_ms > now => None,
-            Some(Proof::Asked { .. }) => None,
-            Some(Proof::Failed { .. }) | None => Some(Standing::Unasked),
-        });
-        self.slots.set_standing(id, url, standing);
+        let standing = worker.and_then(|worker| standing(worker, needs, self.now));
+        self.slots.set_standing(id, needs, standing);
         self.workers_changed = true;
     }
 
-    /// A job uses its store from now on; the last one to leave closes it.
-    pub(in crate::cluster) fn use_store(&mut self, url: &str) {
-        if self.slots.use_store(url) {
+    /// A job needs this from now on; the last one to leave closes it.
+    pub(in crate::cluster) fn open(&mut self, needs: &Needs) {
+        if self.slots.open(needs) {
             let all: Vec<WorkerId> = self.workers.keys().cloned().collect();
-            all.iter().for_each(|id| self.refresh_store(id, url));
+            all.iter().for_each(|id| self.refresh_standing(id, needs));
         }
+    }
+}
+
+/// What jobs that use a store may need.
+fn all_needs(url: &str) -> [Needs; 2] {
+    [false, true].map(|programs| Needs {
+        store: url.to_owned(),
+        programs,
+    })
+}
+
+fn standing(worker: &Worker, needs: &Needs, now: u64) -> Option<Standing> {
+    if !worker.may_serve(needs.programs) {
+        return None;
+    }
+    match worker.stores.get(&needs.store) {
+        Some(Proof::Proven) => Some(Standing::Proven),
+        Some(Proof::Failed { retry_ms, .. }) if *retry_ms > now => None,
+        Some(Proof::Asked { .. }) => None,
+        Some(Proof::Failed { .. }) | None => Some(Standing::Unasked),
     }
 }

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use trainyard_common::ids::JobId;
 
 use crate::cluster::Machine;
-use crate::cluster::model::{JobState, Proof};
-use crate::placement::Unplaced;
+use crate::cluster::model::{JobState, Proof, Worker};
 use crate::placement::queue::{Ask, Queued, device_name};
+use crate::placement::{Needs, Unplaced};
 
 /// Proofs of a store that fail in a row on every worker before a job that has not begun fails.
 const MAX_PROOFS: u32 = 5;
+
+/// What people can do where every worker refuses programs.
+const NO_PROGRAMS: &str = "no worker runs programs: start one with --programs allow";
 
 impl Machine {
     /// Tells the jobs that have changed why they wait, and all of them where the workers have changed.
@@ -93,7 +96,7 @@ impl Machine {
         largest: usize,
         unfit: &mut BTreeMap<Ask, String>,
     ) {
-        if let Some(error) = self.unusable_store(job, &ask.store) {
+        if let Some(error) = self.unusable_store(job, &ask.needs) {
             self.stop_job(job, JobState::Failed, error);
             return;
         }
@@ -105,13 +108,13 @@ impl Machine {
     }
 
     /// Why a job that has not begun will not find its store: every worker has tried it often.
-    fn unusable_store(&self, job: &JobId, url: &str) -> Option<String> {
+    fn unusable_store(&self, job: &JobId, needs: &Needs) -> Option<String> {
         if self.jobs.get(job)?.record.started_ms > 0 {
             return None;
         }
-        let connected = self.workers.values().filter(|w| w.session.is_some());
+        let url = &needs.store;
         let mut last = None;
-        for worker in connected {
+        for worker in self.connected_for(needs.programs) {
             match worker.stores.get(url) {
                 Some(Proof::Failed { error, tries, .. }) if *tries >= MAX_PROOFS => {
                     last = Some(format!(
@@ -126,13 +129,26 @@ impl Machine {
         last
     }
 
+    /// Connected workers that take jobs of programs, or all.
+    fn connected_for(&self, programs: bool) -> impl Iterator<Item = &Worker> {
+        let connected = self.workers.values().filter(|w| w.session.is_some());
+        connected.filter(move |worker| worker.may_serve(programs))
+    }
+
+    /// Why nothing of a job of programs will be placed, if there are workers and none of them runs any.
+    pub(in crate::cluster) fn no_programs(&self, programs: bool) -> Option<&'static str> {
+        let none = self.connected_for(programs).next().is_none();
+        let others = self.connected_for(false).next().is_some();
+        (none && others).then_some(NO_PROGRAMS)
+    }
+
     fn unfit(&self, ask: &Ask, largest: usize) -> String {
-        let (ranks, device, url) = (ask.ranks, device_name(ask.device), &ask.store);
-        let connected = || {
-            self.workers
-                .values()
-                .filter(|worker| worker.session.is_some())
-        };
+        let (ranks, device, url) = (ask.ranks, device_name(ask.device), &ask.needs.store);
+        let programs = ask.needs.programs;
+        if let Some(why) = self.no_programs(programs) {
+            return why.to_owned();
+        }
+        let connected = || self.connected_for(programs);
         let failed = connected().find_map(|worker| match worker.stores.get(url) {
             Some(Proof::Failed { error, .. }) => Some(format!(
                 "worker {} cannot use the store {url}: {error}",
@@ -149,9 +165,11 @@ impl Machine {
         } else if asked {
             format!("waits until workers have proven that they share the store {url}")
         } else {
-            format!(
-                "needs {ranks} {device} slots on one kind of processor; the workers have {largest}"
-            )
+            let which = match self.connected_for(false).count() > connected().count() {
+                true => "the workers that run programs",
+                false => "the workers",
+            };
+            format!("needs {ranks} {device} slots on one kind of processor; {which} have {largest}")
         }
     }
 }

@@ -18,6 +18,7 @@ mod pause;
 mod placement;
 mod points;
 mod population;
+mod programs;
 mod purity;
 mod reports;
 mod retry;
@@ -121,6 +122,7 @@ fn worker(name: &str, slots: usize) -> WorkerInfo {
         devices: vec!["cpu".to_owned(); slots],
         collective_address: format!("{name}:1"),
         cpu_kind: "kind".to_owned(),
+        programs: true,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cluster::Machine;
 use crate::cluster::model::Proof;
-use crate::placement::{Place, at};
+use crate::placement::{Needs, Place, at};
 
 /// What is kept up to date change by change is what a look at everything gives.
 pub(super) fn check(machine: &Machine) {
@@ -35,12 +35,13 @@ pub(super) fn check(machine: &Machine) {
             held.entry(account.workspace.clone()).or_default()[device] += 1;
             *by_priority.entry(account.priority).or_default() += 1;
         }
-        for url in machine.slots.stores() {
-            let proven = worker.stores.get(url) == Some(&Proof::Proven);
+        for needs in machine.slots.needs() {
+            let proven = worker.stores.get(&needs.store) == Some(&Proof::Proven);
+            let runs = worker.info.programs || !needs.programs;
             let usable = machine.slots.index().usable(id);
             assert_eq!(
-                machine.slots.index().serves(id, url),
-                proven && usable,
+                machine.slots.index().serves(id, needs),
+                proven && runs && usable,
                 "{id}"
             );
         }
@@ -67,10 +68,9 @@ pub(super) fn check(machine: &Machine) {
         }
     }
     let active = machine.jobs.active();
-    let mut users: BTreeMap<String, usize> = BTreeMap::new();
+    let mut users: BTreeMap<Needs, usize> = BTreeMap::new();
     for job in active {
-        let url = job.record.store_url.clone();
-        *users.entry(url).or_default() += 1;
+        *users.entry(job.needs()).or_default() += 1;
     }
     assert_eq!(*machine.slots.users(), users);
 }

@@ -85,6 +85,7 @@ pub(super) fn worker_summary(info: &WorkerInfo, seen_ms: u64) -> WorkerSummary {
         note: String::new(),
         last_heartbeat_ms: seen_ms,
         cpu_kind: info.cpu_kind.clone(),
+        programs: info.programs,
     }
 }
 

@@ -243,6 +243,16 @@ fn the_first_field_that_is_too_large_is_named() {
         registration(given).map(drop)
     };
     assert!(register(|_| {}).is_ok());
+    // An old worker does not say that it runs programs.
+    for (programs, expected) in [(None, true), (Some(true), true), (Some(false), false)] {
+        let given = v1::Register {
+            worker_id: "w".to_owned(),
+            devices: vec!["cpu".to_owned()],
+            programs,
+            ..Default::default()
+        };
+        assert_eq!(registration(given).unwrap().0.programs, expected);
+    }
     type Edit = fn(&mut v1::Register);
     let cases: [(&str, Edit); 7] = [
         (

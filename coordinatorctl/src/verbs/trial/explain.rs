@@ -18,14 +18,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    let decisions = session::with(&global.endpoint(), async |session| {
-        session.client.explain(&args.job, args.trial).await
+    let (decisions, job) = session::with(&global.endpoint(), async |session| {
+        let decisions = session.client.explain(&args.job, args.trial).await?;
+        let (job, _) = session.client.job(&args.job).await?;
+        Ok((decisions, job))
     })
     .await?;
     let explanation = Explanation {
         job_id: args.job,
         trial_id: args.trial,
         decisions: decisions.into_iter().map(convert::decision).collect(),
+        job_note: job.note,
     };
     match global.output {
         Format::Text => print::line(&tables::explanation(&explanation)),

@@ -70,7 +70,7 @@ pub(crate) fn workers(workers: &[Worker]) -> String {
         return "no workers".to_owned();
     }
     let mut table = table([
-        "WORKER", "HOST", "STATE", "SLOTS", "DEVICES", "VERSION", "CPU", "NOTE",
+        "WORKER", "HOST", "STATE", "SLOTS", "DEVICES", "PROGRAMS", "VERSION", "CPU", "NOTE",
     ]);
     for worker in workers {
         table.add_row([
@@ -79,12 +79,21 @@ pub(crate) fn workers(workers: &[Worker]) -> String {
             worker.state.to_owned(),
             format!("{}/{}", worker.slots_used, worker.devices.len()),
             worker.devices.join(","),
+            programs(worker.programs).to_owned(),
             worker.version.clone(),
             worker.cpu_kind.clone(),
             worker.note.clone(),
         ]);
     }
     finish(&table)
+}
+
+fn programs(allowed: Option<bool>) -> &'static str {
+    match allowed {
+        Some(true) => "allow",
+        Some(false) => "refuse",
+        None => "-",
+    }
 }
 
 pub(crate) fn workspaces(workspaces: &[Workspace]) -> String {

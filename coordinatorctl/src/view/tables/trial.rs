@@ -142,8 +142,12 @@ fn attempt_reason(attempt: &Attempt) -> String {
 }
 
 pub(crate) fn explanation(explanation: &Explanation) -> String {
+    let note = match explanation.job_note.as_str() {
+        "" => String::new(),
+        note => format!("\nthe job: {note}"),
+    };
     if explanation.decisions.is_empty() {
-        return "no decisions are kept of this trial".to_owned();
+        return format!("no decisions are kept of this trial{note}");
     }
     let mut table = table(["TIME", "DECISION", "ATTEMPT", "REASON"]);
     for decision in &explanation.decisions {
@@ -155,7 +159,7 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
             decision.reason.clone(),
         ]);
     }
-    finish(&table)
+    format!("{}{note}", finish(&table))
 }
 
 fn curve(detail: &TrialDetail) -> String {

@@ -49,9 +49,10 @@ impl Bench {
         let here = self.folder.path().join("here");
         std::fs::create_dir_all(&here).unwrap();
         program.working_directory = Some(here.clone());
-        program
-            .environment
-            .insert("HERE".to_owned(), here.display().to_string());
+        program.environment.insert(
+            "HERE".to_owned(),
+            here.display().to_string().as_str().into(),
+        );
         spec.checkpoint_url = format!("file://{}/store", self.folder.path().display());
         spec
     }
@@ -248,6 +249,7 @@ async fn those_of_rank_0_are_kept_and_the_others_told_once() {
         working: here.clone(),
         directory: here.join("attempt/checkpoints"),
         attempt: here.join("attempt"),
+        user: None,
     };
     let reporter = Reporter::new(key, Arc::default(), outbox.clone());
     let artifacts = Artifacts::new(reporter, places, here, owner, bench.store());

@@ -100,12 +100,19 @@ impl ProgramCheckpoints {
         let taken = folder.with("taken").map_err(unmade)?;
         let to = folder.path().join("restored");
         let (restored, broken) = restore(task, &store, reporter, host, to).await?;
+        let user = host.rules.user().cloned();
+        if let Some(user) = &user {
+            let restored = restored.as_ref().map(|restored| restored.path.as_path());
+            let own: Vec<&Path> = [&*directory].into_iter().chain(restored).collect();
+            folder.give(&own, user).map_err(unmade)?;
+        }
         let entrypoint = task.spec.job.entrypoint.as_ref();
         let working = entrypoint.and_then(|entrypoint| entrypoint.working_directory.clone());
         let places = Places {
             working: working.unwrap_or_default(),
             directory,
             attempt: folder.path().to_owned(),
+            user,
         };
         let (beside, owner) = (store.clone(), owner(reporter));
         let artifacts = Artifacts::new(
@@ -354,9 +361,8 @@ impl Inner {
         let to = self.taken.join("left-out");
         blocking(move || {
             let given = places.working.join(given);
-            let own = given
-                .canonicalize()
-                .is_ok_and(|real| real.starts_with(&places.directory));
+            let real = places.sees(|| given.canonicalize());
+            let own = real.is_ok_and(|real| real.starts_with(&places.directory));
             if own && take_over(&places, &given, &to, How::Move).is_ok() {
                 let _ = std::fs::remove_dir_all(&to);
             }

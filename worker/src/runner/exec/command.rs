@@ -13,23 +13,31 @@ use crate::runner::{Host, Task};
 const UNBUFFERED: &str = "PYTHONUNBUFFERED";
 
 /// The program of a trial, not started yet, with a process group of its own. `gang`: what its ranks find each other
-/// by. What the spec says wins over all but Trainyard's own variables.
+/// by; `variables`: those of the spec. Of the worker's environment it sees what [`variables`](super::variables) says. What the spec says wins over all
+/// but Trainyard's own variables.
 pub(super) fn command(
     task: &Task,
     host: &Host,
     entrypoint: &EntrypointSpec,
     program: &str,
     gang: Vec<(&'static str, String)>,
+    variables: Vec<(String, String)>,
 ) -> Command {
     let mut command = Command::new(program);
-    if std::env::var_os(UNBUFFERED).is_none() {
-        command.env(UNBUFFERED, "1");
-    }
     command
         .args(&entrypoint.command[1..])
+        .env_clear()
+        .env(UNBUFFERED, "1")
+        .envs(host.rules.environment())
+        .envs(
+            host.rules
+                .user()
+                .into_iter()
+                .flat_map(|user| user.environment()),
+        )
         .envs(gang)
         .envs(visible(task, host).map(|gpus| (VISIBLE, gpus)))
-        .envs(&entrypoint.environment)
+        .envs(variables)
         .envs(environment(task))
         .env(Watchdog::MARKER, host.watchdog.marker())
         .stdin(Stdio::null())
@@ -37,6 +45,10 @@ pub(super) fn command(
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
+    if let Some(user) = host.rules.user() {
+        // Its other groups are the worker's, and are left behind.
+        command.uid(user.uid).gid(user.gid);
+    }
     if let Some(directory) = &entrypoint.working_directory {
         command.current_dir(directory);
     }

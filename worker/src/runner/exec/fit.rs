@@ -9,9 +9,12 @@ const MAX_BYTES: usize = 128 * 1024;
 /// What cannot be handed to a program, with the hyperparameter that it comes from.
 pub(super) fn unfit(entrypoint: &EntrypointSpec, params: &Map<String, Value>) -> Option<String> {
     let arguments = entrypoint.command.iter().enumerate();
-    let arguments = arguments.map(|(at, text)| (format!("entrypoint.command[{at}]"), text));
+    let arguments =
+        arguments.map(|(at, text)| (format!("entrypoint.command[{at}]"), text.as_str()));
     let variables = entrypoint.environment.iter();
-    let variables = variables.map(|(name, text)| (format!("entrypoint.environment.{name}"), text));
+    let variables = variables.filter_map(|(name, variable)| {
+        Some((format!("entrypoint.environment.{name}"), variable.text()?))
+    });
     for (field, text) in arguments.chain(variables) {
         let what = if text.contains('\0') {
             "holds a NUL character, which no argument and no variable may".to_owned()

@@ -15,6 +15,7 @@ mod count;
 mod fit;
 mod gang;
 mod launcher;
+mod limits;
 mod lines;
 mod loose;
 mod meter;
@@ -23,7 +24,9 @@ mod output;
 mod process_group;
 mod report;
 mod restoring;
+mod rules;
 mod said;
+mod secrets;
 mod status;
 mod stopping;
 mod strays;
@@ -31,6 +34,7 @@ mod take_over;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -44,7 +48,7 @@ use trainyard_proto::v1::{Started, report::Body};
 
 use super::out_of_memory::OomKills;
 use super::{Host, Task, out_of_memory};
-use crate::attempt::{AttemptKey, End};
+use crate::attempt::{AttemptKey, End, Mask};
 use crate::outbox::Reporter;
 use channel::Channel;
 use checkpoints::ProgramCheckpoints;
@@ -53,12 +57,13 @@ use gang::Gang;
 use output::{follow_errors, follow_output};
 use process_group::ProcessGroup;
 use status::StatusServer;
-use stopping::Stopping;
+use stopping::{Ended, Stopping};
 use strays::Strays;
 use telling::Telling;
 
 pub(super) use launcher::Launched;
 pub(super) use process_group::Watchdog;
+pub(crate) use rules::Rules;
 
 /// How long output may still come once the program has ended.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
@@ -69,6 +74,10 @@ const EXIT_INFEASIBLE: i32 = 78;
 
 /// Gives the program what it goes on from, runs it to its end, and waits for its checkpoints.
 pub(super) async fn run(task: &Task, reporter: &Reporter, host: &Arc<Host>) -> End {
+    // Whoever has placed it here: the coordinator may be an old one, or not the one it should be.
+    if let Some(why) = host.rules.refusal() {
+        return End::error(why, 0);
+    }
     if let Some(leader) = launcher::leader(task) {
         return hold(task, reporter, host, leader).await;
     }
@@ -99,7 +108,9 @@ async fn run_and_save(task: &Task, reporter: &Reporter, host: &Arc<Host>) -> End
         Ok(checkpoints) => checkpoints,
         Err(end) => return end,
     };
-    let end = run_program(task, reporter, host, &checkpoints).await;
+    let mut end = run_program(task, reporter, host, &checkpoints).await;
+    // The program's last words may tell what it is not to tell.
+    end.error = reporter.masked(&end.error).into_owned();
     match checkpoints.finish().await {
         Ok(()) => end,
         Err(why) => End::error(why, end.step),
@@ -125,6 +136,11 @@ async fn run_program(
     if let Err(end) = can_start(task, entrypoint) {
         return *end;
     }
+    let filled = match secrets::fill(&entrypoint.environment, host.rules.secrets()) {
+        Ok(filled) => filled,
+        Err(why) => return End::error(why, 0),
+    };
+    reporter.set_mask(Mask::of(filled.secrets.iter().map(String::as_str)));
     let gang = match Gang::meet(task, reporter, host).await {
         Ok(gang) => gang,
         Err(end) => return end,
@@ -136,20 +152,14 @@ async fn run_program(
         checkpoints,
         host.log_lines_per_second,
     ));
-    let command = command(task, host, entrypoint, program, gang.environment(task));
+    let gang = gang.environment(task);
+    let command = command(task, host, entrypoint, program, gang, filled.variables);
     let mut running = match Running::start(command, task, host, &telling).await {
         Ok(running) => running,
         Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
     };
     reporter.info(&format!("started `{}`", entrypoint.command.join(" ")));
-    if reporter.key.rank == 0 {
-        let from_step = checkpoints.restored().map_or(0, |restored| restored.step);
-        let started = Started {
-            from_step,
-            ..Started::default()
-        };
-        reporter.report(Body::Started(started)).await;
-    }
+    tell_started(reporter, checkpoints).await;
     let most = host.log_lines_per_second;
     let child = &mut running.child;
     let mut output = child
@@ -164,21 +174,64 @@ async fn run_program(
         reporter,
         telling: &telling,
         grace: entrypoint.stop_grace(),
+        limits: host.rules.limits(),
+        strays: &running.strays,
     };
-    let (status, stopped) = stopping.wait(child, &mut running.group).await;
+    let ended = stopping.wait(child, &mut running.group).await;
     telling.program_ends();
     running.strays.end(reporter).await;
     running.hear_out(&telling, output.as_mut()).await;
     let last_error = rest(errors.as_mut(), || false).await.unwrap_or_default();
     let (step, infeasible) = telling.end().await;
-    match (status, stopped) {
-        (_, Some(stop)) => End::stopped(stop, step),
-        // However it ended: it has done what it was to do.
-        (Ok(_), None) if telling.is_reached() => End::paused(step),
-        (Ok(_), None) if let Some(why) = infeasible => End::infeasible(why, step),
-        (Ok(status), None) if status.success() => End::completed(step),
-        (Ok(status), None) => failed(status, oom_kills, &last_error, step),
-        (Err(error), None) => End::error(format!("cannot wait for `{program}`: {error}"), step),
+    let said = Said {
+        program,
+        last_error: &last_error,
+        infeasible,
+        is_reached: telling.is_reached(),
+    };
+    said.end(ended, oom_kills, &host.rules, step)
+}
+
+async fn tell_started(reporter: &Reporter, checkpoints: &ProgramCheckpoints) {
+    if reporter.key.rank == 0 {
+        let started = Started {
+            from_step: checkpoints.restored().map_or(0, |restored| restored.step),
+            ..Started::default()
+        };
+        reporter.report(Body::Started(started)).await;
+    }
+}
+
+/// What a program has said until its end.
+struct Said<'a> {
+    program: &'a str,
+    last_error: &'a str,
+    infeasible: Option<String>,
+    /// It has reported as far as it was to train.
+    is_reached: bool,
+}
+
+impl Said<'_> {
+    /// What it means that it ended like this.
+    fn end(self, ended: Ended, before: OomKills, rules: &Rules, step: u64) -> End {
+        if let Some(exceeded) = ended.exceeded {
+            return exceeded.end(step);
+        }
+        match (ended.status, ended.stop) {
+            (_, Some(stop)) => End::stopped(stop, step),
+            // However it ended: it has done what it was to do.
+            (Ok(_), None) if self.is_reached => End::paused(step),
+            (Ok(_), None) if let Some(why) = self.infeasible => End::infeasible(why, step),
+            (Ok(status), None) if status.success() => End::completed(step),
+            (Ok(status), None) => {
+                let lacking = rules.lacking(self.last_error);
+                failed(status, before, self.last_error, lacking, step)
+            }
+            (Err(error), None) => {
+                let program = self.program;
+                End::error(format!("cannot wait for `{program}`: {error}"), step)
+            }
+        }
     }
 }
 
@@ -201,7 +254,8 @@ impl Running {
     ) -> std::io::Result<Self> {
         // Of this attempt alone: it opens the channel, and whatever the program leaves behind is found by it.
         let token = uuid::Uuid::new_v4().simple().to_string();
-        let channel = match Channel::open(task, telling, &token) {
+        let user = host.rules.user().map(|user| &**user);
+        let channel = match Channel::open(task, telling, &token, user) {
             Ok(channel) => Some(channel),
             Err(error) => {
                 telling.reporter.warn(&format!(
@@ -218,14 +272,20 @@ impl Running {
         command.envs(status_server.iter().flat_map(StatusServer::environment));
         command.envs(telling.checkpoints.environment());
         command.envs(channel.iter().map(Channel::environment));
+        if let Some(files) = host.rules.limits().open_files {
+            limits::limit_files(&mut command, files);
+        }
         if !host.watchdog.is_there() {
             die_with_the_worker(&mut command);
         }
         let child = command.spawn()?;
+        if let Some(user) = host.rules.user() {
+            user.own_pipes(&child);
+        }
         Ok(Self {
             group: ProcessGroup::of(&child, &host.watchdog),
             child,
-            strays: Strays::marked(TOKEN, &token),
+            strays: Strays::marked(TOKEN, &token).of(host.rules.user()),
             channel,
             status_server,
         })
@@ -291,9 +351,19 @@ fn can_start(task: &Task, entrypoint: &EntrypointSpec) -> Result<(), Box<End>> {
     Err(Box::new(End::error(why, 0)))
 }
 
-/// What it means that a program ended like this.
-fn failed(status: ExitStatus, before: OomKills, last_error: &str, step: u64) -> End {
+/// `lacking`: what it may lack, with the way out.
+fn failed(
+    status: ExitStatus,
+    before: OomKills,
+    last_error: &str,
+    lacking: Option<String>,
+    step: u64,
+) -> End {
     let how = describe(status, last_error);
+    let how = match lacking {
+        Some(hint) => format!("{how} ({hint})"),
+        None => how,
+    };
     if status.code() == Some(EXIT_INFEASIBLE) {
         End::infeasible(how, step)
     } else if before.explain(status.code(), status.signal()) {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tokio::process::Child;
 
+use super::limits::{Exceeded, Limits};
 use super::process_group::ProcessGroup;
+use super::strays::Strays;
 use super::telling::Telling;
 use crate::attempt::Stop;
 use crate::outbox::Reporter;
@@ -48,29 +50,43 @@ pub(super) struct Stopping<'a> {
     pub(super) telling: &'a Telling,
     /// `entrypoint.stop_grace`.
     pub(super) grace: Duration,
+    pub(super) limits: &'a Limits,
+    pub(super) strays: &'a Strays,
+}
+
+/// How a program has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) status: io::Result<ExitStatus>,
+    /// The stop by which it ended.
+    pub(super) stop: Option<Stop>,
+    /// The limit that it had reached before.
+    pub(super) exceeded: Option<Exceeded>,
 }
 
 impl Stopping<'_> {
-    /// Waits for the program's end, which it is brought to once it is to stop. Gives the stop by which it ended.
-    pub(super) async fn wait(
-        &self,
-        child: &mut Child,
-        group: &mut ProcessGroup,
-    ) -> (io::Result<ExitStatus>, Option<Stop>) {
+    /// Waits for the program's end, which it is brought to once it is to stop or has reached a limit.
+    pub(super) async fn wait(&self, child: &mut Child, group: &mut ProcessGroup) -> Ended {
         let stop = &self.reporter.stop;
-        tokio::select! {
+        let exceeded = tokio::select! {
             biased;
             status = group.wait(child) => {
                 // Who is not told over the channel does not know that it is to stop.
                 let told = self.telling.has_channel();
-                return (status, stop.get().filter(|_| told));
+                let stop = stop.get().filter(|_| told);
+                return Ended { status, stop, exceeded: None };
             }
-            () = self.overdue() => {}
+            () = self.overdue() => None,
+            exceeded = self.limits.exceeded(self.strays) => Some(exceeded),
+        };
+        if let Some(exceeded) = exceeded.filter(Exceeded::is_urgent) {
+            return self.kill(child, group, exceeded).await;
         }
-        let why = match stop.get() {
-            Some(_) => "told to stop",
-            None if self.telling.is_reached() => "it has trained as far as it was to",
-            None => "a checkpoint could not be saved",
+        let why = match (exceeded, stop.get()) {
+            (Some(exceeded), _) => &*exceeded.told(),
+            (None, Some(_)) => "told to stop",
+            (None, None) if self.telling.is_reached() => "it has trained as far as it was to",
+            (None, None) => "a checkpoint could not be saved",
         };
         self.reporter
             .info(&format!("{why}: the program gets SIGTERM"));
@@ -85,6 +101,9 @@ impl Stopping<'_> {
             status = group.wait(child) => Some(status),
             () = tokio::time::sleep(self.after_term()) => None,
             () = abandoned => None,
+            exceeded = self.limits.too_much(self.strays) => {
+                return self.kill(child, group, exceeded).await;
+            }
         };
         let status = match ended {
             Some(status) => status,
@@ -94,7 +113,22 @@ impl Stopping<'_> {
                 group.wait(child).await
             }
         };
-        (status, stop.get())
+        Ended {
+            status,
+            stop: stop.get(),
+            exceeded,
+        }
+    }
+
+    /// Ends a program that would take more while it is asked to end.
+    async fn kill(&self, child: &mut Child, group: &mut ProcessGroup, exceeded: Exceeded) -> Ended {
+        self.reporter.warn(&format!("{}: SIGKILL", exceeded.told()));
+        group.signal(libc::SIGKILL);
+        Ended {
+            status: group.wait(child).await,
+            stop: self.reporter.stop.get(),
+            exceeded: Some(exceeded),
+        }
     }
 
     /// Resolves once the program is to get SIGTERM.

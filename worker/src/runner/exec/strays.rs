@@ -1,22 +1,56 @@
-//! Processes that have left their program's group: they have the attempt's secret in their environment, are found by
-//! it and end with the attempt.
+//! Processes of a program, wherever they have gone: they have the attempt's secret in their environment, are found by
+//! it, counted, and end with the attempt.
 //!
 //! A control group would hold them, too, but a worker seldom may make one; a subreaper would be handed all that any
 //! program leaves behind, and could not tell whose it was. What is not found is a process that has emptied its
 //! environment and whose parent is gone.
 
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::outbox::Reporter;
+use crate::runner::user::User;
 
 /// Looks at all processes by who is dropped and holds up a thread for it: enough for what was just being started.
 const LAST_ROUNDS: u32 = 5;
+
+/// What a program and its processes take together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Bytes; what several share counts once.
+    pub(super) memory: u64,
+    /// Threads of all processes.
+    pub(super) threads: u64,
+}
+
+/// What marked processes have, and who can see it.
+#[derive(Debug, Clone)]
+struct Marker {
+    /// `NAME=value`.
+    text: String,
+    user: Option<Arc<User>>,
+}
+
+impl Marker {
+    /// What the worker sees of a process, or else the program's user.
+    fn sees<T>(&self, look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match (look(), &self.user) {
+            (Err(error), Some(user)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                user.does(look)?
+            }
+            (seen, _) => seen,
+        }
+    }
+}
 
 /// Ends whatever has a variable in its environment, and what descends from it; once, where it is dropped before.
 #[derive(Debug)]
 pub(super) struct Strays {
     /// `NAME=value`, of this attempt alone.
     marker: String,
+    /// As whom they run, if not as the worker.
+    user: Option<Arc<User>>,
     /// There are none any more.
     ended: AtomicBool,
 }
@@ -25,7 +59,21 @@ impl Strays {
     pub(super) fn marked(name: &str, value: &str) -> Self {
         Self {
             marker: format!("{name}={value}"),
+            user: None,
             ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Of a program of another user: in a container root may not look into others' environments, they may.
+    pub(super) fn of(mut self, user: Option<&Arc<User>>) -> Self {
+        self.user = user.cloned();
+        self
+    }
+
+    fn marker(&self) -> Marker {
+        Marker {
+            text: self.marker.clone(),
+            user: self.user.clone(),
         }
     }
 
@@ -40,9 +88,18 @@ impl Strays {
         }
     }
 
+    /// What the program takes with all that it has started. `much`: memory above this is counted page by page, so that
+    /// what processes share counts once.
+    pub(super) async fn taken(&self, much: u64) -> Taken {
+        let marker = self.marker();
+        let counted = tokio::task::spawn_blocking(move || processes::taken(&marker, much));
+        // A worker that is shutting down counts nothing any more.
+        counted.await.unwrap_or_default()
+    }
+
     /// How many there were, or `None` where some would not end.
     async fn ended(&self) -> Option<usize> {
-        let marker = self.marker.clone();
+        let marker = self.marker();
         // A worker that is shutting down runs no more tasks; then what is dropped looks.
         let ended = tokio::task::spawn_blocking(move || processes::end(&marker, processes::ROUNDS));
         let Ok(ended) = ended.await else {
@@ -56,7 +113,7 @@ impl Strays {
 impl Drop for Strays {
     fn drop(&mut self) {
         if !self.ended.load(Ordering::Relaxed) {
-            processes::end(&self.marker, LAST_ROUNDS);
+            processes::end(&self.marker(), LAST_ROUNDS);
         }
     }
 }
@@ -71,6 +128,8 @@ mod processes {
 
     use libc::pid_t;
 
+    use super::{Marker, Taken};
+
     /// Looks at all processes: each may find what was started since the one before. Together they take about two
     /// seconds, in which what was killed has ended unless the kernel itself hangs.
     pub(super) const ROUNDS: u32 = 200;
@@ -78,7 +137,7 @@ mod processes {
     /// As much of an environment as is looked at, in bytes: Linux holds at most a quarter of the stack's limit.
     const MAX_ENVIRONMENT: u64 = 8 << 20;
 
-    pub(super) fn end(marker: &str, rounds: u32) -> Option<usize> {
+    pub(super) fn end(marker: &Marker, rounds: u32) -> Option<usize> {
         let mut killed = BTreeSet::new();
         for round in 0..rounds {
             if round > 0 {
@@ -102,8 +161,59 @@ mod processes {
         None
     }
 
+    pub(super) fn taken(marker: &Marker, much: u64) -> Taken {
+        let all: Vec<pid_t> = family(marker)
+            .into_iter()
+            .map(|(process, _)| process)
+            .collect();
+        let memory = all.iter().filter_map(|process| resident(*process)).sum();
+        let threads = all.iter().filter_map(|process| threads(*process)).sum();
+        if memory <= much {
+            return Taken { memory, threads };
+        }
+        let shares = all.iter();
+        let shares =
+            shares.filter_map(|process| share(*process, marker).or_else(|| resident(*process)));
+        Taken {
+            memory: shares.sum(),
+            threads,
+        }
+    }
+
+    /// Bytes of it that are in memory, shared ones included.
+    fn resident(process: pid_t) -> Option<u64> {
+        let sizes = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+        let pages: u64 = sizes.split_whitespace().nth(1)?.parse().ok()?;
+        Some(pages * page_bytes())
+    }
+
+    /// The same, of a page that several share its part alone (`Pss`).
+    fn share(process: pid_t, marker: &Marker) -> Option<u64> {
+        let read = || fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
+        let sizes = marker.sees(read).ok()?;
+        let line = sizes.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    /// The twentieth field of its state.
+    fn threads(process: pid_t) -> Option<u64> {
+        let state = fs::read(format!("/proc/{process}/stat")).ok()?;
+        let state = String::from_utf8_lossy(&state).into_owned();
+        let (_, behind) = state.rsplit_once(')')?;
+        // The name before it is the second.
+        behind.split_whitespace().nth(17)?.parse().ok()
+    }
+
+    #[allow(unsafe_code)]
+    fn page_bytes() -> u64 {
+        // SAFETY: a call without pointers.
+        let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        u64::try_from(bytes).unwrap_or(4096)
+    }
+
     /// Marked processes (`None`), and what descends from them (the parent that it had).
-    fn family(marker: &str) -> Vec<(pid_t, Option<pid_t>)> {
+    fn family(marker: &Marker) -> Vec<(pid_t, Option<pid_t>)> {
         let own = std::process::id();
         let all: Vec<pid_t> = fs::read_dir("/proc")
             .into_iter()
@@ -138,13 +248,17 @@ mod processes {
     }
 
     /// A process that has ended has no environment any more.
-    fn is_marked(process: pid_t, marker: &str) -> bool {
-        let mut environment = Vec::new();
+    fn is_marked(process: pid_t, marker: &Marker) -> bool {
+        let read = || {
+            let mut environment = Vec::new();
+            fs::File::open(format!("/proc/{process}/environ"))
+                .and_then(|file| file.take(MAX_ENVIRONMENT).read_to_end(&mut environment))
+                .map(|_| environment)
+        };
         // Another user's cannot be read, and is none of ours.
-        let read = fs::File::open(format!("/proc/{process}/environ"))
-            .and_then(|file| file.take(MAX_ENVIRONMENT).read_to_end(&mut environment));
+        let environment = marker.sees(read).unwrap_or_default();
         let mut variables = environment.split(|byte| *byte == 0);
-        read.is_ok() && variables.any(|variable| variable == marker.as_bytes())
+        variables.any(|variable| variable == marker.text.as_bytes())
     }
 
     /// The fourth field of its state, behind the name in parentheses, which may hold anything. `None`: it has ended.
@@ -159,7 +273,7 @@ mod processes {
 
     /// A descriptor of the process that was looked at, and of no other that has its number by now.
     #[allow(unsafe_code)]
-    fn hold(process: pid_t, marker: &str, descends: Option<pid_t>) -> Option<OwnedFd> {
+    fn hold(process: pid_t, marker: &Marker, descends: Option<pid_t>) -> Option<OwnedFd> {
         // SAFETY: a plain system call without pointers.
         let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
         let descriptor = RawFd::try_from(descriptor).ok().filter(|fd| *fd >= 0)?;
@@ -194,7 +308,11 @@ mod processes {
 mod processes {
     pub(super) const ROUNDS: u32 = 1;
 
-    pub(super) fn end(_: &str, _: u32) -> Option<usize> {
+    pub(super) fn taken(_: &super::Marker, _: u64) -> super::Taken {
+        super::Taken::default()
+    }
+
+    pub(super) fn end(_: &super::Marker, _: u32) -> Option<usize> {
         Some(0)
     }
 }

@@ -84,7 +84,7 @@ async fn a_program_finds_its_place_as_torch_and_others_look_for_it() {
     let mut spec = exec_spec(&["sh", "-c", "echo $MASTER_ADDR $RANK $TRAINYARD_RANK"]);
     let given = [("MASTER_ADDR", "mine"), ("RANK", "9")];
     let environment = &mut spec.job.entrypoint.as_mut().unwrap().environment;
-    environment.extend(given.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    environment.extend(given.map(|(name, value)| (name.to_owned(), value.into())));
     let ran = run_alone(spec, |_| {}).await;
     assert!(
         ran.log().lines().any(|line| line == "mine 9 0"),

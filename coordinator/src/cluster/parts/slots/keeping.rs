@@ -35,10 +35,10 @@ impl Slots {
     ) -> Result<Vec<Place>, Unplaced> {
         let own = ask.kept.as_ref().and_then(|_| self.kept.get(job));
         let Some(own) = own else {
-            return self.index.place(&ask.store, ask.request());
+            return self.index.place(&ask.needs, ask.request());
         };
         own.places.iter().for_each(|place| self.index.let_go(place));
-        let placed = self.index.place(&ask.store, ask.request());
+        let placed = self.index.place(&ask.needs, ask.request());
         for place in &own.places {
             self.index.keep(place, job);
         }
@@ -59,7 +59,7 @@ impl Slots {
         }
         let kept = self.kept.entry(job.clone()).or_insert_with(|| Kept {
             places: BTreeSet::new(),
-            store: ask.store.clone(),
+            needs: ask.needs.clone(),
             ranks: ask.ranks,
             gangs: 0,
             cause,
@@ -124,7 +124,7 @@ impl Slots {
     /// allow.
     pub(in crate::cluster) fn kept_in_vain(&self, workers_changed: bool) -> Vec<JobId> {
         let useless = self.kept.iter().filter(|(job, kept)| {
-            let serves = |place: &Place| self.index.serves(&place.worker, &kept.store);
+            let serves = |place: &Place| self.index.serves(&place.worker, &kept.needs);
             let queued = self.queue.get(job);
             let may = queued.is_some_and(|q| self.queue.may_take(&q.workspace, &q.ask));
             !may || (workers_changed && !kept.places.iter().all(serves))

@@ -1,7 +1,7 @@
-//! Slots: which are free, who wants them, who holds them, who uses which store, and which are kept for whom.
+//! Slots: which are free, who wants them, who holds them, what jobs need besides, and which are kept for whom.
 //!
 //! Owns that the parts agree: the queue's totals are the index's, what a job holds is charged to its workspace
-//! and its priority, a store is open while somebody uses it, and what is kept for a job is kept in the index,
+//! and its priority, what somebody needs is open, and what is kept for a job is kept in the index,
 //! too, and asked for by the job itself. Whose turn it is and who must leave is not known here.
 
 mod keeping;
@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use trainyard_common::ids::{JobId, WorkerId};
 
 use super::kept::Kept;
+use crate::placement::Needs;
 use crate::placement::index::{Host, Index, Standing};
 use crate::placement::queue::Queue;
 
@@ -35,8 +36,8 @@ pub(in crate::cluster) struct Slots {
     accounts: BTreeMap<JobId, Account>,
     /// How many are held by jobs of each priority.
     held_by: BTreeMap<i32, u32>,
-    /// How many active jobs use each store.
-    users: BTreeMap<String, usize>,
+    /// How many active jobs need the same.
+    users: BTreeMap<Needs, usize>,
     /// Which are kept for whom.
     kept: BTreeMap<JobId, Kept>,
 }
@@ -89,14 +90,14 @@ impl Slots {
         true
     }
 
-    /// Where a worker stands with a store.
+    /// Where a worker stands with what jobs need.
     pub(in crate::cluster) fn set_standing(
         &mut self,
         worker: &WorkerId,
-        store: &str,
+        needs: &Needs,
         standing: Option<Standing>,
     ) {
-        self.index.set_standing(worker, store, standing);
+        self.index.set_standing(worker, needs, standing);
     }
 
     pub(in crate::cluster) fn take(&mut self, worker: &WorkerId, slot: u32) {
@@ -145,30 +146,30 @@ impl Slots {
         }
     }
 
-    /// One more job uses a store. True: it is the first.
-    pub(in crate::cluster) fn use_store(&mut self, url: &str) -> bool {
-        if let Some(users) = self.users.get_mut(url) {
+    /// One more job needs this. True: it is the first.
+    pub(in crate::cluster) fn open(&mut self, needs: &Needs) -> bool {
+        if let Some(users) = self.users.get_mut(needs) {
             *users += 1;
             return false;
         }
-        self.users.insert(url.to_owned(), 1);
-        self.index.open(url);
+        self.users.insert(needs.clone(), 1);
+        self.index.open(needs);
         true
     }
 
     /// One fewer: the last one to leave closes it.
-    pub(in crate::cluster) fn leave_store(&mut self, url: &str) {
-        if let Some(users) = self.users.get_mut(url) {
+    pub(in crate::cluster) fn close(&mut self, needs: &Needs) {
+        if let Some(users) = self.users.get_mut(needs) {
             *users -= 1;
             if *users == 0 {
-                self.users.remove(url);
-                self.index.close(url);
+                self.users.remove(needs);
+                self.index.close(needs);
             }
         }
     }
 
-    /// Stores that jobs use.
-    pub(in crate::cluster) fn stores(&self) -> impl Iterator<Item = &String> {
+    /// What jobs need.
+    pub(in crate::cluster) fn needs(&self) -> impl Iterator<Item = &Needs> {
         self.users.keys()
     }
 
@@ -183,7 +184,7 @@ impl Slots {
     }
 
     #[cfg(test)]
-    pub(in crate::cluster) fn users(&self) -> &BTreeMap<String, usize> {
+    pub(in crate::cluster) fn users(&self) -> &BTreeMap<Needs, usize> {
         &self.users
     }
 }

@@ -7,7 +7,13 @@ use crate::cluster::parts::kept::Cause;
 use crate::placement::queue::{Ask, Queued};
 use crate::placement::{Place, Unplaced};
 
-const STORE: &str = "file:///store";
+/// What the jobs here need.
+fn needs() -> Needs {
+    Needs {
+        store: "file:///store".to_owned(),
+        programs: false,
+    }
+}
 
 fn job(name: &str) -> JobId {
     JobId(name.to_owned())
@@ -15,7 +21,7 @@ fn job(name: &str) -> JobId {
 
 fn ask(ranks: u32) -> Ask {
     Ask {
-        store: STORE.to_owned(),
+        needs: needs(),
         device: 0,
         ranks,
         kept: None,
@@ -32,7 +38,7 @@ fn place(slot: u32) -> Place {
 /// One usable worker of so many slots that has proven the store, and a job in line.
 fn slots(of: usize, ranks: u32) -> Slots {
     let mut slots = Slots::default();
-    assert!(slots.use_store(STORE));
+    assert!(slots.open(&needs()));
     let host = Host {
         machine: "m".to_owned(),
         cpu_kind: "k".to_owned(),
@@ -41,7 +47,7 @@ fn slots(of: usize, ranks: u32) -> Slots {
     let worker = WorkerId::from("w");
     slots.insert(&worker, &host, []);
     assert!(slots.set_usable(&worker, true));
-    slots.set_standing(&worker, STORE, Some(Standing::Proven));
+    slots.set_standing(&worker, &needs(), Some(Standing::Proven));
     let queued = Queued {
         priority: 0,
         ask: ask(ranks),
@@ -146,13 +152,13 @@ fn what_is_kept_where_nothing_can_be_placed_is_kept_in_vain() {
 }
 
 #[test]
-fn a_store_is_open_while_somebody_uses_it() {
+fn what_somebody_needs_is_open() {
     let mut slots = slots(1, 1);
-    assert!(!slots.use_store(STORE));
-    slots.leave_store(STORE);
-    assert_eq!(slots.stores().collect::<Vec<_>>(), [STORE]);
+    assert!(!slots.open(&needs()));
+    slots.close(&needs());
+    assert_eq!(slots.needs().collect::<Vec<_>>(), [&needs()]);
     assert_eq!(slots.find(&job("b"), &ask(1)), Ok(vec![place(0)]));
-    slots.leave_store(STORE);
-    assert_eq!(slots.stores().next(), None);
+    slots.close(&needs());
+    assert_eq!(slots.needs().next(), None);
     assert!(slots.find(&job("b"), &ask(1)).is_err());
 }

@@ -13,7 +13,7 @@ mod wire;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +29,7 @@ use super::checkpoints::ProgramCheckpoints;
 use super::stopping::Reason;
 use super::telling::Telling;
 use crate::attempt::Stop;
+use crate::runner::user::User;
 
 /// Connections of one attempt at one time: a process for each core of a large machine, and then some.
 const MAX_CONNECTIONS: usize = 256;
@@ -61,12 +62,22 @@ struct Shared {
 
 impl Channel {
     /// Opens the channel of an attempt whose program is about to start.
-    pub(super) fn open(task: &Task, telling: &Arc<Telling>, token: &str) -> io::Result<Self> {
+    ///
+    /// `user`: who may connect, if not the worker's own.
+    pub(super) fn open(
+        task: &Task,
+        telling: &Arc<Telling>,
+        token: &str,
+        user: Option<&User>,
+    ) -> io::Result<Self> {
         let program = task.spec.job.entrypoint.as_ref();
         let grace = program.map_or(Duration::ZERO, EntrypointSpec::stop_grace);
         let folder = Folder::make()?;
         let listener = UnixListener::bind(folder.socket())?;
         fs::set_permissions(folder.socket(), Permissions::from_mode(0o600))?;
+        if let Some(user) = user {
+            folder.let_through(user)?;
+        }
         let shared = Arc::new(Shared {
             telling: telling.clone(),
             token: token.to_owned(),
@@ -219,6 +230,12 @@ impl Folder {
         }
         DirBuilder::new().mode(0o700).create(&folder)?;
         Ok(Self(folder))
+    }
+
+    /// The socket becomes the user's; the folder stays the worker's, so that nothing else comes in its place.
+    fn let_through(&self, user: &User) -> io::Result<()> {
+        lchown(self.socket(), Some(user.uid), Some(user.gid))?;
+        fs::set_permissions(&self.0, Permissions::from_mode(0o711))
     }
 
     fn socket(&self) -> PathBuf {

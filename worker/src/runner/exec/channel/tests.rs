@@ -361,7 +361,8 @@ while not os.path.exists(os.environ["GATE"]): time.sleep(0.05)
     let gate = folder.path().join("gate");
     let mut spec = python(&script);
     let environment = &mut spec.job.entrypoint.as_mut().unwrap().environment;
-    environment.insert("GATE".to_owned(), gate.display().to_string());
+    let text = gate.display().to_string();
+    environment.insert("GATE".to_owned(), text.as_str().into());
     // It goes on until its report is told.
     let ran = run_alone(spec, |run| run.touch_at_log("epoch 3", gate)).await;
     let epochs: Vec<u64> = ran.progress().iter().map(|p| p.epoch).collect();

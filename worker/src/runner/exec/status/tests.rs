@@ -167,7 +167,7 @@ async fn a_spec_may_say_that_updates_go_elsewhere_and_other_ranks_send_none() {
     let mut spec = python(script);
     let program = spec.job.entrypoint.as_mut().unwrap();
     let url = super::URL.to_owned();
-    program.environment.insert(url, "https://own".to_owned());
+    program.environment.insert(url, "https://own".into());
     let ran = run_alone(spec, |_| {}).await;
     assert!(ran.log().contains("https://own None"), "{}", ran.log());
 }
