@@ -85,8 +85,9 @@ def etcd(folder, members):
 
 
 @contextmanager
-def s3(folder):
-    """Gives the URL of a bucket of a new S3 server (SeaweedFS, from PyPI), and the variables with which it is reached."""
+def s3(folder, volumes=20):
+    """Gives the URL of a bucket of a new S3 server (SeaweedFS, from PyPI), and the variables with which it is reached. It keeps
+    at most so many volumes of 256 MB."""
     weed = environment(SEAWEED) / "weed"
     master, volume, filer, port = free_ports(4)
     # Each listens for gRPC 10,000 higher, which must be a port, too.
@@ -95,7 +96,7 @@ def s3(folder):
     (folder / "s3.json").write_text(f"""{{"identities": [{{"name": "bench", "actions": ["Admin"],
         "credentials": [{{"accessKey": "{KEY}", "secretKey": "{SECRET}"}}]}}]}}""")
     server = [weed, "server", "-ip=127.0.0.1", f"-dir={folder}/seaweed", "-filer", "-s3", f"-s3.config={folder}/s3.json",
-              "-volume.max=20", "-master.volumeSizeLimitMB=256"]
+              f"-volume.max={volumes}", "-master.volumeSizeLimitMB=256"]
     for part, number, inner in zip(("master", "volume", "filer", "s3"), (master, volume, filer, port), grpc):
         server += [f"-{part}.port={number}", f"-{part}.port.grpc={inner}"]
     shell = [weed, "shell", f"-master=127.0.0.1:{master}.{grpc[0]}", f"-filer=127.0.0.1:{filer}.{grpc[2]}"]
