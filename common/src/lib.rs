@@ -4,6 +4,7 @@
 //! This crate knows nothing of gRPC services, stores of records or training.
 
 pub mod backoff;
+pub mod bundle;
 pub mod checkpoint;
 pub mod config;
 pub mod files;

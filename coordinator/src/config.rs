@@ -8,6 +8,7 @@ mod etcd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use trainyard_common::bundle::MAX_PACKED_MIB;
 use trainyard_common::config::{ConfigError, DEFAULT_ADDRESS};
 use trainyard_common::store_url;
 use trainyard_common::telemetry::{self, LogFormat};
@@ -78,6 +79,9 @@ pub struct CoordinatorConfig {
     pub request_timeout_ms: u32,
     /// The specs of all jobs that have not ended, KiB as they are stored; of those that have, four times as much.
     pub max_specs_kib: u32,
+    /// The longest bundle of a program's code that is accepted, packed, MiB. Two at a time are held in memory while
+    /// they come.
+    pub max_bundle_mib: u32,
     /// Store of checkpoints of jobs that name none. Unset: `checkpoints` below the data directory.
     pub checkpoint_url: Option<String>,
     /// Addresses of etcd's members (`http://host:2379`): records lie there instead of in `data_dir`, and
@@ -140,6 +144,7 @@ impl Default for CoordinatorConfig {
             max_receiving_mib_per_client: 64,
             request_timeout_ms: 10_000,
             max_specs_kib: 32 * 1_024,
+            max_bundle_mib: 64,
             checkpoint_url: None,
             etcd: Vec::new(),
             etcd_prefix: etcd::DEFAULT_PREFIX.to_owned(),
@@ -287,6 +292,7 @@ impl CoordinatorConfig {
                 MAX_WAIT_MS,
             ),
             ("max_specs_kib", self.max_specs_kib, 1_024, 1_024 * MAX_MIB),
+            ("max_bundle_mib", self.max_bundle_mib, 1, MAX_PACKED_MIB),
         ];
         for (field, given, least, most) in sizes {
             if !(least..=most).contains(&given) {
@@ -306,7 +312,7 @@ mod tests {
     fn the_default_is_valid_and_bad_fields_are_named() {
         CoordinatorConfig::default().validate().unwrap();
         type Edit = fn(&mut CoordinatorConfig);
-        let cases: [(&str, Edit); 14] = [
+        let cases: [(&str, Edit); 15] = [
             ("listen", |c| c.listen = "here".to_owned()),
             ("listen", |c| c.listen = "localhost:99999".to_owned()),
             ("heartbeat_ms", |c| c.heartbeat_ms = 0),
@@ -321,6 +327,7 @@ mod tests {
             ("max_receiving_mib", |c| c.max_receiving_mib = 15),
             ("request_timeout_ms", |c| c.request_timeout_ms = 99),
             ("max_specs_kib", |c| c.max_specs_kib = 0),
+            ("max_bundle_mib", |c| c.max_bundle_mib = 1_025),
             ("checkpoint_url: `foo://x`: unknown scheme", |c| {
                 c.checkpoint_url = Some("foo://x".to_owned());
             }),

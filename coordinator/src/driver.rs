@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use trainyard_common::ids::Term;
 
 use crate::archive::Archives;
+use crate::bundles::Bundles;
 use crate::cluster::Machine;
 use crate::cluster::api::Event;
 use crate::cluster::model::SessionId;
@@ -135,10 +136,12 @@ impl Driver {
         let term = machine.term();
         let archives = Archives::new(store.archives()?);
         let removals = Arc::<AtomicU64>::default();
+        let bundles = Bundles::default();
         let keeper = Keeper {
             store: store.clone(),
             term,
             archives: archives.clone(),
+            bundles: bundles.clone(),
             removals: Arc::clone(&removals),
             tasks: tasks.clone(),
             closing: closing.clone(),
@@ -168,6 +171,7 @@ impl Driver {
             hub,
             store,
             archives,
+            bundles,
             term,
             sessions: Arc::new(AtomicU64::new(1)),
             removals,

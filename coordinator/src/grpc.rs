@@ -67,6 +67,9 @@ const MAX_REQUEST_BYTES: usize = (1024 + 64) * 1024;
 const MAX_POSITIONS_BYTES: usize = 4 * 1024 * 1024;
 const POSITIONS_PATH: &str = "/trainyard.v1.JobService/StreamLogs";
 
+/// The one call of a person's tool that sends more than one message.
+const UPLOAD_PATH: &str = "/trainyard.v1.JobService/UploadBundle";
+
 /// Open calls in all. A worker has one, a person few.
 const MAX_CALLS: usize = 65_536;
 
@@ -93,6 +96,8 @@ pub(crate) struct Limits {
     request_timeout: Duration,
     /// After so long without a word a worker counts as lost.
     worker_lease: Duration,
+    /// The longest bundle of code, bytes.
+    bundle: u64,
 }
 
 impl Limits {
@@ -123,6 +128,7 @@ impl Limits {
             receiving_of_one: config.max_receiving_mib_per_client as usize * MIB,
             request_timeout: Duration::from_millis(u64::from(config.request_timeout_ms)),
             worker_lease: Duration::from_millis(u64::from(config.worker_lease_ms)),
+            bundle: u64::from(config.max_bundle_mib) << 20,
         }
     }
 }
@@ -147,7 +153,7 @@ pub(crate) async fn serve(
     let calls = Tally::new(MAX_CALLS, limits.calls_of_one);
     let watchers = Tally::new(MAX_WATCHERS, limits.watchers_of_one);
     let health = health::service(seat.clone(), closing.clone(), &tasks).await;
-    let jobs = JobServiceServer::new(Jobs::new(seat.clone(), watchers))
+    let jobs = JobServiceServer::new(Jobs::new(seat.clone(), watchers, limits.bundle))
         .max_decoding_message_size(MAX_POSITIONS_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let workers = WorkerServiceServer::new(Workers::new(seat, tasks))

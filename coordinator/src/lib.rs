@@ -4,6 +4,7 @@
 //! carry out.
 
 mod archive;
+mod bundles;
 mod clients;
 pub mod cluster;
 pub mod config;

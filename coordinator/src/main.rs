@@ -221,6 +221,11 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_specs_kib: Option<u32>,
 
+    /// The longest bundle of a program's code that is accepted, packed (`entrypoint.ship`). [default: 64]
+    #[arg(long, env = "TRAINYARD_MAX_BUNDLE_MIB", value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bundle_mib: Option<u32>,
+
     /// What is logged: a level, or `tracing` directives. [default: info]
     #[arg(long, env = "TRAINYARD_LOG", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -277,3 +277,100 @@ async fn a_signal_ends_the_process_whatever_is_open() {
     assert!(status.success(), "{status}");
     assert!(session.await.unwrap().is_err());
 }
+
+/// A job of a program, with this in its entrypoint.
+fn program(entrypoint: &str) -> String {
+    format!(
+        "name: s\nentrypoint: {{command: [x], {entrypoint}}}\n\
+         objectives: [{{metric: loss, mode: minimize}}]\nsearcher: {{name: random, max_trials: 1}}"
+    )
+}
+
+/// A piece of a bundle, the first one where a digest is given.
+fn piece(digest: &str, bytes: usize, chunk: &[u8]) -> UploadBundleRequest {
+    UploadBundleRequest {
+        digest: digest.to_owned(),
+        bytes: bytes as u64,
+        chunk: chunk.to_vec(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_accepted_only_with_its_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Process::start(&directory.path().join("data")).await;
+    let mut client = client(&coordinator.address).await;
+    let unpacked = program("ship: /code");
+    let error = submit(&mut client, "1", &unpacked).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let expected = "entrypoint.ship: given without `bundle`";
+    assert!(error.message().contains(expected), "{error}");
+
+    let content = b"what is in it is the workers' affair";
+    let digest = blake3::hash(content).to_hex().to_string();
+    let named = program(&format!("bundle: {digest}"));
+    let error = submit(&mut client, "2", &named).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(error.message().contains(&digest), "{error}");
+    let question = |storage_url: &str, bytes: usize| FindBundleRequest {
+        digest: digest.clone(),
+        bytes: bytes as u64,
+        storage_url: storage_url.to_owned(),
+    };
+    for url in ["http://host/x", "/plain", "memory://x", "nothing://x"] {
+        let asked = client.find_bundle(question(url, 1)).await;
+        assert_eq!(asked.unwrap_err().code(), Code::InvalidArgument, "{url}");
+    }
+    for found in [false, true, true] {
+        let asked = client.find_bundle(question("", content.len())).await;
+        let answer = asked.unwrap().into_inner();
+        assert_eq!((answer.found, answer.max_bytes), (found, 64 << 20));
+        let pieces = [
+            piece(&digest, content.len(), &content[..9]),
+            piece("", 0, &content[9..]),
+        ];
+        let sent = client.upload_bundle(tokio_stream::iter(pieces)).await;
+        sent.unwrap();
+    }
+    // Another length is not what was sent.
+    let asked = client.find_bundle(question("", 1)).await;
+    assert!(!asked.unwrap().into_inner().found);
+    assert_eq!(submit(&mut client, "2", &named).await.unwrap(), "s-1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_is_refused_that_is_not_what_it_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let more = ["--max-bundle-mib", "1"];
+    let coordinator = Process::start_with(&directory.path().join("data"), &more).await;
+    let mut client = client(&coordinator.address).await;
+    let content = vec![7; 20_000];
+    let digest = blake3::hash(&content).to_hex().to_string();
+    let (half, all) = (&content[..10_000], content.len());
+    let other = "0".repeat(64);
+    let refused = [
+        (vec![], "digest: no message"),
+        (
+            vec![piece("../../x", all, &content)],
+            "expected a BLAKE3 digest",
+        ),
+        (vec![piece(&digest, all, half)], "(10000 came)"),
+        (vec![piece(&digest, 10, &content)], "(more came)"),
+        (vec![piece(&other, all, &content)], "of what came"),
+        (vec![piece(&digest, (1 << 20) + 1, half)], "max_bundle_mib"),
+    ];
+    for (pieces, expected) in refused {
+        let sent = client.upload_bundle(tokio_stream::iter(pieces)).await;
+        let error = sent.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        assert!(error.message().contains(expected), "{error}");
+    }
+    let question = FindBundleRequest {
+        digest,
+        bytes: all as u64,
+        ..Default::default()
+    };
+    let asked = client.find_bundle(question).await;
+    assert!(!asked.unwrap().into_inner().found);
+}

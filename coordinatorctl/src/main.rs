@@ -11,6 +11,7 @@ mod local;
 mod options;
 mod print;
 mod session;
+mod ship;
 mod spec;
 mod usage;
 mod verbs;

@@ -6,6 +6,7 @@
 
 pub mod agent;
 mod attempt;
+pub mod bundle;
 pub mod checkpoint;
 pub mod collective;
 pub mod config;

@@ -55,6 +55,7 @@ fn exec(trial: u32, generation: u64, script: &str) -> Assignment {
         params: Default::default(),
         trial_seed: 1,
         checkpoint_url: "file:///nowhere".to_owned(),
+        bundle_url: None,
         virtual_shards: 1,
     };
     Assignment {

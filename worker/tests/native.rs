@@ -125,6 +125,7 @@ fn spec(folder: &Path, change: impl FnOnce(&mut Value)) -> TrialSpec {
         params: Default::default(),
         trial_seed: 5,
         checkpoint_url: format!("file://{}", folder.join("checkpoints").display()),
+        bundle_url: None,
         virtual_shards: 4,
     }
 }

@@ -5,6 +5,7 @@
 mod data;
 mod job;
 mod network;
+mod program;
 mod scheduler;
 mod training;
 

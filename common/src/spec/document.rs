@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use self::checks::{
-    check_given, check_grid, check_length, check_population, check_values, warnings,
+    check_given, check_grid, check_length, check_population, check_shipped, check_values, warnings,
 };
 use self::configurations::{
     check_configurations, decode, decoded, first_configuration, replaced, resolve,
@@ -265,6 +265,7 @@ impl Document {
             job,
             params: params.clone(),
             checkpoint_url: checkpoint_url.to_owned(),
+            bundle_url: None,
         })
     }
 
@@ -277,6 +278,7 @@ impl Document {
             .map(|(name, _)| name.as_str())
             .collect();
         let used = reference::check(&root, &names, &mut errors);
+        check_shipped(&root, &mut errors);
         let space = read_space(&root, &mut errors);
         if let Some(space) = &space {
             errors.extend(space.overflowing());

@@ -180,8 +180,19 @@ fn default_max_restarts() -> u32 {
 pub struct EntrypointSpec {
     /// Program and arguments; no shell in between.
     pub command: Vec<String>,
+    /// Where the program starts; within what is shipped, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<PathBuf>,
+    /// A folder with the program's code, relative to this document. `coordinatorctl` packs it when the job is
+    /// submitted; each attempt starts in a copy of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ship: Option<PathBuf>,
+    /// What of that folder is not shipped: lines as in a `.gitignore`, beside those of its `.trainyardignore`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// The BLAKE3 digest of what was packed, written by `coordinatorctl`: the code that all attempts run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
     /// Added to what programs see of the worker's environment (`PATH`, `HOME` and the like). A value may be `{secret: NAME}`: that of
     /// a file in the worker's `--secrets-dir`, which is in no record and no log.
     #[serde(default)]
@@ -223,6 +234,9 @@ impl Default for EntrypointSpec {
         Self {
             command: Vec::new(),
             working_directory: None,
+            ship: None,
+            exclude: Vec::new(),
+            bundle: None,
             environment: Default::default(),
             first_epoch: None,
             processes: Processes::default(),
@@ -236,6 +250,11 @@ impl EntrypointSpec {
     pub fn stop_grace(&self) -> std::time::Duration {
         std::time::Duration::try_from_secs_f64(self.stop_grace)
             .unwrap_or(std::time::Duration::from_secs(30))
+    }
+
+    /// Whether it runs in a copy of a folder that comes with the job.
+    pub fn is_shipped(&self) -> bool {
+        self.ship.is_some() || self.bundle.is_some()
     }
 
     /// The program of a search without a trainer: whoever asks does the training.
@@ -328,6 +347,9 @@ pub struct TrialSpec {
     pub trial_seed: u64,
     /// Resolved URL under which this job's checkpoints lie.
     pub checkpoint_url: String,
+    /// Where the bundle of `job.entrypoint.bundle` lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_url: Option<String>,
     /// V: the number of parts that every global batch is cut into. A power of two.
     pub virtual_shards: u32,
 }

@@ -238,9 +238,23 @@ pub(super) fn make_absolute(root: &mut Value, base_dir: Option<&Path>, errors: &
     if let Some(Value::String(text)) = at(root, &["checkpoint_storage", "url"]) {
         absolute_url(text, "checkpoint_storage.url", base_dir, errors);
     }
-    let path = ["entrypoint", "working_directory"];
-    if let (Some(Value::String(text)), Some(base_dir)) = (at(root, &path), base_dir) {
-        *text = base_dir.join(&*text).to_string_lossy().into_owned();
+    let Some(base_dir) = base_dir else {
+        return;
+    };
+    let is_given = |field: &str| {
+        root["entrypoint"]
+            .get(field)
+            .is_some_and(|given| !given.is_null())
+    };
+    // Within what is shipped it stays relative: where that lies is known on the worker alone.
+    let places = match is_given("ship") || is_given("bundle") {
+        true => ["ship"].as_slice(),
+        false => &["working_directory"],
+    };
+    for field in places {
+        if let Some(Value::String(text)) = at(root, &["entrypoint", field]) {
+            *text = base_dir.join(&*text).to_string_lossy().into_owned();
+        }
     }
 }
 

@@ -153,8 +153,9 @@ impl Machine {
         }
         let records = &mut self.draft.step.records;
         for removal in &mut sorted.removals {
-            let url = removal.checkpoint_url.as_mut();
-            if url.is_some_and(|url| moved.follow(url)) {
+            let urls = [&mut removal.checkpoint_url, &mut removal.bundle_url];
+            let followed = urls.map(|url| url.as_mut().is_some_and(|url| moved.follow(url)));
+            if followed.contains(&true) {
                 records.push(Record::Removal(removal.clone()));
             }
         }

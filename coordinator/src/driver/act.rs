@@ -1,6 +1,7 @@
 //! What is done once a commit has ended: answers, messages to workers, tasks beside the loop.
 
 use super::decided::After;
+use super::keeper::Gone;
 use super::knock::Knock;
 use super::outbox::Outgoing;
 use super::probe::Probe;
@@ -84,9 +85,15 @@ impl Driver {
                 job,
                 keep,
                 checkpoint_url,
+                bundle_url,
             } => {
-                let inputs = self.reports.clone();
-                self.keeper.remove(job, keep, checkpoint_url, inputs);
+                let gone = Gone {
+                    job,
+                    keep,
+                    checkpoint_url,
+                    bundle_url,
+                };
+                self.keeper.remove(gone, self.reports.clone());
             }
             Effect::Changed { job, trials } => self.hub.changed(&job, &trials),
         }

@@ -13,6 +13,7 @@ use super::input::Inputs;
 use super::outbox::{OutboxReader, outbox};
 use super::{CallError, Input};
 use crate::archive::Archives;
+use crate::bundles::Bundles;
 use crate::cluster::Machine;
 use crate::cluster::api::{Event, Reply};
 use crate::cluster::model::{RankRef, SecretDigest, SessionId, WorkerInfo};
@@ -25,6 +26,7 @@ pub(crate) struct DriverHandle {
     pub(super) hub: Arc<Hub>,
     pub(super) store: AnyStore,
     pub(super) archives: Archives,
+    pub(super) bundles: Bundles,
     pub(super) term: Term,
     pub(super) sessions: Arc<AtomicU64>,
     /// How many removals of jobs have begun.
@@ -37,6 +39,11 @@ pub(crate) struct DriverHandle {
 }
 
 impl DriverHandle {
+    /// Of code that jobs name.
+    pub(crate) fn bundles(&self) -> &Bundles {
+        &self.bundles
+    }
+
     pub(crate) fn term(&self) -> Term {
         self.term
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trainyard_common::ids::{JobId, Term, TrialId};
@@ -12,6 +13,8 @@ use trainyard_common::store_url;
 use super::Input;
 use super::input::WeakInputs;
 use crate::archive::{Archives, Writer, delete_below};
+use crate::bundles::{self, Bundles};
+use crate::cluster::Machine;
 use crate::cluster::api::Event;
 use crate::cluster::model::ArchiveRef;
 use crate::store::{AnyStore, Series, SeriesKind, Store};
@@ -53,11 +56,23 @@ pub(crate) fn item_key(kind: SeriesKind, trial: TrialId, sequence: u64) -> Strin
     format!("{}{sequence:020}", series_prefix(kind, trial))
 }
 
+/// What is left of a job that is gone.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) job: JobId,
+    /// Of its archives this one stays.
+    pub(super) keep: Option<String>,
+    pub(super) checkpoint_url: Option<String>,
+    /// Goes unless a job names it.
+    pub(super) bundle_url: Option<String>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Keeper {
     pub(super) store: AnyStore,
     pub(super) term: Term,
     pub(super) archives: Archives,
+    pub(super) bundles: Bundles,
     /// Counts the removals that have begun.
     pub(super) removals: Arc<AtomicU64>,
     pub(super) tasks: TaskTracker,
@@ -84,21 +99,15 @@ impl Keeper {
     }
 
     /// Removes what is left of a job that is gone and tells the loop.
-    pub(super) fn remove(
-        &self,
-        job: JobId,
-        keep: Option<String>,
-        checkpoint_url: Option<String>,
-        inputs: WeakInputs,
-    ) {
+    pub(super) fn remove(&self, gone: Gone, inputs: WeakInputs) {
         self.removals.fetch_add(1, Ordering::SeqCst);
         let keeper = self.clone();
         self.tasks.spawn(async move {
             let removed = tokio::select! {
                 () = keeper.closing.cancelled() => return,
-                removed = keeper.sweep(&job, keep.as_deref(), checkpoint_url.as_deref()) => removed,
+                removed = keeper.sweep(&gone, &inputs) => removed,
             };
-            let error = removed.err();
+            let (job, error) = (gone.job, removed.err());
             if let Some(error) = &error {
                 tracing::warn!(job_id = %job, error, "not all of the job is removed; tried again");
             }
@@ -186,12 +195,8 @@ impl Keeper {
         }
     }
 
-    async fn sweep(
-        &self,
-        job: &JobId,
-        keep: Option<&str>,
-        checkpoint_url: Option<&str>,
-    ) -> Result<(), String> {
+    async fn sweep(&self, gone: &Gone, inputs: &WeakInputs) -> Result<(), String> {
+        let job = &gone.job;
         // Each call is bounded, so that commits get their turn in between.
         while self
             .store
@@ -199,11 +204,46 @@ impl Keeper {
             .await
             .map_err(|error| error.to_string())?
         {}
-        let deleted = self.archives.delete(job, keep).await;
+        let deleted = self.archives.delete(job, gone.keep.as_deref()).await;
         deleted.map_err(|error| error.to_string())?;
-        match checkpoint_url {
-            Some(url) => delete_checkpoints(url).await,
-            None => Ok(()),
+        if let Some(url) = &gone.checkpoint_url {
+            delete_checkpoints(url).await?;
+        }
+        if let Some(url) = &gone.bundle_url {
+            self.remove_bundles(url, inputs).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a bundle unless a job names it by now, and those beside it that were sent and never named.
+    async fn remove_bundles(&self, url: &str, inputs: &WeakInputs) -> Result<(), String> {
+        let _nobody_names = self.bundles.removing().await;
+        let mut gone = vec![url.to_owned()];
+        gone.extend(bundles::old_ones_beside(url).await?);
+        for url in gone {
+            if !self.is_named(url.clone(), inputs).await? {
+                bundles::delete(&url).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a job names a bundle, as the loop knows it now; an error where this coordinator may no longer say.
+    async fn is_named(&self, url: String, inputs: &WeakInputs) -> Result<bool, String> {
+        let ended = || "the coordinator ends".to_owned();
+        let (reply, answer) = oneshot::channel();
+        let look = Box::new(move |machine: &Machine| {
+            // Whoever asks has not gone away but with the whole coordinator.
+            let _ = reply.send(machine.names_bundle(&url));
+        });
+        let loop_ = inputs.upgrade().ok_or_else(ended)?;
+        let asked = loop_.send(Input::Read(look)).await;
+        drop(loop_);
+        asked.map_err(|_| ended())?;
+        let named = answer.await.map_err(|_| ended())?;
+        match self.store.holds(self.term) {
+            true => Ok(named),
+            false => Err("another coordinator leads".to_owned()),
         }
     }
 }

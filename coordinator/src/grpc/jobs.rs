@@ -1,12 +1,13 @@
 //! `JobService`: what people and their tools ask.
 
+mod bundles;
 mod change;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::instrument;
 use trainyard_common::ids::{RequestId, TrialId, WorkerId};
 use trainyard_proto::v1;
@@ -25,14 +26,17 @@ pub(super) struct Jobs {
     /// Open calls that watch or follow.
     watchers: Arc<Tally>,
     tails: Tails,
+    /// The longest bundle that is accepted, bytes.
+    bundle: u64,
 }
 
 impl Jobs {
-    pub(super) fn new(driver: Seat, watchers: Arc<Tally>) -> Self {
+    pub(super) fn new(driver: Seat, watchers: Arc<Tally>, bundle: u64) -> Self {
         Self {
             driver,
             watchers,
             tails: Tails::default(),
+            bundle,
         }
     }
 
@@ -63,6 +67,21 @@ impl JobService for Jobs {
         request: Request<v1::SubmitJobRequest>,
     ) -> Result<Response<v1::SubmitJobResponse>, Status> {
         Ok(Response::new(self.submit(request.into_inner()).await?))
+    }
+
+    async fn find_bundle(
+        &self,
+        request: Request<v1::FindBundleRequest>,
+    ) -> Result<Response<v1::FindBundleResponse>, Status> {
+        Ok(Response::new(self.has_bundle(request.into_inner()).await?))
+    }
+
+    async fn upload_bundle(
+        &self,
+        request: Request<Streaming<v1::UploadBundleRequest>>,
+    ) -> Result<Response<v1::UploadBundleResponse>, Status> {
+        let stored = self.take_bundle(request.into_inner()).await?;
+        Ok(Response::new(stored))
     }
 
     async fn get_job(

@@ -15,6 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Bytes, http};
 
+use super::UPLOAD_PATH;
 use crate::clients::{Client, Full, Held, Tally};
 
 /// What comes before each message of a body: a flag, and the length as 32 bits, the highest first.
@@ -42,6 +43,16 @@ pub(super) enum Patience {
 /// What a request holds until it is answered.
 pub(super) type Kept = Arc<Mutex<Option<Held>>>;
 
+impl Patience {
+    /// With a call of this path.
+    fn of(self, path: &str) -> Self {
+        match (self, path) {
+            (Self::Request(limit), UPLOAD_PATH) => Self::Message(limit),
+            (own, _) => own,
+        }
+    }
+}
+
 impl Receiving {
     /// The request with its body counted and timed, and what it holds beyond its body's end.
     pub(super) fn count(
@@ -51,17 +62,18 @@ impl Receiving {
     ) -> (http::Request<Body>, Kept) {
         let kept = Kept::default();
         let most = (self.most)(request.uri().path());
+        let patience = self.patience.of(request.uri().path());
         let request = request.map(|body| {
             Body::new(Received {
                 body,
                 client,
                 most,
                 room: Arc::clone(&self.room),
-                patience: self.patience,
+                patience,
                 position: Position::default(),
                 incoming: None,
                 whole: None,
-                until: match self.patience {
+                until: match patience {
                     Patience::Request(limit) => Some(Box::pin(tokio::time::sleep(limit))),
                     Patience::Message(_) => None,
                 },

@@ -9,6 +9,7 @@ use trainyard_proto::LEADER_METADATA;
 
 use super::limits::Refused;
 use crate::archive::ArchiveError;
+use crate::bundles::BundleError;
 use crate::cluster::api::Rejection;
 use crate::driver::CallError;
 use crate::driver::series::SeriesError;
@@ -53,6 +54,12 @@ pub(crate) enum ApiError {
     Archived { job: JobId, reason: String },
     #[error("{0}")]
     Checkpoints(String),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(
+        "entrypoint.bundle: {digest} is not in {folder}; submit the folder with `ship` by coordinatorctl, or send the bundle by UploadBundle, before a job names it"
+    )]
+    NoBundle { digest: String, folder: String },
     /// Something that others use was not free in time.
     #[error("{0}; ask again")]
     Busy(String),
@@ -100,7 +107,9 @@ pub(crate) fn status(error: &ApiError) -> Status {
         ApiError::Archive(ArchiveError::Store { .. }) | ApiError::Busy(_) => {
             Status::unavailable(text)
         }
-        ApiError::Checkpoints(_) => Status::failed_precondition(text),
+        ApiError::Checkpoints(_) | ApiError::Bundle(_) | ApiError::NoBundle { .. } => {
+            Status::failed_precondition(text)
+        }
         ApiError::Internal(_) => Status::internal(text),
         ApiError::Call(call) => call_status(call),
     }

@@ -87,11 +87,21 @@ impl Link {
             return (state.turn, Ok(service.clone()));
         }
         let several = state.search.known().len() > 1;
-        let opened = open(state.search.current(), several).await;
+        let opened = open(state.search.current(), several, Some(ANSWER_TIMEOUT)).await;
         if let Ok(service) = &opened {
             state.service = Some(service.clone());
         }
         (state.turn, opened)
+    }
+
+    /// A connection of its own to the present address, for one answer that may take long.
+    pub(super) async fn transfer(&self) -> (Turn, Result<JobServiceClient<Channel>, Status>) {
+        let (address, several, turn) = {
+            let state = self.state.lock().await;
+            let several = state.search.known().len() > 1;
+            (state.search.current().to_owned(), several, state.turn)
+        };
+        (turn, open(&address, several, None).await)
     }
 
     /// The address of this turn has answered as a leader does.
@@ -264,16 +274,24 @@ fn endpoint(address: &str) -> Outcome<Endpoint> {
         })
 }
 
-async fn open(address: &str, several: bool) -> Result<JobServiceClient<Channel>, Status> {
+/// `answer`: how long each answer may take; a connection that is lost is noticed in any case.
+async fn open(
+    address: &str,
+    several: bool,
+    answer: Option<Duration>,
+) -> Result<JobServiceClient<Channel>, Status> {
     let limit = if several {
         CONNECT_TIMEOUT_OF_SEVERAL
     } else {
         CONNECT_TIMEOUT
     };
-    let endpoint = endpoint(address)
-        .map_err(|failure| Status::unavailable(failure.to_string()))?
+    let endpoint = endpoint(address).map_err(|failure| Status::unavailable(failure.to_string()))?;
+    let endpoint = match answer {
+        Some(answer) => endpoint.timeout(answer),
+        None => endpoint,
+    };
+    let endpoint = endpoint
         .connect_timeout(limit)
-        .timeout(ANSWER_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);

@@ -1,6 +1,7 @@
 //! The way to a coordinator: the leader found and followed, questions and answers, and streams that
 //! outlive a take-over.
 
+mod bundles;
 mod client;
 mod greet;
 mod leaving;
@@ -10,6 +11,7 @@ mod workspaces;
 
 use std::path::PathBuf;
 
+pub(crate) use bundles::Bundle;
 pub(crate) use client::Client;
 pub(crate) use streams::{Logs, Watch};
 

@@ -14,6 +14,7 @@ use crate::local::{
 };
 use crate::options::{Format, Global};
 use crate::print;
+use crate::ship;
 use crate::spec::file::SpecArgs;
 use crate::spec::warm::{self, WarmArgs};
 use crate::verbs::job::result;
@@ -159,7 +160,7 @@ async fn begin(client: &Client, document: &Document, wanted: Wanted<'_>) -> Outc
                 client.cancel(job_id).await?;
                 print::remark(&format!("cancelled {job_id}"));
             }
-            let answer = client.submit(document.to_json().to_string()).await?;
+            let answer = ship::submit(client, document).await?;
             for warning in &answer.warnings {
                 if !document.warnings().contains(warning) {
                     print::remark(&format!("warning: {warning}"));
@@ -173,8 +174,9 @@ async fn begin(client: &Client, document: &Document, wanted: Wanted<'_>) -> Outc
 /// A job goes on as it was begun: another spec is another job.
 async fn same_spec(client: &Client, job_id: &str, document: &Document) -> Outcome {
     let (_, stored) = client.job(job_id).await?;
-    let stored: serde_json::Value = serde_json::from_str(&stored)
+    let mut stored: serde_json::Value = serde_json::from_str(&stored)
         .map_err(|error| Failure::failed(format!("the stored spec of {job_id}: {error}")))?;
+    ship::keep_bundle(&mut stored, document);
     // As the coordinator read it when it was submitted.
     let now = Document::parse(&document.to_json().to_string())
         .map_err(|errors| Failure::usage(errors.to_string()))?;

@@ -103,6 +103,7 @@ impl World {
                 job,
                 keep,
                 checkpoint_url,
+                ..
             } => {
                 let checkpoints = checkpoint_url.is_some();
                 if let Some(leader) = &mut self.nodes[n].leader {

@@ -158,6 +158,7 @@ impl Agent {
             launched: Default::default(),
             scratch,
             rules,
+            bundles: Default::default(),
         });
         let outbox = Arc::new(Outbox::new(config.report_buffer));
         let attempts = Attempts::new(host.clone(), outbox.clone());

@@ -1,4 +1,4 @@
-//! PURE: what a checkpoint of a program holds: its files, links and empty folders by their paths.
+//! PURE: what a checkpoint of a program, or its code, holds: its files, links and empty folders by their paths.
 //!
 //! A list may come from a hostile manifest. What passes [`check`] can be written into an empty folder
 //! without touching anything outside of it, and links in it lead nowhere outside.
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Files, links and empty folders of one checkpoint. With their parts they fit into a manifest of the size
 /// that can be read back.
-pub(super) const MAX_ENTRIES: usize = 20_000;
+pub const MAX_ENTRIES: usize = 20_000;
 /// Of all files together: at 8 MiB a part, the manifest of a larger one could not be read back.
 pub(super) const MAX_FOLDER_BYTES: u64 = 512 << 30;
 /// Linux takes paths of 4,095 bytes; what is left is for the folder into which it is written.
@@ -57,8 +57,11 @@ pub(super) fn bytes(entries: &[Entry]) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
-/// What is wrong with a list, if anything is.
-pub(super) fn check(entries: &[Entry]) -> Result<(), String> {
+/// Whether a list can be written into an empty folder without touching anything outside of it.
+///
+/// # Errors
+/// What is wrong with it, as a sentence about the folder that it would be.
+pub fn check(entries: &[Entry]) -> Result<(), String> {
     if entries.is_empty() {
         return Err("there is nothing in it".to_owned());
     }
@@ -119,7 +122,7 @@ fn check_path(path: &str) -> Result<(), String> {
     path.split('/').try_for_each(|name| {
         check_name(name).map_err(|why| {
             format!(
-                "the path {:?} {why}; accepted are paths below the checkpoint's folder",
+                "the path {:?} {why}; accepted are paths below the folder",
                 shown(path)
             )
         })
@@ -144,8 +147,7 @@ fn check_name(name: &str) -> Result<(), String> {
 fn check_target(path: &str, target: &str) -> Result<(), String> {
     let wrong = |why: &str| {
         Err(format!(
-            "the link {:?} leads to {:?}, which {why}; accepted are relative links within the checkpoint's \
-             folder, with `..` at the beginning only",
+            "the link {:?} leads to {:?}, which {why}; accepted are relative links within the folder, with `..` at the beginning only",
             shown(path),
             shown(target)
         ))

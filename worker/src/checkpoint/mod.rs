@@ -31,9 +31,10 @@ pub use artifacts::{
 pub use download::Downloaded;
 pub use error::CheckpointError;
 pub use folder::{FolderSnapshot, scan};
-pub use listing::Entry;
+pub use listing::{Entry, MAX_ENTRIES, check as check_listing};
 pub use manifest::{Manifest, PartEntry};
 pub use reading::{Held, NewestWhole};
+pub(crate) use restore::Unpacker;
 pub use snapshot::{NamedTensor, Owner, Snapshot};
 pub use store::CheckpointStore;
 pub use trainyard_common::checkpoint::{CheckpointRef, KeepPolicy, to_drop};

@@ -122,7 +122,7 @@ fn write(
 }
 
 /// Writes the files of a list that was checked, one after the other.
-pub(super) struct Unpacker {
+pub(crate) struct Unpacker {
     root: PathBuf,
     entries: Vec<Entry>,
     durable: bool,
@@ -134,7 +134,7 @@ pub(super) struct Unpacker {
 
 impl Unpacker {
     /// An empty folder, in place of what an earlier try left.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         root: PathBuf,
         entries: Vec<Entry>,
         durable: bool,
@@ -154,7 +154,7 @@ impl Unpacker {
         })
     }
 
-    pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<(), CheckpointError> {
+    pub(crate) fn write(&mut self, mut bytes: &[u8]) -> Result<(), CheckpointError> {
         while !bytes.is_empty() {
             let Some((file, path, left)) = &mut self.open else {
                 if !self.next_file()? {
@@ -175,7 +175,7 @@ impl Unpacker {
     }
 
     /// What has no bytes, and the links, which nothing is written through: they come last.
-    pub(super) fn finish(mut self) -> Result<(), CheckpointError> {
+    pub(crate) fn finish(mut self) -> Result<(), CheckpointError> {
         if self.open.is_some() || self.next_file()? {
             return Err(self.other_length());
         }

@@ -23,6 +23,7 @@ use trainyard_common::spec::TrialSpec;
 use trainyard_proto::v1::Assignment;
 
 use crate::attempt::{End, Stop};
+use crate::bundle::Cache;
 use crate::collective::Rendezvous;
 use crate::data::Limits;
 use crate::devices::Devices;
@@ -57,6 +58,8 @@ pub(crate) struct Host {
     pub(crate) scratch: Result<Scratch, String>,
     /// What programs may do here.
     pub(crate) rules: Rules,
+    /// Their code, where it came with the job.
+    pub(crate) bundles: Cache,
 }
 
 #[cfg(test)]
@@ -76,6 +79,7 @@ impl Host {
             launched: Launched::default(),
             scratch: Scratch::open(None, None),
             rules: Rules::for_test(),
+            bundles: Cache::default(),
         }
     }
 }

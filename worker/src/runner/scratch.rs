@@ -127,6 +127,15 @@ impl Scratch {
         }
     }
 
+    /// A folder of this worker's own, for what is not one attempt's. Attempts' are called by numbers.
+    pub(crate) fn shared(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.folder.join(name);
+        match make(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(path),
+        }
+    }
+
     /// A new folder for an attempt. Its path is short: sockets may lie in it.
     pub(crate) fn attempt(&self) -> io::Result<AttemptFolder> {
         let number = self.attempts.fetch_add(1, Ordering::Relaxed);

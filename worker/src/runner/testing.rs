@@ -98,6 +98,7 @@ pub(crate) fn trial_spec(job: JobSpec, checkpoint_url: &str) -> TrialSpec {
         params: serde_json::from_str(r#"{"lr": 0.5}"#).unwrap(),
         trial_seed: 77,
         checkpoint_url: checkpoint_url.to_owned(),
+        bundle_url: None,
         virtual_shards: 1,
         job,
     }

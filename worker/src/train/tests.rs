@@ -84,6 +84,7 @@ fn trial(model: Value, training: Value, storage: Value) -> TrialSpec {
         params: Params::new(),
         trial_seed: 11,
         checkpoint_url: "memory://t".to_owned(),
+        bundle_url: None,
         virtual_shards: 4,
     }
 }

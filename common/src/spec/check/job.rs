@@ -1,6 +1,6 @@
 //! Fields of the job as a whole.
 
-use super::{Findings, scheduler};
+use super::{Findings, program, scheduler};
 use crate::spec::failure::MAX_BACKOFF;
 use crate::spec::search::{SchedulerName, SearcherName};
 use crate::spec::{EntrypointSpec, JobSpec, SearcherSpec, SecretRef, Variable};
@@ -66,14 +66,7 @@ fn check_entrypoint(entrypoint: &EntrypointSpec, found: &mut Findings) {
             "empty; accepted: a list of the program and its arguments",
         );
     }
-    if let Some(folder) = &entrypoint.working_directory {
-        found.expect(
-            folder.is_absolute(),
-            "entrypoint.working_directory",
-            format!("`{}`", folder.display()),
-            "an absolute path (or one relative to the document, where its place is known)",
-        );
-    }
+    program::check_places(entrypoint, found);
     for name in entrypoint.environment.keys() {
         found.expect(
             !name.is_empty() && !name.contains(['=', '\0']) && !name.starts_with("TRAINYARD_"),

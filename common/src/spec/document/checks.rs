@@ -133,6 +133,21 @@ pub(super) fn check_values(job: &JobSpec, space: &SearchSpace) -> Result<(), Spe
     }
 }
 
+/// Fields of a program that are read once for the whole job, before there is a configuration.
+const OF_THE_JOB: [&str; 3] = ["ship", "exclude", "bundle"];
+
+/// What is shipped is the same for all trials.
+pub(super) fn check_shipped(root: &Value, errors: &mut Problems) {
+    for field in OF_THE_JOB {
+        if reference::is_below(&root["entrypoint"][field]) {
+            errors.add(&format!("entrypoint.{field}"), || {
+                "holds a reference; accepted is one value for all trials, which is packed when the job is submitted"
+                    .to_owned()
+            });
+        }
+    }
+}
+
 pub(super) fn warnings(
     root: &Value,
     job: &JobSpec,

@@ -1016,3 +1016,57 @@ fn what_is_wrong_is_told_as_what_it_is() {
         "{error}"
     );
 }
+
+#[test]
+fn what_is_shipped_is_found_beside_the_document_and_the_rest_within_it() {
+    let read = |entrypoint: &str| {
+        let text = small(&format!("entrypoint: {{command: [train], {entrypoint}}}"));
+        let document = Document::parse_at(&text, Path::new("/home/spec"))?;
+        // As the coordinator reads it, which does not know where it was.
+        Document::parse(&document.to_json().to_string())
+    };
+    let document = read("ship: code, exclude: [data], working_directory: src").unwrap();
+    let entrypoint = document.job().entrypoint.clone().unwrap();
+    assert_eq!(entrypoint.ship, Some(PathBuf::from("/home/spec/code")));
+    assert_eq!(entrypoint.working_directory, Some(PathBuf::from("src")));
+    assert!(entrypoint.is_shipped());
+    let digest = "0f".repeat(32);
+    let document = read(&format!("bundle: {digest}, working_directory: ./src/x")).unwrap();
+    assert!(document.job().entrypoint.as_ref().unwrap().is_shipped());
+    let document = read("working_directory: src").unwrap();
+    let entrypoint = document.job().entrypoint.clone().unwrap();
+    assert_eq!(
+        entrypoint.working_directory,
+        Some(PathBuf::from("/home/spec/src"))
+    );
+    for (wrong, expected) in [
+        (
+            "ship: ., working_directory: ../x",
+            "`../x` given; accepted: with `ship`",
+        ),
+        (
+            "ship: ., working_directory: /x",
+            "`/x` given; accepted: with `ship`",
+        ),
+        ("ship: ., bundle: 0F", "entrypoint.bundle: `0F` given"),
+        ("exclude: [x]", "entrypoint.exclude: given without `ship`"),
+    ] {
+        let error = read(wrong).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let text = small(
+        "entrypoint: {command: [x], ship: '${a}'}\nhyperparameters: {a: {type: const, val: b}}",
+    );
+    let error = Document::parse(&text).unwrap_err().to_string();
+    assert!(
+        error.contains("entrypoint.ship: holds a reference"),
+        "{error}"
+    );
+    let error = Document::parse(&small("entrypoint: {command: [x], ship: here}")).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("`here` given; accepted: an absolute path"),
+        "{error}"
+    );
+}

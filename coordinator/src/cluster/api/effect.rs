@@ -98,12 +98,13 @@ pub enum Effect {
         /// Trials `0..trials` have series.
         trials: u32,
     },
-    /// Drop a job's series, its archives but `keep`, and its checkpoints where their place is given; then
-    /// tell the machine `Removed`, whatever failed.
+    /// Drop a job's series, its archives but `keep`, its checkpoints where their place is given, and a bundle
+    /// unless a job names it by then; then tell the machine `Removed`, whatever failed.
     Remove {
         job: JobId,
         keep: Option<String>,
         checkpoint_url: Option<String>,
+        bundle_url: Option<String>,
     },
     /// For those who watch: the job's summary and these trials' have changed.
     Changed { job: JobId, trials: Vec<TrialId> },

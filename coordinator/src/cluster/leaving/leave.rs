@@ -81,15 +81,17 @@ impl Machine {
             return Err(Rejection::UnknownJob(job.clone()));
         };
         self.draft.step.removed.push(archived_key(job));
+        // Its records may still be on their way out, and its bundle.
+        let left = self.removals.remove(job);
+        let (attempts, entries, bundle_url) = left.map_or_else(Default::default, |left| {
+            (left.attempts, left.entries, left.record.bundle_url)
+        });
         let record = RemovalRecord {
             job: job.clone(),
             keep: None,
             checkpoint_url: checkpoints.then_some(archived.summary.checkpoint_url),
+            bundle_url,
         };
-        // Its records may still be on their way out.
-        let left = self.removals.remove(job);
-        let (attempts, entries) =
-            left.map_or_else(Default::default, |left| (left.attempts, left.entries));
         self.remove(Removal::new(record, attempts, entries));
         Ok(())
     }
@@ -207,10 +209,12 @@ impl Machine {
         // Those who watch it are told.
         self.draft.jobs.insert(job.clone());
         let attempts = found.trials.iter().map(TrialSlot::attempts).collect();
+        let bundle = self.bundle_of(&found);
         let record = RemovalRecord {
             job: job.clone(),
             keep,
             checkpoint_url: checkpoints.then_some(found.record.checkpoint_url),
+            bundle_url: bundle.filter(|bundle| !self.names_bundle(bundle)),
         };
         self.remove(Removal::new(record, attempts, found.next_entry));
     }
@@ -245,6 +249,7 @@ impl Machine {
                 job: job.clone(),
                 keep: record.keep.clone(),
                 checkpoint_url: record.checkpoint_url.clone(),
+                bundle_url: record.bundle_url.clone(),
             });
             self.keeping.task = Some((job, Task::Remove(record)));
             return;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `requests` | each request id acts once |
 //! | `submit`, `extend`, `pause`, `retry` | what people ask for: jobs, their end; more trials or time; what is held and let go; failed trials tried again |
+//! | `bundles` | where the code lies that jobs have shipped, and whether a job still needs it |
 //! | `reports`, `points` | counting what workers tell: each report once; what counts of a learning curve |
 //! | `repeated`, `remarks` | what is reported once more, and which objective does not come, told to people |
 //! | `attempts`, `vacate` | how attempts end; slots asked back |
@@ -19,6 +20,7 @@ mod active;
 mod alike;
 pub(super) mod attempts;
 pub(super) mod best;
+mod bundles;
 mod conclude;
 mod ending;
 mod extend;

@@ -132,9 +132,7 @@ impl Machine {
     fn store_url(&self, document: &Document) -> Result<String, Rejection> {
         let url = document.job().checkpoint_storage.url.as_ref();
         let url = url.unwrap_or(&self.config.default_checkpoint_url);
-        if url.starts_with("memory:") && !self.config.single_process {
-            return Err(Rejection::MemoryStore { url: url.clone() });
-        }
+        self.reached_by_workers(url)?;
         Ok(url.clone())
     }
 

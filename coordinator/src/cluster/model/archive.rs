@@ -33,4 +33,7 @@ pub struct RemovalRecord {
     pub keep: Option<String>,
     /// Checkpoints that go, too.
     pub checkpoint_url: Option<String>,
+    /// The bundle of code that it has named; goes unless another job names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_url: Option<String>,
 }

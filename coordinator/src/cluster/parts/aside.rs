@@ -31,6 +31,10 @@ impl Aside {
         self.known.insert(id, job);
     }
 
+    pub(in crate::cluster) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     pub(in crate::cluster) fn get(&self, job: &JobId) -> Option<&SetAside> {
         self.known.get(job)
     }

@@ -39,6 +39,7 @@ impl Machine {
         if kind == AttemptKind::Train {
             self.adopt(job, trial);
         }
+        let bundle_url = self.jobs.get(job).and_then(|job| self.bundle_of(job));
         let Some(found) = self.jobs.get_mut(job) else {
             return;
         };
@@ -50,7 +51,7 @@ impl Machine {
         };
         let url = &found.record.checkpoint_url;
         let spec = match found.document.trial(trial, &params, url) {
-            Ok(spec) => Arc::new(spec),
+            Ok(spec) => Arc::new(TrialSpec { bundle_url, ..spec }),
             Err(errors) => {
                 let error = errors.to_string();
                 self.infeasible(job, trial, kind, error);

@@ -512,3 +512,68 @@ fn retention_begins_with_the_end() {
     kept.later(300_000);
     assert!(matches!(kept.asked, Some(Effect::Archive { .. })));
 }
+
+/// A job that has shipped its code.
+fn shipped(request: &str, name: &str, digit: &str) -> Event {
+    let text = format!(
+        "name: {name}\nentrypoint: {{command: [train], bundle: {}}}\n\
+         hyperparameters: {{x: {{type: double, minval: 0, maxval: 1}}}}\n\
+         objectives: [{{metric: loss, mode: minimize}}]\n\
+         searcher: {{name: random, max_trials: 1}}\n",
+        digit.repeat(64)
+    );
+    submit(request, Document::parse(&text).unwrap())
+}
+
+#[test]
+fn a_bundle_goes_with_the_last_job_that_names_it() {
+    let mut kept = Kept {
+        bench: Bench::new(),
+        records: BTreeMap::new(),
+        asked: None,
+    };
+    for (job, digit) in [("a", "d"), ("b", "d"), ("c", "e")] {
+        kept.apply(shipped(job, job, digit));
+        kept.apply(Event::Cancel {
+            request: format!("cancel-{job}").as_str().into(),
+            job: format!("{job}-{}", kept.bench.machine.jobs().len())
+                .as_str()
+                .into(),
+        });
+    }
+    let step = kept.apply(joined("w", 1, 1, vec![]));
+    assert!(ranks(&step).is_empty());
+    let url = |digit: &str| {
+        let folder = kept.bench.machine.bundle_folder(None).unwrap();
+        format!("{folder}/{}.tar.gz", digit.repeat(64))
+    };
+    let (one, two) = (url("d"), url("e"));
+    assert!(kept.bench.machine.names_bundle(&one) && kept.bench.machine.names_bundle(&two));
+    let asked = |kept: &Kept| match &kept.asked {
+        Some(Effect::Remove { bundle_url, .. }) => bundle_url.clone(),
+        other => panic!("{other:?}"),
+    };
+    let gone = |request: &str, job: &str| Event::Delete {
+        request: request.into(),
+        job: job.into(),
+        force: false,
+        checkpoints: false,
+    };
+    kept.apply(gone("x", "a-1"));
+    assert_eq!(asked(&kept), None, "the second job names it");
+    kept.finish();
+    kept.apply(gone("y", "b-2"));
+    assert_eq!(asked(&kept), Some(one.clone()));
+    assert!(!kept.bench.machine.names_bundle(&one) && kept.bench.machine.names_bundle(&two));
+    // Whatever the keeper had begun, the next one begins it anew.
+    kept.restart();
+    assert_eq!(asked(&kept), Some(one));
+    kept.finish();
+    // An archived job trains nothing any more.
+    kept.apply(Event::Archive {
+        request: "z".into(),
+        job: "c-3".into(),
+    });
+    kept.answer();
+    assert_eq!(asked(&kept), Some(two));
+}

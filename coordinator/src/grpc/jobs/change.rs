@@ -39,6 +39,8 @@ impl Jobs {
             store_url::open(url)
                 .map_err(|error| SpecErrors::one("checkpoint_storage.url", error.to_string()))?;
         }
+        // Held until the job is known: nobody removes its bundle meanwhile.
+        let _naming = self.bundle_is_there(&document).await?;
         let event = Event::Submit {
             request: RequestId(request.request_id),
             document: Box::new(document),

@@ -4,6 +4,7 @@ use crate::connect::Client;
 use crate::exit::{Failure, Outcome};
 use crate::options::{Format, Global};
 use crate::print;
+use crate::ship;
 use crate::spec::file::SpecArgs;
 use crate::spec::warm::{self, WarmArgs};
 use crate::view::output::Submitted;
@@ -26,7 +27,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     }
     let document = warm::load(global, &args.spec, &args.warm).await?;
     let client = Client::connect(&global.coordinator).await?;
-    let answer = client.submit(document.to_json().to_string()).await?;
+    let answer = ship::submit(&client, &document).await?;
     for warning in &answer.warnings {
         if !document.warnings().contains(warning) {
             print::remark(&format!("warning: {warning}"));

@@ -79,7 +79,8 @@ impl Drop for Taking<'_> {
 }
 
 impl ProgramCheckpoints {
-    /// Makes the attempt's folders, and gives back the checkpoint that it goes on from.
+    /// Makes the attempt's folders, and gives back the checkpoint that it goes on from. Relative paths of the
+    /// program's are ones of `working`.
     ///
     /// # Errors
     /// The attempt's end, where it cannot begin.
@@ -87,6 +88,7 @@ impl ProgramCheckpoints {
         task: &Task,
         reporter: &Reporter,
         host: &Arc<Host>,
+        working: Option<&Path>,
     ) -> Result<Self, End> {
         let store = CheckpointStore::open(&task.spec.checkpoint_url)
             .map_err(|error| End::error(error, 0))?;
@@ -106,10 +108,8 @@ impl ProgramCheckpoints {
             let own: Vec<&Path> = [&*directory].into_iter().chain(restored).collect();
             folder.give(&own, user).map_err(unmade)?;
         }
-        let entrypoint = task.spec.job.entrypoint.as_ref();
-        let working = entrypoint.and_then(|entrypoint| entrypoint.working_directory.clone());
         let places = Places {
-            working: working.unwrap_or_default(),
+            working: working.map(Path::to_owned).unwrap_or_default(),
             directory,
             attempt: folder.path().to_owned(),
             user,

@@ -1,5 +1,6 @@
 //! How a program is started: its arguments, its environment, its pipes.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::Command;
@@ -13,8 +14,8 @@ use crate::runner::{Host, Task};
 const UNBUFFERED: &str = "PYTHONUNBUFFERED";
 
 /// The program of a trial, not started yet, with a process group of its own. `gang`: what its ranks find each other
-/// by; `variables`: those of the spec. Of the worker's environment it sees what [`variables`](super::variables) says. What the spec says wins over all
-/// but Trainyard's own variables.
+/// by; `variables`: those of the spec; `working`: where it starts. Of the worker's environment it sees what
+/// [`variables`](super::variables) says. What the spec says wins over all but Trainyard's own variables.
 pub(super) fn command(
     task: &Task,
     host: &Host,
@@ -22,6 +23,7 @@ pub(super) fn command(
     program: &str,
     gang: Vec<(&'static str, String)>,
     variables: Vec<(String, String)>,
+    working: Option<&Path>,
 ) -> Command {
     let mut command = Command::new(program);
     command
@@ -49,7 +51,7 @@ pub(super) fn command(
         // Its other groups are the worker's, and are left behind.
         command.uid(user.uid).gid(user.gid);
     }
-    if let Some(directory) = &entrypoint.working_directory {
+    if let Some(directory) = working {
         command.current_dir(directory);
     }
     command

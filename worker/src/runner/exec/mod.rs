@@ -10,6 +10,9 @@ mod channel;
 #[cfg(test)]
 mod checkpoint_tests;
 mod checkpoints;
+mod code;
+#[cfg(test)]
+mod code_tests;
 mod command;
 mod count;
 mod fit;
@@ -52,6 +55,7 @@ use crate::attempt::{AttemptKey, End, Mask};
 use crate::outbox::Reporter;
 use channel::Channel;
 use checkpoints::ProgramCheckpoints;
+use code::Code;
 use command::{command, die_with_the_worker};
 use gang::Gang;
 use output::{follow_errors, follow_output};
@@ -104,16 +108,43 @@ async fn hold(task: &Task, reporter: &Reporter, host: &Arc<Host>, leader: u32) -
 }
 
 async fn run_and_save(task: &Task, reporter: &Reporter, host: &Arc<Host>) -> End {
-    let checkpoints = match ProgramCheckpoints::begin(task, reporter, host).await {
+    let code = match Code::prepare(task, reporter, host).await {
+        Ok(code) => code,
+        Err(end) => return end,
+    };
+    let end = run_in(task, reporter, host, &code).await;
+    code.remove().await;
+    end
+}
+
+/// The same in the folder in which the program starts.
+async fn run_in(task: &Task, reporter: &Reporter, host: &Arc<Host>, code: &Code) -> End {
+    let begun = ProgramCheckpoints::begin(task, reporter, host, code.working()).await;
+    let checkpoints = match begun {
         Ok(checkpoints) => checkpoints,
         Err(end) => return end,
     };
-    let mut end = run_program(task, reporter, host, &checkpoints).await;
+    let mut end = run_program(task, reporter, host, &checkpoints, code).await;
     // The program's last words may tell what it is not to tell.
     end.error = reporter.masked(&end.error).into_owned();
     match checkpoints.finish().await {
         Ok(()) => end,
         Err(why) => End::error(why, end.step),
+    }
+}
+
+/// The program, if it can be started at all: the system's own words would blame the program for it.
+fn startable(task: &Task) -> Result<(&EntrypointSpec, &String), Box<End>> {
+    let Some(entrypoint) = &task.spec.job.entrypoint else {
+        return Err(Box::new(End::error("the spec has no `entrypoint`", 0)));
+    };
+    let Some(program) = entrypoint.command.first() else {
+        let why = "entrypoint.command is empty; expected a program and its arguments";
+        return Err(Box::new(End::error(why, 0)));
+    };
+    match fit::unfit(entrypoint, &task.spec.params) {
+        Some(why) => Err(Box::new(End::infeasible(why, 0))),
+        None => Ok((entrypoint, program)),
     }
 }
 
@@ -123,19 +154,12 @@ async fn run_program(
     reporter: &Reporter,
     host: &Arc<Host>,
     checkpoints: &ProgramCheckpoints,
+    code: &Code,
 ) -> End {
-    let Some(entrypoint) = &task.spec.job.entrypoint else {
-        return End::error("the spec has no `entrypoint`", 0);
+    let (entrypoint, program) = match startable(task) {
+        Ok(found) => found,
+        Err(end) => return *end,
     };
-    let Some(program) = entrypoint.command.first() else {
-        return End::error(
-            "entrypoint.command is empty; expected a program and its arguments",
-            0,
-        );
-    };
-    if let Err(end) = can_start(task, entrypoint) {
-        return *end;
-    }
     let filled = match secrets::fill(&entrypoint.environment, host.rules.secrets()) {
         Ok(filled) => filled,
         Err(why) => return End::error(why, 0),
@@ -153,7 +177,15 @@ async fn run_program(
         host.log_lines_per_second,
     ));
     let gang = gang.environment(task);
-    let command = command(task, host, entrypoint, program, gang, filled.variables);
+    let command = command(
+        task,
+        host,
+        entrypoint,
+        program,
+        gang,
+        filled.variables,
+        code.working(),
+    );
     let mut running = match Running::start(command, task, host, &telling).await {
         Ok(running) => running,
         Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
@@ -332,23 +364,6 @@ async fn serve_status(
             None
         }
     }
-}
-
-/// What can be known before the program is started: the system's own words would blame the program for it.
-fn can_start(task: &Task, entrypoint: &EntrypointSpec) -> Result<(), Box<End>> {
-    if let Some(why) = fit::unfit(entrypoint, &task.spec.params) {
-        return Err(Box::new(End::infeasible(why, 0)));
-    }
-    let Some(folder) = &entrypoint.working_directory else {
-        return Ok(());
-    };
-    let shown = folder.display();
-    let why = match std::fs::metadata(folder) {
-        Ok(found) if found.is_dir() => return Ok(()),
-        Ok(_) => format!("entrypoint.working_directory: {shown} is no folder"),
-        Err(error) => format!("entrypoint.working_directory: {shown}: {error}, on this worker"),
-    };
-    Err(Box::new(End::error(why, 0)))
 }
 
 /// `lacking`: what it may lack, with the way out.
