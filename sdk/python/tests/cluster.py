@@ -57,7 +57,7 @@ class Cluster:
         self.folder = Path(self._folder.name)
         self._processes: List["subprocess.Popen[bytes]"] = []
         path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-        self._environment = {**os.environ, "PATH": os.pathsep.join(path)}
+        self.environment = {**os.environ, "PATH": os.pathsep.join(path)}
 
     def __enter__(self) -> "Cluster":
         port = self.folder / "port"
@@ -76,7 +76,7 @@ class Cluster:
         except BaseException:
             self.__exit__()
             raise
-        self._environment["TRAINYARD_COORDINATOR"] = f"http://{address}"
+        self.environment["TRAINYARD_COORDINATOR"] = f"http://{address}"
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -89,7 +89,7 @@ class Cluster:
         with open(self.folder / f"{name}-{len(self._processes)}.log", "w") as log:
             process = subprocess.Popen(
                 [str(beside(name)), *arguments],
-                env=self._environment,
+                env=self.environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -104,7 +104,7 @@ class Cluster:
         """What the command line answers; it must succeed."""
         done = subprocess.run(
             [str(CONTROL), *arguments, "--output", "json"],
-            env=self._environment,
+            env=self.environment,
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -135,7 +135,7 @@ class Cluster:
     def logs(self, job: str) -> str:
         done = subprocess.run(
             [str(CONTROL), "logs", job],
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
         )

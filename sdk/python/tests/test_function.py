@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import unittest
 from typing import Any, Dict, List
+from unittest import mock
 
+from cluster import Cluster, is_there
 from fake_worker import PATIENCE_S
 from support import SOURCE, Case, control
 
 import trainyard as ty
-from trainyard import _code, _remote
+from trainyard import _code, _remote, _shipping
 
 SCRIPT = """
     import beside
@@ -307,6 +310,84 @@ class Searches(Case):
             "print(train.search({'x': [1, 4]}, searcher='grid', local=True).best()['value'])"
         )
         self.assertEqual((done.stdout, done.returncode), ("1.5\n", 0), done.stderr)
+
+
+class Folders(Case):
+    def test_the_package_goes_along(self) -> None:
+        own = self.folder / "own"
+        (own / "data").mkdir(parents=True)
+        (own / ".git").mkdir()
+        (own / ".git" / "config").write_text("")
+        (own / "train.py").write_text("def f(): pass\n")
+        (own / "data" / "x").write_text("x")
+        (own / "link").symlink_to("data/x")
+        code = _code.Code("train:f", own)
+        with _shipping.folder(code, with_package=True) as made:
+            assert made is not None
+            self.assertEqual(set(os.listdir(made)), {"data", "link", "train.py", "trainyard"})
+            self.assertEqual(os.readlink(made / "link"), "data/x")
+            self.assertEqual((made / "data" / "x").read_text(), "x")
+            done = subprocess.run(
+                [sys.executable, "-m", "trainyard._remote", "train:f"],
+                cwd=made,
+                env={"PATH": os.environ["PATH"]},
+                capture_output=True,
+                text=True,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertFalse(made.exists())
+        self.assertTrue((own / "data" / "x").exists())
+        with _shipping.folder(code, with_package=False) as made:
+            self.assertEqual(made, own)
+        (own / "trainyard").mkdir()
+        with _shipping.folder(code, with_package=True) as made:
+            self.assertEqual(made, own)
+
+    def test_a_folder_that_is_too_large_goes_along_as_it_is(self) -> None:
+        for name in "abc":
+            (self.folder / name).write_text(name)
+        with mock.patch.object(_shipping, "MAX_FILES", 2):
+            with _shipping.folder(_code.Code("a:f", self.folder), with_package=True) as made:
+                self.assertEqual(made, self.folder)
+        self.assertIn("has to be installed on the workers", self.warnings[0])
+
+    def test_what_is_installed_needs_this_package_alone(self) -> None:
+        with _shipping.folder(_code.Code("json:dumps", None), with_package=True) as made:
+            assert made is not None
+            self.assertEqual(os.listdir(made), ["trainyard"])
+        with _shipping.folder(_code.Code("json:dumps", None), with_package=False) as made:
+            self.assertIsNone(made)
+
+
+@unittest.skipUnless(is_there(), "coordinator and worker are not found (TRAINYARD_CTL, PATH)")
+class OnACluster(Case):
+    def test_a_script_is_shipped_with_its_folder_and_this_package(self) -> None:
+        # The worker does not have this package.
+        os.environ.pop("PYTHONPATH", None)
+        code = self.folder / "code"
+        code.mkdir()
+        (code / "beside.py").write_text("BIAS = 1\n")
+        search = (
+            'job = train.search({"x": ty.space.uniform(0, 1)}, objectives="loss", n_trials=3, '
+            f"checkpoint_storage={{'url': {str(self.folder / 'store')!r}}}); print(job.job_id)"
+        )
+        (code / "train.py").write_text(textwrap.dedent(SCRIPT).replace("WHAT", search))
+        with Cluster() as cluster:
+            done = subprocess.run(
+                [sys.executable, str(code / "train.py")],
+                env={**cluster.environment, "PYTHONPATH": str(SOURCE)},
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            # Neither the folder nor what was made of it is needed from here on.
+            shutil.rmtree(code)
+            cluster.worker(2)
+            job = done.stdout.strip()
+            cluster.completed(job)
+            metrics = [trial["metrics"] for trial in cluster.trials(job)]
+            self.assertEqual([found["epochs"] for found in metrics], [3, 3, 3])
 
 
 if __name__ == "__main__":

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import (
     Any,
     Callable,
     Dict,
     Generic,
-    Iterator,
     List,
     Mapping,
     Optional,
@@ -23,7 +20,7 @@ from typing import (
     overload,
 )
 
-from . import _code, _values, job
+from . import _code, _shipping, _values, job
 from . import space as _ranges
 
 R = TypeVar("R")
@@ -31,7 +28,7 @@ Objectives = Union[str, Mapping[str, str], Sequence[Mapping[str, Any]]]
 Named = Union[str, Mapping[str, Any]]
 
 # What a job's program is, which `remote` makes itself.
-OURS = ("command", "working_directory", "ship")
+OURS = ("command", "working_directory", "ship", "bundle")
 # Where this package lies.
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -62,7 +59,8 @@ def remote(function: Optional[Callable[..., Any]] = None, **entrypoint: Any) -> 
 
     Args:
         function: at the top level of a module, a script or a notebook.
-        entrypoint: other fields of the spec's `entrypoint`, such as `environment`, `stop_grace`.
+        entrypoint: other fields of the spec's `entrypoint`, such as `environment`, `exclude` (what of the folder stays
+            behind), `stop_grace`.
 
     Raises:
         TypeError: it is no such function, or takes more than one argument.
@@ -161,11 +159,7 @@ class RemoteFunction(Generic[R]):
             **fields,
         )
         code = _code.locate(self.function)
-        if code.source is not None and not local:
-            raise ValueError(
-                f"{self.__name__} lies in no file, which a worker could read: expected one in a file, or local=True"
-            )
-        with _folder(code) as folder:
+        with _shipping.folder(code, with_package=not local) as folder:
             made["entrypoint"].update(_place(folder, local, made["entrypoint"]))
             if local:
                 return job.run(made, slots=slots, unfinished=unfinished, check=check)
@@ -249,30 +243,16 @@ def _fields(what: str, given: Optional[Named]) -> Dict[str, Any]:
     return {str(name): value for name, value in given.items()}
 
 
-@contextlib.contextmanager
-def _folder(code: _code.Code) -> Iterator[Optional[Path]]:
-    """The folder that a trial needs; one that is written here is there as long as the block."""
-    if code.source is None:
-        yield code.folder
-        return
-    with tempfile.TemporaryDirectory(prefix="trainyard-") as folder:
-        (Path(folder) / f"{_code.WRITTEN}.py").write_text(code.source, encoding="utf-8")
-        yield Path(folder)
-
-
 def _place(folder: Optional[Path], local: bool, entrypoint: Mapping[str, Any]) -> Dict[str, Any]:
-    """What `entrypoint` needs for the code to be found: where it begins, by which Python, with which path."""
-    path = [] if _code.is_installed(PACKAGE) else [str(PACKAGE)]
-    made = {} if folder is None else {"working_directory": str(folder)}
+    """What `entrypoint` needs for the code to be found: with it, or here."""
     if not local:
-        return {**made, **_with_path(path, entrypoint)}
+        return {} if folder is None else {"ship": str(folder)}
+    path = [] if _code.is_installed(PACKAGE) else [str(PACKAGE)]
     path += filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    command = [sys.executable or "python3", *entrypoint["command"][1:]]
-    return {**made, "command": command, **_with_path(path, entrypoint)}
-
-
-def _with_path(path: List[str], entrypoint: Mapping[str, Any]) -> Dict[str, Any]:
+    made: Dict[str, Any] = {"command": [sys.executable or "python3", *entrypoint["command"][1:]]}
+    if folder is not None:
+        made["working_directory"] = str(folder)
     environment = entrypoint.get("environment", {})
-    if not path or not isinstance(environment, Mapping) or "PYTHONPATH" in environment:
-        return {}
-    return {"environment": {**environment, "PYTHONPATH": os.pathsep.join(path)}}
+    if path and isinstance(environment, Mapping) and "PYTHONPATH" not in environment:
+        made["environment"] = {**environment, "PYTHONPATH": os.pathsep.join(path)}
+    return made
