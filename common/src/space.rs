@@ -9,6 +9,7 @@ mod constraint;
 mod domain;
 mod effort;
 mod facts;
+mod feasible;
 mod grid;
 mod listing;
 mod plan;
@@ -174,6 +175,25 @@ impl SearchSpace {
         })
     }
 
+    /// Constraints that no draw meets but by chance: equalities that change with a continuous hyperparameter. Not part
+    /// of [`Self::constrained`], as above.
+    pub(crate) fn unmeetable(&self) -> impl Iterator<Item = SpecError> {
+        let continuous = |axis: usize| self.parameters[axis].domain.cardinality().is_none();
+        let constraints = self.constraints.iter().enumerate();
+        let unmeetable = constraints.filter(move |(_, constraint)| constraint.equates(&continuous));
+        unmeetable.map(|(index, constraint)| {
+            SpecError::new(
+                format!("constraints[{index}]"),
+                format!(
+                    "`{}`: an equality with a double that has no `step` is met by chance alone; accepted are a `step`, \
+                     a range such as `abs(a - b) <= 0.01`, or one hyperparameter less, which the program \
+                     works out from the others (`a + b <= 1` instead of `a + b + c == 1`)",
+                    quoted(constraint.text())
+                ),
+            )
+        })
+    }
+
     /// The space of a job, with its constraints.
     ///
     /// # Errors
@@ -270,7 +290,7 @@ impl SearchSpace {
         self.contains(&params).map(|()| params)
     }
 
-    fn find_first(&self) -> Option<Params> {
+    fn look(&self) -> Option<Params> {
         let first = self.first();
         if self.allows(&first) {
             return Some(first);
@@ -284,6 +304,13 @@ impl SearchSpace {
             all.get(0)
         };
         looked.find(|params| self.allows(params)).or_else(listed)
+    }
+
+    fn draw_share(&self) -> f64 {
+        let key = Key::new(0).named("share");
+        let draws = self.draws(MAX_DRAWS);
+        let allowed = (0..draws).filter(|draw| self.allows(&self.sample(key.with(*draw))));
+        allowed.count() as f64 / draws as f64
     }
 
     /// The configuration of first values: the smallest number, the first choice.

@@ -6,10 +6,13 @@
 //! configuration meets a constraint on every machine or on none.
 
 mod evaluate;
+mod miss;
 mod parse;
 mod tokens;
 
 use serde_json::Value;
+
+pub(super) use miss::Demand;
 
 use super::domain::Domain;
 use crate::spec::Params;

@@ -20,6 +20,19 @@ impl SearchSpace {
         most.min(fit.max(FEW_DRAWS))
     }
 
+    /// What it takes to draw one that meets the constraints, about and at most, in milliseconds, if so many draws may
+    /// be refused first.
+    pub fn drawing_ms(&self, refused: u64) -> u64 {
+        if !self.is_constrained() {
+            return 0;
+        }
+        let ns = match self.rarely_allows() {
+            true => self.rare_ns(),
+            false => self.draws(refused) * self.draw_ns(),
+        };
+        ns / 1_000_000
+    }
+
     /// What drawing a configuration and judging it takes at most, about, in nanoseconds.
     pub fn draw_ns(&self) -> u64 {
         let characters = self

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::SearchSpace;
+use super::feasible::Feasible;
 use super::grid::count;
 use super::listing::{Listing, MAX_LISTED, Marks};
 use crate::spec::Params;
@@ -17,6 +18,9 @@ pub struct KnownSpace {
     pub configurations: Option<u64>,
     /// The first configuration that meets the constraints; `None`: none was found.
     pub first: Option<Params>,
+    /// The share of some draws that meet the constraints; `None` in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn: Option<f64>,
 }
 
 /// What was found out already.
@@ -27,7 +31,12 @@ pub(super) struct Facts {
     /// Those that meet them.
     allowed: OnceLock<Option<u128>>,
     first: OnceLock<Option<Params>>,
+    /// A configuration that meets the constraints, of corners, draws or a list.
+    looked_for: OnceLock<Option<Params>>,
     marks: OnceLock<Option<Marks>>,
+    /// The share of some draws that meet the constraints.
+    drawn: OnceLock<f64>,
+    feasible: OnceLock<Option<Feasible>>,
     /// Positions of hyperparameters that enumerations have looked at.
     looked: AtomicU64,
 }
@@ -35,10 +44,19 @@ pub(super) struct Facts {
 impl SearchSpace {
     /// Everything that takes work, for the record of a job.
     pub fn known(&self) -> KnownSpace {
+        self.prepare();
         let saturated = |count| u64::try_from(count).unwrap_or(u64::MAX);
         KnownSpace {
             configurations: self.grid_len().map(saturated),
             first: self.first_allowed().cloned(),
+            drawn: self.is_constrained().then(|| self.drawn_share()),
+        }
+    }
+
+    /// Finds out what draws need.
+    pub fn prepare(&self) {
+        if self.rarely_allows() {
+            self.feasible();
         }
     }
 
@@ -48,6 +66,9 @@ impl SearchSpace {
         // Known already: it is the same.
         let _ = self.facts.allowed.set(count);
         let _ = self.facts.first.set(known.first.clone());
+        if let Some(drawn) = known.drawn {
+            let _ = self.facts.drawn.set(drawn);
+        }
     }
 
     /// Number of different configurations; `None` where a `double` without `step` makes them
@@ -101,11 +122,35 @@ impl SearchSpace {
         marks.as_ref()
     }
 
-    /// The first configuration that meets the constraints, of the corners, of draws, then of all where they
-    /// are few. `None`: none was found.
+    /// Whether what draws need was found out.
+    pub(super) fn is_prepared(&self) -> bool {
+        self.facts.feasible.get().is_some()
+    }
+
+    /// The first configuration that meets the constraints, of the corners, of draws, of all where they are few, then
+    /// of those that draws are led to. `None`: none was found.
     pub fn first_allowed(&self) -> Option<&Params> {
-        let first = self.facts.first.get_or_init(|| self.find_first());
+        let first = self.facts.first.get_or_init(|| {
+            let found = self.found_by_looking().cloned();
+            found.or_else(|| self.feasible()?.first(self))
+        });
         first.as_ref()
+    }
+
+    pub(super) fn found_by_looking(&self) -> Option<&Params> {
+        let found = self.facts.looked_for.get_or_init(|| self.look());
+        found.as_ref()
+    }
+
+    /// The share of draws that meet the constraints.
+    pub(super) fn drawn_share(&self) -> f64 {
+        *self.facts.drawn.get_or_init(|| self.draw_share())
+    }
+
+    /// What draws begin with where hardly any meets the constraints. The first call takes up to about a second.
+    pub(super) fn feasible(&self) -> Option<&Feasible> {
+        let feasible = self.facts.feasible.get_or_init(|| Feasible::find(self));
+        feasible.as_ref()
     }
 
     /// Positions of hyperparameters that enumerations of this space and its copies have looked at: the work that

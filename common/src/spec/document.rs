@@ -282,6 +282,10 @@ impl Document {
         let space = read_space(&root, &mut errors);
         if let Some(space) = &space {
             errors.extend(space.overflowing());
+            // A grid has points, whatever the range.
+            if root["searcher"]["name"] != "grid" {
+                errors.extend(space.unmeetable());
+            }
         }
         let (Some(space), true) = (space, errors.is_empty()) else {
             return Err(errors.into());

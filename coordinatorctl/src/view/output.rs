@@ -342,11 +342,13 @@ pub(crate) struct Held {
 }
 
 /// `validate`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Validation {
     pub(crate) valid: bool,
     pub(crate) errors: Vec<SpecProblem>,
     pub(crate) warnings: Vec<String>,
+    /// Of all configurations those that meet the constraints, about; null without constraints or where none was found.
+    pub(crate) allowed_share: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -361,6 +363,8 @@ pub(crate) struct Preview {
     pub(crate) configurations: Vec<Configuration>,
     /// Trials that the search will have, where that is known.
     pub(crate) trials_expected: Option<u32>,
+    /// Of all configurations those that meet the constraints, about; null without constraints or where none was found.
+    pub(crate) allowed_share: Option<f64>,
 }
 
 /// `insight`.

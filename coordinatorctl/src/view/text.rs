@@ -188,11 +188,55 @@ pub(crate) fn shell_word(word: &str) -> String {
     }
 }
 
+/// How many configurations meet the constraints, for people.
+pub(crate) fn allowed(share: f64) -> String {
+    let one_in = 1.0 / share.clamp(f64::MIN_POSITIVE, 1.0);
+    match one_in {
+        _ if share >= 0.1 => format!(
+            "about {:.0} % of the space meet the constraints",
+            100.0 * share
+        ),
+        1e6.. => {
+            format!("about 1 in {one_in:.0e} configurations of the space meets the constraints")
+        }
+        // Two digits are all that an estimate has.
+        _ => {
+            let digits = second_digit(one_in);
+            let round = (one_in / digits).round() * digits;
+            format!("about 1 in {round} configurations of the space meets the constraints")
+        }
+    }
+}
+
+/// The unit of the second digit of a number from 10.
+fn second_digit(x: f64) -> f64 {
+    let digits = (x.log10().floor() as i32 - 1).max(0);
+    10_f64.powi(digits)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn shares_are_told_as_what_people_count() {
+        let is = |share, text: &str| assert_eq!(allowed(share), text);
+        is(0.5, "about 50 % of the space meet the constraints");
+        is(
+            0.0123,
+            "about 1 in 81 configurations of the space meets the constraints",
+        );
+        is(
+            1.0 / 1234.0,
+            "about 1 in 1200 configurations of the space meets the constraints",
+        );
+        is(
+            2.756e-7,
+            "about 1 in 4e6 configurations of the space meets the constraints",
+        );
+    }
 
     #[test]
     fn numbers_are_short() {

@@ -10,7 +10,7 @@ pub(super) static NOTHING: Value = Value::Null;
 
 /// What a node comes to.
 #[derive(Clone, Copy)]
-enum Found<'a> {
+pub(super) enum Found<'a> {
     Value(&'a Value),
     Truth(bool),
     /// Of arithmetic; not a number where there is none, which meets no comparison of size.
@@ -18,7 +18,7 @@ enum Found<'a> {
 }
 
 impl Found<'_> {
-    fn number(self) -> f64 {
+    pub(super) fn number(self) -> f64 {
         match self {
             Self::Number(x) => x,
             Self::Value(value) => value.as_f64().unwrap_or(f64::NAN),
@@ -51,7 +51,7 @@ impl Found<'_> {
     }
 }
 
-fn evaluate<'a>(node: &'a Node, value: &impl Fn(usize) -> &'a Value) -> Found<'a> {
+pub(super) fn evaluate<'a>(node: &'a Node, value: &impl Fn(usize) -> &'a Value) -> Found<'a> {
     match node {
         Node::Literal(literal) => Found::Value(literal),
         Node::Parameter(position) => Found::Value(value(*position)),
@@ -90,7 +90,7 @@ pub(super) fn truth<'a>(node: &'a Node, value: &impl Fn(usize) -> &'a Value) -> 
 }
 
 impl Comparison {
-    fn holds(self, left: Found<'_>, right: Found<'_>) -> bool {
+    pub(super) fn holds(self, left: Found<'_>, right: Found<'_>) -> bool {
         let (a, b) = (left.number(), right.number());
         match self {
             Self::Equal => left.is_same(right),

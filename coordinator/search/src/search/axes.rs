@@ -193,6 +193,22 @@ impl Axes {
         point
     }
 
+    /// A settled point drawn evenly from those that meet the constraints, however few they are; `None` where there are
+    /// no constraints, or none that meets them is known.
+    pub fn draw_rare(&self, key: Key) -> Option<Vec<f64>> {
+        let is_constrained = self.space.is_constrained();
+        let params = is_constrained.then(|| self.space.sample_rare(key))??;
+        self.encode(&params)
+    }
+
+    /// A settled point at most `width` away from one that meets the constraints, which meets them too. `None` where
+    /// that does not, or there are no constraints.
+    pub fn vary_allowed(&self, point: &[f64], width: f64, key: Key) -> Option<Vec<f64>> {
+        let is_constrained = self.space.is_constrained();
+        let from = is_constrained.then(|| self.decode(point))?;
+        self.encode(&self.space.vary_allowed(&from, width, key)?)
+    }
+
     /// Whether the configuration at a settled point meets the constraints.
     pub fn allows(&self, point: &[f64]) -> bool {
         !self.space.is_constrained() || self.space.allows(&self.decode(point))

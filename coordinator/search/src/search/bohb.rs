@@ -60,8 +60,8 @@ impl Bohb {
             self.proposals.even(axes)
         } else {
             let (good, other) = self.samples(history);
-            let (good, other) = mixtures(&self.proposals.frame, &good, &other);
-            self.proposals.best(axes, &good, &other, key)
+            let densities = mixtures(&self.proposals.frame, &good, &other);
+            self.proposals.best(axes, &good, &densities, key)
         };
         proposed.unwrap_or_else(|| self.proposals.any(axes, history, key))
     }

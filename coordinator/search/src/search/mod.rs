@@ -20,6 +20,8 @@ mod points;
 mod proposed;
 mod random;
 mod ranking;
+#[cfg(test)]
+mod rare_tests;
 pub mod scalarize;
 mod sequence;
 pub mod tpe;

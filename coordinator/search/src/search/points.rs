@@ -5,7 +5,7 @@ use trainyard_common::rng::Key;
 use super::axes::Axes;
 use super::history::History;
 
-/// Draws of the whole space before one that breaks a constraint is let through.
+/// Draws of the whole space before one is led to what meets the constraints.
 const TRIES: u64 = 1_000;
 
 /// How far a coordinate may lie from itself: a value of a hyperparameter is written and read in between.
@@ -22,9 +22,15 @@ pub(super) fn is_new(history: &History, point: &[f64]) -> bool {
     !history.trials.iter().any(|past| same(&past.point, point))
 }
 
-/// A settled point drawn evenly from those that meet the constraints.
+/// A settled point drawn evenly from those that meet the constraints; any where none is known.
 pub(super) fn draw_allowed(axes: &Axes, key: Key) -> Vec<f64> {
-    let mut draws = (0..TRIES).map(|attempt| axes.draw(key.with(attempt)));
+    let tries = if axes.space().rarely_allows() {
+        0
+    } else {
+        TRIES
+    };
+    let mut draws = (0..tries).map(|attempt| axes.draw(key.with(attempt)));
     let found = draws.find(|point| axes.allows(point));
+    let found = found.or_else(|| axes.draw_rare(key.named("rare")));
     found.unwrap_or_else(|| axes.draw(key))
 }

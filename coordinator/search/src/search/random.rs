@@ -12,19 +12,15 @@ use trainyard_common::rng::Key;
 use trainyard_common::space::{MAX_LISTED, SearchSpace};
 use trainyard_common::spec::Params;
 
-use super::axes::{Axes, Kind};
 use super::proposed::Proposed;
 use super::sequence::Sequence;
 
-/// Draws that constraints may refuse before it is looked near a configuration that is known to meet them, and
-/// tries there.
+/// Draws that constraints may refuse before one is led to what meets them.
 const MAX_REFUSED: u64 = 2_000;
 
-/// How near, as a power of 1/2 of a range.
-const NARROWEST: f64 = 30.0;
-
 /// Draws before one of the untried configurations is taken instead. Beyond [`MAX_LISTED`] so many repeated draws
-/// mean a very uneven distribution, and the repetition is let through.
+/// mean a very uneven distribution, and the repetition is let through; or, with constraints, that there is nothing
+/// else, and the search ends.
 const MAX_TRIES: u64 = 64;
 
 #[derive(Debug, Clone)]
@@ -36,14 +32,10 @@ pub(super) struct RandomSearch {
     used: u64,
     /// Size of the space; `None` where there is nothing to repeat or to run out of.
     finite: Option<u128>,
-    /// Fingerprints of what was proposed, in a finite space.
+    /// Fingerprints of what was proposed, where it may come twice.
     tried: BTreeSet<String>,
     /// The same by their numbers, once draws kept repeating.
     proposed: Option<Proposed>,
-    /// The axes, once no draw met the constraints.
-    axes: Option<Box<Axes>>,
-    /// The first configuration that meets the constraints was proposed.
-    first_is_known: bool,
 }
 
 impl RandomSearch {
@@ -62,8 +54,6 @@ impl RandomSearch {
             used: 0,
             tried: given.into_iter().collect(),
             proposed: None,
-            axes: None,
-            first_is_known: false,
         }
     }
 
@@ -77,12 +67,9 @@ impl RandomSearch {
         Some(params)
     }
 
-    /// Notes a configuration that was proposed. False: it was proposed before, in a finite space.
+    /// Notes a configuration that was proposed. False: it was proposed before.
     pub(super) fn take(&mut self, params: &Params) -> bool {
-        if self.space.is_constrained() && self.space.first_allowed() == Some(params) {
-            self.first_is_known = true;
-        }
-        if self.finite.is_none() {
+        if !self.remembers() {
             return true;
         }
         let is_new = self.tried.insert(self.space.fingerprint(params));
@@ -107,11 +94,7 @@ impl RandomSearch {
 
     /// What the next draw takes, about, where the constraints refuse most.
     pub(super) fn effort_ms(&self) -> u64 {
-        let refused = match self.space.is_constrained() {
-            true => self.space.draws(MAX_REFUSED),
-            false => 0,
-        };
-        refused * self.space.draw_ns() / 1_000_000
+        self.space.drawing_ms(MAX_REFUSED)
     }
 
     /// Uses the points of the sequence that were used until this configuration was found.
@@ -128,7 +111,15 @@ impl RandomSearch {
                 return;
             }
         }
-        self.draw_until(self.space.draws(MAX_REFUSED), Some(params));
+        self.draw_until(self.most_refused(), Some(params));
+    }
+
+    /// Draws that constraints may refuse: none where it is known that they refuse nearly all.
+    fn most_refused(&self) -> u64 {
+        match self.space.rarely_allows() {
+            true => 0,
+            false => self.space.draws(MAX_REFUSED),
+        }
     }
 
     /// Draws so often, or until this is drawn. Whether it was.
@@ -142,45 +133,30 @@ impl RandomSearch {
         if !self.space.is_constrained() {
             return Some(self.draw(key, 0));
         }
-        let most = self.space.draws(MAX_REFUSED);
-        let drawn = (0..most).find_map(|attempt| {
+        let drawn = (0..self.most_refused()).find_map(|attempt| {
             let params = self.draw(key, attempt);
-            self.space.allows(&params).then_some(params)
+            (self.space.allows(&params) && self.is_untried(&params)).then_some(params)
         });
-        drawn.or_else(|| self.near_allowed(key))
+        drawn.or_else(|| self.rare(key))
     }
 
-    /// Where hardly any configuration meets the constraints: one between a draw and a configuration that does,
-    /// the nearer to it the more are refused; that one itself if nothing else is left and it was not proposed.
-    fn near_allowed(&mut self, key: Key) -> Option<Params> {
-        let space = &self.space;
-        let known = space.first_allowed()?;
-        let axes = self
-            .axes
-            .get_or_insert_with(|| Box::new(Axes::new(space.clone())));
-        let anchor = axes.encode(known)?;
-        let between = (0..space.draws(MAX_REFUSED)).map(|attempt| {
-            let key = key.named("near").with(attempt);
-            let drawn = axes.draw(key);
-            let width = libm::exp2(-NARROWEST * key.unit(NARROWEST as u64 + attempt));
-            let mut point: Vec<f64> = (0u64..)
-                .zip(drawn.iter().zip(&anchor).zip(axes.axes()))
-                .map(|(axis, ((drawn, anchor), of))| {
-                    let stays = key.with(axis).unit(0) > width;
-                    match of.kind {
-                        _ if anchor.is_nan() || drawn.is_nan() => *drawn,
-                        Kind::Unordered { .. } if stays => *anchor,
-                        Kind::Unordered { .. } => *drawn,
-                        _ => anchor + width * (drawn - anchor),
-                    }
-                })
-                .collect();
-            axes.settle(&mut point);
-            axes.decode(&point)
-        });
-        let is_new = |params: &Params| space.allows(params) && params != known;
-        let found = between.into_iter().find(is_new);
-        found.or_else(|| (!self.first_is_known).then(|| known.clone()))
+    /// Where hardly any configuration meets the constraints. `None`: none is known that was not proposed, or in a
+    /// finite space many draws have repeated those that were.
+    fn rare(&self, key: Key) -> Option<Params> {
+        let key = key.named("rare");
+        let drawn = (0..MAX_TRIES).map_while(|attempt| self.space.sample_rare(key.with(attempt)));
+        let known = self.space.first_allowed().cloned();
+        let mut found = drawn.chain(known);
+        found.find(|params| self.is_untried(params))
+    }
+
+    fn is_untried(&self, params: &Params) -> bool {
+        !self.remembers() || !self.tried.contains(&self.space.fingerprint(params))
+    }
+
+    /// Whether a configuration may come twice.
+    fn remembers(&self) -> bool {
+        self.finite.is_some() || self.space.rarely_allows()
     }
 
     /// Another point with each try.
@@ -200,8 +176,7 @@ impl RandomSearch {
         }
         for attempt in 0..MAX_TRIES {
             let params = self.draw(key, attempt);
-            if self.space.allows(&params) && !self.tried.contains(&self.space.fingerprint(&params))
-            {
+            if self.space.allows(&params) && self.is_untried(&params) {
                 return Some(params);
             }
         }

@@ -14,11 +14,8 @@ use super::proposed::Proposed;
 /// Even draws until one may be proposed.
 const MAX_DRAWS: u64 = 1_000;
 
-/// Where no point is known that meets the constraints.
-const MAX_FIRST_DRAWS: u64 = 20_000;
-
-/// Halvings of the way from a point that meets the constraints to one that does not.
-const MAX_HALVINGS: u32 = 40;
+/// And draws of what is led to those that meet the constraints, which take longer.
+const MAX_RARE: u64 = 64;
 
 /// Of a space with at most so many configurations that meet the constraints one that is left is taken when draws
 /// keep repeating. A larger one is hardly used up.
@@ -61,7 +58,10 @@ impl Untried {
         history: &History,
         key: Key,
     ) -> Vec<f64> {
-        let most = axes.space().draws(MAX_DRAWS);
+        let most = match axes.space().rarely_allows() {
+            true => 0,
+            false => axes.space().draws(MAX_DRAWS),
+        };
         let draws = (0..most).map(|draw| axes.draw(key.with(draw)));
         let mut repeated = None;
         for point in draws {
@@ -75,7 +75,16 @@ impl Untried {
         if let Some(point) = self.listed(axes, history, key) {
             return point;
         }
-        repeated.unwrap_or_else(|| near_known(axes, history, key))
+        for draw in 0..MAX_RARE {
+            let Some(point) = axes.draw_rare(key.named("rare").with(draw)) else {
+                break;
+            };
+            if self.is_untried(frame, &point) {
+                return point;
+            }
+            repeated.get_or_insert(point);
+        }
+        repeated.unwrap_or_else(|| axes.draw(key))
     }
 
     /// One of those that are left, each as likely; `None` where none is, or the space is too large.
@@ -119,41 +128,4 @@ fn size(axes: &Axes) -> u128 {
     let parameters = axes.space().parameters().iter();
     let counts = parameters.map(|parameter| parameter.domain.cardinality().unwrap_or(u128::MAX));
     counts.fold(1, u128::saturating_mul)
-}
-
-/// A point that meets the constraints close to one of the history that does, on the way to an even draw.
-fn near_known(axes: &Axes, history: &History, key: Key) -> Vec<f64> {
-    let known = || {
-        history
-            .trials
-            .iter()
-            .map(|past| &past.point)
-            .filter(|point| axes.allows(point))
-    };
-    let target = axes.draw(key.with(MAX_DRAWS));
-    let count = known().count() as u64;
-    let chosen = key.below(MAX_DRAWS + 1, count) as usize;
-    let Some(from) = known().nth(chosen) else {
-        let most = axes.space().draws(MAX_FIRST_DRAWS).max(MAX_DRAWS);
-        let draws = (MAX_DRAWS..most).map(|draw| axes.draw(key.with(draw)));
-        return draws
-            .into_iter()
-            .find(|point| axes.allows(point))
-            .unwrap_or(target);
-    };
-    let mut step = 0.5;
-    for _ in 0..MAX_HALVINGS {
-        let between = |(from, to): (&f64, &f64)| match (from.is_nan(), to.is_nan()) {
-            (true, _) => *to,
-            (false, true) => *from,
-            (false, false) => from + step * (to - from),
-        };
-        let mut point: Vec<f64> = from.iter().zip(&target).map(between).collect();
-        axes.settle(&mut point);
-        if axes.allows(&point) {
-            return point;
-        }
-        step *= 0.5;
-    }
-    from.clone()
 }

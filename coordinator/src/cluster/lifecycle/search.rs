@@ -4,7 +4,9 @@ use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
 use crate::cluster::lifecycle::best::{best_among, best_checkpoint};
-use crate::cluster::model::{Decision, Evaluation, Job, JobState, SearchEntry, TrialState};
+use crate::cluster::model::{
+    Decision, Evaluation, Job, JobRecord, JobState, SearchEntry, TrialState,
+};
 
 impl Machine {
     /// No further suggestion will come.
@@ -37,8 +39,8 @@ impl Machine {
             .expected()
             .is_some_and(|all| found.trials.len() >= all as usize);
         let closed = match found.scheduler.admits() {
-            _ if all => Some("every trial was suggested"),
-            false => Some("the scheduler takes no more trials"),
+            _ if all => Some(JobRecord::ALL_SUGGESTED),
+            false => Some(JobRecord::NO_MORE_ADMITTED),
             true => None,
         };
         if let Some(why) = closed

@@ -20,8 +20,9 @@ impl Machine {
         }
         let found = self.jobs.get_mut(job)?;
         let Some(params) = suggested else {
+            let why = exhausted(found.trials.len(), found.document.space().is_constrained());
             self.log_search(job, SearchEntry::Exhausted);
-            self.close_search(job, "the searcher has nothing more to propose");
+            self.close_search(job, &why);
             return None;
         };
         let record = TrialRecord {
@@ -70,5 +71,15 @@ impl Machine {
         self.explain(job, trial, Decision::Suggested, why);
         self.check_job(job);
         Some(trial)
+    }
+}
+
+/// Why a searcher has nothing more to propose.
+fn exhausted(trials: usize, constrained: bool) -> String {
+    match constrained {
+        true => format!(
+            "of the configurations that meet the constraints {trials} were found, and all were tried"
+        ),
+        false => format!("all {trials} configurations were tried"),
     }
 }

@@ -118,6 +118,19 @@ pub enum Expected {
     Endless,
 }
 
+impl JobRecord {
+    /// Why a search suggests nothing more in the course of things.
+    pub(in crate::cluster) const ALL_SUGGESTED: &str = "every trial was suggested";
+    pub(in crate::cluster) const NO_MORE_ADMITTED: &str = "the scheduler takes no more trials";
+
+    /// Why the search has ended before its time.
+    pub(in crate::cluster) fn ended_early(&self) -> Option<&str> {
+        let usual = [Self::ALL_SUGGESTED, Self::NO_MORE_ADMITTED];
+        let why = self.search_closed.as_deref();
+        why.filter(|why| !usual.contains(why))
+    }
+}
+
 impl Expected {
     pub fn of(trials: Option<u32>) -> Self {
         trials.map_or(Self::Endless, Self::Trials)

@@ -12,7 +12,7 @@ use crate::cluster::api::{
 };
 use crate::cluster::lifecycle::best::best_checkpoint;
 use crate::cluster::model::{
-    ArchiveRef, AttemptKind, AttemptRecord, Expected, Job, JobRecord, JobSummary, Trial,
+    ArchiveRef, AttemptKind, AttemptRecord, Expected, Job, JobRecord, JobState, JobSummary, Trial,
     TrialCounts, TrialRecord, WorkerInfo,
 };
 
@@ -123,7 +123,7 @@ pub(in crate::cluster) fn record_summary(record: &JobRecord) -> JobSummary {
         best_trial: record.best.map(|best| best.trial),
         best_value: record.best.map(|best| best.value),
         error: record.error.clone(),
-        note: note(&record.note, &record.remark),
+        note: note(record),
         chosen: record.chosen.clone(),
         test_metrics: record.test_metrics.clone(),
         checkpoint_url: record.checkpoint_url.clone(),
@@ -131,9 +131,18 @@ pub(in crate::cluster) fn record_summary(record: &JobRecord) -> JobSummary {
     }
 }
 
-/// Why a job waits, and what people should know besides.
-fn note(waits: &str, remark: &str) -> String {
-    let said = [waits, remark].into_iter().filter(|text| !text.is_empty());
+/// Why a job waits or begins nothing new, and what people should know besides.
+fn note(record: &JobRecord) -> String {
+    let closed = record
+        .ended_early()
+        .filter(|_| record.state != JobState::Failed);
+    let closed = closed.map(|why| format!("no more trials begin: {why}"));
+    let said = [
+        record.note.as_str(),
+        record.remark.as_str(),
+        closed.as_deref().unwrap_or_default(),
+    ];
+    let said = said.into_iter().filter(|text| !text.is_empty());
     said.collect::<Vec<_>>().join("; ")
 }
 

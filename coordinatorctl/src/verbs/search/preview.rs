@@ -52,6 +52,7 @@ fn preview(document: &Document, count: u32) -> Outcome<Preview> {
     Ok(Preview {
         configurations,
         trials_expected,
+        allowed_share: document.space().allowed_share(),
     })
 }
 

@@ -53,6 +53,9 @@ pub(crate) fn preview(preview: &Preview) -> String {
     if let Some(expected) = preview.trials_expected {
         let _ = write!(text, "\n{} of {expected} configurations", rows.len());
     }
+    if let Some(share) = preview.allowed_share {
+        let _ = write!(text, "\n{}", text::allowed(share));
+    }
     text
 }
 

@@ -16,6 +16,9 @@ const FEW: u64 = 6;
 /// Rounds of climbing and of trying other values.
 const ROUNDS: usize = 3;
 
+/// One of so many candidates at least meets the constraints, however few points do.
+const FILLED: usize = 4;
+
 /// Two starts whose squared distance in the unit cube is below this (and that have the same categories)
 /// would climb the same hill.
 const APART: f64 = 1e-4;
@@ -123,7 +126,22 @@ impl Search<'_> {
             self.axes.settle(&mut point);
             point
         };
-        self.distinct((0..count).map(point))
+        let points = self.distinct((0..count).map(point));
+        self.filled(points, count, |key| self.axes.draw_rare(key))
+    }
+
+    /// Where the constraints refuse most points: with a share of those that are led to what meets them.
+    fn filled(
+        &self,
+        mut points: Vec<Vec<f64>>,
+        count: usize,
+        draw: impl Fn(Key) -> Option<Vec<f64>>,
+    ) -> Vec<Vec<f64>> {
+        let key = self.key.named("filled");
+        let wanted = (count / FILLED).saturating_sub(points.len()) as u64;
+        let more = (0..wanted).map_while(|at| draw(key.with(at)));
+        points.extend(more.filter(|point| self.fits(point)));
+        points
     }
 
     /// Points near the best ones, at distances of many magnitudes.
@@ -136,7 +154,12 @@ impl Search<'_> {
             let centre = self.best.get(rank.unwrap_or(0))?;
             Some(self.mutant(centre, key.with(index as u64).named("mutant")))
         });
-        self.distinct(draws)
+        let points = self.distinct(draws);
+        self.filled(points, count, |key| {
+            let rank = key.below(0, self.best.len() as u64) as usize;
+            let width = libm::exp(-9.0 * key.unit(1)) * 0.5;
+            self.axes.vary_allowed(self.best.get(rank)?, width, key)
+        })
     }
 
     fn mutant(&self, centre: &[f64], key: Key) -> Vec<f64> {

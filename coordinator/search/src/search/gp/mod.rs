@@ -25,6 +25,7 @@ use trainyard_common::space::MAX_LISTED;
 
 use super::axes::Axes;
 use super::history::{History, Status};
+use super::points::draw_allowed;
 use super::proposed::Proposed;
 use branches::neglected;
 use fit::{Hyper, Pairs};
@@ -53,6 +54,9 @@ const LISTED: u128 = 1_000;
 
 /// Draws before one of the points that are left is taken instead.
 const DRAWS: u64 = 256;
+
+/// And of what is led to where the constraints are met, which takes longer.
+const RARE_DRAWS: u64 = 16;
 
 /// The searcher's state.
 #[derive(Debug, Clone)]
@@ -130,7 +134,7 @@ impl Gp {
         };
         found
             .or_else(|| self.untried(axes, history, key))
-            .unwrap_or_else(|| self.any(axes, history, key))
+            .unwrap_or_else(|| any(axes, history, key))
     }
 
     /// Takes over a proposal that was made before: all that a later one depends on is as if it had been made
@@ -306,10 +310,15 @@ impl Gp {
     /// Any allowed point that no trial has: drawn, or of those that are left in a finite space.
     fn untried(&mut self, axes: &Axes, history: &History, key: Key) -> Option<Vec<f64>> {
         let key = key.named("untried");
-        let mut draws = (0..DRAWS).map(|attempt| axes.draw(key.with(attempt)));
+        let drawn = (0..DRAWS).map(|attempt| axes.draw(key.with(attempt)));
+        let rare = (0..RARE_DRAWS).map_while(|at| axes.draw_rare(key.named("rare").with(at)));
         let fits = |point: &Vec<f64>| !self.taken.contains(&bits(point)) && axes.allows(point);
-        if let Some(found) = draws.find(fits) {
-            return Some(found);
+        let found = match axes.space().rarely_allows() {
+            true => rare.into_iter().find(fits),
+            false => drawn.chain(rare).find(fits),
+        };
+        if found.is_some() {
+            return found;
         }
         let listed = self
             .finite
@@ -323,15 +332,14 @@ impl Gp {
         let params = self.proposed.nth_left(listing, key.below(DRAWS, left))?;
         axes.encode(&params)
     }
+}
 
-    /// A point that some trial has: there is no other.
-    fn any(&self, axes: &Axes, history: &History, key: Key) -> Vec<f64> {
-        let key = key.named("any");
-        let mut draws = (0..DRAWS).map(|attempt| axes.draw(key.with(attempt)));
-        draws
-            .find(|point| axes.allows(point))
-            .or_else(|| history.trials.first().map(|past| past.point.clone()))
-            .unwrap_or_else(|| axes.draw(key))
+/// A point that some trial has: there is no other.
+fn any(axes: &Axes, history: &History, key: Key) -> Vec<f64> {
+    let point = draw_allowed(axes, key.named("any"));
+    match history.trials.first() {
+        Some(first) if !axes.allows(&point) => first.point.clone(),
+        _ => point,
     }
 }
 

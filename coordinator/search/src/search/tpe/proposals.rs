@@ -127,6 +127,9 @@ impl Proposals {
 
     /// The next quasi-random point that may be proposed.
     pub(in crate::search) fn even(&mut self, axes: &Axes) -> Option<Vec<f64>> {
+        if axes.space().rarely_allows() {
+            return None;
+        }
         let sequence = Sequence::Sobol(self.first?.named("sobol"));
         for _ in 0..MAX_POINTS {
             let place = |axis| sequence.at(self.used, axis);
@@ -140,12 +143,13 @@ impl Proposals {
         None
     }
 
-    /// Of draws from the good density that may be proposed, the first with the highest ratio to the other.
+    /// Of draws from the good density that may be proposed, the first with the highest ratio to the other. Where
+    /// constraints refuse most of them, variations of the good trials are compared with them.
     pub(in crate::search) fn best(
         &mut self,
         axes: &Axes,
-        good: &Mixture,
-        other: &Mixture,
+        trials: &Sample<'_>,
+        (good, other): &(Mixture, Mixture),
         key: Key,
     ) -> Option<Vec<f64>> {
         let (frame, untried) = (&self.frame, &self.untried);
@@ -155,9 +159,11 @@ impl Proposals {
             axes.settle(&mut point);
             point
         });
-        let may = draws.filter(|point| untried.may(frame, axes, point));
+        let may = |point: &Vec<f64>| untried.may(frame, axes, point);
+        let varied = (0..CANDIDATES).filter_map(|at| vary(axes, trials, key.named("vary"), at));
+        let candidates = draws.filter(may).chain(varied.filter(may));
         let mut best: Option<(f64, Vec<f64>)> = None;
-        for point in may.take(CANDIDATES) {
+        for point in candidates.take(CANDIDATES) {
             let ratio = good.ln_density(frame, &point, &mut self.scratch)
                 - other.ln_density(frame, &point, &mut self.scratch);
             if best.as_ref().is_none_or(|(highest, _)| ratio > *highest) {
@@ -172,4 +178,12 @@ impl Proposals {
         let key = key.named("any");
         self.untried.any(&self.frame, axes, history, key)
     }
+}
+
+/// A point near one of these trials that the constraints allow, at a distance of any magnitude down to a hundredth.
+fn vary(axes: &Axes, trials: &Sample<'_>, key: Key, at: usize) -> Option<Vec<f64>> {
+    let key = key.with(at as u64);
+    let chosen = key.below(0, trials.points.len() as u64) as usize;
+    let width = libm::exp2(-1.0 - 6.0 * key.unit(1));
+    axes.vary_allowed(trials.points.get(chosen)?, width, key)
 }

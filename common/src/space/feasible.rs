@@ -1,0 +1,156 @@
+//! The configurations that meet the constraints, drawn evenly however few they are.
+//!
+//! As likely as draws of the whole space of which those that break a constraint are thrown away. Where hardly any
+//! draw is left, a few hundred points are led there in stages: each keeps those that miss the constraints least,
+//! copies them in place of the others, and moves all of them among what misses them as little (sequential Monte Carlo
+//! for rare events: Cérou, Del Moral, Furon and Guyader, Statistics and Computing 22, 2012). A draw is one of these
+//! points after many moves of its own. Moves are slices with shrinkage (Neal, Annals of Statistics 31, 2003), along one
+//! axis or in the direction from one point to another, which leave even draws even.
+//!
+//! Points lie in the unit cube, where every hyperparameter has a place whether or not it is active; a configuration is
+//! what [`Domain::at`](super::Domain::at) makes of its places.
+
+mod ensemble;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use ensemble::Ensemble;
+use place::{Draws, Frame, Place, Within};
+
+use super::SearchSpace;
+use crate::rng::Key;
+use crate::spec::Params;
+
+/// Moves of a draw along every axis, at least, and for each hyperparameter one more: the time in which places that
+/// push each other (`a <= b <= c ...`) forget where they were grows with their number.
+const SWEEPS: usize = 8;
+const MOST_SWEEPS: usize = 32;
+
+/// Rounds of moves of a variation: it is to stay near.
+const NEAR_SWEEPS: usize = 2;
+
+/// What one draw may take, in nanoseconds as estimated.
+const DRAW_NS: u64 = 20_000_000;
+
+/// Share of draws that meet the constraints below which nobody waits for one.
+const RARE: f64 = 1e-3;
+
+/// What is known about them, for draws.
+#[derive(Debug)]
+pub(super) struct Feasible {
+    frame: Frame,
+    ensemble: Ensemble,
+}
+
+impl Feasible {
+    /// `None`: no configuration that meets the constraints was found.
+    pub(super) fn find(space: &SearchSpace) -> Option<Self> {
+        let key = Key::new(0).named("feasible");
+        let frame = Frame::new(space, key.named("scales"));
+        let ensemble = Ensemble::gather(space, &frame, key)?;
+        Some(Self { frame, ensemble })
+    }
+
+    /// The share of all draws that meet the constraints, about; `None` where it was not measured.
+    pub(super) fn share(&self) -> Option<f64> {
+        self.ensemble.share
+    }
+
+    /// A configuration, whatever was drawn before.
+    fn draw(&self, space: &SearchSpace, key: Key) -> Params {
+        let mut draws = Draws::new(key);
+        let places = &self.ensemble.places;
+        let mut place = places[draws.below(places.len())].clone();
+        let sweeps = (SWEEPS + space.parameters().len()).min(MOST_SWEEPS);
+        for _ in 0..sweeps {
+            self.frame
+                .sweep(space, &mut place, places, Within::everything(), &mut draws);
+            if place.spent_ns > DRAW_NS {
+                break;
+            }
+        }
+        place.params(space)
+    }
+
+    /// A configuration near one that meets the constraints.
+    fn near(&self, space: &SearchSpace, params: &Params, width: f64, key: Key) -> Option<Params> {
+        let mut draws = Draws::new(key);
+        let mut place = self.frame.place(space, params, &mut draws)?;
+        let within = Within::around(&place, width);
+        for _ in 0..NEAR_SWEEPS {
+            self.frame.sweep(
+                space,
+                &mut place,
+                &self.ensemble.places,
+                within.clone(),
+                &mut draws,
+            );
+            if place.spent_ns > DRAW_NS {
+                break;
+            }
+        }
+        Some(place.params(space))
+    }
+
+    /// The first of the points that draws begin with.
+    pub(super) fn first(&self, space: &SearchSpace) -> Option<Params> {
+        let place: &Place = self.ensemble.places.first()?;
+        Some(place.params(space))
+    }
+}
+
+impl SearchSpace {
+    /// A configuration that meets the constraints, each as likely as [`sample`](Self::sample) draws it if those that
+    /// break one are thrown away, within the error of sampling. `None`: none is known.
+    pub fn sample_allowed(&self, key: Key) -> Option<Params> {
+        let most = match self.rarely_allows() {
+            true => 0,
+            false => self.draws((4.0 / RARE) as u64),
+        };
+        let mut draws = (0..most).map(|draw| self.sample(key.with(draw)));
+        let drawn = draws.find(|params| self.allows(params));
+        drawn.or_else(|| self.sample_rare(key))
+    }
+
+    /// As [`sample_allowed`](Self::sample_allowed), where draws were in vain.
+    pub fn sample_rare(&self, key: Key) -> Option<Params> {
+        let feasible = self.feasible()?;
+        let drawn = feasible.draw(self, key.named("allowed"));
+        self.allows(&drawn).then_some(drawn)
+    }
+
+    /// A variation of a configuration that meets the constraints, which meets them too: each hyperparameter at most
+    /// `width`, a share of its range, away. `None` where the configuration is not one that meets them.
+    pub fn vary_allowed(&self, params: &Params, width: f64, key: Key) -> Option<Params> {
+        let feasible = self.feasible()?;
+        let varied = feasible.near(self, params, width, key.named("near"))?;
+        self.allows(&varied).then_some(varied)
+    }
+
+    /// The share of configurations that meet the constraints, of draws of the whole space: counted where they are few,
+    /// otherwise estimated. `None`: no constraints, or none that meets them was found.
+    pub fn allowed_share(&self) -> Option<f64> {
+        if !self.is_constrained() {
+            return None;
+        }
+        let drawn = self.drawn_share();
+        if drawn >= RARE {
+            return Some(drawn);
+        }
+        self.feasible()?.share()
+    }
+
+    /// Whether draws are in vain, since hardly any meets the constraints.
+    pub fn rarely_allows(&self) -> bool {
+        self.is_constrained() && self.drawn_share() < RARE
+    }
+
+    /// What [`sample_rare`](Self::sample_rare) takes at most, about, in nanoseconds.
+    pub(super) fn rare_ns(&self) -> u64 {
+        match self.is_prepared() {
+            true => DRAW_NS,
+            false => DRAW_NS + ensemble::MAX_NS,
+        }
+    }
+}
