@@ -53,9 +53,9 @@ impl SearchSpace {
         }
     }
 
-    /// Finds out what draws need.
-    pub fn prepare(&self) {
-        if self.rarely_allows() {
+    /// Finds out what draws need; what is listed is taken from its list.
+    fn prepare(&self) {
+        if self.rarely_allows() && self.cardinality().is_none() {
             self.feasible();
         }
     }

@@ -30,6 +30,9 @@ const MOST_SWEEPS: usize = 32;
 /// Rounds of moves of a variation: it is to stay near.
 const NEAR_SWEEPS: usize = 2;
 
+/// A round of moves takes as long as so many draws of the whole space, about.
+const MOVES: u64 = 12;
+
 /// What one draw may take, in nanoseconds as estimated.
 const DRAW_NS: u64 = 20_000_000;
 
@@ -62,8 +65,7 @@ impl Feasible {
         let mut draws = Draws::new(key);
         let places = &self.ensemble.places;
         let mut place = places[draws.below(places.len())].clone();
-        let sweeps = (SWEEPS + space.parameters().len()).min(MOST_SWEEPS);
-        for _ in 0..sweeps {
+        for _ in 0..sweeps(space) {
             self.frame
                 .sweep(space, &mut place, places, Within::everything(), &mut draws);
             if place.spent_ns > DRAW_NS {
@@ -98,6 +100,10 @@ impl Feasible {
         let place: &Place = self.ensemble.places.first()?;
         Some(place.params(space))
     }
+}
+
+fn sweeps(space: &SearchSpace) -> usize {
+    (SWEEPS + space.parameters().len()).min(MOST_SWEEPS)
 }
 
 impl SearchSpace {
@@ -148,8 +154,9 @@ impl SearchSpace {
 
     /// What [`sample_rare`](Self::sample_rare) takes at most, about, in nanoseconds.
     pub(super) fn rare_ns(&self) -> u64 {
+        let draw = MOVES * sweeps(self) as u64 * self.draw_ns();
         match self.is_prepared() {
-            true => DRAW_NS,
+            true => draw.min(DRAW_NS),
             false => DRAW_NS + ensemble::MAX_NS,
         }
     }

@@ -194,9 +194,9 @@ impl Axes {
     }
 
     /// A settled point drawn evenly from those that meet the constraints, however few they are; `None` where there are
-    /// no constraints, or none that meets them is known.
+    /// no constraints, none that meets them is known, or they are listed, from which whoever repeats is given another.
     pub fn draw_rare(&self, key: Key) -> Option<Vec<f64>> {
-        let is_constrained = self.space.is_constrained();
+        let is_constrained = self.space.is_constrained() && self.space.cardinality().is_none();
         let params = is_constrained.then(|| self.space.sample_rare(key))??;
         self.encode(&params)
     }

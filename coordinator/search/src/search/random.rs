@@ -94,7 +94,11 @@ impl RandomSearch {
 
     /// What the next draw takes, about, where the constraints refuse most.
     pub(super) fn effort_ms(&self) -> u64 {
-        self.space.drawing_ms(MAX_REFUSED)
+        match self.finite {
+            // What draws do not find is taken from a list.
+            Some(_) => MAX_TRIES * self.space.draw_ns() / 1_000_000,
+            None => self.space.drawing_ms(MAX_REFUSED),
+        }
     }
 
     /// Uses the points of the sequence that were used until this configuration was found.

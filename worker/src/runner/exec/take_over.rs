@@ -198,11 +198,15 @@ fn copy_file(places: &Places, from: &Path, to: &Path) -> io::Result<()> {
     let Some(_) = &places.user else {
         return fs::copy(from, to).map(drop);
     };
-    let mut source = places.sees(|| {
+    let source = places.sees(|| {
         let mut options = OpenOptions::new();
         // A pipe that has taken the file's place is not waited for.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         options.read(true).custom_flags(flags).open(from)
+    });
+    let mut source = source.map_err(|error| {
+        let what = format!("{} cannot be read: {error}", from.display());
+        io::Error::new(error.kind(), what)
     })?;
     let found = source.metadata()?;
     if !found.is_file() {
