@@ -281,7 +281,7 @@ impl Sandbox {
         let mut command = Command::new("sh");
         let line = format!(
             // The log must stay writable, so the programs' messages go through a pipe.
-            "(ulimit -f {}; exec {} --coordinator {} --slots 1 --threads-per-slot 1) 2>&1 | cat",
+            "(ulimit -f {}; exec {} --coordinator {} --slots 1 --threads-per-slot 1 --programs allow) 2>&1 | cat",
             kib * 2,
             program("worker")?.display(),
             self.url(),
