@@ -101,6 +101,7 @@ Commands:
   replay      Replay a job's search from its log, and say whether it decides the same
   trial       Look at the trials of a job
   checkpoint  Look at, fetch and check the checkpoints of a job
+  artifact    Look at and fetch what the programs of a job have kept
   worker      Look at the workers of a cluster, and empty them
   workspace   Look at workspaces, and set their shares and quotas
   completion  Print a completion script, such as for `source <(coordinatorctl completion bash)`
