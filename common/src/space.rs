@@ -13,6 +13,7 @@ mod feasible;
 mod grid;
 mod listing;
 mod plan;
+mod refused;
 mod walk;
 
 use std::collections::HashMap;
@@ -36,10 +37,6 @@ use crate::spec::{JobSpec, Params, Space};
 
 /// Longest name of a hyperparameter, in characters.
 const MAX_NAME: usize = 63;
-
-/// Draws, and corners before them, in which a configuration that meets the constraints is looked for.
-const MAX_DRAWS: u64 = 10_000;
-const MAX_CORNERS: usize = 128;
 
 /// Most constraints of one job.
 const MAX_CONSTRAINTS: usize = 100;
@@ -157,43 +154,6 @@ impl SearchSpace {
         }
     }
 
-    /// Ranges that are wider than a number can be. Not part of [`Self::new`], which reads what was accepted before
-    /// they were refused.
-    pub(crate) fn overflowing(&self) -> impl Iterator<Item = SpecError> {
-        let wide = self
-            .parameters
-            .iter()
-            .filter(|known| known.domain.overflows());
-        wide.map(|parameter| {
-            SpecError::new(
-                format!("hyperparameters.{}.maxval", parameter.name),
-                format!(
-                    "maxval - minval is more than a number can hold; accepted are ranges up to {:e} wide",
-                    f64::MAX
-                ),
-            )
-        })
-    }
-
-    /// Constraints that no draw meets but by chance: equalities that change with a continuous hyperparameter. Not part
-    /// of [`Self::constrained`], as above.
-    pub(crate) fn unmeetable(&self) -> impl Iterator<Item = SpecError> {
-        let continuous = |axis: usize| self.parameters[axis].domain.cardinality().is_none();
-        let constraints = self.constraints.iter().enumerate();
-        let unmeetable = constraints.filter(move |(_, constraint)| constraint.equates(&continuous));
-        unmeetable.map(|(index, constraint)| {
-            SpecError::new(
-                format!("constraints[{index}]"),
-                format!(
-                    "`{}`: an equality with a double that has no `step` is met by chance alone; accepted are a `step`, \
-                     a range such as `abs(a - b) <= 0.01`, or one hyperparameter less, which the program \
-                     works out from the others (`a + b <= 1` instead of `a + b + c == 1`)",
-                    quoted(constraint.text())
-                ),
-            )
-        })
-    }
-
     /// The space of a job, with its constraints.
     ///
     /// # Errors
@@ -288,29 +248,6 @@ impl SearchSpace {
             params.entry(name).or_insert_with(|| value.clone());
         }
         self.contains(&params).map(|()| params)
-    }
-
-    fn look(&self) -> Option<Params> {
-        let first = self.first();
-        if self.allows(&first) {
-            return Some(first);
-        }
-        let key = Key::new(0).named("allowed");
-        let draws = (0..self.draws(MAX_DRAWS)).map(|draw| self.sample(key.with(draw)));
-        let corners = self.corners(MAX_CORNERS).into_iter();
-        let mut looked = corners.chain(draws);
-        let listed = || {
-            let all = self.is_finite().then(|| self.listing()).flatten()?;
-            all.get(0)
-        };
-        looked.find(|params| self.allows(params)).or_else(listed)
-    }
-
-    fn draw_share(&self) -> f64 {
-        let key = Key::new(0).named("share");
-        let draws = self.draws(MAX_DRAWS);
-        let allowed = (0..draws).filter(|draw| self.allows(&self.sample(key.with(*draw))));
-        allowed.count() as f64 / draws as f64
     }
 
     /// The configuration of first values: the smallest number, the first choice.

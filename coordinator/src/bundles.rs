@@ -94,6 +94,23 @@ pub(crate) async fn find(folder: &str, digest: &str) -> Result<Option<u64>, Bund
     }
 }
 
+/// Whether the bundle in this folder is what its name says. Reads it.
+pub(crate) async fn is_whole(folder: &str, digest: &str) -> Result<bool, BundleError> {
+    let failed = failed(folder);
+    let (store, prefix) = store_url::open(folder).map_err(|error| failed(error.to_string()))?;
+    let at = child(&prefix, &bundle::object(digest));
+    let read = async { store.get(&at).await?.bytes().await };
+    let bytes = match tokio::time::timeout(STORE_TIMEOUT, read).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(Error::NotFound { .. })) => return Ok(false),
+        Ok(Err(error)) => return Err(failed(store_url::describe(&error))),
+        Err(_) => return Err(failed(late(STORE_TIMEOUT))),
+    };
+    let hashed = tokio::task::spawn_blocking(move || blake3::hash(&bytes).to_hex().to_string());
+    let found = hashed.await.map_err(|error| failed(error.to_string()))?;
+    Ok(found == digest)
+}
+
 /// Stores a bundle, whose digest was compared.
 pub(crate) async fn store(folder: &str, digest: &str, bytes: Bytes) -> Result<(), BundleError> {
     let failed = failed(folder);
@@ -106,13 +123,14 @@ pub(crate) async fn store(folder: &str, digest: &str, bytes: Bytes) -> Result<()
     }
 }
 
-/// Writes unless it is there already, whole as far as its length tells.
+/// Writes unless it is there already, to the byte.
 async fn put(store: &Arc<dyn ObjectStore>, at: &Path, bytes: Bytes) -> object_store::Result<()> {
     let create = PutOptions::from(PutMode::Create);
     match store.put_opts(at, bytes.clone().into(), create).await {
         Ok(_) => return Ok(()),
         Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
-            if store.head(at).await?.size == bytes.len() as u64 {
+            let same_length = store.head(at).await?.size == bytes.len() as u64;
+            if same_length && store.get(at).await?.bytes().await? == bytes {
                 return Ok(());
             }
         }

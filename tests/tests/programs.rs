@@ -277,7 +277,9 @@ fn script_of_a_user(private: &Path) -> String {
            mkdir "$TRAINYARD_CHECKPOINT_DIR/one"; echo weights > "$TRAINYARD_CHECKPOINT_DIR/one/w"
            echo "{{\"metrics\": {{\"loss\": 0.5}}, \"epoch\": 1, \"checkpoint\": \"$TRAINYARD_CHECKPOINT_DIR/one\"}}"
            echo "{{\"metrics\": {{\"loss\": 0.4}}, \"epoch\": 2, \"checkpoint\": \"{0}\"}}"
-           setsid sleep 1000 &
+           left="$TRAINYARD_CHECKPOINT_DIR/left"
+           setsid sh -c "echo > '$left'; exec sleep 1000" &
+           until [ -e "$left" ]; do sleep 0.01; done
            exit 1"#,
         private.display()
     )

@@ -9,7 +9,12 @@ use super::SearchSpace;
 use super::feasible::Feasible;
 use super::grid::count;
 use super::listing::{Listing, MAX_LISTED, Marks};
+use crate::rng::Key;
 use crate::spec::Params;
+
+/// Draws, and corners before them, in which a configuration that meets the constraints is looked for.
+const MAX_DRAWS: u64 = 10_000;
+const MAX_CORNERS: usize = 128;
 
 /// What is kept of a space beside its spec, so that nobody has to look through it again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,6 +140,29 @@ impl SearchSpace {
             found.or_else(|| self.feasible()?.first(self))
         });
         first.as_ref()
+    }
+
+    fn look(&self) -> Option<Params> {
+        let first = self.first();
+        if self.allows(&first) {
+            return Some(first);
+        }
+        let key = Key::new(0).named("allowed");
+        let draws = (0..self.draws(MAX_DRAWS)).map(|draw| self.sample(key.with(draw)));
+        let corners = self.corners(MAX_CORNERS).into_iter();
+        let mut looked = corners.chain(draws);
+        let listed = || {
+            let all = self.is_finite().then(|| self.listing()).flatten()?;
+            all.get(0)
+        };
+        looked.find(|params| self.allows(params)).or_else(listed)
+    }
+
+    fn draw_share(&self) -> f64 {
+        let key = Key::new(0).named("share");
+        let draws = self.draws(MAX_DRAWS);
+        let allowed = (0..draws).filter(|draw| self.allows(&self.sample(key.with(*draw))));
+        allowed.count() as f64 / draws as f64
     }
 
     pub(super) fn found_by_looking(&self) -> Option<&Params> {

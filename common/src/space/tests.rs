@@ -387,6 +387,30 @@ fn constraints_are_what_they_say() {
     }
 }
 
+/// Decimals are compared as people add them.
+#[test]
+fn sums_of_steps_are_what_they_are_on_paper() {
+    let step = json!({"type": "double", "minval": 0, "maxval": 1, "step": 0.1});
+    let space = json!({"a": step, "b": step, "c": step});
+    for (text, count) in [
+        ("a + b + c == 1", 66),
+        ("a + b + c - 1 == 0", 66),
+        ("a + b + c <= 1", 286),
+        ("not (a + b + c > 1)", 286),
+        ("a + b + c < 1", 220),
+        ("a + b == 0.3", 4 * 11),
+        ("a + b in [0.3]", 4 * 11),
+        ("a + b != 0.3", 1331 - 4 * 11),
+    ] {
+        let space = with_constraints(space.clone(), &[text]).unwrap();
+        assert_eq!(space.grid_len(), Some(count), "{text}");
+    }
+    // Whole numbers are exact, however large.
+    let wide = json!({"type": "int", "minval": 9_000_000_000_000_000i64, "maxval": 9_000_000_000_000_009i64});
+    let space = with_constraints(json!({"a": wide, "b": wide}), &["a < b"]).unwrap();
+    assert_eq!(space.grid_len(), Some(45));
+}
+
 #[test]
 fn a_wrong_constraint_is_explained() {
     for (text, reason) in [

@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use private::private_to_this_user;
@@ -19,6 +20,10 @@ const TRIES: u32 = 8;
 const PRIVATE: u32 = 0o700;
 /// The user of programs passes through, to what is its own.
 const PASSED: u32 = 0o711;
+
+/// Of the thread that removes a tree where there is no `rm`: at some 130 bytes a level, more levels than a process
+/// has descriptors.
+const REMOVING_STACK: usize = 256 << 20;
 
 /// The folder of one worker. Removed when dropped.
 #[derive(Debug)]
@@ -189,12 +194,38 @@ fn make(folder: &Path) -> io::Result<()> {
 }
 
 fn remove(folder: &Path) {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            // The next worker's start tries again.
-            tracing::warn!(folder = %folder.display(), %error, "an attempt's files stay on the disk");
-        }
-        _ => {}
+    if let Err(error) = remove_tree(folder) {
+        // The next worker's start tries again.
+        tracing::warn!(folder = %folder.display(), %error, "an attempt's files stay on the disk");
+    }
+}
+
+/// Removes what a program has made, however deep: the standard library's way takes stack and a descriptor for each
+/// level, of which a program can make enough to end its worker. `rm` takes neither; where there is none, it is done
+/// with a stack that no tree fills before the descriptors are used up, which is an error and no more.
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    if !folder.try_exists()? {
+        return Ok(());
+    }
+    let rm = Command::new("rm")
+        .args(["-rf", "--"])
+        .arg(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if rm.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    let folder = folder.to_owned();
+    let removing = std::thread::Builder::new()
+        .name("remove".to_owned())
+        .stack_size(REMOVING_STACK)
+        .spawn(move || std::fs::remove_dir_all(folder))?;
+    match removing.join() {
+        Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(_) => Ok(()),
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
@@ -235,10 +266,7 @@ fn sweep(base: &Path) -> io::Result<usize> {
             continue;
         }
         let folder = lock.with_extension("");
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_tree(&folder)?;
         std::fs::remove_file(&lock)?;
         swept += 1;
     }
@@ -285,6 +313,26 @@ mod tests {
 
     fn names(base: &Path) -> usize {
         std::fs::read_dir(base).unwrap().count()
+    }
+
+    /// Deeper than a recursion of the standard library has stack, or a path of it bytes.
+    #[test]
+    fn whatever_depth_a_program_makes_is_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(Some(base.path()), None).unwrap();
+        let attempt = scratch.attempt().unwrap();
+        let deeper = "import os\nfor _ in range(20000): os.mkdir('d'); os.chdir('d')";
+        let made = Command::new("python3")
+            .args(["-c", deeper])
+            .current_dir(attempt.path())
+            .status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: python3 is not there");
+            return;
+        }
+        let path = attempt.path().to_owned();
+        drop(attempt);
+        assert!(!path.exists());
     }
 
     #[test]

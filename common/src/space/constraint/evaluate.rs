@@ -5,6 +5,9 @@ use serde_json::Value;
 use super::{Comparison, Link, Node, literal};
 use crate::space::domain::same_value;
 
+/// What adding and multiplying some decimals errs by, as a share of the larger number.
+const ROUNDING: f64 = 1e-12;
+
 /// The value of a hyperparameter that a configuration does not have.
 pub(super) static NOTHING: Value = Value::Null;
 
@@ -79,7 +82,8 @@ pub(super) fn truth<'a>(node: &'a Node, value: &impl Fn(usize) -> &'a Value) -> 
                     holds
                 }
                 Link::Among { values, wanted } => {
-                    let found = values.iter().any(|known| left.is_same(Found::Value(known)));
+                    let is = |known| Comparison::Equal.holds(left, Found::Value(known));
+                    let found = values.iter().any(is);
                     left = Found::Truth(true);
                     found == *wanted
                 }
@@ -92,14 +96,29 @@ pub(super) fn truth<'a>(node: &'a Node, value: &impl Fn(usize) -> &'a Value) -> 
 impl Comparison {
     pub(super) fn holds(self, left: Found<'_>, right: Found<'_>) -> bool {
         let (a, b) = (left.number(), right.number());
+        let same = || left.is_same(right) || is_near(a, b);
         match self {
-            Self::Equal => left.is_same(right),
-            Self::Different => !left.is_same(right),
-            Self::Less => a < b,
-            Self::AtMost => a <= b,
-            Self::Greater => a > b,
-            Self::AtLeast => a >= b,
+            Self::Equal => same(),
+            Self::Different => !same(),
+            Self::Less => a < b && !is_near(a, b),
+            Self::AtMost => a <= b || is_near(a, b),
+            Self::Greater => a > b && !is_near(a, b),
+            Self::AtLeast => a >= b || is_near(a, b),
         }
+    }
+}
+
+/// Whether two numbers differ by no more than the errors of adding decimals: 0.1 + 0.2 is 0.3. Whole ones are exact.
+fn is_near(a: f64, b: f64) -> bool {
+    let is_whole = |x: f64| libm::trunc(x) == x;
+    !(is_whole(a) && is_whole(b)) && (a - b).abs() <= ROUNDING * f64::max(a.abs(), b.abs())
+}
+
+/// A sum of which no more is left than such an error is none: 0.1 + 0.2 - 0.3.
+fn settled(sum: f64, a: f64, b: f64) -> f64 {
+    match sum.abs() <= ROUNDING * f64::max(a.abs(), b.abs()) {
+        true => 0.0,
+        false => sum,
     }
 }
 
@@ -109,8 +128,8 @@ fn number<'a>(node: &'a Node, value: &impl Fn(usize) -> &'a Value) -> f64 {
         Node::Arithmetic(operator, a, b) => {
             let (a, b) = (number(a, value), number(b, value));
             match operator {
-                '+' => a + b,
-                '-' => a - b,
+                '+' => settled(a + b, a, b),
+                '-' => settled(a - b, a, b),
                 '*' => a * b,
                 '/' => a / b,
                 '%' => a - b * libm::floor(a / b),

@@ -210,23 +210,30 @@ impl Constraint {
     /// Whether it asks, whatever else it asks, for an equality that changes with a continuous hyperparameter: no draw
     /// meets it but by chance.
     pub(in crate::space) fn equates(&self, continuous: &impl Fn(usize) -> bool) -> bool {
-        equates(&self.root, continuous)
+        equates(&self.root, true, continuous)
     }
 }
 
-fn equates(node: &Node, continuous: &impl Fn(usize) -> bool) -> bool {
-    match node {
-        Node::Both(a, b) => equates(a, continuous) || equates(b, continuous),
-        Node::Chain(first, links) => {
+fn equates(node: &Node, wanted: bool, continuous: &impl Fn(usize) -> bool) -> bool {
+    let exactly = match wanted {
+        true => Comparison::Equal,
+        false => Comparison::Different,
+    };
+    match (node, wanted) {
+        (Node::Not(inner), _) => equates(inner, !wanted, continuous),
+        (Node::Both(a, b), true) | (Node::Either(a, b), false) => {
+            equates(a, wanted, continuous) || equates(b, wanted, continuous)
+        }
+        // A chain that is not to hold is broken by any of its links.
+        (Node::Chain(first, links), _) if wanted || links.len() == 1 => {
             let mut left: &Node = first;
             links.iter().any(|link| {
                 let Link::Compare(how, right) = link else {
-                    return matches!(link, Link::Among { wanted: true, .. })
-                        && varies(left, continuous);
+                    let among = matches!(link, Link::Among { wanted: is, .. } if *is == wanted);
+                    return among && varies(left, continuous);
                 };
-                let sides = std::mem::replace(&mut left, right);
-                *how == Comparison::Equal
-                    && (varies(sides, continuous) || varies(right, continuous))
+                let side = std::mem::replace(&mut left, right);
+                *how == exactly && (varies(side, continuous) || varies(right, continuous))
             })
         }
         _ => false,

@@ -4,8 +4,10 @@ use super::super::SearchSpace;
 use super::place::{Draws, Frame, Place, Within};
 use crate::rng::Key;
 
-/// Points. Their number is the error of the share: about 1/sqrt(256) for each halving.
-const POINTS: usize = 256;
+/// Points, for so many hyperparameters at most; [`FEWEST`] for more. They are the error of the share and of the sizes
+/// of separate parts, about 1/sqrt(n) for each halving; stages and moves take the longer the more hyperparameters.
+const POINTS: [(usize, u64); 3] = [(4, 1_024), (8, 512), (20, 256)];
+const FEWEST: u64 = 96;
 
 /// Share of the points that a stage keeps.
 const KEPT: f64 = 0.5;
@@ -18,7 +20,7 @@ const LAST_SWEEPS: usize = 8;
 const MAX_STUCK: usize = 20;
 
 /// What gathering may take, in nanoseconds as estimated.
-pub(super) const MAX_NS: u64 = 1_000_000_000;
+pub(super) const MAX_NS: u64 = 2_000_000_000;
 
 /// What the moves of the last round may take besides.
 const LAST_NS: u64 = 300_000_000;
@@ -76,11 +78,17 @@ impl Ensemble {
     }
 }
 
+fn points(space: &SearchSpace) -> u64 {
+    let hyperparameters = space.parameters().len();
+    let fitting = POINTS.iter().find(|(most, _)| hyperparameters <= *most);
+    fitting.map_or(FEWEST, |(_, points)| *points)
+}
+
 impl Stage {
     fn first(space: &SearchSpace, frame: &Frame, key: Key) -> Self {
         let place = |at| frame.drawn(space, &mut Draws::new(key.with(at)));
         Self {
-            places: (0..POINTS as u64).map(place).collect(),
+            places: (0..points(space)).map(place).collect(),
             missed: f64::INFINITY,
             ln_share: 0.0,
         }

@@ -183,6 +183,14 @@ pub(super) fn warnings(
             "searcher.max_trials: {wanted} given, but there are only {distinct} configurations; the search ends with them"
         ));
     }
+    if space.is_constrained() && space.allowed_share().is_none() {
+        warnings.push(
+            "constraints: next to no configuration meets them, and how many do was not found out in time: draws begin \
+             at one that does, and may leave out parts of what is allowed; fewer or shorter constraints, or narrower \
+             ranges, would help"
+                .to_owned(),
+        );
+    }
     if job.entrypoint.is_some() && root.get("data").is_some_and(|data| !data.is_null()) {
         warnings.push("data: not used by an `entrypoint`, which reads its own".to_owned());
     }

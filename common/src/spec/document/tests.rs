@@ -1070,3 +1070,37 @@ fn what_is_shipped_is_found_beside_the_document_and_the_rest_within_it() {
         "{error}"
     );
 }
+
+#[test]
+fn an_equality_that_only_chance_meets_is_refused() {
+    let with = |domain: &str, searcher: &str, constraint: &str| {
+        Document::parse(&format!(
+            "name: a\nentrypoint: {{command: [train]}}\nhyperparameters: {{a: {domain}, b: {domain}, c: {{type: boolean}}}}\n\
+             constraints: [{constraint:?}]\nobjectives: [{{metric: loss, mode: minimize}}]\nsearcher: {{name: {searcher}, max_trials: 5}}\n"
+        ))
+    };
+    let double = "{type: double, minval: 0, maxval: 1, count: 11}";
+    let stepped = "{type: double, minval: 0, maxval: 1, step: 0.1}";
+    for constraint in [
+        "a + b == 1",
+        "c and 2 * a == b",
+        "not (a != b)",
+        "0 < a == b",
+        "not (a != b or c)",
+    ] {
+        let errors = with(double, "random", constraint).unwrap_err();
+        assert_eq!(errors.0[0].path, "constraints[0]", "{constraint}: {errors}");
+        assert!(errors.to_string().contains("by chance"), "{errors}");
+        with(stepped, "random", constraint).unwrap_or_else(|e| panic!("{constraint}: {e}"));
+        with(double, "grid", constraint).unwrap_or_else(|e| panic!("{constraint}: {e}"));
+    }
+    for constraint in [
+        "a == b or c",
+        "a != b",
+        "abs(a - b) <= 0.01",
+        "max(a, 0.5) == 0.5",
+        "not (a == b)",
+    ] {
+        with(double, "random", constraint).unwrap_or_else(|e| panic!("{constraint}: {e}"));
+    }
+}

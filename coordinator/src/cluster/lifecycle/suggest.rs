@@ -78,7 +78,7 @@ impl Machine {
 fn exhausted(trials: usize, constrained: bool) -> String {
     match constrained {
         true => format!(
-            "of the configurations that meet the constraints {trials} were found, and all were tried"
+            "after {trials} trials no other configuration that meets the constraints was found"
         ),
         false => format!("all {trials} configurations were tried"),
     }

@@ -55,6 +55,22 @@ fn source<'a>(text: &str, params: &'a Map<String, Value>) -> Option<&'a str> {
         .map(|(name, _)| name.as_str())
 }
 
+/// The system says the same of a program that is not there and of one whose interpreter is not.
+pub(super) fn cannot_start(program: &str, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotFound if program.contains('/') => {
+            "; it, or the interpreter that its first line (#!) names, is not there on this worker (a relative path is \
+             one of the working directory, of which `ship` may have left parts out)"
+        }
+        std::io::ErrorKind::NotFound => {
+            "; there is none of this name in the PATH of this worker (one of the working directory is `./NAME`)"
+        }
+        std::io::ErrorKind::PermissionDenied => "; it must be a file that may be executed",
+        _ => "",
+    };
+    format!("cannot start `{program}`: {error}{hint}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -188,7 +188,7 @@ async fn run_program(
     );
     let mut running = match Running::start(command, task, host, &telling).await {
         Ok(running) => running,
-        Err(error) => return End::error(format!("cannot start `{program}`: {error}"), 0),
+        Err(error) => return End::error(fit::cannot_start(program, &error), 0),
     };
     reporter.info(&format!("started `{}`", entrypoint.command.join(" ")));
     tell_started(reporter, checkpoints).await;

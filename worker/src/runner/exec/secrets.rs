@@ -1,8 +1,9 @@
 //! Secrets of a program: read when it starts, from files of this worker, and given to it alone.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use trainyard_common::spec::{SecretRef, Variable};
@@ -60,7 +61,13 @@ fn read(secret: &SecretRef, folder: Option<&Path>) -> Result<String, String> {
         io::ErrorKind::NotFound => format!("there is no `{name}` in {shown} on this worker"),
         _ => format!("`{name}` in {shown} cannot be read on this worker: {error}"),
     };
-    let file = File::open(folder.join(name)).map_err(failed)?;
+    // A pipe is not waited for.
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(folder.join(name)).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(format!("`{name}` in {shown} is no file"));
+    }
     let mut value = String::new();
     match file.take(MAX_BYTES + 1).read_to_string(&mut value) {
         Ok(_) => {}
@@ -127,6 +134,10 @@ mod tests {
         let long = "x".repeat(MAX_BYTES as usize + 1);
         std::fs::write(folder.path().join("long"), &long).unwrap();
         std::fs::create_dir(folder.path().join("folder")).unwrap();
+        let pipe = std::process::Command::new("mkfifo")
+            .arg(folder.path().join("pipe"))
+            .status();
+        assert!(pipe.unwrap().success());
         let told = |name: &str, folder: Option<&Path>| {
             let told = fill(&asked(name), folder).err().unwrap();
             assert!(
@@ -141,7 +152,9 @@ mod tests {
             ("bytes", "UTF-8"),
             ("nul", "NUL"),
             ("long", "more than 130048 bytes"),
-            ("folder", "cannot be read"),
+            ("folder", "is no file"),
+            // Nobody waits for who may write into it.
+            ("pipe", "is no file"),
         ] {
             let told = told(name, Some(folder.path()));
             assert!(told.contains(why) && told.contains(&shown), "{told}");

@@ -5,7 +5,7 @@
 //! it has made is copied then and removed, since what it was moved from it might still change.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -193,18 +193,16 @@ fn copy(places: &Places, from: &Path, entry: &Entry, to: &Path) -> Result<(), St
     .map_err(failed)
 }
 
-/// Opened as the program would open it, and no link by now.
+/// Opened as the program would open it, and no link by now. As long as it is then: of a file that grows no more is
+/// taken, and of the system's own, which have no length (`/proc/self/maps` is another's to a worker), nothing.
 fn copy_file(places: &Places, from: &Path, to: &Path) -> io::Result<()> {
-    let Some(_) = &places.user else {
-        return fs::copy(from, to).map(drop);
-    };
     let source = places.sees(|| {
         let mut options = OpenOptions::new();
         // A pipe that has taken the file's place is not waited for.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         options.read(true).custom_flags(flags).open(from)
     });
-    let mut source = source.map_err(|error| {
+    let source = source.map_err(|error| {
         let what = format!("{} cannot be read: {error}", from.display());
         io::Error::new(error.kind(), what)
     })?;
@@ -218,7 +216,7 @@ fn copy_file(places: &Places, from: &Path, to: &Path) -> io::Result<()> {
         .create_new(true)
         .mode(found.mode() & 0o777)
         .open(to)?;
-    io::copy(&mut source, &mut target).map(drop)
+    io::copy(&mut source.take(found.len()), &mut target).map(drop)
 }
 
 fn untaken(path: &Path, error: &io::Error) -> String {
@@ -336,6 +334,19 @@ mod tests {
         symlink("/etc/passwd", inside.join("link")).unwrap();
         refused(&inside, "\"/etc/passwd\"");
         assert!(inside.join("w.bin").exists(), "the program may mend it");
+    }
+
+    #[test]
+    fn what_the_system_shows_of_a_reader_is_not_the_workers() {
+        let bench = Bench::new();
+        let entries = take_over(
+            &bench.places,
+            Path::new("/proc/self/maps"),
+            &bench.to,
+            How::Copy,
+        );
+        assert_eq!(entries.unwrap().len(), 1);
+        assert_eq!(fs::read(bench.to.join("maps")).unwrap(), b"");
     }
 
     #[test]

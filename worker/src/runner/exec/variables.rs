@@ -70,7 +70,11 @@ pub(super) fn withheld(
 ) -> Option<String> {
     let words = text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
     // `HOME_DIR` is a name, `I` and `KEY` are words.
-    let words: Vec<&str> = words.filter(|word| word.contains('_')).collect();
+    let mut words: Vec<&str> = words.filter(|word| word.contains('_')).collect();
+    // A module that another program of the worker finds.
+    if text.contains("No module named") {
+        words.push("PYTHONPATH");
+    }
     let found = environment.find(|(name, _)| {
         let known = name.to_str().is_some_and(|name| words.contains(&name));
         known && !is_passed(name, more)

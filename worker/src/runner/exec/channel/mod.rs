@@ -13,7 +13,9 @@ mod wire;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -109,6 +111,9 @@ impl Channel {
             .mode(0o600)
             .open(&path)?;
         file.write_all(token.as_bytes())?;
+        // Whoever may speak over the socket may read it.
+        let socket = fs::symlink_metadata(self.folder.socket())?;
+        lchown(&path, Some(socket.uid()), Some(socket.gid()))?;
         Ok(path)
     }
 

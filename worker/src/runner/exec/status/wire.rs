@@ -1,8 +1,10 @@
 //! PURE: updates of a trainer's status, as Kubeflow Trainer defines them (KEP-2779) and Hugging Face's
 //! `KubeflowCallback` sends them:
 //!
-//!     {"trainerStatus": {"lastUpdatedTime": "...", "progressPercentage": 40, "estimatedRemainingSeconds": 9,
-//!                        "metrics": [{"name": "eval_loss", "value": "0.25"}, ...]}}
+//! ```text
+//! {"trainerStatus": {"lastUpdatedTime": "...", "progressPercentage": 40, "estimatedRemainingSeconds": 9,
+//!                    "metrics": [{"name": "eval_loss", "value": "0.25"}, ...]}}
+//! ```
 
 use serde_json::Value;
 
