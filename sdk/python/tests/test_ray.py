@@ -101,7 +101,7 @@ POPULATION = """
             tune_config=tune.TuneConfig(
                 num_samples=4,
                 scheduler=PopulationBasedTraining(
-                    metric="score", mode="max", perturbation_interval=2,
+                    metric="score", mode="max", perturbation_interval=2, synch=True,
                     hyperparam_mutations={"rate": tune.uniform(0.1, 1.0)}),
             ),
             run_config=tune.RunConfig(stop={"training_iteration": 6}),
