@@ -6,16 +6,25 @@ use super::SearchSpace;
 const MAX_DRAWING_NS: u64 = 300_000_000;
 
 /// To draw the value of one hyperparameter, and to judge one character of a constraint, about.
-const VALUE_NS: u64 = 100;
-const CHARACTER_NS: u64 = 1;
+pub(super) const VALUE_NS: u64 = 100;
+pub(super) const CHARACTER_NS: u64 = 1;
 
 /// So many draws are made whatever they take.
 const FEW_DRAWS: u64 = 100;
 
 impl SearchSpace {
-    /// How often a searcher that wants `most` draws may draw until one meets the constraints: fewer where many
-    /// hyperparameters or long constraints make each of them long.
+    /// How often a searcher that wants `most` draws may draw until one meets the constraints: as often as there is time
+    /// for, and not at all where hardly any draw would.
     pub fn draws(&self, most: u64) -> u64 {
+        match self.rarely_allows() {
+            true => 0,
+            false => self.affordable(most),
+        }
+    }
+
+    /// Of so many draws those that there is time for: fewer where many hyperparameters or long constraints make each
+    /// of them long.
+    pub(super) fn affordable(&self, most: u64) -> u64 {
         let fit = MAX_DRAWING_NS / self.draw_ns().max(1);
         most.min(fit.max(FEW_DRAWS))
     }

@@ -82,6 +82,11 @@ impl SearchSpace {
         self.is_finite().then(|| self.grid_len()).flatten()
     }
 
+    /// Configurations that meet the constraints, and all, where they are [counted](Self::cardinality).
+    pub(super) fn counted(&self) -> Option<(u128, u128)> {
+        Some((self.cardinality()?, self.unconstrained()?))
+    }
+
     /// Whether every hyperparameter has finitely many values.
     pub(super) fn is_finite(&self) -> bool {
         let mut parameters = self.parameters.iter();
@@ -148,7 +153,7 @@ impl SearchSpace {
             return Some(first);
         }
         let key = Key::new(0).named("allowed");
-        let draws = (0..self.draws(MAX_DRAWS)).map(|draw| self.sample(key.with(draw)));
+        let draws = (0..self.affordable(MAX_DRAWS)).map(|draw| self.sample(key.with(draw)));
         let corners = self.corners(MAX_CORNERS).into_iter();
         let mut looked = corners.chain(draws);
         let listed = || {
@@ -160,7 +165,7 @@ impl SearchSpace {
 
     fn draw_share(&self) -> f64 {
         let key = Key::new(0).named("share");
-        let draws = self.draws(MAX_DRAWS);
+        let draws = self.affordable(MAX_DRAWS);
         let allowed = (0..draws).filter(|draw| self.allows(&self.sample(key.with(*draw))));
         allowed.count() as f64 / draws as f64
     }

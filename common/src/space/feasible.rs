@@ -107,19 +107,8 @@ fn sweeps(space: &SearchSpace) -> usize {
 }
 
 impl SearchSpace {
-    /// A configuration that meets the constraints, each as likely as [`sample`](Self::sample) draws it if those that
-    /// break one are thrown away, within the error of sampling. `None`: none is known.
-    pub fn sample_allowed(&self, key: Key) -> Option<Params> {
-        let most = match self.rarely_allows() {
-            true => 0,
-            false => self.draws((4.0 / RARE) as u64),
-        };
-        let mut draws = (0..most).map(|draw| self.sample(key.with(draw)));
-        let drawn = draws.find(|params| self.allows(params));
-        drawn.or_else(|| self.sample_rare(key))
-    }
-
-    /// As [`sample_allowed`](Self::sample_allowed), where draws were in vain.
+    /// A configuration that meets the constraints, where draws are in vain: each as likely as [`sample`](Self::sample)
+    /// draws it if those that break one are thrown away, within the error of sampling. `None`: none is known.
     pub fn sample_rare(&self, key: Key) -> Option<Params> {
         let feasible = self.feasible()?;
         let drawn = feasible.draw(self, key.named("allowed"));
@@ -144,7 +133,10 @@ impl SearchSpace {
         if drawn >= RARE {
             return Some(drawn);
         }
-        self.feasible()?.share()
+        match self.counted() {
+            Some((allowed, all)) => (allowed > 0).then(|| allowed as f64 / all as f64),
+            None => self.feasible()?.share(),
+        }
     }
 
     /// Whether draws are in vain, since hardly any meets the constraints.

@@ -71,11 +71,8 @@ impl Demand {
 
     /// Learns from draws what its comparisons are usually missed by.
     pub(in crate::space) fn scale(&mut self, draws: &[Vec<Option<Value>>]) {
-        let applies = |values: &&Vec<Option<Value>>| {
-            let mut names = self.names.iter();
-            names.all(|position| values[*position].is_some())
-        };
-        let draws: Vec<&Values> = draws.iter().filter(applies).map(Vec::as_slice).collect();
+        let draws = draws.iter().map(Vec::as_slice);
+        let draws: Vec<&Values> = draws.filter(|values| self.applies(values)).collect();
         self.part.scale(&draws);
     }
 

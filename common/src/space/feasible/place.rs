@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::super::constraint::Demand;
+use super::super::effort::{CHARACTER_NS, VALUE_NS};
 use super::super::{Domain, Parameter, SearchSpace, walk};
 use crate::rng::Key;
 use crate::spec::Params;
@@ -18,9 +19,6 @@ const JUMPS: usize = 16;
 
 /// Of a move's direction: coordinates that differ by less are the same.
 const STILL: f64 = 1e-12;
-
-/// To make a value of a place, about, in nanoseconds; judging takes one for each character of a constraint.
-const VALUE_NS: u64 = 100;
 
 /// Random numbers one after another.
 #[derive(Debug)]
@@ -202,7 +200,7 @@ impl Frame {
         for at in demands {
             let demand = &self.demands[at];
             place.misses[at] = demand.miss(&place.values);
-            place.spent_ns += demand.characters();
+            place.spent_ns += CHARACTER_NS * demand.characters();
         }
     }
 

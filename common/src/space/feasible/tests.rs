@@ -290,6 +290,16 @@ fn draws_are_the_same_again_and_nothing_is_made_up() {
     }
     let none = space(many(3, domain), &["x0 + x1 + x2 < 0"]);
     assert_eq!(none.first_allowed(), None);
-    assert_eq!(none.sample_allowed(Key::new(1)), None);
+    assert_eq!(none.sample_rare(Key::new(1)), None);
+    assert_eq!(none.allowed_share(), None);
+}
+
+#[test]
+fn what_is_listed_is_counted() {
+    let digit = json!({"type": "int", "minval": 0, "maxval": 9});
+    let below = ["x0 < x1", "x1 < x2", "x2 < x3", "x3 < x4", "x4 < x5"];
+    let ascending = space(many(6, digit.clone()), &below);
+    assert_eq!(ascending.allowed_share(), Some(210.0 / 1e6));
+    let none = space(many(3, digit), &["x0 + x1 + x2 < 0"]);
     assert_eq!(none.allowed_share(), None);
 }

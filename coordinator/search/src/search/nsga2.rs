@@ -112,10 +112,7 @@ impl Nsga2 {
 fn drawn(axes: &Axes, is_new: impl Fn(&[f64]) -> bool, key: Key) -> Option<Vec<f64>> {
     let mut repeated = None;
     let mut allowed = 0;
-    let most = match axes.space().rarely_allows() {
-        true => 0,
-        false => axes.space().draws(MAX_DRAWS),
-    };
+    let most = axes.space().draws(MAX_DRAWS);
     let drawn = (0..most).map(|attempt| axes.draw(key.with(attempt)));
     let rare = (0..MAX_TRIES).map_while(|attempt| axes.draw_rare(key.named("rare").with(attempt)));
     for point in drawn.filter(|point| axes.allows(point)).chain(rare) {

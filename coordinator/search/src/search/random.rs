@@ -115,15 +115,7 @@ impl RandomSearch {
                 return;
             }
         }
-        self.draw_until(self.most_refused(), Some(params));
-    }
-
-    /// Draws that constraints may refuse: none where it is known that they refuse nearly all.
-    fn most_refused(&self) -> u64 {
-        match self.space.rarely_allows() {
-            true => 0,
-            false => self.space.draws(MAX_REFUSED),
-        }
+        self.draw_until(self.space.draws(MAX_REFUSED), Some(params));
     }
 
     /// Draws so often, or until this is drawn. Whether it was.
@@ -137,7 +129,7 @@ impl RandomSearch {
         if !self.space.is_constrained() {
             return Some(self.draw(key, 0));
         }
-        let drawn = (0..self.most_refused()).find_map(|attempt| {
+        let drawn = (0..self.space.draws(MAX_REFUSED)).find_map(|attempt| {
             let params = self.draw(key, attempt);
             (self.space.allows(&params) && self.is_untried(&params)).then_some(params)
         });

@@ -58,10 +58,7 @@ impl Untried {
         history: &History,
         key: Key,
     ) -> Vec<f64> {
-        let most = match axes.space().rarely_allows() {
-            true => 0,
-            false => axes.space().draws(MAX_DRAWS),
-        };
+        let most = axes.space().draws(MAX_DRAWS);
         let draws = (0..most).map(|draw| axes.draw(key.with(draw)));
         let mut repeated = None;
         for point in draws {
