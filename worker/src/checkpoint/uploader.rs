@@ -34,6 +34,37 @@ impl Default for Retry {
     }
 }
 
+/// The attempts that are left.
+pub(crate) struct Tries {
+    retry: Retry,
+    attempt: u32,
+    wait: Duration,
+}
+
+impl Retry {
+    pub(crate) fn tries(self) -> Tries {
+        Tries {
+            retry: self,
+            attempt: 1,
+            wait: self.first_wait,
+        }
+    }
+}
+
+impl Tries {
+    /// Whether to try again after a failure: `tell` is told of its number, and it is waited.
+    pub(crate) async fn again(&mut self, error: &CheckpointError, tell: impl FnOnce(u32)) -> bool {
+        if !error.is_retryable() || self.attempt >= self.retry.attempts {
+            return false;
+        }
+        tell(self.attempt);
+        tokio::time::sleep(self.wait).await;
+        self.wait *= 2;
+        self.attempt += 1;
+        true
+    }
+}
+
 /// What is to be saved.
 #[derive(Debug)]
 enum Saving {
@@ -224,17 +255,15 @@ async fn save(
     saving: &Saving,
     retry: Retry,
 ) -> Result<CheckpointRef, CheckpointError> {
-    let mut wait = retry.first_wait;
-    let mut attempt = 1;
+    let mut tries = retry.tries();
     loop {
-        match saving.save(store, owner).await {
-            Err(error) if error.is_retryable() && attempt < retry.attempts => {
-                tracing::warn!(%error, step = saving.step(), attempt, "checkpoint not saved, trying again");
-                tokio::time::sleep(wait).await;
-                wait *= 2;
-                attempt += 1;
-            }
-            result => return result,
+        let result = saving.save(store, owner).await;
+        let Err(error) = &result else { return result };
+        let tell = |attempt| {
+            tracing::warn!(%error, step = saving.step(), attempt, "checkpoint not saved, trying again");
+        };
+        if !tries.again(error, tell).await {
+            return result;
         }
     }
 }

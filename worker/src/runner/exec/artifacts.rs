@@ -293,22 +293,17 @@ impl Uploading {
 
     /// Tries again while that can help, but not for ever.
     async fn save(&self, snapshot: &ArtifactSnapshot) -> Result<Artifact, CheckpointError> {
-        let Retry {
-            attempts,
-            first_wait,
-        } = Retry::default();
-        let mut wait = first_wait;
-        for _ in 1..attempts {
-            match self.store.save_artifact(&self.owner, snapshot).await {
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(%error, name = snapshot.name, "artifact not saved, trying again");
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
-                }
-                saved => return saved,
+        let mut tries = Retry::default().tries();
+        loop {
+            let result = self.store.save_artifact(&self.owner, snapshot).await;
+            let Err(error) = &result else { return result };
+            let tell = |attempt| {
+                tracing::warn!(%error, name = snapshot.name, attempt, "artifact not saved, trying again");
+            };
+            if !tries.again(error, tell).await {
+                return result;
             }
         }
-        self.store.save_artifact(&self.owner, snapshot).await
     }
 
     /// Tells of an artifact that is stored, and deletes those of its name before it.

@@ -65,18 +65,14 @@ pub(super) fn take_over(
 ) -> Result<Vec<Entry>, String> {
     let given = places.working.join(path);
     let real = places.sees(|| given.canonicalize());
-    let real = real.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "there is no such folder or file".to_owned(),
-        _ => format!("it cannot be read: {error}"),
-    })?;
+    let real = real.map_err(|error| unseen(&error))?;
     if real != places.directory && places.directory.starts_with(&real) {
         return Err(
             "it holds TRAINYARD_CHECKPOINT_DIR itself, expected a folder below it".to_owned(),
         );
     }
-    let found = places
-        .sees(|| real.metadata())
-        .map_err(|error| format!("it cannot be read: {error}"))?;
+    let found = places.sees(|| real.metadata());
+    let found = found.map_err(|error| unseen(&error))?;
     let inside = real.starts_with(&places.directory);
     if !inside && real.starts_with(&places.attempt) {
         return Err("it is Trainyard's own, expected one that the program has made".to_owned());
@@ -102,12 +98,8 @@ pub(super) fn take_over(
 /// As [`take_over`], of what can be seen before.
 pub(super) fn measure(places: &Places, path: &Path) -> Result<(ArtifactKind, u64), String> {
     let given = places.working.join(path);
-    let found = places
-        .sees(|| given.metadata())
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => "there is no such folder or file".to_owned(),
-            _ => format!("it cannot be read: {error}"),
-        })?;
+    let found = places.sees(|| given.metadata());
+    let found = found.map_err(|error| unseen(&error))?;
     if !found.is_dir() {
         return Ok((ArtifactKind::File, found.len()));
     }
@@ -217,6 +209,13 @@ fn copy_file(places: &Places, from: &Path, to: &Path) -> io::Result<()> {
         .mode(found.mode() & 0o777)
         .open(to)?;
     io::copy(&mut source.take(found.len()), &mut target).map(drop)
+}
+
+fn unseen(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such folder or file".to_owned(),
+        _ => format!("it cannot be read: {error}"),
+    }
 }
 
 fn untaken(path: &Path, error: &io::Error) -> String {
