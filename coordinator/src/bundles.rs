@@ -99,16 +99,26 @@ pub(crate) async fn is_whole(folder: &str, digest: &str) -> Result<bool, BundleE
     let failed = failed(folder);
     let (store, prefix) = store_url::open(folder).map_err(|error| failed(error.to_string()))?;
     let at = child(&prefix, &bundle::object(digest));
-    let read = async { store.get(&at).await?.bytes().await };
-    let bytes = match tokio::time::timeout(STORE_TIMEOUT, read).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(Error::NotFound { .. })) => return Ok(false),
-        Ok(Err(error)) => return Err(failed(store_url::describe(&error))),
-        Err(_) => return Err(failed(late(STORE_TIMEOUT))),
-    };
-    let hashed = tokio::task::spawn_blocking(move || blake3::hash(&bytes).to_hex().to_string());
-    let found = hashed.await.map_err(|error| failed(error.to_string()))?;
-    Ok(found == digest)
+    match tokio::time::timeout(STORE_TIMEOUT, has_digest(&store, &at, digest)).await {
+        Ok(Ok(whole)) => Ok(whole),
+        Ok(Err(Error::NotFound { .. })) => Ok(false),
+        Ok(Err(error)) => Err(failed(store_url::describe(&error))),
+        Err(_) => Err(failed(late(STORE_TIMEOUT))),
+    }
+}
+
+/// Whether an object has this digest: piece by piece, so that whoever asks holds no bundle in memory.
+async fn has_digest(
+    store: &Arc<dyn ObjectStore>,
+    at: &Path,
+    digest: &str,
+) -> object_store::Result<bool> {
+    let mut pieces = store.get(at).await?.into_stream();
+    let mut hasher = blake3::Hasher::new();
+    while let Some(piece) = pieces.try_next().await? {
+        hasher.update(&piece);
+    }
+    Ok(hasher.finalize().to_hex().as_str() == digest)
 }
 
 /// Stores a bundle, whose digest was compared.
@@ -116,21 +126,26 @@ pub(crate) async fn store(folder: &str, digest: &str, bytes: Bytes) -> Result<()
     let failed = failed(folder);
     let (store, prefix) = store_url::open(folder).map_err(|error| failed(error.to_string()))?;
     let at = child(&prefix, &bundle::object(digest));
-    match tokio::time::timeout(STORE_TIMEOUT, put(&store, &at, bytes)).await {
+    match tokio::time::timeout(STORE_TIMEOUT, put(&store, &at, digest, bytes)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(failed(store_url::describe(&error))),
         Err(_) => Err(failed(late(STORE_TIMEOUT))),
     }
 }
 
-/// Writes unless it is there already, to the byte.
-async fn put(store: &Arc<dyn ObjectStore>, at: &Path, bytes: Bytes) -> object_store::Result<()> {
+/// Writes unless it is there already, whole.
+async fn put(
+    store: &Arc<dyn ObjectStore>,
+    at: &Path,
+    digest: &str,
+    bytes: Bytes,
+) -> object_store::Result<()> {
     let create = PutOptions::from(PutMode::Create);
     match store.put_opts(at, bytes.clone().into(), create).await {
         Ok(_) => return Ok(()),
         Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
             let same_length = store.head(at).await?.size == bytes.len() as u64;
-            if same_length && store.get(at).await?.bytes().await? == bytes {
+            if same_length && has_digest(store, at, digest).await? {
                 return Ok(());
             }
         }
@@ -174,6 +189,22 @@ mod tests {
         for _ in 0..2 {
             delete(&url).await.unwrap();
             assert_eq!(find(FOLDER, &digest).await.unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_has_rotted_is_known_as_such_and_written_anew() {
+        let url = "memory://bundles-rotten/bundles";
+        let whole = Bytes::from_static(b"whole one");
+        let digest = blake3::hash(&whole).to_hex().to_string();
+        assert!(!is_whole(url, &digest).await.unwrap());
+        for found in [&b"whole 0ne"[..], b"whole one"] {
+            let (store, prefix) = store_url::open(url).unwrap();
+            let at = child(&prefix, &bundle::object(&digest));
+            store.put(&at, found.to_vec().into()).await.unwrap();
+            assert_eq!(is_whole(url, &digest).await.unwrap(), found == whole);
+            super::store(url, &digest, whole.clone()).await.unwrap();
+            assert!(is_whole(url, &digest).await.unwrap());
         }
     }
 
