@@ -9,6 +9,7 @@ import os
 from typing import Any, Dict, List, Optional
 
 from .. import _run
+from .._instead import lacking
 from . import core
 
 __all__ = ["ClusterInfo", "TrialInfo", "core", "get_cluster_info"]
@@ -66,6 +67,4 @@ _INSTEAD = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _INSTEAD:
-        raise AttributeError(f"trainyard.determined has no {name}; instead: {_INSTEAD[name]}")
-    raise AttributeError(f"module 'trainyard.determined' has no attribute {name!r}")
+    raise lacking(__name__, name, _INSTEAD)

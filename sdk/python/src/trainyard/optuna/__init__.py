@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._instead import lacking
 from ..study import Study, load_study
 from ..trial import FrozenTrial, Trial, TrialPruned, create_trial
 from . import distributions, exceptions, logging, pruners, samplers, study, trial
@@ -44,6 +45,4 @@ _INSTEAD = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _INSTEAD:
-        raise AttributeError(f"trainyard.optuna has no {name}; instead: {_INSTEAD[name]}")
-    raise AttributeError(f"module 'trainyard.optuna' has no attribute {name!r}")
+    raise lacking(__name__, name, _INSTEAD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional, Union
 
+from .._instead import lacking
 from .._settings import Pruner, without_effect
 
 BasePruner = Pruner
@@ -128,6 +129,4 @@ _INSTEAD = {"PercentilePruner": "MedianPruner", "WilcoxonPruner": "MedianPruner"
 
 
 def __getattr__(name: str) -> Any:
-    if name in _INSTEAD:
-        raise AttributeError(f"trainyard.optuna.pruners has no {name}; instead: {_INSTEAD[name]}")
-    raise AttributeError(f"module 'trainyard.optuna.pruners' has no attribute {name!r}")
+    raise lacking(__name__, name, _INSTEAD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional
 
+from .._instead import lacking
 from .._settings import Sampler, without_effect
 
 BaseSampler = Sampler
@@ -49,6 +50,4 @@ _INSTEAD = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _INSTEAD:
-        raise AttributeError(f"trainyard.optuna.samplers has no {name}; instead: {_INSTEAD[name]}")
-    raise AttributeError(f"module 'trainyard.optuna.samplers' has no attribute {name!r}")
+    raise lacking(__name__, name, _INSTEAD)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._instead import lacking
 from . import train, tune
 
 __all__ = ["init", "is_initialized", "shutdown", "train", "tune"]
@@ -36,6 +37,4 @@ _INSTEAD = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _INSTEAD:
-        raise AttributeError(f"trainyard.ray has no {name}; instead: {_INSTEAD[name]}")
-    raise AttributeError(f"module 'trainyard.ray' has no attribute {name!r}")
+    raise lacking(__name__, name, _INSTEAD)

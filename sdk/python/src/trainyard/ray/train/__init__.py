@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ..._instead import lacking
 from .._checkpoint import Checkpoint
 from .._configs import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from .._reporting import TrainContext, get_checkpoint, get_context, get_dataset_shard, report
@@ -41,6 +42,4 @@ _INSTEAD = {
 def __getattr__(name: str) -> Any:
     if name == "torch":
         return importlib.import_module(f"{__name__}.torch")
-    if name in _INSTEAD:
-        raise AttributeError(f"trainyard.ray.train has no {name}; instead: {_INSTEAD[name]}")
-    raise AttributeError(f"module 'trainyard.ray.train' has no attribute {name!r}")
+    raise lacking(__name__, name, _INSTEAD)

@@ -11,6 +11,7 @@ from ..._settings import without_effect
 from .._checkpoint import Checkpoint
 from .._configs import CheckpointConfig, FailureConfig, RunConfig
 from .._configs import mode as spec_mode
+from ..._instead import lacking
 from .._launch import launch
 from .._reporting import get_checkpoint, get_context, report
 from .._results import Result, ResultGrid
@@ -284,9 +285,7 @@ _INSTEAD = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _INSTEAD:
-        raise AttributeError(f"trainyard.ray.tune has no {name}; instead: {_INSTEAD[name]}")
-    raise AttributeError(f"module 'trainyard.ray.tune' has no attribute {name!r}")
+    raise lacking(__name__, name, _INSTEAD)
 
 
 __all__ = [

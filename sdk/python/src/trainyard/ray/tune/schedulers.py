@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, Mapping, Optional, Sequence
 
+from ..._instead import lacking
 from ..._settings import without_effect
 
 
@@ -117,11 +118,7 @@ _INSTEAD = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _INSTEAD:
-        raise AttributeError(
-            f"trainyard.ray.tune.schedulers has no {name}; instead: {_INSTEAD[name]}"
-        )
-    raise AttributeError(f"module 'trainyard.ray.tune.schedulers' has no attribute {name!r}")
+    raise lacking(__name__, name, _INSTEAD)
 
 
 __all__ = [
