@@ -20,7 +20,11 @@ def hear(f):
     return json.loads(f.readline())
 def ask(f, **message):
     say(f, **message)
-    return hear(f)
+    while True:
+        # A stop that nobody has asked about may come before the answer.
+        answer = hear(f)
+        if answer.get("id") == message.get("id") or answer["type"] == "error":
+            return answer
 def hello(f):
     return ask(f, type="hello", version=1, token=os.environ["TRAINYARD_TOKEN"])
 def told(*words):
