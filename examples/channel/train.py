@@ -6,12 +6,12 @@ import socket
 
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(os.environ["TRAINYARD_CHANNEL"])
-channel = connection.makefile("rw", encoding="utf-8")
+channel = connection.makefile("rwb")
 
 
 def ask(**message):
     """The answer to a request; what comes before it is a stop, which is asked about anyway."""
-    channel.write(json.dumps(message) + "\n")
+    channel.write(json.dumps(message).encode() + b"\n")
     channel.flush()
     while True:
         answer = json.loads(channel.readline())

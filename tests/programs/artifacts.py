@@ -8,11 +8,11 @@ from pathlib import Path
 
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(os.environ["TRAINYARD_CHANNEL"])
-channel = connection.makefile("rw", encoding="utf-8")
+channel = connection.makefile("rwb")
 
 
 def ask(**message):
-    channel.write(json.dumps(message) + "\n")
+    channel.write(json.dumps(message).encode() + b"\n")
     channel.flush()
     answer = json.loads(channel.readline())
     if answer["type"] == "error":

@@ -18,9 +18,9 @@ use crate::runner::testing::{Ran, assignment, exec_spec, run_assignment};
 const KEEPS: &str = r#"
 import json, os, socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(os.environ["TRAINYARD_CHANNEL"])
-f = s.makefile("rw", encoding="utf-8")
+f = s.makefile("rwb")
 def ask(**message):
-    f.write(json.dumps(message) + "\n"); f.flush()
+    f.write(json.dumps(message).encode() + b"\n"); f.flush()
     return json.loads(f.readline())
 ask(type="hello", version=1, token=os.environ["TRAINYARD_TOKEN"])
 def keep(path, **more):

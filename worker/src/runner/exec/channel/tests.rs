@@ -12,16 +12,16 @@ import json, os, socket, sys
 def connect():
     s = socket.socket(socket.AF_UNIX)
     s.connect(os.environ["TRAINYARD_CHANNEL"])
-    return s.makefile("rw", encoding="utf-8")
+    return s.makefile("rwb")
 def say(f, **message):
-    f.write(json.dumps(message) + "\n")
+    f.write(json.dumps(message).encode() + b"\n")
     f.flush()
 def hear(f):
     return json.loads(f.readline())
 def ask(f, **message):
     say(f, **message)
     while True:
-        # A stop that nobody has asked about may come before the answer.
+        # What nobody has asked for may come before the answer.
         answer = hear(f)
         if answer.get("id") == message.get("id") or answer["type"] == "error":
             return answer
@@ -103,9 +103,9 @@ print(json.dumps({"metrics": {"loss": 9}}))
 async fn what_was_said_right_before_the_end_counts() {
     let script = r#"
 f = connect()
-f.write(json.dumps({"type": "hello", "version": 1, "token": os.environ["TRAINYARD_TOKEN"]}) + "\n")
+f.write(json.dumps({"type": "hello", "version": 1, "token": os.environ["TRAINYARD_TOKEN"]}).encode() + b"\n")
 for n in range(1000):
-    f.write(json.dumps({"type": "report", "metrics": {"loss": n}}) + "\n")
+    f.write(json.dumps({"type": "report", "metrics": {"loss": n}}).encode() + b"\n")
 f.flush()
 os._exit(0)
 "#;
@@ -121,7 +121,7 @@ async fn who_is_not_of_the_attempt_is_told_and_turned_away() {
 for first in [dict(type="hello", version=1, token="x"), dict(type="hello", version=2, token=os.environ["TRAINYARD_TOKEN"]),
               dict(type="report", metrics={"loss": 1})]:
     f = connect()
-    told("refused", ask(f, **first)["message"], repr(f.readline()))
+    told("refused", ask(f, **first)["message"], repr(f.readline().decode()))
 print(json.dumps({"metrics": {"loss": 9}}))
 "#,
         |_| {},
@@ -360,7 +360,7 @@ print(json.dumps({"metrics": {"loss": 3}, "epoch": 3}), flush=True)
 import time
 while not os.path.exists(os.environ["GATE"]): time.sleep(0.05)
 "#;
-    let script = script.replace("f = connect()", "s = socket.socket(socket.AF_UNIX); s.connect(os.environ[\"TRAINYARD_CHANNEL\"]); f = s.makefile(\"rw\", encoding=\"utf-8\")");
+    let script = script.replace("f = connect()", "s = socket.socket(socket.AF_UNIX); s.connect(os.environ[\"TRAINYARD_CHANNEL\"]); f = s.makefile(\"rwb\")");
     let folder = tempfile::tempdir().unwrap();
     let gate = folder.path().join("gate");
     let mut spec = python(&script);

@@ -151,8 +151,8 @@ while update(50, {"loss": 2.0, "epoch": 1.0}) != 200: pass
     );
     let script = r#"
 s = socket.socket(socket.AF_UNIX); s.connect(os.environ["TRAINYARD_CHANNEL"])
-f = s.makefile("rw")
-f.write(json.dumps({"type": "hello", "version": 1, "token": os.environ["TRAINYARD_TOKEN"]}) + "\n"); f.flush()
+f = s.makefile("rwb")
+f.write(json.dumps({"type": "hello", "version": 1, "token": os.environ["TRAINYARD_TOKEN"]}).encode() + b"\n"); f.flush()
 f.readline()
 told(update(100, {"loss": 1.0, "epoch": 2.0}))
 "#;
