@@ -159,11 +159,12 @@ def verdicts(rows, kind, statistic):
 
 def costs(runs):
     known = {(run["method"], run["finished"]): run for run in runs if run["kind"] == "cost"}
-    pairs = {"tpe": "optuna_tpe", "gp": "optuna_gp", "random": "optuna_random", "auto": "optuna_gp"}
+    pairs = {"tpe": "optuna_tpe", "gp": "optuna_gp", "random": "optuna_random", "auto": "optuna_gp", "cma_es": "optuna_cma",
+             "asha+tpe": "optuna_tpe_asha"}
     print("\n| method | finished trials | ours, cpu ms of ask + tell | peer | peer, cpu ms | peer / ours |\n|---|---|---|---|---|---|")
     for (method, finished), run in sorted(known.items()):
         if not is_peer(method):
-            peer = pairs[method]
+            peer = pairs.get(method, "-")
             other = known.get((peer, finished))
             cells = [f"{other['cpu_ms']:.3g}", f"{other['cpu_ms'] / run['cpu_ms']:.3g}"] if other else ["-", "-"]
             print(f"| {method} | {finished:,} | {run['cpu_ms']:.3g} | {peer} | {' | '.join(cells)} |")

@@ -135,7 +135,7 @@ fn whole(past: &Past) -> Option<(u64, f64)> {
 fn is_worst(past: &Past) -> bool {
     match past.status {
         Status::Bad => true,
-        Status::Pending => past.rungs.is_empty(),
+        Status::Pending | Status::Waits => past.rungs.is_empty(),
         Status::Done(_) | Status::Void => false,
     }
 }

@@ -25,7 +25,7 @@ use trainyard_common::rng::Key;
 
 use super::axes::{Axes, Kind};
 use super::history::{History, Past, Status};
-use super::points::{draw_allowed, is_new, same};
+use super::points::{draw_allowed, same};
 
 /// F and Cr of section 4 there.
 const SCALE: f64 = 0.5;
@@ -149,7 +149,7 @@ impl Dehb {
             let x = population.bred(target, key.named("child").with(attempt))?;
             let mut point = x.clone();
             axes.settle(&mut point);
-            if axes.allows(&point) && (!self.finite || is_new(history, &point)) {
+            if axes.allows(&point) && (!self.finite || history.is_new(&point)) {
                 return Some((x, point, Some(target)));
             }
         }
@@ -179,7 +179,7 @@ impl Dehb {
                 continue;
             };
             self.hear(&mut open, past);
-            if past.status == Status::Pending {
+            if matches!(past.status, Status::Pending | Status::Waits) {
                 self.open.push(open);
             }
         }

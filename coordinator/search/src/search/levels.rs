@@ -1,8 +1,8 @@
 //! Under a scheduler with rungs: the results that a model of one cost can compare.
 //!
 //! Costs of different rungs are of different scales. A model sees the highest rung that has enough results,
-//! as BOHB does (Falkner et al. 2018): a trial that was there has its cost of that rung, one that may still
-//! come there is under way, and one that ended below it is left out.
+//! as BOHB does (Falkner et al. 2018): a trial that was there has its cost of that rung, one that is on its way
+//! there is under way, one that rests below it waits, and one that ended below it is left out.
 
 use trainyard_common::spec::JobSpec;
 use trainyard_common::spec::search::{AshaVariant, SchedulerName};
@@ -18,6 +18,9 @@ pub(super) struct Levels {
     level: u64,
     /// The resource of a whole training.
     top: u64,
+    /// What a model sees, and how much of what was told is in it.
+    seen: History,
+    mark: usize,
 }
 
 impl Levels {
@@ -37,6 +40,8 @@ impl Levels {
             top: scheduler
                 .max_resource
                 .unwrap_or(u64::from(job.training.epochs)),
+            seen: History::default(),
+            mark: 0,
         })
     }
 
@@ -46,27 +51,29 @@ impl Levels {
     }
 
     /// What a model sees, and whether that is of another rung than before.
-    pub(super) fn seen(&mut self, history: &History) -> (History, bool) {
+    pub(super) fn seen(&mut self, history: &History) -> (&History, bool) {
         let level = self.highest(history);
         let changed = level != self.level;
-        self.level = level;
-        let trials = history.trials.iter().map(|past| Past {
-            point: past.point.clone(),
-            status: status_at(past, level),
-            rungs: Vec::new(),
-        });
-        let seen = History {
-            trials: trials.collect(),
-        };
-        (seen, changed)
+        if changed {
+            (self.seen, self.mark) = (History::default(), 0);
+            self.level = level;
+        }
+        for trial in history.news(&mut self.mark) {
+            let past = &history.trials[trial];
+            if trial == self.seen.trials.len() {
+                self.seen.begun(past.point.clone());
+            }
+            let status = status_at(past, level);
+            if self.seen.trials[trial].status != status {
+                self.seen.ended(trial, status);
+            }
+        }
+        (&self.seen, changed)
     }
 
     /// The highest rung with enough results; of none the lowest that has any.
     fn highest(&self, history: &History) -> u64 {
-        let mut counts = std::collections::BTreeMap::<u64, usize>::new();
-        for (resource, _) in history.trials.iter().flat_map(|past| &past.rungs) {
-            *counts.entry(*resource).or_insert(0) += 1;
-        }
+        let counts = history.counts();
         let mut enough = counts
             .iter()
             .rev()
@@ -84,8 +91,67 @@ fn status_at(past: &Past, level: u64) -> Status {
     let cost = past.rungs.iter().find(|(resource, _)| *resource == level);
     match (cost, past.status) {
         (Some((_, cost)), _) => Status::Done(*cost),
-
         (None, Status::Done(_)) => Status::Void,
+        (None, Status::Pending) if past.rests() => Status::Waits,
         (None, status) => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Status::{Bad, Done, Pending, Void, Waits};
+
+    #[test]
+    fn a_model_sees_what_it_would_see_afresh() {
+        let fresh = || Levels {
+            enough: 3,
+            level: 0,
+            top: 9,
+            seen: History::default(),
+            mark: 0,
+        };
+        let statuses = |levels: &mut Levels, history: &History| {
+            let (seen, _) = levels.seen(history);
+            let statuses = seen.trials.iter().map(|past| past.status);
+            statuses.collect::<Vec<Status>>()
+        };
+        let (mut levels, mut history) = (fresh(), History::default());
+        let mut changes = Vec::new();
+        for trial in 0..40 {
+            history.begun(vec![trial as f64]);
+            let cost = ((trial * 7) % 40) as f64;
+            if trial % 8 != 5 {
+                history.reached(trial, 1, cost);
+            }
+            match trial % 8 {
+                0 | 4 => history.promoted(trial),
+                1 => history.ended(trial, Bad),
+                2 => history.ended(trial, Done(cost)),
+                _ => {}
+            }
+            if trial % 4 == 0 && trial >= 4 {
+                history.reached(trial - 4, 3, cost / 2.0);
+            }
+            changes.push(levels.seen(&history).1);
+            let again = statuses(&mut levels, &history);
+            assert_eq!(again, statuses(&mut fresh(), &history), "{trial}");
+        }
+        // From none to the first rung, and once to the second.
+        assert_eq!(changes.iter().filter(|changed| **changed).count(), 2);
+        let found = statuses(&mut levels, &history);
+        assert_eq!(
+            found[32..],
+            [
+                Done(0.0 + 6.0),
+                Bad,
+                Void,
+                Waits,
+                Pending,
+                Pending,
+                Waits,
+                Waits
+            ]
+        );
     }
 }

@@ -256,6 +256,13 @@ impl Searcher {
         }
     }
 
+    /// Learns that a trial goes on from the resource where it waited.
+    pub fn promoted(&mut self, trial: TrialId) {
+        if let Strategy::Model(model) = &mut self.strategy {
+            model.promoted(trial);
+        }
+    }
+
     /// Learns how a trial ended. Grid and draws do not.
     pub fn observe(&mut self, observation: &Observation) {
         if let Strategy::Model(model) = &mut self.strategy {

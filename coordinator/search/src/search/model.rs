@@ -20,9 +20,8 @@ use super::gp::Gp;
 use super::history::{History, Status};
 use super::levels::Levels;
 use super::nsga2::Nsga2;
-use super::points::is_new;
 use super::random::RandomSearch;
-use super::scalarize::scalarized;
+use super::scalarize::Scalarized;
 use super::tpe::Tpe;
 use super::{Observation, Outcome};
 
@@ -52,6 +51,8 @@ pub(super) struct ModelSearch {
     model: Model,
     /// Under a scheduler with rungs: the one at which trials are compared.
     levels: Option<Levels>,
+    /// Where there are several objectives: what a model of one cost sees.
+    scalars: Scalarized,
     /// Replaces proposals, and knows what was proposed in a finite space.
     draws: RandomSearch,
 }
@@ -103,11 +104,13 @@ impl ModelSearch {
         let given = job.searcher.gp_max_points;
         let max_points = given.unwrap_or(SearcherSpec::GP_MAX_POINTS) as usize;
         let max_trials = job.searcher.max_trials.unwrap_or(u32::MAX);
+        let levels = Levels::of(job, &axes);
         let mut search = Self {
             model: Model::new(choice.name, &axes, key, max_points, max_trials),
             choice,
             max_points,
-            levels: Levels::of(job, &axes),
+            scalars: Scalarized::new(levels.is_some()),
+            levels,
             draws: RandomSearch::new(space, job.seed, None, Vec::new()),
             key,
             modes,
@@ -161,7 +164,7 @@ impl ModelSearch {
             return true;
         }
         let point = self.axes.encode(params).unwrap_or_default();
-        is_new(&self.history, &point)
+        self.history.is_new(&point)
     }
 
     /// A trial begins whose configuration was proposed before: what comes next is as if it was proposed now,
@@ -208,8 +211,9 @@ impl ModelSearch {
                 model.propose(&self.axes, &self.history, &costs, key)
             });
         }
-        let seen = if self.modes.len() > 1 {
-            Some(scalarized(&self.history, &self.costs, key.named("weights")))
+        let history = if self.modes.len() > 1 {
+            let key = key.named("weights");
+            self.scalars.of(&self.history, &self.costs, key)
         } else if let Some(levels) = &mut self.levels {
             if self.history.trials.len() % DRAWN_EVERY == DRAWN_EVERY - 1 {
                 return None;
@@ -220,11 +224,10 @@ impl ModelSearch {
                 let name = self.choice.name;
                 self.model = Model::new(name, &self.axes, self.key, self.max_points, u32::MAX);
             }
-            Some(seen)
+            seen
         } else {
-            None
+            &self.history
         };
-        let history = seen.as_ref().unwrap_or(&self.history);
         match &mut self.model {
             Model::Draws | Model::Nsga2(_) | Model::Bohb(_) | Model::Dehb(_) => None,
             Model::Gp(model) if work == Work::Adopt => {
@@ -252,10 +255,12 @@ impl ModelSearch {
     }
 
     pub(super) fn reached(&mut self, trial: TrialId, resource: u64, value: Option<f64>) {
-        if let Some(value) = value {
-            let cost = self.cost(value);
-            self.history.reached(self.place(trial), resource, cost);
-        }
+        let cost = value.map_or(f64::NAN, |value| self.cost(value));
+        self.history.reached(self.place(trial), resource, cost);
+    }
+
+    pub(super) fn promoted(&mut self, trial: TrialId) {
+        self.history.promoted(self.place(trial));
     }
 
     pub(super) fn observe(&mut self, observation: &Observation) {

@@ -47,28 +47,50 @@ pub fn scalarize<C: AsRef<[f64]>>(costs: &[C], key: Key) -> Vec<f64> {
 }
 
 /// A history in which each finished trial has the one cost that [`scalarize`] gives it; a trial without all
-/// finite costs is `Bad`. What they came to on their way is left out: it has no scale in common.
+/// finite costs is `Bad`. What they came to on their way is left out: it has no scale in common. `rests`: trials that
+/// have come to a resource wait there until they are sent on.
 /// Costs of the same trial differ from key to key, so a model may keep what it knows of points, not of
 /// costs, from call to call.
-pub fn scalarized(history: &History, costs: &[Option<Vec<f64>>], key: Key) -> History {
-    let finished = |trial: &usize| matches!(history.trials[*trial].status, Status::Done(_));
-    let finished: Vec<usize> = (0..history.trials.len()).filter(finished).collect();
-    let vectors: Vec<&[f64]> = finished
-        .iter()
-        .map(|&trial| costs.get(trial).and_then(|costs| costs.as_deref()))
-        .map(|costs| costs.unwrap_or(&[f64::NAN]))
-        .collect();
-    let mut scalarized = history.clone();
-    for past in &mut scalarized.trials {
-        past.rungs.clear();
+#[derive(Debug, Clone)]
+pub struct Scalarized {
+    seen: History,
+    rests: bool,
+}
+
+impl Scalarized {
+    pub fn new(rests: bool) -> Self {
+        Self {
+            seen: History::rewritten(),
+            rests,
+        }
     }
-    for (trial, cost) in finished.into_iter().zip(scalarize(&vectors, key)) {
-        scalarized.trials[trial].status = match cost.is_finite() {
-            true => Status::Done(cost),
-            false => Status::Bad,
-        };
+
+    /// The history with the weights of this key.
+    pub fn of(&mut self, history: &History, costs: &[Option<Vec<f64>>], key: Key) -> &History {
+        for past in history.trials.iter().skip(self.seen.trials.len()) {
+            self.seen.begun(past.point.clone());
+        }
+        let (mut finished, mut vectors) = (Vec::new(), Vec::new());
+        let both = history.trials.iter().zip(&mut self.seen.trials);
+        for (trial, (past, seen)) in both.enumerate() {
+            seen.status = match past.status {
+                Status::Pending if self.rests && past.rests() => Status::Waits,
+                status => status,
+            };
+            if matches!(past.status, Status::Done(_)) {
+                let known = costs.get(trial).and_then(|costs| costs.as_deref());
+                vectors.push(known.unwrap_or(&[f64::NAN]));
+                finished.push(trial);
+            }
+        }
+        for (trial, cost) in finished.into_iter().zip(scalarize(&vectors, key)) {
+            self.seen.trials[trial].status = match cost.is_finite() {
+                true => Status::Done(cost),
+                false => Status::Bad,
+            };
+        }
+        &self.seen
     }
-    scalarized
 }
 
 /// Even on the simplex: exponential numbers, divided by their sum.
@@ -128,6 +150,8 @@ mod tests {
             history.begun(vec![0.5]);
             history.reached(trial, 1, 3.0);
         }
+        let mut scalars = Scalarized::new(false);
+        scalars.of(&history, &[], Key::new(6));
         for (trial, status) in [
             Status::Done(3.0),
             Status::Done(1.0),
@@ -140,12 +164,17 @@ mod tests {
             history.ended(trial, status);
         }
         let costs = [Some(vec![3.0, 0.0]), Some(vec![1.0, 1.0]), None, None, None];
-        let found = scalarized(&history, &costs, Key::new(7));
+        let found = scalars.of(&history, &costs, Key::new(7)).clone();
         let expected = scalarize(&[[3.0, 0.0], [1.0, 1.0]], Key::new(7));
         let statuses: Vec<Status> = found.trials.iter().map(|past| past.status).collect();
         let (a, b) = (Status::Done(expected[0]), Status::Done(expected[1]));
         assert_eq!(statuses, [a, b, Status::Bad, Status::Bad, Status::Pending]);
         assert!(found.trials.iter().all(|past| past.rungs.is_empty()));
+        // Where trials rest at rungs, what was told for one waits.
+        let found = Scalarized::new(true)
+            .of(&history, &costs, Key::new(7))
+            .clone();
+        assert_eq!(found.trials[4].status, Status::Waits);
     }
 
     #[test]

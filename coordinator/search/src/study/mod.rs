@@ -311,6 +311,7 @@ impl Study {
     fn promote(&mut self) -> Option<Stretch> {
         let trial = self.scheduler.promotable()?.trial;
         let promotion = self.scheduler.promote(trial)?;
+        self.searcher.promoted(trial);
         if let Some(member) = self.members.get_mut(trial.0 as usize) {
             if let Some(source) = &promotion.clone {
                 member.resource = source.resource;

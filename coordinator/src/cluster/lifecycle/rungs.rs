@@ -138,6 +138,9 @@ impl Machine {
         let found = self.jobs.get_mut(job)?;
         let trial = found.scheduler.promotable()?.trial;
         let promotion = found.scheduler.promote(trial)?;
+        if let Some(searcher) = &mut found.searcher {
+            searcher.promoted(trial);
+        }
         let running = found.running.contains(&trial);
         let rung = promotion.rung;
         self.log_search(job, SearchEntry::Promoted { trial, rung });

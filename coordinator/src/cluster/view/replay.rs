@@ -171,6 +171,7 @@ fn step<'a>(
                 ));
             }
             scheduler.promote(*trial);
+            searcher.promoted(*trial);
         }
     }
     Ok(())

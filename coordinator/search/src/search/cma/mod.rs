@@ -27,7 +27,7 @@ use self::ranking::{costs, is_heard, ranked};
 use self::restarts::Restarts;
 use super::axes::{Axes, Kind};
 use super::history::{History, Status};
-use super::points::{draw_allowed, is_new, same};
+use super::points::{draw_allowed, same};
 use super::sequence::Sequence;
 
 /// The first step size: a sixth of every range, as libraries have it.
@@ -183,7 +183,7 @@ impl Cma {
                 point[*axis] = axes.axes()[*axis].middle(*cell);
             }
             axes.settle(&mut point);
-            if axes.allows(&point) && (!self.finite || is_new(history, &point)) {
+            if axes.allows(&point) && (!self.finite || history.is_new(&point)) {
                 let cells = self.cells(axes, &point);
                 return Some(Sample {
                     trial: 0,

@@ -6,7 +6,7 @@ use super::super::history::{History, Past, Status};
 pub(super) fn is_heard(past: &Past) -> bool {
     match past.status {
         Status::Done(_) | Status::Bad => true,
-        Status::Pending => !past.rungs.is_empty(),
+        Status::Pending | Status::Waits => !past.rungs.is_empty(),
         Status::Void => false,
     }
 }

@@ -11,6 +11,7 @@ mod design;
 mod fit;
 mod improvement;
 mod kernel;
+mod known;
 mod lbfgs;
 mod linalg;
 mod maximize;
@@ -24,12 +25,13 @@ use trainyard_common::rng::Key;
 use trainyard_common::space::MAX_LISTED;
 
 use super::axes::Axes;
-use super::history::{History, Status};
+use super::history::History;
 use super::points::draw_allowed;
 use super::proposed::Proposed;
 use branches::neglected;
 use fit::{Hyper, Pairs};
 use kernel::Layout;
+use known::Known;
 use maximize::{Effort, Search, bits};
 use posterior::Posterior;
 use subset::subset;
@@ -81,9 +83,13 @@ pub struct Gp {
     hypers: Vec<Hyper>,
     warp: usize,
     turn: usize,
+    /// Costs of trials, and which are under way.
+    known: Known,
     /// Trials whose results the posterior has, and those besides that were thinned out.
     rows: Vec<usize>,
     heard: BTreeSet<usize>,
+    /// Trials under way whose rows the posterior has behind those.
+    under_way: Vec<usize>,
     /// The number of results at which it will be made anew.
     posterior: Option<Posterior>,
     next_fit: usize,
@@ -116,8 +122,10 @@ impl Gp {
             hypers: vec![hyper; WARPS.len()],
             warp: 0,
             turn: 0,
+            known: Known::default(),
             rows: Vec::new(),
             heard: BTreeSet::new(),
+            under_way: Vec::new(),
             posterior: None,
             next_fit: 0,
             layout,
@@ -146,7 +154,7 @@ impl Gp {
                 self.next_of_design(axes, seed);
             }
             Stage::Model => {
-                self.learn(&results(history));
+                self.learn();
             }
         }
     }
@@ -161,11 +169,11 @@ impl Gp {
             self.features.push(self.layout.embed(&past.point));
             self.taken.insert(bits(&past.point));
         }
-        let done = finite(history).take(2).count();
+        self.known.update(history);
         let spread = design::length(self.layout.dimensions.len());
         if self.layout.dimensions.is_empty() {
             Stage::Nothing
-        } else if history.trials.len() < spread || done < 2 {
+        } else if history.trials.len() < spread || self.known.finite() < 2 {
             Stage::Start(seed)
         } else {
             Stage::Model
@@ -184,13 +192,16 @@ impl Gp {
     }
 
     /// Brings the hyperparameters and the posterior up to date with the results.
-    fn learn(&mut self, results: &[(usize, f64)]) -> Option<&mut Posterior> {
-        let costs: Vec<f64> = results.iter().map(|(_, cost)| *cost).collect();
-        if results.len() >= self.next_fit || self.posterior.is_none() {
-            self.fit(results, &costs);
+    fn learn(&mut self) -> Option<()> {
+        let fresh = self.known.fresh();
+        if self.known.results() >= self.next_fit || self.posterior.is_none() {
+            let results = self.known.costs();
+            let costs: Vec<f64> = results.iter().map(|(_, cost)| *cost).collect();
+            self.fit(&results, &costs);
             let kept = subset(&costs, self.max_points);
             self.rows = kept.iter().map(|at| results[*at].0).collect();
             self.heard = results.iter().map(|(trial, _)| *trial).collect();
+            self.under_way.clear();
             let features = self.rows.iter().map(|row| self.features[*row].clone());
             let features: Vec<Vec<f64>> = features.collect();
             let hyper = &self.hypers[self.warp];
@@ -198,13 +209,28 @@ impl Gp {
             self.next_fit = results.len() + ((results.len() as f64 * GROWTH) as usize).max(1);
         }
         let posterior = self.posterior.as_mut()?;
-        posterior.truncate(self.rows.len());
-        for (trial, _) in results {
-            if self.heard.insert(*trial) {
-                self.rows.push(*trial);
-                posterior.push(&self.features[*trial]);
+        for trial in fresh {
+            if self.heard.insert(trial) {
+                posterior.truncate(self.rows.len());
+                self.under_way.clear();
+                self.rows.push(trial);
+                posterior.push(&self.features[trial]);
             }
         }
+        Some(())
+    }
+
+    /// The posterior with a row for each trial under way. What it has of them stays as far as they are the same.
+    fn with_pending(&mut self) -> Option<Posterior> {
+        let mut posterior = self.posterior.take()?;
+        let pending = self.known.pending();
+        let both = self.under_way.iter().zip(&pending);
+        let same = both.take_while(|(a, b)| a == b).count();
+        posterior.truncate(self.rows.len() + same);
+        for trial in &pending[same..] {
+            posterior.push(&self.features[*trial]);
+        }
+        self.under_way = pending;
         Some(posterior)
     }
 
@@ -245,8 +271,8 @@ impl Gp {
 
     /// The point of greatest expected improvement, of the whole space or within a neglected category.
     fn best_of_model(&mut self, axes: &Axes, history: &History, key: Key) -> Option<Vec<f64>> {
-        let results = results(history);
-        self.learn(&results)?;
+        self.learn()?;
+        let results = self.known.costs();
         let scored = self.finite.filter(|size| *size <= LISTED);
         let left = scored.map(|_| self.left(axes));
         let cost = |trial: &usize| {
@@ -255,14 +281,8 @@ impl Gp {
         };
         let costs: Vec<f64> = self.rows.iter().map(cost).collect();
         let values = warp(&costs, WARPS[self.warp]).values;
-        let mut posterior = self.posterior.take()?;
-        let mut rows = self.rows.clone();
-        for (trial, past) in history.trials.iter().enumerate() {
-            if past.status == Status::Pending {
-                posterior.push(&self.features[trial]);
-                rows.push(trial);
-            }
-        }
+        let mut posterior = self.with_pending()?;
+        let rows = [self.rows.as_slice(), &self.under_way].concat();
         posterior.learn(&values);
         let focus = neglected(axes, history);
         let in_focus = |row: usize| {
@@ -341,25 +361,6 @@ fn any(axes: &Axes, history: &History, key: Key) -> Vec<f64> {
         Some(first) if !axes.allows(&point) => first.point.clone(),
         _ => point,
     }
-}
-
-fn finite(history: &History) -> impl Iterator<Item = f64> {
-    let costs = history.done().map(|(_, cost)| cost);
-    costs.filter(|cost| cost.is_finite())
-}
-
-/// Trials with a cost, bad ones with the worst of all, in the order of trials.
-fn results(history: &History) -> Vec<(usize, f64)> {
-    let worst = finite(history).fold(f64::MIN, f64::max);
-    let cost = |status: Status| match status {
-        Status::Done(cost) if cost.is_finite() => Some(cost),
-        Status::Done(_) | Status::Bad => Some(worst),
-        Status::Pending | Status::Void => None,
-    };
-    let trials = history.trials.iter().enumerate();
-    trials
-        .filter_map(|(trial, past)| Some((trial, cost(past.status)?)))
-        .collect()
 }
 
 #[cfg(test)]

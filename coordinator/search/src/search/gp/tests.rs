@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use trainyard_common::space::SearchSpace;
 use trainyard_common::spec::Space;
 
+use super::super::history::Status;
 use super::*;
 
 pub(super) fn axes(space: &Value) -> Axes {
@@ -107,9 +108,11 @@ fn a_finite_space_is_used_up_without_repetition_and_then_repeated() {
         _ => Status::Done(point[0]),
     });
     assert_eq!(different(&history), 40);
-    let first = History {
-        trials: history.trials[..40].to_vec(),
-    };
+    let mut first = History::default();
+    for (trial, past) in history.trials[..40].iter().enumerate() {
+        first.begun(past.point.clone());
+        first.ended(trial, past.status);
+    }
     assert_eq!(different(&first), 40);
 }
 

@@ -73,12 +73,12 @@ impl Tpe {
             match before {
                 Some(Status::Done(cost)) => self.ranking.remove(cost, trial),
                 Some(Status::Bad) => self.bad -= 1,
-                Some(Status::Pending | Status::Void) | None => {}
+                Some(Status::Pending | Status::Waits | Status::Void) | None => {}
             }
             match past.status {
                 Status::Done(cost) => self.ranking.insert(cost, trial),
                 Status::Bad => self.bad += 1,
-                Status::Pending | Status::Void => {}
+                Status::Pending | Status::Waits | Status::Void => {}
             }
             match self.known.get_mut(trial) {
                 Some(known) => *known = past.status,
