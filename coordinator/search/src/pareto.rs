@@ -2,7 +2,11 @@
 //!
 //! Costs are minimized. A vector with an element that is no finite number is worse than every other.
 
+mod fronts;
+
 use std::cmp::Ordering;
+
+pub use fronts::Fronts;
 
 /// Whether `a` is nowhere worse than `b` and somewhere better.
 pub fn dominates(a: &[f64], b: &[f64]) -> bool {
@@ -46,29 +50,6 @@ pub fn sort<C: AsRef<[f64]>>(costs: &[C]) -> Vec<Vec<usize>> {
         front.sort_unstable();
     }
     fronts
-}
-
-/// Puts the vector at a new position into the fronts of others, which stay those of [`sort`]: what it dominates
-/// in its front moves to the next one, and so on (Li et al. 2014, "Efficient Non-domination Level Update").
-pub fn insert<C: AsRef<[f64]>>(fronts: &mut Vec<Vec<usize>>, costs: &[C], new: usize) {
-    let above = |a: usize, b: usize| dominates(costs[a].as_ref(), costs[b].as_ref());
-    let free = |front: &Vec<usize>| !front.iter().any(|&member| above(member, new));
-    let mut level = fronts.iter().position(free).unwrap_or(fronts.len());
-    let mut moving = vec![new];
-    while let Some(front) = fronts.get_mut(level) {
-        let (displaced, mut kept): (Vec<usize>, Vec<usize>) = front
-            .iter()
-            .partition(|&&member| moving.iter().any(|&by| above(by, member)));
-        kept.append(&mut moving);
-        kept.sort_unstable();
-        *front = kept;
-        if displaced.is_empty() {
-            return;
-        }
-        moving = displaced;
-        level += 1;
-    }
-    fronts.push(moving);
 }
 
 /// Positions of the vectors that none dominates, in their order. `None` and vectors with an element that
@@ -175,11 +156,16 @@ mod tests {
             let fronts = sort(&costs);
             prop_assert_eq!(&fronts, &peeled(&costs));
             let some: Vec<Option<Vec<f64>>> = costs.iter().cloned().map(Some).collect();
-            let mut grown = Vec::new();
+            let mut grown = Fronts::default();
             for position in (0..costs.len()).rev() {
-                insert(&mut grown, &costs, position);
+                grown.insert(&costs, position);
             }
-            prop_assert_eq!(&grown, &fronts);
+            let grown = grown.iter().map(|front| {
+                let mut front = front.to_vec();
+                front.sort_unstable();
+                front
+            });
+            prop_assert_eq!(&grown.collect::<Vec<_>>(), &fronts);
             let finite = costs.iter().any(|costs| is_finite(costs));
             let expected = if finite { fronts[0].clone() } else { Vec::new() };
             prop_assert_eq!(front(&some), expected);

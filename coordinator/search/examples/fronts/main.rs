@@ -83,7 +83,7 @@ fn run(function: &Function, name: &str, seed: u64) -> Result<([f64; AT.len()], f
     let space = serde_json::from_value(function.space()).map_err(|error| error.to_string())?;
     let axes = Axes::new(SearchSpace::new(&space).map_err(|errors| format!("{errors:?}"))?);
     let last = AT[AT.len() - 1];
-    let method = Method::new(name, last).ok_or(format!("{name}: no such method"))?;
+    let mut method = Method::new(name, last).ok_or(format!("{name}: no such method"))?;
     let key = Key::new(seed);
     let mut history = History::default();
     let mut costs: Vec<Option<Vec<f64>>> = Vec::new();

@@ -24,7 +24,7 @@ impl Method {
     }
 
     pub(crate) fn propose(
-        &self,
+        &mut self,
         axes: &Axes,
         history: &History,
         costs: &[Option<Vec<f64>>],

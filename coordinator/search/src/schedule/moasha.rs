@@ -10,79 +10,19 @@ use trainyard_common::ids::TrialId;
 use trainyard_common::spec::Params;
 use trainyard_common::spec::search::Mode;
 
+use super::net::{net, net_of_two};
 use super::rungs::ladder;
 use super::{Promotion, Rule, Verdict};
-use crate::pareto;
+use crate::pareto::{self, Fronts};
 
-/// Positions of vectors of costs, the best first: by front, and within a front by the epsilon-net from the
-/// member with the least cost of the first objective. Distances are Euclidean, each objective divided by its
-/// range over the front, so that units do not matter; the paper leaves objectives as they are. Of equals the
-/// lower position is the better. Vectors with an element that is no finite number come last.
+/// Positions of vectors of costs, the best first: by front, and within a front by the epsilon-net. Vectors with an
+/// element that is no finite number come last.
 pub fn order(costs: &[Vec<f64>]) -> Vec<usize> {
     let mut order = Vec::with_capacity(costs.len());
     for front in pareto::sort(costs) {
         net(costs, &front, front.len(), &mut order);
     }
     order
-}
-
-/// Adds up to `count` members of a front.
-fn net<C: AsRef<[f64]>>(costs: &[C], front: &[usize], count: usize, order: &mut Vec<usize>) {
-    let vector = |member: usize| costs[front[member]].as_ref();
-    let scaled = scaled(front.iter().map(|&at| costs[at].as_ref()));
-    let head = |member: usize| vector(member).first().copied().unwrap_or(f64::NAN);
-    let members = 0..front.len();
-    let Some(start) = members.min_by(|&a, &b| head(a).total_cmp(&head(b))) else {
-        return;
-    };
-    // The squared distance of each member to the nearest that was taken; taken ones are out.
-    let mut nearest = vec![f64::INFINITY; front.len()];
-    let mut next = start;
-    for taken in 1..=count.min(front.len()) {
-        order.push(front[next]);
-        nearest[next] = f64::NEG_INFINITY;
-        if taken == count {
-            break;
-        }
-        let mut farthest = None;
-        for member in 0..front.len() {
-            if nearest[member] == f64::NEG_INFINITY {
-                continue;
-            }
-            let apart = scaled[member].iter().zip(&scaled[next]);
-            let square: f64 = apart.map(|(a, b)| (a - b) * (a - b)).sum();
-            nearest[member] = nearest[member].min(square);
-            if farthest.is_none_or(|best: usize| nearest[member] > nearest[best]) {
-                farthest = Some(member);
-            }
-        }
-        let Some(farthest) = farthest else {
-            break;
-        };
-        next = farthest;
-    }
-}
-
-/// Vectors as shares of their ranges; what is not finite, and an objective without a range, is 0.
-fn scaled<'a>(vectors: impl Iterator<Item = &'a [f64]> + Clone) -> Vec<Vec<f64>> {
-    let mut ranges: Vec<(f64, f64)> = Vec::new();
-    for vector in vectors.clone().filter(|vector| pareto::is_finite(vector)) {
-        ranges.resize(
-            ranges.len().max(vector.len()),
-            (f64::INFINITY, f64::NEG_INFINITY),
-        );
-        for (range, cost) in ranges.iter_mut().zip(vector) {
-            *range = (range.0.min(*cost), range.1.max(*cost));
-        }
-    }
-    // Halves, so that the difference of the largest numbers is one too.
-    let share = |(cost, (least, most)): (&f64, &(f64, f64))| {
-        let share = (0.5 * cost - 0.5 * least) / (0.5 * most - 0.5 * least);
-        if share.is_finite() { share } else { 0.0 }
-    };
-    vectors
-        .map(|vector| vector.iter().zip(&ranges).map(share).collect())
-        .collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +50,22 @@ struct Rung {
     costs: Vec<Vec<f64>>,
     results: usize,
     /// Positions of results by front.
-    fronts: Vec<Vec<usize>>,
+    fronts: Fronts,
     /// Trials among the best floor(n / eta) that wait here, the best first.
     ready: Vec<TrialId>,
+}
+
+impl Rung {
+    /// The first so many of a front.
+    fn best_of(&self, front: &[usize], count: usize) -> Vec<usize> {
+        let mut best = Vec::with_capacity(count);
+        if front.first().is_some_and(|at| self.costs[*at].len() == 2) {
+            net_of_two(&self.costs, front, count, &mut best);
+        } else {
+            net(&self.costs, front, count, &mut best);
+        }
+        best
+    }
 }
 
 /// The state of one search.
@@ -195,30 +148,35 @@ impl MoAsha {
         rung.costs.resize(rung.costs.len().max(at + 1), Vec::new());
         rung.costs[at] = costs;
         rung.results += 1;
-        pareto::insert(&mut rung.fronts, &rung.costs, at);
+        rung.fronts.insert(&rung.costs, at);
         let climbers = &self.climbers;
         // Without finite values it is nobody's candidate, however few there are.
-        let waits = |at: &usize| {
-            let climber = climbers.get(*at);
+        let waits = |at: usize| {
+            let climber = climbers.get(at);
             climber.is_some_and(|c| c.rung == number && c.phase == Phase::Waits)
-                && pareto::is_finite(&rung.costs[*at])
+                && pareto::is_finite(&rung.costs[at])
         };
         let mut ready = Vec::new();
         let mut left = rung.results / self.eta as usize;
-        for front in &rung.fronts {
+        for front in rung.fronts.iter() {
+            if left == 0 {
+                break;
+            }
             let taken = left.min(front.len());
             left -= taken;
-            // Where all were promoted their order does not matter.
-            if taken > 0 && front.iter().any(waits) {
-                let mut best = Vec::with_capacity(taken);
-                net(&rung.costs, front, taken, &mut best);
-                ready.extend(
-                    best.iter()
-                        .filter(|at| waits(at))
-                        .map(|&at| TrialId(at as u32)),
-                );
+            // Where all were promoted their order does not matter, nor who is the first of one.
+            let mut waiting = front.iter().copied().filter(|at| waits(*at));
+            match (waiting.next(), waiting.next()) {
+                (None, _) => {}
+                (Some(only), None) if taken == front.len() => ready.push(only),
+                _ => ready.extend(
+                    rung.best_of(front, taken)
+                        .into_iter()
+                        .filter(|at| waits(*at)),
+                ),
             }
         }
+        let ready = ready.into_iter().map(|at| TrialId(at as u32)).collect();
         rung.ready = ready;
     }
 

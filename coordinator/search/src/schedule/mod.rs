@@ -17,6 +17,7 @@ mod hyperband;
 pub mod logical;
 mod median;
 mod member;
+mod net;
 mod pace;
 mod pb2;
 mod pbt;

@@ -39,6 +39,8 @@ pub struct Bohb {
     known: Vec<Vec<(u64, f64)>>,
     /// By resource.
     rankings: BTreeMap<u64, Ranking>,
+    /// How much of what was told is in these.
+    mark: usize,
 }
 
 impl Bohb {
@@ -47,16 +49,14 @@ impl Bohb {
             proposals: Proposals::new(axes),
             known: Vec::new(),
             rankings: BTreeMap::new(),
+            mark: 0,
         }
     }
 
     /// A point for a new trial: settled, allowed by the constraints and, where there are finitely many,
     /// not proposed before while others are left.
     pub fn propose(&mut self, axes: &Axes, history: &History, key: Key) -> Vec<f64> {
-        self.proposals.update(history, key);
-        self.update(history);
-        let even = history.trials.len() < START || key.named("even").unit(0) < EVEN;
-        let proposed = if even || self.rankings.is_empty() {
+        let proposed = if self.is_even(history, key) {
             self.proposals.even(axes)
         } else {
             let (good, other) = self.samples(history);
@@ -66,10 +66,26 @@ impl Bohb {
         proposed.unwrap_or_else(|| self.proposals.any(axes, history, key))
     }
 
+    /// Takes over a proposal that was made before: all that a later one depends on is as if it had been made now.
+    pub(super) fn adopt(&mut self, axes: &Axes, history: &History, key: Key) {
+        if self.is_even(history, key) {
+            self.proposals.even(axes);
+        }
+    }
+
+    /// Takes in what was told; whether the next point is quasi-random.
+    fn is_even(&mut self, history: &History, key: Key) -> bool {
+        self.proposals.update(history, key);
+        self.update(history);
+        let even = history.trials.len() < START || key.named("even").unit(0) < EVEN;
+        even || self.rankings.is_empty()
+    }
+
     /// Learns what has changed.
     fn update(&mut self, history: &History) {
         self.known.resize(history.trials.len(), Vec::new());
-        for (trial, (past, known)) in history.trials.iter().zip(&mut self.known).enumerate() {
+        for trial in history.news(&mut self.mark) {
+            let (past, known) = (&history.trials[trial], &mut self.known[trial]);
             let whole = whole(past);
             let results = || past.rungs.iter().chain(&whole);
             if results().eq(known.iter()) {

@@ -19,7 +19,7 @@
 //!   bracket. The first trials that begin at a resource are drawn.
 //! - A population whose members have become the same is drawn anew around its best.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trainyard_common::rng::Key;
 
@@ -52,10 +52,11 @@ pub struct Dehb {
     finite: bool,
     /// By resource.
     populations: BTreeMap<u64, Population>,
-    /// Trials that may still have results, in their order.
-    open: Vec<Open>,
-    /// Trials of the history that were looked at.
+    /// Trials that may still have results.
+    open: BTreeMap<usize, Open>,
+    /// Trials of the history that were looked at, and how much of what was told.
     known: usize,
+    mark: usize,
     /// What was proposed for the next trial.
     proposed: Option<Open>,
 }
@@ -97,8 +98,9 @@ impl Dehb {
             key,
             finite: kinds.all(|kind| kind != Kind::Continuous),
             populations: BTreeMap::new(),
-            open: Vec::new(),
+            open: BTreeMap::new(),
             known: 0,
+            mark: 0,
             proposed: None,
         }
     }
@@ -171,16 +173,19 @@ impl Dehb {
                 learned: None,
             });
             self.populations.entry(open.first).or_default().begun += 1;
-            self.open.push(open);
+            self.open.insert(trial, open);
         }
         self.known = history.trials.len();
-        for mut open in std::mem::take(&mut self.open) {
-            let Some(past) = history.trials.get(open.trial) else {
+        // In the order of trials, in which they take each other's places.
+        let told: BTreeSet<usize> = history.news(&mut self.mark).collect();
+        for trial in told {
+            let Some(mut open) = self.open.remove(&trial) else {
                 continue;
             };
+            let past = &history.trials[trial];
             self.hear(&mut open, past);
             if matches!(past.status, Status::Pending | Status::Waits) {
-                self.open.push(open);
+                self.open.insert(trial, open);
             }
         }
     }

@@ -185,6 +185,10 @@ impl ModelSearch {
     fn propose(&mut self, first_resource: Option<u64>, key: Key, work: Work) -> Option<Vec<f64>> {
         // Their own way with rungs.
         match &mut self.model {
+            Model::Bohb(model) if work == Work::Adopt => {
+                model.adopt(&self.axes, &self.history, key);
+                return None;
+            }
             Model::Bohb(model) => return Some(model.propose(&self.axes, &self.history, key)),
             Model::Cma(model) if self.levels.is_some() => {
                 return Some(model.propose(&self.axes, &self.history, key));
@@ -200,16 +204,12 @@ impl ModelSearch {
                 // It remembers nothing of its own.
                 return None;
             }
-            return Some(if self.modes.len() > 1 {
-                model.propose(&self.axes, &self.history, &self.costs, key)
+            let costs: &[Option<Vec<f64>>] = if self.modes.len() > 1 {
+                &self.costs
             } else {
-                let one = self.history.trials.iter().map(|past| match past.status {
-                    Status::Done(cost) => Some(vec![cost]),
-                    _ => None,
-                });
-                let costs: Vec<Option<Vec<f64>>> = one.collect();
-                model.propose(&self.axes, &self.history, &costs, key)
-            });
+                &[]
+            };
+            return Some(model.propose(&self.axes, &self.history, costs, key));
         }
         let history = if self.modes.len() > 1 {
             let key = key.named("weights");
@@ -235,6 +235,10 @@ impl ModelSearch {
                 None
             }
             Model::Gp(model) => Some(model.propose(&self.axes, history, key)),
+            Model::Tpe(model) if work == Work::Adopt => {
+                model.adopt(&self.axes, history, key);
+                None
+            }
             Model::Tpe(model) => Some(model.propose(&self.axes, history, key)),
             Model::Cma(model) => Some(model.propose(&self.axes, history, key)),
         }
@@ -245,8 +249,11 @@ impl ModelSearch {
     pub(super) fn effort_ms(&self) -> u64 {
         let results = self.history.trials.len() as u64;
         let model_ns = match &self.model {
-            Model::Gp(_) => {
-                let looked_at = results.min(self.max_points as u64);
+            Model::Gp(model) => {
+                // Of one cost at the end of each trial all is seen; under rungs what is seen is known afterwards.
+                let all = self.levels.is_none() && self.modes.len() == 1;
+                let seen = if all { results } else { model.seen() as u64 };
+                let looked_at = seen.min(self.max_points as u64);
                 looked_at * looked_at * GP_PAIR_NS
             }
             _ => results * RESULT_NS,

@@ -11,8 +11,7 @@ use trainyard_common::rng::Key;
 
 use super::axes::{Axes, Axis, Kind};
 use super::history::{History, Status};
-use super::points::same;
-use crate::pareto;
+use crate::pareto::{self, Fronts};
 
 /// Chance that two parents cross; section V of the paper.
 const CROSSOVER: f64 = 0.9;
@@ -35,6 +34,12 @@ const MAX_DRAWS: u64 = 10_000;
 #[derive(Debug, Clone)]
 pub struct Nsga2 {
     population: usize,
+    /// How much of what was told is in the rest.
+    mark: usize,
+    /// By trial; empty where it has none.
+    costs: Vec<Vec<f64>>,
+    fronts: Fronts,
+    parents: Vec<usize>,
 }
 
 impl Nsga2 {
@@ -47,21 +52,27 @@ impl Nsga2 {
     pub fn new(population: usize) -> Self {
         Self {
             population: population.max(2),
+            mark: 0,
+            costs: Vec::new(),
+            fronts: Fronts::default(),
+            parents: Vec::new(),
         }
     }
 
     /// The point of the next trial: drawn evenly for as many trials as the population has, then a child.
-    /// `costs` holds, by trial, all objectives, minimized; `None` where the trial has none.
+    /// `costs` holds, by trial, all objectives, minimized; `None` where the trial has none. It is empty where there is one
+    /// objective alone, that of the history.
     pub fn propose(
-        &self,
+        &mut self,
         axes: &Axes,
         history: &History,
         costs: &[Option<Vec<f64>>],
         key: Key,
     ) -> Vec<f64> {
-        let parents = self.survivors(history, costs);
+        self.learn(history, costs);
+        let parents = &self.parents;
         let fills = history.trials.len() < self.population || parents.len() < 2;
-        let is_new = |point: &[f64]| !history.trials.iter().any(|past| same(&past.point, point));
+        let is_new = |point: &[f64]| history.is_new(point);
         if !fills {
             let pool: Vec<&[f64]> = parents
                 .iter()
@@ -82,28 +93,57 @@ impl Nsga2 {
             .unwrap_or_else(|| axes.draw(key))
     }
 
-    /// The population: finished trials by front, within the last one that fits by crowding distance,
-    /// the farthest apart first. In this order a parent is preferred to all after it.
-    fn survivors(&self, history: &History, costs: &[Option<Vec<f64>>]) -> Vec<usize> {
-        let known = history.trials.iter().zip(costs).enumerate();
-        let finished = known.filter_map(|(trial, (past, costs))| match (past.status, costs) {
-            (Status::Done(_), Some(costs)) if pareto::is_finite(costs) => {
-                Some((trial, costs.as_slice()))
-            }
-            _ => None,
-        });
-        let (trials, costs): (Vec<usize>, Vec<&[f64]>) = finished.unzip();
-        let mut survivors = Vec::new();
-        for front in pareto::sort(&costs) {
-            let distances = pareto::crowding(&costs, &front);
-            let mut members: Vec<(f64, usize)> = distances.into_iter().zip(front).collect();
-            members.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            survivors.extend(members.into_iter().map(|(_, at)| trials[at]));
-            if survivors.len() >= self.population {
-                survivors.truncate(self.population);
-                break;
+    /// Takes in what was told since the last time.
+    fn learn(&mut self, history: &History, costs: &[Option<Vec<f64>>]) {
+        let (mut told, mut changed) = (Vec::new(), false);
+        self.costs.resize(history.trials.len(), Vec::new());
+        for trial in history.news(&mut self.mark) {
+            let now = match history.trials[trial].status {
+                Status::Done(cost) if costs.is_empty() => vec![cost],
+                Status::Done(_) => costs.get(trial).cloned().flatten().unwrap_or_default(),
+                _ => Vec::new(),
+            };
+            let now = if pareto::is_finite(&now) {
+                now
+            } else {
+                Vec::new()
+            };
+            if self.costs[trial] != now {
+                changed |= !self.costs[trial].is_empty();
+                self.costs[trial] = now;
+                told.push(trial);
             }
         }
+        if told.is_empty() {
+            return;
+        }
+        if changed {
+            self.fronts = Fronts::default();
+            told = (0..self.costs.len()).collect();
+            told.retain(|trial| !self.costs[*trial].is_empty());
+        }
+        for trial in told {
+            self.fronts.insert(&self.costs, trial);
+        }
+        self.parents = self.survivors();
+    }
+
+    /// The population: finished trials by front, within the last one that fits by crowding distance,
+    /// the farthest apart first. In this order a parent is preferred to all after it.
+    fn survivors(&self) -> Vec<usize> {
+        let mut survivors = Vec::new();
+        for front in self.fronts.iter() {
+            if survivors.len() >= self.population {
+                break;
+            }
+            let mut front = front.to_vec();
+            front.sort_unstable();
+            let distances = pareto::crowding(&self.costs, &front);
+            let mut members: Vec<(f64, usize)> = distances.into_iter().zip(front).collect();
+            members.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            survivors.extend(members.into_iter().map(|(_, trial)| trial));
+        }
+        survivors.truncate(self.population);
         survivors
     }
 }

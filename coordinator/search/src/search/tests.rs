@@ -457,3 +457,66 @@ fn long_lists_are_encoded_by_their_positions() {
     let unknown = json!({"a": "v10000", "c": 1});
     assert_eq!(axes.encode(unknown.as_object().unwrap()), None);
 }
+
+/// Whatever a search had proposed is taken over from its log, under rungs too, and it goes on as it would have.
+#[test]
+fn a_search_under_rungs_goes_on_where_it_was() {
+    let double = json!({"type": "double", "minval": 0, "maxval": 1});
+    for (name, scheduler, objectives) in [
+        ("gp", "asha", 1),
+        ("gp", "asha", 2),
+        ("tpe", "asha", 1),
+        ("tpe", "hyperband", 1),
+        ("bohb", "hyperband", 1),
+        ("dehb", "hyperband", 1),
+        ("cma_es", "asha", 1),
+        ("nsga2", "asha", 2),
+    ] {
+        let space =
+            json!({"x": double, "y": double, "n": {"type": "int", "minval": 1, "maxval": 9}});
+        let mut spec = job(json!({"name": name, "max_trials": 90}), &space, 3);
+        spec.scheduler = serde_json::from_value(json!({
+            "name": scheduler, "min_resource": 1, "max_resource": 9, "eta": 3,
+        }))
+        .unwrap();
+        let metrics =
+            (0..objectives).map(|at| json!({"metric": format!("m{at}"), "mode": "minimize"}));
+        spec.objectives = serde_json::from_value(metrics.collect()).unwrap();
+        let mut live = Searcher::of(&spec).unwrap();
+        let mut taken = Searcher::of(&spec).unwrap();
+        for trial in (0..90u32).map(TrialId) {
+            let first = Some(if trial.0 % 5 == 4 { 3 } else { 1 });
+            let params = live.suggest(trial, first).unwrap();
+            // Most are taken over, some found again.
+            let known = match trial.0 % 7 == 3 || trial.0 > 70 {
+                true => taken.suggest(trial, first),
+                false => taken.adopt(trial, first, &params),
+            };
+            assert_eq!(known.as_ref(), Some(&params), "{name} {scheduler} {trial}");
+            for search in [&mut live, &mut taken] {
+                told(search, trial, &params, objectives);
+            }
+        }
+    }
+}
+
+/// A trial comes to its first rung, as some earlier one goes on to the next, and a third one ends there.
+fn told(search: &mut Searcher, trial: TrialId, params: &Params, objectives: usize) {
+    let value = params["x"].as_f64().unwrap() - 0.1 * params["n"].as_f64().unwrap();
+    search.reached(trial, 1, Some(value).filter(|_| trial.0 % 11 != 6));
+    if trial.0 >= 6 && trial.0.is_multiple_of(2) {
+        let promoted = TrialId(trial.0 - 6);
+        search.promoted(promoted);
+        if trial.0.is_multiple_of(4) {
+            let value = f64::from(trial.0 % 8) + value;
+            search.reached(promoted, 3, Some(value));
+            search.observe(&Observation {
+                trial: promoted,
+                outcome: Outcome::Completed { value: Some(value) },
+                values: (0..objectives)
+                    .map(|at| value * (1.0 - 3.0 * at as f64))
+                    .collect(),
+            });
+        }
+    }
+}

@@ -159,6 +159,11 @@ impl Gp {
         }
     }
 
+    /// Rows of the last proposal, about.
+    pub(super) fn seen(&self) -> usize {
+        self.known.results() + self.under_way.len()
+    }
+
     /// Takes in the points of new trials; where the next proposal comes from.
     fn hear(&mut self, axes: &Axes, history: &History, key: Key) -> Stage {
         if history.trials.len() < self.features.len() {

@@ -5,6 +5,7 @@ use trainyard_common::space::SearchSpace;
 
 use super::*;
 use crate::insight::hypervolume;
+use crate::search::points::same;
 
 fn cube(axes: usize) -> Axes {
     let space: serde_json::Map<String, serde_json::Value> = (0..axes)
@@ -87,7 +88,7 @@ fn it_comes_nearer_to_the_fronts_of_zdt_than_draws() {
         let (mut bred, mut drawn) = (0.0, 0.0);
         for seed in 0..3 {
             let key = Key::new(seed);
-            let nsga2 = Nsga2::new(Nsga2::default_population(trials as u32));
+            let mut nsga2 = Nsga2::new(Nsga2::default_population(trials as u32));
             let cost = |x: &[f64]| zdt(which, x);
             let (_, costs) = searched(&axes, trials, 4, cost, |history, costs| {
                 nsga2.propose(&axes, history, costs, key.with(costs.len() as u64))
@@ -113,7 +114,7 @@ fn it_comes_nearer_to_the_fronts_of_zdt_than_draws() {
 fn proposals_are_settled_allowed_and_new() {
     let axes = mixed();
     for seed in 0..3 {
-        let nsga2 = Nsga2::new(10);
+        let mut nsga2 = Nsga2::new(10);
         let key = Key::new(seed);
         let cost = |x: &[f64]| vec![x[0], (x[0] - x[1]).abs() + x[2]];
         // `searched` asserts that every proposal is settled and allowed.
@@ -134,13 +135,13 @@ fn proposals_are_settled_allowed_and_new() {
 fn it_never_stalls() {
     // Nothing ends, all fail, costs are no numbers, one choice: there is always a proposal.
     let axes = mixed();
-    let nsga2 = Nsga2::new(5);
     for status in [
         Status::Pending,
         Status::Bad,
         Status::Void,
         Status::Done(1.0),
     ] {
+        let mut nsga2 = Nsga2::new(5);
         let mut history = History::default();
         let mut costs = Vec::new();
         for trial in 0..30 {
@@ -155,6 +156,7 @@ fn it_never_stalls() {
         serde_json::from_value(json!({"c": {"type": "categorical", "vals": [1, 2]}})).unwrap();
     let axes = Axes::new(SearchSpace::new(&space).unwrap());
     let cost = |x: &[f64]| vec![x[0], 1.0 - x[0]];
+    let mut nsga2 = Nsga2::new(5);
     let (history, _) = searched(&axes, 20, 1, cost, |history, costs| {
         nsga2.propose(&axes, history, costs, Key::new(costs.len() as u64))
     });
@@ -183,8 +185,59 @@ fn survivors_are_the_first_fronts_and_the_least_crowded() {
         history.ended(trial, status);
     }
     // Trial 5 failed. Trial 2 has (10 - 1) / 10 + (9 - 0) / 10, trial 1 half of each.
-    assert_eq!(Nsga2::new(9).survivors(&history, &vectors), [0, 3, 2, 1, 4]);
-    assert_eq!(Nsga2::new(3).survivors(&history, &vectors), [0, 3, 2]);
+    let parents = |population: usize| {
+        let mut nsga2 = Nsga2::new(population);
+        nsga2.learn(&history, &vectors);
+        nsga2.parents
+    };
+    assert_eq!(parents(9), [0, 3, 2, 1, 4]);
+    assert_eq!(parents(3), [0, 3, 2]);
+}
+
+/// Of all finished trials, sorted anew.
+fn plain(costs: &[Option<Vec<f64>>], population: usize) -> Vec<usize> {
+    let known = costs.iter().enumerate();
+    let known = known.filter_map(|(trial, costs)| Some((trial, costs.clone()?)));
+    let (trials, costs): (Vec<usize>, Vec<Vec<f64>>) = known.unzip();
+    let mut survivors = Vec::new();
+    for front in pareto::sort(&costs) {
+        if survivors.len() < population {
+            let distances = pareto::crowding(&costs, &front);
+            let mut members: Vec<(f64, usize)> = distances.into_iter().zip(front).collect();
+            members.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            survivors.extend(members.into_iter().map(|(_, at)| trials[at]));
+        }
+    }
+    survivors.truncate(population);
+    survivors
+}
+
+#[test]
+fn a_population_that_grows_is_that_of_all_results() {
+    for objectives in 1..4u64 {
+        let key = Key::new(objectives);
+        let (mut history, mut costs) = (History::default(), Vec::new());
+        let mut nsga2 = Nsga2::new(7);
+        for trial in 0..300u64 {
+            history.begun(vec![key.unit(trial)]);
+            costs.push(None);
+            // In another order, some of them twice, and now and then one is taken back.
+            let ended = key.below(trial, trial + 1) as usize;
+            let drawn = key.with(trial);
+            if trial % 37 == 36 {
+                costs[ended] = None;
+                history.ended(ended, Status::Void);
+            } else {
+                let cost = |at: u64| drawn.below(at, 30) as f64 - (trial / 10) as f64;
+                costs[ended] = Some((0..objectives).map(cost).collect());
+                history.ended(ended, Status::Done(0.0));
+            }
+            if trial % 3 == 0 {
+                nsga2.learn(&history, &costs);
+                assert_eq!(nsga2.parents, plain(&costs, 7), "{objectives} {trial}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Tpe {
     known: Vec<Status>,
     ranking: Ranking,
     bad: usize,
+    /// How much of what was told is in these.
+    mark: usize,
 }
 
 impl Tpe {
@@ -45,15 +47,14 @@ impl Tpe {
             known: Vec::new(),
             ranking: Ranking::default(),
             bad: 0,
+            mark: 0,
         }
     }
 
     /// A point for a new trial: settled, allowed by the constraints and, where there are finitely many,
     /// not proposed before while others are left.
     pub fn propose(&mut self, axes: &Axes, history: &History, key: Key) -> Vec<f64> {
-        self.proposals.update(history, key);
-        self.update(history);
-        let proposed = if history.trials.len() < START || self.ranking.len() == 0 {
+        let proposed = if self.begins(history, key) {
             self.proposals.even(axes)
         } else {
             let (good, other) = self.samples(history);
@@ -63,26 +64,35 @@ impl Tpe {
         proposed.unwrap_or_else(|| self.proposals.any(axes, history, key))
     }
 
+    /// Takes over a proposal that was made before: all that a later one depends on is as if it had been made now.
+    pub(super) fn adopt(&mut self, axes: &Axes, history: &History, key: Key) {
+        if self.begins(history, key) {
+            self.proposals.even(axes);
+        }
+    }
+
+    /// Takes in what was told; whether too little is known for a model.
+    fn begins(&mut self, history: &History, key: Key) -> bool {
+        self.proposals.update(history, key);
+        self.update(history);
+        history.trials.len() < START || self.ranking.len() == 0
+    }
+
     /// Learns what has changed.
     fn update(&mut self, history: &History) {
-        for (trial, past) in history.trials.iter().enumerate() {
-            let before = self.known.get(trial).copied();
-            if before == Some(past.status) {
-                continue;
-            }
+        self.known.resize(history.trials.len(), Status::Void);
+        for trial in history.news(&mut self.mark) {
+            let past = &history.trials[trial];
+            let before = std::mem::replace(&mut self.known[trial], past.status);
             match before {
-                Some(Status::Done(cost)) => self.ranking.remove(cost, trial),
-                Some(Status::Bad) => self.bad -= 1,
-                Some(Status::Pending | Status::Waits | Status::Void) | None => {}
+                Status::Done(cost) => self.ranking.remove(cost, trial),
+                Status::Bad => self.bad -= 1,
+                Status::Pending | Status::Waits | Status::Void => {}
             }
             match past.status {
                 Status::Done(cost) => self.ranking.insert(cost, trial),
                 Status::Bad => self.bad += 1,
                 Status::Pending | Status::Waits | Status::Void => {}
-            }
-            match self.known.get_mut(trial) {
-                Some(known) => *known = past.status,
-                None => self.known.push(past.status),
             }
         }
     }
