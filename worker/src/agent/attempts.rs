@@ -251,7 +251,8 @@ fn log_end(reporter: &Reporter, end: &End) {
             Level::Error,
             format!(
                 "attempt ended at step {}: {outcome}: {}",
-                end.step, end.error
+                end.step,
+                end.shown()
             ),
         ),
         _ => (
@@ -259,7 +260,7 @@ fn log_end(reporter: &Reporter, end: &End) {
             format!("attempt ended at step {}: {outcome}", end.step),
         ),
     };
-    tracing::info!(%outcome, step = end.step, error = %end.error, "attempt ended");
+    tracing::info!(%outcome, step = end.step, error = %end.shown(), "attempt ended");
     reporter.log(level, &text);
 }
 

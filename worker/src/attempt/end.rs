@@ -6,10 +6,11 @@ use trainyard_proto::v1::{AttemptOutcome, Ended, Metric, report::Body};
 
 use super::Stop;
 
-/// How an attempt ended. Its error can be shown to anybody.
+/// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct End {
     pub(crate) outcome: AttemptOutcome,
+    /// As it was met; to people it is [`shown`](Self::shown).
     pub(crate) error: String,
     pub(crate) step: u64,
     pub(crate) test_metrics: Vec<Metric>,
@@ -45,7 +46,7 @@ impl End {
     pub(crate) fn new(outcome: AttemptOutcome, error: String, step: u64) -> Self {
         Self {
             outcome,
-            error: shown(&error),
+            error,
             step,
             test_metrics: Vec::new(),
         }
@@ -60,21 +61,22 @@ impl End {
         Self::new(outcome, String::new(), step)
     }
 
+    /// The error without what a terminal would obey, and without passwords: it may quote programs, files and URLs.
+    pub(crate) fn shown(&self) -> String {
+        let short = within(self.error.clone(), MAX_ERROR_BYTES);
+        let shown = printable(&redacted(&short), Keep::Lines).into_owned();
+        within(shown, MAX_ERROR_BYTES)
+    }
+
+    /// Its error can be shown to anybody.
     pub(crate) fn into_body(self) -> Body {
         Body::Ended(Ended {
             outcome: self.outcome.into(),
-            error: self.error,
+            error: self.shown(),
             step: self.step,
             test_metrics: self.test_metrics,
         })
     }
-}
-
-/// An error may quote programs, files and URLs: without what a terminal would obey, and without passwords.
-fn shown(error: &str) -> String {
-    let short = within(error.to_owned(), MAX_ERROR_BYTES);
-    let shown = printable(&redacted(&short), Keep::Lines).into_owned();
-    within(shown, MAX_ERROR_BYTES)
 }
 
 #[cfg(test)]

@@ -16,8 +16,9 @@ pub(super) const MAX_FOLDER_BYTES: u64 = 512 << 30;
 const MAX_PATH_BYTES: usize = 2_048;
 /// What Linux' and macOS' file systems take (`NAME_MAX`).
 const MAX_NAME_BYTES: usize = 255;
-/// Of a path that is told of in a message.
-const SHOWN: usize = 100;
+/// Of a path that is told of in a message: all of one that lies on a disk (`PATH_MAX` of Linux). Whoever shows the
+/// message cuts it, once it is without secrets.
+const SHOWN: usize = 4_096;
 
 /// One thing in a folder. Paths are relative, with `/` between names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

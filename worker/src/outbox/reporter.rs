@@ -135,12 +135,15 @@ impl Reporter {
         debug_assert!(first, "an attempt's secrets are read once");
     }
 
+    /// What nobody is to see.
+    pub(crate) fn mask(&self) -> &Mask {
+        static NONE: Mask = Mask::none();
+        self.mask.get().unwrap_or(&NONE)
+    }
+
     /// A text without what nobody is to see.
     pub(crate) fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        match self.mask.get() {
-            Some(mask) => mask.hide(text),
-            None => Cow::Borrowed(text),
-        }
+        self.mask().hide(text)
     }
 
     pub(crate) fn info(&self, text: &str) {

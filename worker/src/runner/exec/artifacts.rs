@@ -90,6 +90,8 @@ impl Artifacts {
     pub(super) async fn take(&self, path: &Path, name: Option<String>) -> Result<(), String> {
         let own_name = || path.file_name().map(|name| name.to_string_lossy().into());
         let name: String = name.or_else(own_name).unwrap_or_default();
+        // It goes into the store and into lists, and errors quote its beginning.
+        let name = self.reporter.masked(&name).into_owned();
         check_artifact_name(&name).map_err(|why| format!("artifact: {why}"))?;
         if self.reporter.key.rank != 0 {
             self.leave_out();

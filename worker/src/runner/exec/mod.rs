@@ -29,6 +29,8 @@ mod report;
 mod restoring;
 mod rules;
 mod said;
+#[cfg(test)]
+mod secret_tests;
 mod secrets;
 mod status;
 mod stopping;
@@ -124,13 +126,14 @@ async fn run_in(task: &Task, reporter: &Reporter, host: &Arc<Host>, code: &Code)
         Ok(checkpoints) => checkpoints,
         Err(end) => return end,
     };
-    let mut end = run_program(task, reporter, host, &checkpoints, code).await;
-    // The program's last words may tell what it is not to tell.
-    end.error = reporter.masked(&end.error).into_owned();
-    match checkpoints.finish().await {
+    let end = run_program(task, reporter, host, &checkpoints, code).await;
+    let mut end = match checkpoints.finish().await {
         Ok(()) => end,
         Err(why) => End::error(why, end.step),
-    }
+    };
+    // The program's last words, and its files' names, may tell what it is not to tell: before they are cut.
+    end.error = reporter.masked(&end.error).into_owned();
+    end
 }
 
 /// The program, if it can be started at all: the system's own words would blame the program for it.

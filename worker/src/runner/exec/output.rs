@@ -11,6 +11,7 @@ use super::loose::uncoloured;
 use super::meter::Meter;
 use super::report::{self, Miss, Parsed};
 use super::telling::Telling;
+use crate::attempt::Mask;
 use crate::outbox::{Level, Reporter};
 
 /// The longest line that is read, in bytes. Of a longer one the beginning is logged, and a report is looked for
@@ -33,7 +34,7 @@ pub(super) async fn follow_output(
     while let Some(line) = lines.next().await {
         log.reporter.activity.sign();
         // Who speaks over the channel prints for people.
-        let parsed = parse(&line);
+        let parsed = parse(&line, log.reporter.mask());
         let spoken = telling.has_channel();
         let meant = matches!(parsed, Parsed::Report(_) | Parsed::Infeasible(_));
         if spoken && !(meant && telling.counts_again().await) {
@@ -48,7 +49,7 @@ pub(super) async fn follow_output(
                 }
             }
             Parsed::Infeasible(why) => {
-                log.warn(&line.text);
+                log.warn(&log.shown(&line));
                 telling.is_infeasible(why);
             }
             Parsed::Text => log.line(&line),
@@ -67,9 +68,9 @@ pub(super) async fn follow_output(
     log.end();
 }
 
-fn parse(line: &Line) -> Parsed {
+fn parse(line: &Line, mask: &Mask) -> Parsed {
     let text = line.rest.as_ref().unwrap_or(&line.text);
-    report::line(&uncoloured(text))
+    report::line(&uncoloured(text), mask)
 }
 
 /// Turns standard error into log lines; gives the last one that is not empty.
@@ -85,7 +86,7 @@ pub(super) async fn follow_errors(
         log.reporter.activity.sign();
         log.line(&line);
         if !line.text.trim().is_empty() {
-            last = uncoloured(&line.text).into_owned();
+            last = log.shown(&line);
         }
     }
     log.end();
@@ -114,15 +115,24 @@ impl Log {
         }
     }
 
-    fn line(&mut self, line: &Line) {
+    /// What people see of a line; of one that is too long no beginning of a secret at its end.
+    fn shown(&self, line: &Line) -> String {
         let text = uncoloured(&line.text);
+        match line.rest {
+            None => text.into_owned(),
+            Some(_) => self.reporter.mask().hide_beginning(&text),
+        }
+    }
+
+    fn line(&mut self, line: &Line) {
+        let text = self.shown(line);
         match line.end {
             EndOfLine::Return if text.is_empty() => {}
             EndOfLine::Return => {
                 let now = Instant::now();
                 let passed = *self.passed.get_or_insert(now);
                 if now.duration_since(passed) < DRAWN_EVERY {
-                    self.drawn = Some(text.into_owned());
+                    self.drawn = Some(text);
                 } else {
                     self.passed = Some(now);
                     self.drawn = None;
@@ -133,7 +143,7 @@ impl Log {
                 let drawn = self.drawn.take();
                 let text = match (text.is_empty(), &drawn) {
                     (true, Some(drawn)) => drawn,
-                    _ => text.as_ref(),
+                    _ => &text,
                 };
                 self.meter.line(&self.reporter, self.level, text);
             }

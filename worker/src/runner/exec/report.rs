@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::loose;
 use super::said::{Said, quoted};
+use crate::attempt::Mask;
 
 /// The field that makes an object a report.
 const METRICS: &str = "metrics";
@@ -36,14 +37,14 @@ pub(super) enum Miss {
 }
 
 /// What a line is.
-pub(super) fn line(line: &str) -> Parsed {
+pub(super) fn line(line: &str, mask: &Mask) -> Parsed {
     let line = line.trim();
     if let Some(why) = infeasible(line) {
         return Parsed::Infeasible(why);
     }
     if line.contains("\"metrics\"") {
         return match loose::object_at_end(line, METRICS) {
-            Some(fields) => match Said::read(&fields) {
+            Some(fields) => match Said::read(&fields, mask) {
                 Ok(said) => Parsed::Report(said),
                 Err(why) => Parsed::Miss(Miss::Refused, why),
             },
@@ -56,7 +57,7 @@ pub(super) fn line(line: &str) -> Parsed {
             "JSON has double quotes: print json.dumps(...) instead of the dictionary",
         );
     }
-    match bare(line) {
+    match bare(line, mask) {
         Some(name) => Parsed::Miss(
             Miss::Bare,
             format!(
@@ -96,7 +97,7 @@ fn no_report(line: &str) -> Parsed {
 }
 
 /// The first name of a line that is an object of numbers alone.
-fn bare(line: &str) -> Option<String> {
+fn bare(line: &str, mask: &Mask) -> Option<String> {
     if !(line.starts_with('{') && line.ends_with('}')) {
         return None;
     }
@@ -106,7 +107,7 @@ fn bare(line: &str) -> Option<String> {
     let counts = |name: &str| matches!(name, "epoch" | "step");
     let numbers = |value: &Value| value.is_number() || loose::number(value).is_some();
     let name = fields.keys().find(|name| !counts(name))?;
-    fields.values().all(numbers).then(|| quoted(name))
+    fields.values().all(numbers).then(|| quoted(name, mask))
 }
 
 /// `{"infeasible": "why"}`.
@@ -126,6 +127,10 @@ fn infeasible(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn line(text: &str) -> Parsed {
+        super::line(text, &Mask::none())
+    }
 
     #[test]
     fn text_is_text() {
@@ -236,6 +241,23 @@ mod tests {
             "infeasible",
         ] {
             assert_eq!(line(text), Parsed::Text, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_hidden_is_hidden_before_it_is_cut() {
+        let mask = Mask::of(["0123456789abcdef0123456789abcdef"]);
+        for before in 0..42 {
+            let name = format!("{}0123456789abcdef0123456789abcdef", "n".repeat(before));
+            for text in [
+                format!("{{\"{name}\": 0.5}}"),
+                format!("{{\"metrics\": {{\"a\": \"{name}\"}}}}"),
+            ] {
+                match super::line(&text, &mask) {
+                    Parsed::Miss(_, why) => assert!(!why.contains('0'), "{before}: {why}"),
+                    other => panic!("{text}: {other:?}"),
+                }
+            }
         }
     }
 }

@@ -49,6 +49,14 @@ impl Rules {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn with_secrets(folder: &Path) -> Self {
+        Self {
+            secrets: Some(folder.to_owned()),
+            ..Self::for_test()
+        }
+    }
+
     /// Whether programs run here at all.
     pub(crate) fn allow(&self) -> bool {
         self.programs == Programs::Allow

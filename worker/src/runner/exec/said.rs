@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use trainyard_proto::MAX_METRIC_NAME_BYTES;
 
 use super::loose;
+use crate::attempt::Mask;
 
 /// Metrics of one report at most.
 pub(super) const MAX_METRICS: usize = 256;
@@ -27,18 +28,18 @@ pub(super) struct Said {
 
 impl Said {
     /// Reads the fields of a report; others are ignored. An error names the field, what was given and what is
-    /// accepted.
-    pub(super) fn read(fields: &Map<String, Value>) -> Result<Self, String> {
+    /// accepted. Names of metrics go into records, and are without what the mask hides.
+    pub(super) fn read(fields: &Map<String, Value>, mask: &Mask) -> Result<Self, String> {
         let mut said = Self {
-            epoch: whole(fields, "epoch")?,
-            step: whole(fields, "step")?,
-            checkpoint: text(fields, "checkpoint")?,
+            epoch: whole(fields, "epoch", mask)?,
+            step: whole(fields, "step", mask)?,
+            checkpoint: text(fields, "checkpoint", mask)?,
             ..Self::default()
         };
         let metrics = match fields.get("metrics") {
             Some(Value::Object(metrics)) => metrics,
             Some(other) => {
-                let given = quoted(&other.to_string());
+                let given = quoted(&other.to_string(), mask);
                 return Err(format!("metrics is {given}, expected an object of numbers"));
             }
             None => return Err("metrics is missing, expected an object of numbers".to_owned()),
@@ -50,19 +51,19 @@ impl Said {
             ));
         }
         for (given, value) in metrics {
-            let name = named(given)?;
+            let name = named(given, mask)?;
             let Some(value) = loose::number(value) else {
-                let value = quoted(&value.to_string());
+                let value = quoted(&value.to_string(), mask);
                 return Err(format!(
                     "metrics.{name} is {value}, expected a number, \"NaN\", \"Infinity\" or \"-Infinity\""
                 ));
             };
-            if name.len() != given.len() {
+            if given.trim().len() != given.len() {
                 said.trimmed = Some(given.clone());
             }
-            match said.metrics.iter_mut().find(|(known, _)| known == name) {
+            match said.metrics.iter_mut().find(|(known, _)| *known == name) {
                 Some(known) => known.1 = value,
-                None => said.metrics.push((name.to_owned(), value)),
+                None => said.metrics.push((name, value)),
             }
         }
         Ok(said)
@@ -71,20 +72,24 @@ impl Said {
 
 /// The name without blanks around it, if the coordinator takes it: it would refuse it, and everything else that
 /// this worker has to tell.
-pub(super) fn named(given: &str) -> Result<&str, String> {
+pub(super) fn named(given: &str, mask: &Mask) -> Result<String, String> {
     let name = given.trim();
     if name.is_empty() || name.len() > MAX_METRIC_NAME_BYTES || name.contains(char::is_control) {
         let most = MAX_METRIC_NAME_BYTES;
         return Err(format!(
             "a metric's name is {}, accepted are 1 to {most} bytes without control characters",
-            quoted(&format!("{given:?}"))
+            quoted(&format!("{given:?}"), mask)
         ));
     }
-    Ok(name)
+    Ok(mask.hide(name).into_owned())
 }
 
 /// A count that may be missing. A whole number is one, too, where a library writes `3.0`.
-pub(super) fn whole(fields: &Map<String, Value>, field: &str) -> Result<Option<u64>, String> {
+pub(super) fn whole(
+    fields: &Map<String, Value>,
+    field: &str,
+    mask: &Mask,
+) -> Result<Option<u64>, String> {
     /// Beyond it a double does not hold every whole number.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let value = match fields.get(field) {
@@ -100,28 +105,33 @@ pub(super) fn whole(fields: &Map<String, Value>, field: &str) -> Result<Option<u
         Some(count) => Ok(Some(count)),
         None => Err(format!(
             "{field} is {}, expected a whole number from 0",
-            quoted(&value.to_string())
+            quoted(&value.to_string(), mask)
         )),
     }
 }
 
 /// Text that may be missing.
-pub(super) fn text(fields: &Map<String, Value>, field: &str) -> Result<Option<String>, String> {
+pub(super) fn text(
+    fields: &Map<String, Value>,
+    field: &str,
+    mask: &Mask,
+) -> Result<Option<String>, String> {
     match fields.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(other) => Err(format!(
             "{field} is {}, expected text",
-            quoted(&other.to_string())
+            quoted(&other.to_string(), mask)
         )),
     }
 }
 
-/// The beginning of what was given.
-pub(super) fn quoted(given: &str) -> String {
+/// The beginning of what was given, hidden before it is cut.
+pub(super) fn quoted(given: &str, mask: &Mask) -> String {
+    let given = mask.hide(given);
     match given.char_indices().nth(MAX_QUOTED) {
         Some((at, _)) => format!("{}...", &given[..at]),
-        None => given.to_owned(),
+        None => given.into_owned(),
     }
 }
 
@@ -131,7 +141,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Said, String> {
         match loose::value(text).unwrap() {
-            Value::Object(fields) => Said::read(&fields),
+            Value::Object(fields) => Said::read(&fields, &Mask::none()),
             other => panic!("{other}"),
         }
     }
@@ -195,5 +205,34 @@ mod tests {
             assert!(told.contains(why), "{text}: {told}");
             assert!(told.len() < 200, "{told}");
         }
+    }
+
+    #[test]
+    fn what_is_hidden_is_hidden_before_it_is_cut() {
+        let secret = "0123456789abcdef\"0123456789abcdef";
+        let mask = Mask::of([secret]);
+        let value = |before: usize| Value::from(format!("{}{secret}", "x".repeat(before)));
+        // Wherever the cut would be.
+        for before in 0..MAX_QUOTED + 2 {
+            let value = value(before);
+            let long = format!("{}{secret}\n", "n".repeat(before));
+            let table = [
+                serde_json::json!({"metrics": value}),
+                serde_json::json!({"metrics": {"loss": value}}),
+                serde_json::json!({"metrics": {"loss": [1, value]}}),
+                serde_json::json!({"metrics": {"a\u{7}": 1, long: 1}}),
+                serde_json::json!({"metrics": {}, "epoch": value}),
+                serde_json::json!({"metrics": {}, "step": value}),
+                serde_json::json!({"metrics": {}, "checkpoint": [value]}),
+            ];
+            for fields in table {
+                let told = Said::read(fields.as_object().unwrap(), &mask).unwrap_err();
+                assert!(!told.contains("01"), "{before}: {told}");
+            }
+        }
+        // What goes into records.
+        let named = serde_json::json!({"metrics": {format!("of {secret}"): 1}});
+        let said = Said::read(named.as_object().unwrap(), &mask).unwrap();
+        assert_eq!(said.metrics, [("of ***".to_owned(), 1.0)]);
     }
 }

@@ -74,7 +74,8 @@ async fn listen(mut lines: Lines<OwnedReadHalf>, answers: &mpsc::Sender<Said>, s
 
 /// Whether the first line is of this attempt's program.
 fn greeted(line: &Line, shared: &Shared) -> Result<(), String> {
-    match wire::read(&line.text).request? {
+    let mask = shared.telling.reporter.mask();
+    match wire::read(&line.text, mask).request? {
         Request::Hello { version, .. } if version != Some(wire::VERSION) => Err(format!(
             "version is {}, accepted is {}",
             version.map_or("missing".to_owned(), |version| version.to_string()),
@@ -93,7 +94,7 @@ async fn answer(line: &Line, shared: &Shared) -> Option<Value> {
         return None;
     }
     let asked = match &line.rest {
-        None => wire::read(&line.text),
+        None => wire::read(&line.text, shared.telling.reporter.mask()),
         Some(_) => Asked {
             id: None,
             kind: "line",

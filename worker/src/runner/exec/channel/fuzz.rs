@@ -3,6 +3,7 @@
 use trainyard_fuzz::Target;
 
 use super::wire;
+use crate::attempt::Mask;
 use crate::runner::exec::count::{Count, Known};
 use crate::runner::exec::report::{self, Parsed};
 
@@ -17,9 +18,10 @@ fn channel_lines() {
             ..Known::default()
         };
         let mut count = Count::new(known());
+        let mask = Mask::of(["a secret of the program"]);
         let mut told = String::new();
         for line in text.lines() {
-            let asked = wire::read(line);
+            let asked = wire::read(line, &mask);
             let answer = match (&asked.request, &asked.id) {
                 (Err(why), id) => wire::error(id.as_ref(), why),
                 (Ok(_), Some(id)) => wire::ok(id),
@@ -30,7 +32,7 @@ fn channel_lines() {
             if let Ok(wire::Request::Report(said)) = asked.request {
                 told += &count.report(said).notes.concat();
             }
-            match report::line(line) {
+            match report::line(line, &mask) {
                 Parsed::Report(said) => told += &count.report(said).notes.concat(),
                 Parsed::Miss(_, why) => told += &why,
                 Parsed::Infeasible(_) | Parsed::Text => {}

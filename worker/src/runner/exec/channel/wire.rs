@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::attempt::Mask;
 use crate::runner::exec::loose;
 use crate::runner::exec::said::{Said, quoted, text, whole};
 use crate::runner::exec::stopping::Reason;
@@ -45,8 +46,8 @@ pub(super) struct Asked {
     pub(super) request: Result<Request, String>,
 }
 
-/// Reads a line.
-pub(super) fn read(line: &str) -> Asked {
+/// Reads a line. What the mask hides is in no error.
+pub(super) fn read(line: &str, mask: &Mask) -> Asked {
     let refused = |why| Asked {
         id: None,
         kind: "line",
@@ -57,7 +58,7 @@ pub(super) fn read(line: &str) -> Asked {
         Ok(_) => return refused("a line is no JSON object".to_owned()),
         Err(error) => return refused(format!("a line is no JSON: {error}")),
     };
-    let (id, wrong_id) = match id(&fields) {
+    let (id, wrong_id) = match id(&fields, mask) {
         Ok(id) => (id, None),
         Err(why) => (None, Some(why)),
     };
@@ -68,8 +69,8 @@ pub(super) fn read(line: &str) -> Asked {
     let known = KINDS.into_iter().find(|known| *known == kind);
     let request = match (wrong_id, known) {
         (Some(why), _) => Err(why),
-        (None, Some(kind)) => request(kind, &fields),
-        (None, None) => Err(unknown(&fields)),
+        (None, Some(kind)) => request(kind, &fields, mask),
+        (None, None) => Err(unknown(&fields, mask)),
     };
     Asked {
         id,
@@ -88,57 +89,57 @@ const KINDS: [&str; 7] = [
     "should_stop",
 ];
 
-fn unknown(fields: &Map<String, Value>) -> String {
+fn unknown(fields: &Map<String, Value>, mask: &Mask) -> String {
     let kinds = KINDS.join(", ");
     match fields.get("type") {
         Some(given) => format!(
             "type is {}, accepted are {kinds}",
-            quoted(&given.to_string())
+            quoted(&given.to_string(), mask)
         ),
         None => format!("type is missing, accepted are {kinds}"),
     }
 }
 
-fn request(kind: &str, fields: &Map<String, Value>) -> Result<Request, String> {
-    let needed = |field| match text(fields, field)? {
+fn request(kind: &str, fields: &Map<String, Value>, mask: &Mask) -> Result<Request, String> {
+    let needed = |field| match text(fields, field, mask)? {
         Some(text) if !text.is_empty() => Ok(text),
         _ => Err(format!("{field} is missing, expected text")),
     };
     match kind {
         "hello" => Ok(Request::Hello {
-            version: whole(fields, "version")?,
-            token: text(fields, "token")?.unwrap_or_default(),
+            version: whole(fields, "version", mask)?,
+            token: text(fields, "token", mask)?.unwrap_or_default(),
         }),
-        "report" => Said::read(fields).map(Request::Report),
+        "report" => Said::read(fields, mask).map(Request::Report),
         "checkpoint" => Ok(Request::Checkpoint {
             path: needed("path")?,
-            epoch: whole(fields, "epoch")?,
-            step: whole(fields, "step")?,
+            epoch: whole(fields, "epoch", mask)?,
+            step: whole(fields, "step", mask)?,
         }),
         "artifact" => Ok(Request::Artifact {
             path: needed("path")?,
-            name: text(fields, "name")?,
+            name: text(fields, "name", mask)?,
         }),
         "infeasible" => needed("reason").map(Request::Infeasible),
         "progress" => match fields.get("fraction") {
             None | Some(Value::Number(_)) => Ok(Request::Progress),
             Some(other) => Err(format!(
                 "fraction is {}, expected a number",
-                quoted(&other.to_string())
+                quoted(&other.to_string(), mask)
             )),
         },
         _ => Ok(Request::ShouldStop),
     }
 }
 
-fn id(fields: &Map<String, Value>) -> Result<Option<Value>, String> {
+fn id(fields: &Map<String, Value>, mask: &Mask) -> Result<Option<Value>, String> {
     match fields.get("id") {
         None | Some(Value::Null) => Ok(None),
         Some(id @ Value::Number(_)) => Ok(Some(id.clone())),
         Some(Value::String(id)) if id.len() <= MAX_ID_BYTES => Ok(Some(id.as_str().into())),
         Some(other) => Err(format!(
             "id is {}, expected a number or text of at most {MAX_ID_BYTES} bytes",
-            quoted(&other.to_string())
+            quoted(&other.to_string(), mask)
         )),
     }
 }
@@ -176,6 +177,10 @@ pub(super) fn pushed(reason: Reason, grace_s: f64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(line: &str) -> Asked {
+        super::read(line, &Mask::none())
+    }
 
     #[test]
     fn requests_are_read() {
@@ -281,6 +286,29 @@ mod tests {
             assert_eq!(asked.id, id, "{line}");
             let told = asked.request.unwrap_err();
             assert!(told.contains(why), "{line}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_is_hidden_is_hidden_before_it_is_cut() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let mask = Mask::of([secret]);
+        for before in 0..42 {
+            let given = format!("{}{secret}", "x".repeat(before));
+            let long = format!("{given}{}", "y".repeat(MAX_ID_BYTES));
+            for line in [
+                json!({"type": given}),
+                json!({"type": "should_stop", "id": long}),
+                json!({"type": "progress", "fraction": given}),
+                json!({"type": "hello", "version": given}),
+                json!({"type": "hello", "token": [given]}),
+                json!({"type": "artifact", "path": "a", "name": [given]}),
+                json!({"type": "checkpoint", "path": {"a": given}}),
+                json!({"type": "infeasible", "reason": [given]}),
+            ] {
+                let told = super::read(&line.to_string(), &mask).request.unwrap_err();
+                assert!(!told.contains("01"), "{before}: {told}");
+            }
         }
     }
 }

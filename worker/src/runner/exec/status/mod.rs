@@ -178,8 +178,9 @@ async fn take(request: Request<Incoming>, shared: &Shared) -> Result<(), (Status
         }
         Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, "the body does not come"),
     };
-    let update = wire::read(&body).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
     let telling = &shared.telling;
+    let update = wire::read(&body, telling.reporter.mask());
+    let update = update.map_err(|why| (StatusCode::BAD_REQUEST, why))?;
     telling.reporter.activity.sign();
     let mut turning = shared.turning.lock().await;
     // Also what does not count is known then.

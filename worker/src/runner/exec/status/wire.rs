@@ -8,6 +8,7 @@
 
 use serde_json::Value;
 
+use crate::attempt::Mask;
 use crate::runner::exec::loose;
 use crate::runner::exec::said::{MAX_METRICS, named, quoted};
 
@@ -24,7 +25,7 @@ pub(super) struct Update {
 ///
 /// # Errors
 /// The field, what was given and what is accepted.
-pub(super) fn read(body: &[u8]) -> Result<Update, String> {
+pub(super) fn read(body: &[u8], mask: &Mask) -> Result<Update, String> {
     let body: Value =
         serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?;
     let Some(Value::Object(status)) = body.get("trainerStatus") else {
@@ -33,12 +34,12 @@ pub(super) fn read(body: &[u8]) -> Result<Update, String> {
     let finished = match status.get("progressPercentage") {
         None | Some(Value::Null) => false,
         Some(Value::Number(percent)) => percent.as_f64() >= Some(100.0),
-        Some(other) => return Err(refused("progressPercentage", other, "a number")),
+        Some(other) => return Err(refused("progressPercentage", other, "a number", mask)),
     };
     let listed = match status.get("metrics") {
         None | Some(Value::Null) => &[][..],
         Some(Value::Array(listed)) => &listed[..],
-        Some(other) => return Err(refused("metrics", other, "a list")),
+        Some(other) => return Err(refused("metrics", other, "a list", mask)),
     };
     if listed.len() > MAX_METRICS {
         return Err(format!(
@@ -48,26 +49,33 @@ pub(super) fn read(body: &[u8]) -> Result<Update, String> {
     }
     Ok(Update {
         finished,
-        metrics: listed.iter().filter_map(metric).collect(),
+        metrics: listed
+            .iter()
+            .filter_map(|entry| metric(entry, mask))
+            .collect(),
     })
 }
 
-fn refused(field: &str, given: &Value, expected: &str) -> String {
-    let given = quoted(&given.to_string());
+fn refused(field: &str, given: &Value, expected: &str, mask: &Mask) -> String {
+    let given = quoted(&given.to_string(), mask);
     format!("trainerStatus.{field} is {given}, expected {expected}")
 }
 
-fn metric(entry: &Value) -> Option<(String, f64)> {
-    let name = named(entry.get("name")?.as_str()?).ok()?;
+fn metric(entry: &Value, mask: &Mask) -> Option<(String, f64)> {
+    let name = named(entry.get("name")?.as_str()?, mask).ok()?;
     let value = entry.get("value")?;
     let written = || value.as_str()?.trim().parse().ok();
     let value = loose::number(value).or_else(written)?;
-    Some((name.to_owned(), value))
+    Some((name, value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(body: &[u8]) -> Result<Update, String> {
+        super::read(body, &Mask::none())
+    }
 
     #[test]
     fn an_update_is_read() {
