@@ -393,3 +393,63 @@ fn many_problems_are_counted() {
     assert_eq!(said.lines().count(), 22, "{said}");
     assert_eq!(said.lines().last().unwrap().trim(), "and 1980 more");
 }
+
+#[test]
+fn what_a_job_ships_is_looked_at_without_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let spec = |more: &str| {
+        let spec = format!(
+            "name: shipped\nentrypoint: {{command: [python3, train.py, left.yaml], ship: code{more}}}\n\
+             objectives: [{{metric: loss, mode: minimize}}]\n"
+        );
+        std::fs::write(root.join("job.yaml"), spec).unwrap();
+    };
+    spec("");
+    for verb in ["validate", "preview"] {
+        let missing = ctl(root, &[verb, "job.yaml"]);
+        assert_eq!(code(&missing), 2);
+        let told = err(&missing);
+        assert!(
+            told.contains("entrypoint.ship: ") && told.contains("code: No such"),
+            "{told}"
+        );
+    }
+    let invalid = json(&ctl(root, &["validate", "job.yaml", "--output", "json"]));
+    assert_eq!(invalid["valid"], false);
+    assert_eq!(invalid["errors"][0]["path"], "entrypoint.ship");
+    std::fs::create_dir(root.join("code")).unwrap();
+    let empty = ctl(root, &["validate", "job.yaml"]);
+    assert_eq!(code(&empty), 2);
+    assert!(err(&empty).contains("there is nothing in it"), "{empty:?}");
+    for name in ["train.py", "left.yaml"] {
+        std::fs::write(root.join("code").join(name), "1234").unwrap();
+    }
+    let whole = ctl(root, &["validate", "job.yaml"]);
+    assert_eq!(
+        (code(&whole), out(&whole).as_str()),
+        (0, "job.yaml is valid\n")
+    );
+    assert_eq!(err(&whole), "ships 2 files, 8 B\n");
+    spec(", exclude: [left.yaml]");
+    let left = ctl(root, &["preview", "job.yaml", "-n", "1"]);
+    assert_eq!(code(&left), 0);
+    let told = err(&left);
+    assert!(
+        told.contains("ships 1 files, 4 B") && told.contains("`left.yaml`, which stays behind"),
+        "{told}"
+    );
+    let left = json(&ctl(root, &["validate", "job.yaml", "--output", "json"]));
+    assert_eq!(left["ships"], serde_json::json!({"files": 1, "bytes": 4}));
+    assert!(
+        left["warnings"][0].as_str().unwrap().contains("left.yaml"),
+        "{left}"
+    );
+    let sparse = std::fs::File::create(root.join("code/large.bin")).unwrap();
+    sparse.set_len(80 << 20).unwrap();
+    let told = err(&ctl(root, &["validate", "job.yaml"]));
+    assert!(
+        told.contains("max_bundle_mib") && told.contains("large.bin (80.0 MiB)"),
+        "{told}"
+    );
+}

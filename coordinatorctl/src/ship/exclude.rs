@@ -1,5 +1,7 @@
 //! Which files of a folder are not shipped.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::pattern::Pattern;
@@ -8,6 +10,8 @@ use crate::local;
 /// Lines of a person's own, as in a `.gitignore`.
 const OWN_FILE: &str = ".trainyardignore";
 
+/// The longest such file, in bytes: each line is looked at for each file, and a mistaken name is not read for ever.
+const MAX_OWN_BYTES: u64 = 1 << 20;
 /// What no program needs: histories, what interpreters and package managers leave.
 const USUAL: [&str; 10] = [
     ".git",
@@ -36,12 +40,8 @@ impl Excluded {
         for line in USUAL {
             all.add("the usual", line)?;
         }
-        let own = root.join(OWN_FILE);
-        match std::fs::read_to_string(&own) {
-            Ok(text) => text.lines().try_for_each(|line| all.add(OWN_FILE, line))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{}: {error}", own.display())),
-        }
+        let own = read(&root.join(OWN_FILE))?;
+        own.lines().try_for_each(|line| all.add(OWN_FILE, line))?;
         for line in lines {
             all.add("entrypoint.exclude", line)?;
         }
@@ -68,6 +68,36 @@ impl Excluded {
             Some(pattern) => pattern.excludes(),
             None => is_folder && is_of_a_tool(at),
         }
+    }
+}
+
+/// A person's own lines; none where there is no such file.
+fn read(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let failed = |error: io::Error| format!("{shown}: {error}");
+    // Nobody waits for who may write into a pipe.
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => {
+            return Err(format!(
+                "{shown} is no file, expected one with lines as in a .gitignore"
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(failed(error)),
+    }
+    let mut text = String::new();
+    let mut file = File::open(path).map_err(failed)?.take(MAX_OWN_BYTES + 1);
+    match file.read_to_string(&mut text) {
+        // It may be cut within a character.
+        _ if file.limit() == 0 => Err(format!(
+            "{shown} has more than {MAX_OWN_BYTES} bytes, the most that are read"
+        )),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(format!("{shown} is no text in UTF-8"))
+        }
+        Err(error) => Err(failed(error)),
+        Ok(_) => Ok(text),
     }
 }
 

@@ -3,28 +3,122 @@
 //! What was packed is named by its digest, which goes into the stored spec: whatever becomes of the folder, each
 //! attempt runs the same code.
 
+mod command;
 mod exclude;
+mod listing;
 mod pack;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
 use serde_json::Value;
 use trainyard_common::bundle::short;
-use trainyard_common::spec::Document;
+use trainyard_common::spec::{Document, EntrypointSpec};
+use trainyard_coordinator::config::CoordinatorConfig;
 use trainyard_proto::v1;
 
 use crate::connect::{Bundle, Client};
 use crate::exit::{Code, Failure, Outcome};
 use crate::print;
+use crate::view::output::SpecProblem;
 use crate::view::text;
+use listing::Listed;
 use pack::{Packed, pack};
 
 /// Times that a bundle is sent that is gone again when the job comes: one that no job names may be removed.
 const TRIES: u32 = 3;
 
+/// The folder that a job ships, before it is packed.
+#[derive(Debug, Clone)]
+pub(crate) struct Looked {
+    listed: Listed,
+    /// What is probably not meant, one sentence each.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Looked {
+    /// Files, links and empty folders.
+    pub(crate) fn files(&self) -> usize {
+        self.listed.entries.len()
+    }
+
+    /// Of the files, unpacked.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.listed.bytes
+    }
+
+    /// How much is shipped, for people.
+    fn told(&self) -> String {
+        format!("{} files, {}", self.files(), text::bytes(self.bytes()))
+    }
+}
+
+/// Looks at the folder that a job ships, and at whether its command finds there what it names. `None`: it ships none.
+///
+/// # Errors
+/// What cannot be shipped, with its field.
+pub(crate) fn look(document: &Document) -> Result<Option<Looked>, SpecProblem> {
+    match &document.job().entrypoint {
+        Some(program) => look_at(program),
+        None => Ok(None),
+    }
+}
+
+fn look_at(program: &EntrypointSpec) -> Result<Option<Looked>, SpecProblem> {
+    let (Some(folder), None) = (&program.ship, &program.bundle) else {
+        return Ok(None);
+    };
+    let refused = |field: &str, message| SpecProblem {
+        path: format!("entrypoint.{field}"),
+        message,
+    };
+    let listed = Listed::of(folder, &program.exclude).map_err(|why| refused("ship", why))?;
+    if let Some(working) = program
+        .working_directory
+        .as_deref()
+        .and_then(|of| of.to_str())
+    {
+        let at = listing::within("", working);
+        if !at.is_some_and(|at| at.is_empty() || listed.has(&at)) {
+            let shown = folder.display();
+            return Err(refused(
+                "working_directory",
+                format!("`{working}` is not among what is shipped of {shown}"),
+            ));
+        }
+    }
+    let warnings = command::missing(program, &listed);
+    Ok(Some(Looked { listed, warnings }))
+}
+
+/// The same for people, without a coordinator.
+pub(crate) fn tell(document: &Document) -> Outcome {
+    let looked = look(document).map_err(|problem| refusal(&problem))?;
+    let Some(looked) = looked else { return Ok(()) };
+    print::remark(&format!("ships {}", looked.told()));
+    for warning in &looked.warnings {
+        print::remark(&format!("warning: {warning}"));
+    }
+    let most = u64::from(CoordinatorConfig::default().max_bundle_mib) << 20;
+    if looked.bytes() > most {
+        print::remark(&format!(
+            "warning: entrypoint.ship: packed, a coordinator accepts at most {} unless its max_bundle_mib says \
+             otherwise; {}",
+            text::bytes(most),
+            looked.listed.advice()
+        ));
+    }
+    Ok(())
+}
+
+fn refusal(problem: &SpecProblem) -> Failure {
+    Failure::usage(format!("{}: {}", problem.path, problem.message))
+}
+
 /// Submits a job, and before it what it ships.
 pub(crate) async fn submit(client: &Client, document: &Document) -> Outcome<v1::SubmitJobResponse> {
     let mut spec = document.to_json();
-    let Some(packed) = packed(document).await? else {
+    let Some((looked, packed)) = packed(document).await? else {
         return client.submit(spec.to_string()).await;
     };
     spec["entrypoint"]["bundle"] = Value::from(packed.digest.as_str());
@@ -35,7 +129,7 @@ pub(crate) async fn submit(client: &Client, document: &Document) -> Outcome<v1::
         bytes: packed.bytes.clone(),
     };
     for _ in 1..TRIES {
-        send(client, &packed, &bundle).await?;
+        send(client, &looked, &packed, &bundle).await?;
         match client.submit(spec.to_string()).await {
             // Of several things that the state may not allow: is it this one?
             Err(failure)
@@ -43,7 +137,7 @@ pub(crate) async fn submit(client: &Client, document: &Document) -> Outcome<v1::
             answer => return answer,
         }
     }
-    send(client, &packed, &bundle).await?;
+    send(client, &looked, &packed, &bundle).await?;
     client.submit(spec.to_string()).await
 }
 
@@ -63,26 +157,32 @@ pub(crate) fn keep_bundle(stored: &mut Value, document: &Document) {
     }
 }
 
-/// What a job ships, unless it names a bundle already.
-async fn packed(document: &Document) -> Outcome<Option<Packed>> {
-    let Some(entrypoint) = &document.job().entrypoint else {
+/// What a job ships, unless it names a bundle already. What is probably not meant is told.
+async fn packed(document: &Document) -> Outcome<Option<(Looked, Packed)>> {
+    let Some(program) = document.job().entrypoint.clone() else {
         return Ok(None);
     };
-    let (Some(folder), None) = (&entrypoint.ship, &entrypoint.bundle) else {
-        return Ok(None);
-    };
-    let (folder, exclude) = (folder.clone(), entrypoint.exclude.clone());
     let packing = tokio::task::spawn_blocking(move || {
-        pack(&folder, &exclude).map_err(|why| Failure::usage(format!("entrypoint.ship: {why}")))
+        let looked = look_at(&program).map_err(|problem| refusal(&problem))?;
+        let Some(looked) = looked else {
+            return Ok(None);
+        };
+        for warning in &looked.warnings {
+            print::remark(&format!("warning: {warning}"));
+        }
+        match pack(&looked.listed) {
+            Ok(packed) => Ok(Some((looked, packed))),
+            Err(why) => Err(Failure::usage(format!("entrypoint.ship: {why}"))),
+        }
     });
     match packing.await {
-        Ok(packed) => packed.map(Some),
+        Ok(packed) => packed,
         Err(error) => Err(Failure::failed(format!("entrypoint.ship: {error}"))),
     }
 }
 
 /// Sends a bundle unless it is there already, and says what is shipped.
-async fn send(client: &Client, packed: &Packed, bundle: &Bundle) -> Outcome {
+async fn send(client: &Client, looked: &Looked, packed: &Packed, bundle: &Bundle) -> Outcome {
     let known = client.find_bundle(bundle).await?;
     let length = packed.bytes.len() as u64;
     if length > known.max_bytes {
@@ -90,7 +190,7 @@ async fn send(client: &Client, packed: &Packed, bundle: &Bundle) -> Outcome {
             "entrypoint.ship: packed, the folder has {}; the coordinator accepts at most {} (its max_bundle_mib); {}",
             text::bytes(length),
             text::bytes(known.max_bytes),
-            packed.advice()
+            looked.listed.advice()
         )));
     }
     let how = match known.found {
@@ -98,9 +198,8 @@ async fn send(client: &Client, packed: &Packed, bundle: &Bundle) -> Outcome {
         false => format!("{} packed", text::bytes(length)),
     };
     print::remark(&format!(
-        "ships {} files, {}, as {}, {how}",
-        packed.files,
-        text::bytes(packed.size),
+        "ships {}, as {}, {how}",
+        looked.told(),
         short(&packed.digest)
     ));
     match known.found {

@@ -5,9 +5,23 @@ use std::io::Seek as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::AtomicU64;
 
+use trainyard_common::bundle::MAX_UNPACKED_BYTES;
 use trainyard_worker::bundle::unpack;
 
 use super::*;
+
+/// A folder packed, and what of it.
+#[derive(Debug)]
+struct Shipped {
+    listed: Listed,
+    packed: Packed,
+}
+
+fn pack(root: &Path, exclude: &[String]) -> Result<Shipped, String> {
+    let listed = Listed::of(root, exclude)?;
+    let packed = super::pack(&listed)?;
+    Ok(Shipped { listed, packed })
+}
 
 fn write(root: &Path, name: &str, text: &str) {
     let path = root.join(name);
@@ -24,18 +38,18 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 /// What a worker finds in a bundle: files' contents, links' targets, `/` for a folder with nothing in it.
-fn arrived(packed: &Packed) -> BTreeMap<String, String> {
+fn arrived(shipped: &Shipped) -> BTreeMap<String, String> {
     let place = tempfile::tempdir().unwrap();
     let to = place.path().join("code");
     let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&packed.bytes).unwrap();
+    file.write_all(&shipped.packed.bytes).unwrap();
     file.rewind().unwrap();
     let unpacked = unpack(file, &to, &AtomicU64::new(0)).unwrap();
     assert_eq!(
         (unpacked.files, unpacked.bytes),
-        (packed.files, packed.size)
+        (shipped.listed.entries.len(), shipped.listed.bytes)
     );
-    let all = listed(&to, &Excluded::of(&to, &["!*".to_owned()]).unwrap()).unwrap();
+    let all = Listed::of(&to, &["!*".to_owned()]).unwrap().entries;
     let content = |entry: &Entry| match entry {
         Entry::File { path, .. } => std::fs::read_to_string(to.join(path)).unwrap(),
         Entry::Link { target, .. } => format!("-> {target}"),
@@ -66,14 +80,15 @@ fn the_same_content_is_the_same_bundle() {
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     std::fs::set_permissions(two.path().join("a"), PermissionsExt::from_mode(0o600)).unwrap();
     let packed = |folder: &tempfile::TempDir| pack(folder.path(), &[]).unwrap();
-    assert_eq!(packed(&one).bytes, packed(&two).bytes);
-    assert_eq!((packed(&one).files, packed(&one).size), (4, 7));
+    assert_eq!(packed(&one).packed.bytes, packed(&two).packed.bytes);
+    let listed = packed(&one).listed;
+    assert_eq!((listed.entries.len(), listed.bytes), (4, 7));
     let found = arrived(&packed(&one));
     let expected = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
     assert_eq!(found, BTreeMap::from(expected));
     // Whether it can be executed is content.
     std::fs::set_permissions(two.path().join("a"), PermissionsExt::from_mode(0o700)).unwrap();
-    assert_ne!(packed(&one).digest, packed(&two).digest);
+    assert_ne!(packed(&one).packed.digest, packed(&two).packed.digest);
 }
 
 #[test]
@@ -93,12 +108,21 @@ fn links_empty_folders_and_long_names_come_along() {
 
 #[test]
 fn what_leads_out_of_the_folder_is_named() {
-    for target in ["/etc/passwd", "../other", "lib/../../other"] {
-        let folder = folder(&[("train.py", "")]);
+    for (target, told) in [
+        ("/etc/passwd", "an absolute path"),
+        ("../other", "which lies outside"),
+        ("lib/../../other", "which lies outside"),
+        ("lib/../train.py", "by a way that is not followed"),
+    ] {
+        let folder = folder(&[("train.py", ""), ("lib/a", "")]);
         symlink(target, folder.path().join("away")).unwrap();
         let why = pack(folder.path(), &[]).unwrap_err();
         assert!(
-            why.contains("\"away\"") && why.contains(".trainyardignore"),
+            why.contains(&format!("\"away\" leads to {target:?}")) && why.contains(told),
+            "{why}"
+        );
+        assert!(
+            why.contains(".trainyardignore") && why.contains("copy what is meant"),
             "{why}"
         );
         pack(folder.path(), &["away".to_owned()]).unwrap();
@@ -159,4 +183,50 @@ fn what_is_too_much_is_named_with_the_way_out() {
         "{why}"
     );
     pack(folder.path(), &["large.bin".to_owned()]).unwrap();
+}
+
+#[test]
+fn names_that_are_no_text_may_be_excluded() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let folder = folder(&[("train.py", ""), ("data/a.csv", "")]);
+    let odd = |name: &[u8]| std::ffi::OsString::from_vec(name.to_vec());
+    std::fs::write(folder.path().join(odd(b"r\xe9sum\xe9.txt")), "").unwrap();
+    let inner = folder.path().join(odd(b"\xff"));
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(inner.join("x"), "").unwrap();
+    let why = pack(folder.path(), &["*.txt".to_owned()]).unwrap_err();
+    assert!(
+        why.contains("\\xFF\" has a name that is not UTF-8"),
+        "{why}"
+    );
+    for exclude in [["r?sum?.txt", "/?"], ["*", "!*.py"]] {
+        let found = arrived(&pack(folder.path(), &exclude.map(str::to_owned)).unwrap());
+        assert!(found.contains_key("train.py"), "{found:?}");
+    }
+}
+
+#[test]
+fn what_is_no_file_of_lines_is_refused_and_not_waited_for() {
+    let folder = folder(&[("train.py", "")]);
+    let own = folder.path().join(".trainyardignore");
+    let pipe = std::process::Command::new("mkfifo").arg(&own).status();
+    assert!(pipe.unwrap().success());
+    let refused = |told: &str| {
+        let why = pack(folder.path(), &[]).unwrap_err();
+        assert!(
+            why.contains(".trainyardignore") && why.contains(told),
+            "{why}"
+        );
+        std::fs::remove_file(&own).unwrap();
+    };
+    refused("is no file");
+    symlink("/dev/zero", &own).unwrap();
+    refused("is no file");
+    std::fs::write(&own, [0xff]).unwrap();
+    refused("UTF-8");
+    std::fs::write(&own, "a\n".repeat(1 << 20)).unwrap();
+    refused("more than 1048576 bytes");
+    std::fs::create_dir(&own).unwrap();
+    let why = pack(folder.path(), &[]).unwrap_err();
+    assert!(why.contains("is no file"), "{why}");
 }

@@ -349,6 +349,16 @@ pub(crate) struct Validation {
     pub(crate) warnings: Vec<String>,
     /// Of all configurations those that meet the constraints, about; null without constraints or where none was found.
     pub(crate) allowed_share: Option<f64>,
+    /// The folder that goes along with the job; null without one.
+    pub(crate) ships: Option<Ships>,
+}
+
+/// What a job's folder has, unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Ships {
+    /// Files, links and empty folders.
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

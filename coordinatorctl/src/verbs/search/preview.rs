@@ -9,6 +9,7 @@ use super::simulate::searcher;
 use crate::exit::Outcome;
 use crate::options::{Format, Global};
 use crate::print;
+use crate::ship;
 use crate::spec::file::SpecArgs;
 use crate::view::output::{Configuration, Preview};
 use crate::view::tables;
@@ -28,6 +29,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let document = args.spec.load_any()?;
+    ship::tell(&document)?;
     if args.simulation.wanted() {
         return simulate::run(global, &document, &args.simulation).await;
     }
