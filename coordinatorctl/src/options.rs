@@ -54,3 +54,12 @@ pub(crate) enum Format {
     /// For programs: the shapes in docs/cli.md
     Json,
 }
+
+/// Which trial, of verbs that are about one.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrialArgs {
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    #[arg(value_name = "TRIAL")]
+    pub(crate) trial: u32,
+}

@@ -7,7 +7,7 @@ use trainyard_worker::checkpoint::CheckpointStore;
 
 use super::list::url;
 use crate::exit::{Failure, Outcome};
-use crate::options::{Format, Global};
+use crate::options::{Format, Global, TrialArgs};
 use crate::print;
 use crate::verbs::checkpoint::verify::store_failure;
 use crate::view::output::DownloadedArtifact;
@@ -16,10 +16,8 @@ use crate::view::text;
 /// Download a file or folder that a trial has kept
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    #[arg(value_name = "JOB")]
-    job: String,
-    #[arg(value_name = "TRIAL")]
-    trial: u32,
+    #[command(flatten)]
+    of: TrialArgs,
     /// As `artifact list` names it
     #[arg(value_name = "NAME")]
     name: String,
@@ -29,9 +27,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
-    let url = url(global, &args.job).await?;
+    let url = url(global, &args.of.job).await?;
     let store = CheckpointStore::open(&url).map_err(|error| store_failure(&error))?;
-    let known = store.artifacts(TrialId(args.trial)).await;
+    let known = store.artifacts(TrialId(args.of.trial)).await;
     let known = known.map_err(|error| store_failure(&error))?;
     let named = known.iter().find(|found| found.manifest.name == args.name);
     let Some(artifact) = named else {
@@ -39,8 +37,8 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
         let near = text::near(&args.name, names).map(|name| format!("; did you mean `{name}`?"));
         return Err(Failure::not_found(format!(
             "trial {} of {} has no artifact `{}`{}",
-            args.trial,
-            args.job,
+            args.of.trial,
+            args.of.job,
             args.name,
             near.unwrap_or_default()
         )));
@@ -50,8 +48,8 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let done = store.download_artifact(artifact, &to).await;
     done.map_err(|error| store_failure(&error))?;
     let result = DownloadedArtifact {
-        job_id: args.job,
-        trial_id: args.trial,
+        job_id: args.of.job,
+        trial_id: args.of.trial,
         name: args.name,
         kind: artifact.manifest.kind,
         path: to.display().to_string(),

@@ -1,7 +1,7 @@
 //! `trial describe`: one trial, its attempts and its learning curve.
 
 use crate::exit::Outcome;
-use crate::options::{Format, Global};
+use crate::options::{Format, Global, TrialArgs};
 use crate::print;
 use crate::session;
 use crate::view::convert;
@@ -11,15 +11,13 @@ use crate::view::tables;
 /// Show a trial: configuration, attempts and learning curve
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    #[arg(value_name = "JOB")]
-    job: String,
-    #[arg(value_name = "TRIAL")]
-    trial: u32,
+    #[command(flatten)]
+    of: TrialArgs,
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let (trial, points) = session::with(&global.endpoint(), async |session| {
-        session.client.trial(&args.job, args.trial).await
+        session.client.trial(&args.of.job, args.of.trial).await
     })
     .await?;
     let detail = TrialDetail {

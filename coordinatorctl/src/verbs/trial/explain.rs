@@ -1,7 +1,7 @@
 //! `trial explain`: every decision about a trial, with its reason.
 
 use crate::exit::Outcome;
-use crate::options::{Format, Global};
+use crate::options::{Format, Global, TrialArgs};
 use crate::print;
 use crate::session;
 use crate::view::convert;
@@ -11,22 +11,20 @@ use crate::view::tables;
 /// Show what was decided about a trial, and why
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    #[arg(value_name = "JOB")]
-    job: String,
-    #[arg(value_name = "TRIAL")]
-    trial: u32,
+    #[command(flatten)]
+    of: TrialArgs,
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let (decisions, job) = session::with(&global.endpoint(), async |session| {
-        let decisions = session.client.explain(&args.job, args.trial).await?;
-        let (job, _) = session.client.job(&args.job).await?;
+        let decisions = session.client.explain(&args.of.job, args.of.trial).await?;
+        let (job, _) = session.client.job(&args.of.job).await?;
         Ok((decisions, job))
     })
     .await?;
     let explanation = Explanation {
-        job_id: args.job,
-        trial_id: args.trial,
+        job_id: args.of.job,
+        trial_id: args.of.trial,
         decisions: decisions.into_iter().map(convert::decision).collect(),
         job_note: job.note,
     };

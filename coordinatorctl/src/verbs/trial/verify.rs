@@ -17,7 +17,7 @@ use trainyard_worker::train;
 
 use super::stretches::{self, Stretch};
 use crate::exit::{Code, Failure, Outcome};
-use crate::options::{Format, Global};
+use crate::options::{Format, Global, TrialArgs};
 use crate::print;
 use crate::session;
 use crate::verbs::checkpoint::verify::{self as checkpoint, store_failure};
@@ -31,10 +31,8 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Check a trial's checkpoints, and train again what lies between them
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    #[arg(value_name = "JOB")]
-    job: String,
-    #[arg(value_name = "TRIAL")]
-    trial: u32,
+    #[command(flatten)]
+    of: TrialArgs,
     /// Train up to so many steps between stored checkpoints once more, on this machine, newest first, and
     /// compare every bit
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -52,9 +50,11 @@ struct Known {
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let known = session::with(&global.endpoint(), async |session| {
         let client = &session.client;
-        let (_, spec) = client.job(&args.job).await?;
-        let (trial, _) = client.trial(&args.job, args.trial).await?;
-        let answer = client.checkpoints(&args.job, Some(args.trial)).await?;
+        let (_, spec) = client.job(&args.of.job).await?;
+        let (trial, _) = client.trial(&args.of.job, args.of.trial).await?;
+        let answer = client
+            .checkpoints(&args.of.job, Some(args.of.trial))
+            .await?;
         let checkpoints = answer.checkpoints.into_iter();
         Ok(Known {
             spec,
@@ -67,8 +67,8 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let store =
         CheckpointStore::open(&known.checkpoint_url).map_err(|error| store_failure(&error))?;
     let mut verified = TrialVerified {
-        job_id: args.job.clone(),
-        trial_id: args.trial,
+        job_id: args.of.job.clone(),
+        trial_id: args.of.trial,
         processor: cpu_kind(),
         checkpoints: Vec::new(),
         replayed: Vec::new(),
@@ -76,7 +76,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     // By step, the newest attempt's where several have one of the same.
     let mut whole = BTreeMap::new();
     for entry in &known.checkpoints {
-        let found = checkpoint::verify(&store, args.trial, entry).await?;
+        let found = checkpoint::verify(&store, args.of.trial, entry).await?;
         if found.whole {
             whole.insert(found.step, checkpoint::reference(entry));
         }
@@ -129,7 +129,7 @@ async fn replay(
     let spec = trial_spec(args, known)?;
     let stored: Vec<u64> = whole.keys().copied().collect();
     let chosen = stretches::choose(&stored, since(&known.trial), steps).map_err(|why| {
-        let Args { job, trial, .. } = args;
+        let TrialArgs { job, trial } = &args.of;
         Failure::usage(format!("--replay {steps}: trial {trial} of {job}: {why}"))
     })?;
     let dataset = data::load_shared(&spec.job, Limits::of_machine(1), &CancellationToken::new())
@@ -203,19 +203,19 @@ async fn replay_one(
 
 /// The trial as its worker got it.
 fn trial_spec(args: &Args, known: &Known) -> Outcome<TrialSpec> {
-    let document = searched::document(&args.job, &known.spec)?;
+    let document = searched::document(&args.of.job, &known.spec)?;
     if document.job().entrypoint.is_some() {
         return Err(Failure::usage(format!(
             "--replay: {} trains by a program of its own; only what the built-in trainer trains is the same \
              to the bit",
-            args.job
+            args.of.job
         )));
     }
     let params = serde_json::from_str(&known.trial.params_json)
-        .map_err(|error| searched::unreadable(&args.job, "the configuration", &error))?;
+        .map_err(|error| searched::unreadable(&args.of.job, "the configuration", &error))?;
     document
-        .trial(TrialId(args.trial), &params, &known.checkpoint_url)
-        .map_err(|errors| searched::unreadable(&args.job, "the configuration", &errors))
+        .trial(TrialId(args.of.trial), &params, &known.checkpoint_url)
+        .map_err(|errors| searched::unreadable(&args.of.job, "the configuration", &errors))
 }
 
 /// The step since which the trial has been trained as its spec says now, from its own weights.
