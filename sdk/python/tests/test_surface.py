@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Dict, Iterator, List, Set, Tuple
 
 from fake_worker import PATIENCE_S
 from support import SOURCE, Case
@@ -49,6 +49,8 @@ def objective(trial: ty.Trial) -> float:
     x: float = trial.suggest_float("x", 0, 1)
     n: int = trial.suggest_int("n", 1, 3)
     trial.report(x, step=0)
+    if x > trial.study.best_value:
+        trial.study.stop()
     if trial.should_prune():
         raise optuna.TrialPruned
     return x * n
@@ -97,13 +99,61 @@ def undocumented(path: Path) -> Iterator[Tuple[str, int]]:
                     yield f"{path.name}: {child.name}", child.lineno
 
 
+def imported(path: Path) -> Iterator[str]:
+    """The package's modules that one of it imports, wherever in it and for whatever it needs them."""
+    here = path.relative_to(SOURCE).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            continue
+        # Of `__init__` the folder is its own.
+        base = [*here[: len(here) - node.level], *(node.module or "").split(".")]
+        base = [part for part in base if part]
+        for name in node.names:
+            for parts in ([*base, name.name], base):
+                if SOURCE.joinpath(*parts).with_suffix(".py").exists():
+                    yield ".".join(parts)
+                    break
+
+
+def circle(edges: Dict[str, Set[str]]) -> List[str]:
+    """Modules that import each other in a circle, if some do."""
+    done: Set[str] = set()
+
+    def found(module: str, above: List[str]) -> List[str]:
+        if module in above:
+            return [*above[above.index(module) :], module]
+        if module in done:
+            return []
+        for other in sorted(edges.get(module, ())):
+            way = found(other, [*above, module])
+            if way:
+                return way
+        done.add(module)
+        return []
+
+    return next(filter(None, (found(module, []) for module in sorted(edges))), [])
+
+
 class Surface(Case):
+    def test_modules_know_each_other_one_way(self) -> None:
+        edges: Dict[str, Set[str]] = {}
+        for path in PACKAGE.rglob("*.py"):
+            if path.stem != "__init__":
+                module = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+                edges[module] = set(imported(path))
+        self.assertIn("trainyard.trial", edges["trainyard.study"])
+        self.assertEqual(circle(edges), [])
+        edges["trainyard._space"].add("trainyard.study")
+        self.assertIn("trainyard._space", circle(edges))
+
     def test_what_is_public_is_documented(self) -> None:
         public = [
             p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_") or p.stem == "__init__"
         ]
         # Modules of their own that hold what public ones give.
-        public += [PACKAGE / f"{name}.py" for name in ("_run", "_info", "_function", "_results")]
+        public += [
+            PACKAGE / f"{name}.py" for name in ("_run", "_info", "_function", "_results", "_frozen")
+        ]
         public += list((PACKAGE / "ray").glob("_*.py"))
         self.assertGreater(len(public), 25)
         self.assertEqual([found for path in public for found in undocumented(path)], [])

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ._ask_tell import Search
+from ._frozen import FrozenTrial, TrialState
 from ._space import Space
-from .trial import FrozenTrial, TrialState
 
 # The spec's own bound (docs/reference.md, `prior_results`): the newest count.
 MAX_PRIORS = 10_000

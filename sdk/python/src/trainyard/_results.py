@@ -8,7 +8,7 @@ import threading
 from typing import Any, Container, Dict, List, Optional, Sequence
 
 from . import _values
-from .trial import FrozenTrial, TrialState
+from ._frozen import FrozenTrial, TrialState
 
 # Attributes that hold mappings, which become columns of their own.
 GROUPS = ("params", "user_attrs", "system_attrs")
@@ -42,6 +42,10 @@ class Results:
         self.metric_names: Optional[List[str]] = None
         self._ended: List[FrozenTrial] = []
         self._lock = threading.RLock()
+
+    def stop(self) -> None:
+        """No other trial begins; for objectives and callbacks."""
+        raise NotImplementedError
 
     @property
     def direction(self) -> StudyDirection:
