@@ -41,6 +41,31 @@ class Speaking(Case):
         ty.params()["lr"] = 5
         self.assertEqual(ty.params()["lr"], 0.1)
 
+    def test_defaults_that_are_no_hyperparameters_are_told_once(self) -> None:
+        self.worker(
+            params={"learning_rate": 0.1},
+            hyperparameters=["learning_rate", "momentum", "model.width"],
+        )
+        defaults = {"learning_rat": 1, "momentum": 0.9, "model.width": 8, "batch": 32}
+        for _ in range(2):
+            found = ty.params(defaults)
+        self.assertEqual((found["learning_rate"], found["learning_rat"]), (0.1, 1))
+        self.assertEqual(len(self.warnings), 1)
+        for part in (
+            "'learning_rat'; did you mean 'learning_rate', 'batch' (it has",
+            "learning_rate, momentum, model.width)",
+        ):
+            self.assertIn(part, self.warnings[0])
+        self.assertNotIn("'momentum'", self.warnings[0])
+        many = {f"constant_{number}": number for number in range(20)}
+        ty.params(many)
+        self.assertIn("and 12 more", self.warnings[1])
+
+    def test_without_the_jobs_names_nothing_is_said_of_defaults(self) -> None:
+        self.worker(params={"lr": 0.1})
+        self.assertEqual(ty.params({"lr2": 1}), {"lr": 0.1, "lr2": 1})
+        self.assertEqual(self.warnings, [])
+
     def test_reports_arrive_with_what_json_cannot_hold(self) -> None:
         worker = self.worker()
         ty.report({"loss": math.nan, "top": math.inf, "low": -math.inf, "n": 3})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from fake_worker import PATIENCE_S
 from support import SOURCE, Case, control
 
 import trainyard as ty
-from trainyard import _code, _remote, _shipping
+from trainyard import _code, _function, _remote, _shipping
 
 SCRIPT = """
     import beside
@@ -123,6 +124,42 @@ class Locations(Case):
         self.assertEqual(found.target, f"{__name__}:wrapped")
         self.assertIsNotNone(found.folder)
 
+    def test_a_script_that_trials_cannot_import_is_named(self) -> None:
+        for name, told in (("train", "ends with .py"), ("a.b.py", "name without dots")):
+            path = self.folder / name
+            path.write_text(
+                "import trainyard as ty\n"
+                "@ty.remote\n"
+                "def f(config): pass\n"
+                "f.search({'x': 1}, local=True)\n"
+            )
+            done = subprocess.run(
+                [sys.executable, str(path)],
+                env={**os.environ, "PYTHONPATH": str(SOURCE)},
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+            )
+            last = done.stderr.splitlines()[-1]
+            self.assertTrue(last.startswith("ValueError") and told in last, done.stderr)
+            self.assertIn(name, last)
+
+    def test_a_function_whose_source_is_nowhere_is_named(self) -> None:
+        code = (
+            "import trainyard as ty\nexec('def f(config): pass')\n"
+            "ty.remote(f).search({'x': 1}, local=True)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        last = done.stderr.splitlines()[-1]
+        self.assertIn("ValueError: the source of f is not to be had", last)
+        self.assertIn("expected a function in a file", last)
+
     def test_what_is_installed_needs_no_folder(self) -> None:
         self.assertIsNone(_code.locate(textwrap.dedent).folder)
 
@@ -207,6 +244,22 @@ class Specs(Case):
             (lambda: train.search(some, n_trials=1, slots=2), ValueError, "slots is 2"),
             (lambda: ty.remote(command=[])(outside), ValueError, "command is made of"),
             (lambda: ty.remote(lambda a, b: 1), TypeError, "takes several arguments"),
+            (
+                lambda: train.search(some, n_trial=3),
+                TypeError,
+                "outside.search got n_trial=3; did you mean 'n_trials'? accepted are",
+            ),
+            (
+                lambda: train.spec(some, n_trials=1, objective="loss"),
+                TypeError,
+                "got objective='loss'; did you mean 'objectives'?",
+            ),
+            (lambda: train.search(some, n_trials=1, xyz=1), TypeError, "got xyz=1: accepted are"),
+            (
+                lambda: ty.remote(enviroment={})(outside),
+                TypeError,
+                "@remote got enviroment={}; did you mean 'environment'?",
+            ),
             (lambda: ty.space.uniform(1, 0), ValueError, "the range of 'the range' is 1.0 to 0.0"),
             (lambda: ty.space.loguniform(0, 1), ValueError, "with log=True"),
             (lambda: ty.space.choice("abc"), TypeError, "values is 'abc'"),
@@ -301,9 +354,28 @@ class Searches(Case):
         self.assertIn("train.search was called in a trial", done.stderr)
 
     def test_a_wrong_spec_is_told(self) -> None:
-        done = self.script('train.search({"x": 1}, local=True, max_restart=0)')
+        done = self.script('train.search({"x": 1}, local=True, max_restarts=-1)')
         self.assertIn("ValueError", done.stderr.splitlines()[-1] + done.stderr)
-        self.assertIn("max_restart", done.stderr)
+        self.assertIn("max_restarts", done.stderr)
+
+    def test_every_field_of_a_spec_is_taken(self) -> None:
+        done = subprocess.run([str(control()), "schema"], capture_output=True, text=True)
+        schema = json.loads(done.stdout)
+        # Of the built-in trainer, or made of `search`'s own arguments.
+        trainers = {"data", "split", "preprocess", "model", "training"}
+        own = {"name", "hyperparameters", "entrypoint", "objectives", "searcher", "scheduler"}
+        fields = set(schema["properties"]) - trainers - own
+        self.assertGreater(len(fields), 10)
+        self.assertEqual(fields - set(_function.FIELDS), set())
+        program = schema["properties"]["entrypoint"]
+        while "properties" not in program:
+            options = program.get("anyOf") or program.get("oneOf") or [program]
+            program = next(option for option in options if option.get("type") != "null")
+            if "$ref" in program:
+                *_, name = program["$ref"].split("/")
+                program = schema["$defs"][name]
+        fields = set(program["properties"]) - set(_function.OURS)
+        self.assertEqual(fields - set(_function.ENTRYPOINT_FIELDS), set())
 
     def test_a_session_without_a_file_searches(self) -> None:
         done = session(

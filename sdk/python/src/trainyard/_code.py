@@ -60,6 +60,10 @@ def locate(function: Callable[..., Any]) -> Code:
         full = spec.name if spec is not None else module.__name__
         return Code(f"{full}:{name}", _folder_of(Path(file), full))
     path = Path(file).resolve()
+    if path.suffix != ".py":
+        raise ValueError(
+            f"trials cannot import {function.__name__} from {path.name}: expected a file whose name ends with .py"
+        )
     if "." in path.stem:
         raise ValueError(f"{path.name} cannot be imported: expected a file's name without dots")
     return Code(f"{path.stem}:{name}", path.parent)
@@ -138,6 +142,9 @@ def _source(item: Any) -> Tuple[ast.AST, str]:
             _class_source(item) if isinstance(item, type) else inspect.getsource(item)
         )
         node = ast.parse(text).body[0]
+        # Of what `exec` has made, Python finds the line of another text.
+        if getattr(node, "name", None) != item.__name__:
+            raise OSError("it is not where Python looks for it")
     except (OSError, TypeError, SyntaxError) as error:
         raise ValueError(
             f"the source of {item.__name__} is not to be had ({error}): expected a function in a file"

@@ -21,12 +21,21 @@ from typing import (
 )
 
 from . import _code, _shipping, _values, job
+from ._near import near
 from . import space as _ranges
 
 R = TypeVar("R")
 Objectives = Union[str, Mapping[str, str], Sequence[Mapping[str, Any]]]
 Named = Union[str, Mapping[str, Any]]
 
+# Fields of a spec that a job with a program may have, beside those that `search` makes of its own arguments.
+FIELDS = (
+    "description", "workspace", "priority", "preemptible", "seed", "constraints", "logical_time", "logical_workers",
+    "resources", "max_restarts", "max_failed_trials", "max_identical_failures", "failure_policy", "hang_timeout",
+    "orphan_timeout", "retry_backoff", "checkpoint_storage", "retain",
+)  # fmt: skip
+# Fields of its `entrypoint` that `remote` takes.
+ENTRYPOINT_FIELDS = ("environment", "exclude", "first_epoch", "processes", "python", "stop_grace")
 # What a job's program is, which `remote` makes itself.
 OURS = ("command", "working_directory", "ship", "bundle")
 # Where this package lies.
@@ -63,7 +72,7 @@ def remote(function: Optional[Callable[..., Any]] = None, **entrypoint: Any) -> 
             behind), `stop_grace`.
 
     Raises:
-        TypeError: it is no such function, or takes more than one argument.
+        TypeError: it is no such function, or takes more than one argument; or a field is none of `entrypoint`.
         ValueError: a field that is made of the function.
     """
     if function is None:
@@ -90,6 +99,7 @@ class RemoteFunction(Generic[R]):
         for name in OURS:
             if name in entrypoint:
                 raise ValueError(f"{name} is made of the function: expected other fields")
+        _known("@remote", entrypoint, ENTRYPOINT_FIELDS)
         _check_parameters(function)
         self.function = function
         self.__name__ = function.__name__
@@ -177,6 +187,7 @@ class RemoteFunction(Generic[R]):
         **fields: Any,
     ) -> Dict[str, Any]:
         """The spec that `search` submits, but for where the code lies; arguments as there."""
+        _known(f"{self.__name__}.search", fields, (*_arguments(type(self).search), *FIELDS))
         listed = _objectives(objectives)
         named = _fields("searcher", searcher)
         hyperparameters = _ranges.hyperparameters(space)
@@ -198,6 +209,22 @@ class RemoteFunction(Generic[R]):
             "searcher": named,
             **({} if scheduler is None else {"scheduler": _fields("scheduler", scheduler)}),
         }
+
+
+def _arguments(function: Callable[..., Any]) -> List[str]:
+    """The names of those that it takes by name."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def _known(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuses the first name that is none of those known, as Python refuses an argument."""
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"{what} got {name}={given[name]!r:.80}{near(name, known) or ':'} accepted are "
+                f"{', '.join(sorted(known))}"
+            )
 
 
 def _check_parameters(function: Callable[..., Any]) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,16 @@ SEED32 = 0x7FFF_FFFF
 
 @dataclass(frozen=True)
 class Begun:
-    """An attempt as it begins: who it is, its configuration, and where its checkpoints go."""
+    """An attempt as it begins: who it is, its configuration, and where its checkpoints go.
+
+    Attributes:
+        hyperparameters: the names of the job's, active in this trial or not; `None` where they are not known.
+    """
 
     info: Info
     params: Dict[str, Any]
     checkpoint_dir: Optional[str] = None
+    hyperparameters: Optional[Tuple[str, ...]] = None
 
 
 def of_welcome(welcome: Mapping[str, Any]) -> Begun:
@@ -92,7 +97,13 @@ def of_welcome(welcome: Mapping[str, Any]) -> Begun:
         ),
         stop_grace_s=float(welcome.get("stop_grace_s", 30.0)),
     )
-    return Begun(info, dict(welcome["params"]), welcome.get("checkpoint_dir"))
+    names = welcome.get("hyperparameters")
+    return Begun(
+        info,
+        dict(welcome["params"]),
+        welcome.get("checkpoint_dir"),
+        None if names is None else tuple(str(name) for name in names),
+    )
 
 
 def of_environment(environment: Optional[Mapping[str, str]] = None) -> Begun:

@@ -10,16 +10,19 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, NoReturn, Optional, Union
+from typing import Any, Dict, Iterator, Mapping, NoReturn, Optional, Sequence, Union
 
 from . import _ranks, _session, _values
-from ._info import Info
+from ._info import Begun, Info
 from ._log import warn_once
+from ._near import near
 
 PathLike = Union[str, "os.PathLike[str]"]
 
 # Where checkpoints go outside Trainyard, below the working directory.
 LOCAL_FOLDER = "trainyard-checkpoints"
+# As many names as one warning has.
+NAMED = 8
 # The exit status by which a program says that its configuration cannot be.
 INFEASIBLE_STATUS = 78
 
@@ -40,7 +43,8 @@ def params(defaults: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
 
     Args:
         defaults: values for names that the configuration does not have, so for all of them outside
-            Trainyard, and for hyperparameters that are inactive in this trial.
+            Trainyard, and for hyperparameters that are inactive in this trial. Names that are no hyperparameters
+            of the job keep their defaults, which is told once: it may be meant, and may be a misspelt name.
 
     Raises:
         TypeError: `defaults` is no mapping.
@@ -49,7 +53,29 @@ def params(defaults: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
         raise TypeError(
             f"defaults is {defaults!r:.80} ({type(defaults).__name__}), expected a mapping"
         )
-    return {**(defaults or {}), **_session.current().begun.params}
+    session = _session.current()
+    if defaults and session.speaks():
+        _tell_unknown(defaults, session.begun)
+    return {**(defaults or {}), **session.begun.params}
+
+
+def _tell_unknown(defaults: Mapping[str, Any], begun: Begun) -> None:
+    """A warning and no error: constants stand among defaults, too."""
+    known = begun.hyperparameters
+    if known is None:
+        return
+    unknown = [str(name) for name in defaults if name not in known and name not in begun.params]
+    if unknown:
+        named = ", ".join(f"{name!r}{near(name, known).rstrip('?')}" for name in unknown[:NAMED])
+        warn_once(
+            f"defaults {unknown}",
+            f"no hyperparameters of this job, so that params() gives their defaults: {named}"
+            f"{_more(unknown)} (it has {', '.join(known[:NAMED]) or 'none'}{_more(known)})",
+        )
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
 
 
 def info() -> Info:

@@ -136,6 +136,8 @@ fn welcome(task: &Task, checkpoints: &ProgramCheckpoints, grace: Duration) -> Va
         let path = restored.path.to_string_lossy();
         json!({"path": path, "epoch": restored.epoch, "step": restored.step})
     });
+    let names = task.spec.job.hyperparameters.0.iter();
+    let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
     json!({
         "type": "welcome",
         "version": wire::VERSION,
@@ -146,6 +148,7 @@ fn welcome(task: &Task, checkpoints: &ProgramCheckpoints, grace: Duration) -> Va
         "world_size": assignment.ranks.len(),
         "seed": task.spec.trial_seed,
         "params": task.spec.params,
+        "hyperparameters": names,
         "until_epoch": assignment.until_epoch,
         "restore": restore,
         "checkpoint_dir": checkpoints.directory().to_string_lossy(),

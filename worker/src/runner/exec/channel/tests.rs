@@ -32,7 +32,11 @@ def told(*words):
 "#;
 
 fn python(script: &str) -> TrialSpec {
-    exec_spec(&["python3", "-c", &format!("{CLIENT}{script}")])
+    let mut spec = exec_spec(&["python3", "-c", &format!("{CLIENT}{script}")]);
+    let space = r#"{"lr": {"type": "double", "minval": 0, "maxval": 1},
+        "momentum": {"type": "const", "val": 0.9}}"#;
+    spec.job.hyperparameters = serde_json::from_str(space).unwrap();
+    spec
 }
 
 async fn run(script: &str, prepare: impl FnOnce(&mut Run)) -> Ran {
@@ -50,7 +54,7 @@ async fn a_program_is_welcomed_and_its_requests_are_answered() {
 f = connect()
 w = hello(f)
 told("welcome", w["type"], w["version"], w["job_id"], w["trial_id"], w["attempt"], w["rank"], w["world_size"],
-     w["seed"], w["params"], w["until_epoch"], w["restore"], w["stop"], w["stop_grace_s"])
+     w["seed"], w["params"], w["hyperparameters"], w["until_epoch"], w["restore"], w["stop"], w["stop_grace_s"])
 told("first", ask(f, type="report", id=1, metrics={"loss": 0.5, "acc": float("nan")}, epoch=1, step=10))
 say(f, type="report", metrics={"loss": 0.25})
 told("asked", ask(f, type="should_stop", id="a"))
@@ -78,7 +82,7 @@ print(json.dumps({"metrics": {"loss": 9}}))
             .any(|metric| metric.value.is_nan())
     );
     for line in [
-        "welcome welcome 1 job-1 3 0 0 1 77 {'lr': 0.5} None None None 30.0",
+        "welcome welcome 1 job-1 3 0 0 1 77 {'lr': 0.5} ['lr', 'momentum'] None None None 30.0",
         "first {'type': 'ok', 'id': 1}",
         "asked {'type': 'stop', 'id': 'a', 'reason': None}",
         "alive {'type': 'ok', 'id': 4}",
