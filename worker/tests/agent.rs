@@ -79,6 +79,7 @@ fn stop(of: &Assignment, checkpoint: bool) -> Tell {
         attempt: of.attempt,
         generation: of.generation,
         checkpoint,
+        why: String::new(),
     })
 }
 

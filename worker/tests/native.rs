@@ -273,6 +273,7 @@ async fn stopped_and_gone_on_it_ends_in_the_same_bytes() {
             attempt: next.attempt,
             generation,
             checkpoint: true,
+            why: String::new(),
         };
         cluster.coordinator.tell(Tell::Stop(stop)).await;
         let seen = cluster

@@ -41,12 +41,17 @@ pub(super) fn message(term: Term, outgoing: Outgoing) -> Result<v1::CoordinatorM
                 lines: through,
             })
         }
-        Outgoing::Machine(ToWorker::Stop { at, checkpoint }) => Message::Stop(v1::StopAttempt {
+        Outgoing::Machine(ToWorker::Stop {
+            at,
+            checkpoint,
+            why,
+        }) => Message::Stop(v1::StopAttempt {
             job_id: at.job.0,
             trial_id: at.trial.0,
             attempt: at.attempt.0,
             generation: at.generation.0,
             checkpoint,
+            why,
         }),
         Outgoing::Machine(ToWorker::Assign(assignment)) => {
             Message::Assignment(assign(*assignment)?)

@@ -306,7 +306,7 @@ impl World {
             Down::Machine(_, ToWorker::Acknowledged { sequence }) => self.acknowledged(w, sequence),
             Down::Machine(_, ToWorker::LinesStored { through }) => self.lines_stored(w, through),
             Down::Machine(_, ToWorker::Assign(assignment)) => self.assigned(w, *assignment),
-            Down::Machine(_, ToWorker::Stop { at, checkpoint }) => {
+            Down::Machine(_, ToWorker::Stop { at, checkpoint, .. }) => {
                 let stop = if checkpoint {
                     Stop::Checkpoint
                 } else {

@@ -27,6 +27,7 @@ pub(crate) struct Attempts {
 struct Running {
     stop: Arc<StopSignal>,
     activity: Arc<Activity>,
+    reporter: Reporter,
 }
 
 #[derive(Debug, Default)]
@@ -79,10 +80,12 @@ impl Attempts {
             stop.request(Stop::Checkpoint);
         }
         let reporter = Reporter::new(key.clone(), stop.clone(), self.outbox.clone());
-        let activity = reporter.activity.clone();
-        table
-            .running
-            .insert(key.clone(), Running { stop, activity });
+        let running = Running {
+            stop,
+            activity: reporter.activity.clone(),
+            reporter: reporter.clone(),
+        };
+        table.running.insert(key.clone(), running);
         self.count.send_replace(table.running.len());
         drop(table);
         let span = tracing::info_span!(
@@ -161,7 +164,12 @@ impl Attempts {
         };
         for (key, running) in &self.lock().running {
             if key.is_meant_by(stop) {
-                tracing::info!(job_id = %key.job, trial_id = key.trial.0, ?how, "told to stop");
+                let why = &stop.why;
+                tracing::info!(job_id = %key.job, trial_id = key.trial.0, ?how, why, "told to stop");
+                // Before what it says of it: a rank's last words may follow from another's end.
+                if !why.is_empty() && running.stop.get() < Some(how) {
+                    running.reporter.info(&format!("told to stop: {why}"));
+                }
                 running.stop.request(how);
             }
         }

@@ -85,6 +85,8 @@ pub enum ToWorker {
         at: AttemptRef,
         /// Make a checkpoint first.
         checkpoint: bool,
+        /// What has led to it, for people; may be empty.
+        why: String,
     },
 }
 

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 
 use trainyard_common::ids::WorkerId;
+use trainyard_common::text::within;
 
 use crate::cluster::Machine;
 use crate::cluster::api::ToWorker;
 use crate::cluster::model::{AttemptKind, AttemptRecord, AttemptRef, Outcome, RankRef, Vacate};
+
+/// As much of a reason as a rank that is told to stop logs, in bytes: errors may be long, and are told elsewhere.
+const MAX_WHY_BYTES: usize = 512;
 
 /// An attempt that has just ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +72,11 @@ impl Machine {
                     let until = self.now + self.config.lease_ms;
                     self.graces.settle(&rank.at, until);
                     self.wake_at(until);
-                    self.stop_ranks(&rank.at, said == Outcome::Preempted);
+                    let why = match said {
+                        Outcome::NodeLost => format!("rank {} was lost", rank.rank),
+                        _ => format!("rank {} has left", rank.rank),
+                    };
+                    self.stop_ranks(&rank.at, said == Outcome::Preempted, &why);
                 }
                 self.settle(&rank.at, false)
             }
@@ -115,8 +123,8 @@ impl Machine {
         self.close_attempt(at, outcome, &error, why)
     }
 
-    /// Tells the ranks that have not ended to stop; they keep their slots until they have.
-    pub(in crate::cluster) fn stop_ranks(&mut self, at: &AttemptRef, checkpoint: bool) {
+    /// Tells the ranks that have not ended to stop, and why; they keep their slots until they have.
+    pub(in crate::cluster) fn stop_ranks(&mut self, at: &AttemptRef, checkpoint: bool, why: &str) {
         let Some(attempt) = self.attempt(at) else {
             return;
         };
@@ -124,8 +132,12 @@ impl Machine {
         let told: BTreeSet<WorkerId> = silent.map(|rank| rank.place.worker.clone()).collect();
         for worker in told {
             if let Some(session) = self.connected(&worker) {
-                let at = at.clone();
-                self.send(&worker, session, ToWorker::Stop { at, checkpoint });
+                let stop = ToWorker::Stop {
+                    at: at.clone(),
+                    checkpoint,
+                    why: within(why.to_owned(), MAX_WHY_BYTES),
+                };
+                self.send(&worker, session, stop);
             }
         }
     }
@@ -153,7 +165,12 @@ impl Machine {
         }
         let (kind, ranks) = (attempt.kind, attempt.ranks.len());
         if outcome != Outcome::Completed {
-            self.stop_ranks(at, false);
+            // What has ended the others is theirs to tell: their own last words follow from it.
+            let told = match error {
+                "" => why.to_owned(),
+                error => format!("{why}: {error}"),
+            };
+            self.stop_ranks(at, false, &told);
         }
         self.tell_repeated(at);
         for rank in 0..ranks {

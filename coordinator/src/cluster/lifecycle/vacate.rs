@@ -37,7 +37,7 @@ impl Machine {
             let until = self.now.saturating_add(self.vacate_ms(at));
             self.graces.vacate(at, until);
             self.wake_at(until);
-            self.stop_ranks(at, true);
+            self.stop_ranks(at, true, reason);
         }
         let what = match why {
             Vacate::Pause => Decision::Paused,
@@ -74,8 +74,13 @@ impl Machine {
             .filter(|at| self.graces.vacates(at))
             .collect();
         for at in asked {
-            let checkpoint = true;
-            self.send(worker, session, ToWorker::Stop { at, checkpoint });
+            // Why was said when it was asked first, or cannot be told any more.
+            let stop = ToWorker::Stop {
+                at,
+                checkpoint: true,
+                why: String::new(),
+            };
+            self.send(worker, session, stop);
         }
     }
 }

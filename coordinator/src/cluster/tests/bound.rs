@@ -135,7 +135,7 @@ impl World {
                     };
                     self.runs.insert(rank, run);
                 }
-                ToWorker::Stop { at, checkpoint } => self.stop(&at, checkpoint),
+                ToWorker::Stop { at, checkpoint, .. } => self.stop(&at, checkpoint),
                 _ => {}
             }
         }

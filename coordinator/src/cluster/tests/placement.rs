@@ -20,6 +20,7 @@ fn asked(step: &Step) -> Vec<String> {
                 ToWorker::Stop {
                     at,
                     checkpoint: true,
+                    ..
                 },
             ..
         } => Some(at.job.to_string()),

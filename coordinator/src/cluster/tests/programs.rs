@@ -111,3 +111,41 @@ fn whether_a_worker_runs_programs_is_shown() {
         .collect();
     assert_eq!(shown, [("no".to_owned(), false), ("yes".to_owned(), true)]);
 }
+
+#[test]
+fn a_rank_that_is_told_to_stop_is_told_whose_end_led_to_it() {
+    let gang = "resources: {slots_per_trial: 2}";
+    for (outcome, error, told) in [
+        (Outcome::Error, "killed", "rank 1 failed: killed".to_owned()),
+        (Outcome::NodeLost, "", "rank 1 was lost".to_owned()),
+        (
+            Outcome::Error,
+            &*"x".repeat(5_000),
+            format!("rank 1 failed: {} [cut]", "x".repeat(491)),
+        ),
+    ] {
+        let mut bench = Bench::new();
+        bench.apply(joined("a", 1, 1, vec![]));
+        bench.apply(joined("b", 1, 2, vec![]));
+        let step = bench.apply(submit("1", program("gang", 1, gang)));
+        let ranks = ranks(&step);
+        let one = ranks.iter().find(|rank| rank.rank == 1).unwrap();
+        let place = places(&step)[ranks.iter().position(|rank| rank == one).unwrap()].clone();
+        let session = if place == "a" { 1 } else { 2 };
+        let step = bench.report(session, one, ended(outcome, error));
+        let stops: Vec<(String, String)> = step
+            .effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Send {
+                    worker,
+                    message: ToWorker::Stop { why, .. },
+                    ..
+                } => Some((worker.to_string(), why.clone())),
+                _ => None,
+            })
+            .collect();
+        let other = if place == "a" { "b" } else { "a" };
+        assert_eq!(stops, [(other.to_owned(), told)]);
+    }
+}

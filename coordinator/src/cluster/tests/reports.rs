@@ -192,7 +192,10 @@ fn a_refused_report_counts_as_told_and_fails_its_attempt() {
         sent,
         ToWorker::Acknowledged { sequence: 1 }
     )));
-    assert!(told(|sent| matches!(sent, ToWorker::Stop { .. })));
+    assert!(told(|sent| matches!(
+        sent,
+        ToWorker::Stop { why, .. } if why.starts_with("a report of rank 0 was refused: ")
+    )));
 }
 
 #[test]

@@ -535,7 +535,7 @@ impl World {
                 };
                 process.tell(&rank, body);
             }
-            ToWorker::Stop { at, checkpoint } => {
+            ToWorker::Stop { at, checkpoint, .. } => {
                 let stopped = process.running.iter_mut().filter(|(rank, _)| rank.at == at);
                 for (_, run) in stopped {
                     run.stop = run.stop.or(Some(checkpoint));
