@@ -1,7 +1,7 @@
 //! People's own programs: where they run, what they see and what they may, with real processes.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -254,6 +254,99 @@ fn a_secret_is_there_on_one_s_own_machine_too() -> Result<()> {
     let spec = job(&sandbox, &script, more)?;
     let run = sandbox.json(&["run", &spec, "--secrets-dir", "secrets"])?;
     assert_eq!(run["job"]["best_value"], 0.5, "{run:#}");
+    Ok(())
+}
+
+/// What each rank has logged: its number, the level and the text.
+fn lines(sandbox: &Sandbox, id: &str) -> Result<Vec<(u64, String, String)>> {
+    let logs = sandbox.ctl(&["logs", id, "--output", "json"])?;
+    ensure!(logs.code == 0, "{logs:?}");
+    let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
+    logs.stdout
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line)?;
+            let rank = line["rank"].as_u64().context("no rank")?;
+            Ok((rank, text(&line, "level"), text(&line, "text")))
+        })
+        .collect()
+}
+
+#[test]
+fn a_rank_that_ends_since_another_did_says_so_before_its_last_words() -> Result<()> {
+    let mut sandbox = Sandbox::new()?;
+    let _coordinator = sandbox.coordinator(10_000)?;
+    let _worker = sandbox.worker("worker", 2)?;
+    // As PyTorch does where the connection to a peer is closed, but for what it waits for.
+    let script = r#"if [ "$RANK" = 1 ]; then
+             until [ -e "$TOGETHER" ]; do sleep 0.05; done; kill -9 $$
+           fi
+           trap 'echo "RuntimeError: connection closed by peer" >&2; exit 1' TERM
+           : > "$TOGETHER"; while :; do sleep 0.05; done"#;
+    let more = serde_json::json!({
+        "resources": {"slots_per_trial": 2},
+        "entrypoint": {"environment": {"TOGETHER": sandbox.path().join("together")}},
+    });
+    let id = sandbox.submit(&job(&sandbox, script, &more.to_string())?, &[])?;
+    assert_eq!(ended(&sandbox, &id)?["job"]["state"], "failed");
+    let traceback = "RuntimeError: connection closed by peer";
+    let lines = wait_for("the last words", || {
+        let lines = lines(&sandbox, &id)?;
+        Ok(lines
+            .iter()
+            .any(|(.., text)| text == traceback)
+            .then_some(lines))
+    })?;
+    let at = |wanted: &str| {
+        let mut lines = lines.iter();
+        lines.position(|(rank, _, text)| *rank == 0 && text.starts_with(wanted))
+    };
+    let told = at("told to stop: rank 1 failed: the program was killed by signal 9");
+    let told = told.with_context(|| format!("nothing is told: {lines:?}"))?;
+    let said = at(traceback).context("no last words")?;
+    assert!(told < said, "{lines:?}");
+    // Its own words are its log, as what it writes on standard error is.
+    assert_eq!(
+        (lines[told].1.as_str(), lines[said].1.as_str()),
+        ("info", "warn")
+    );
+    Ok(())
+}
+
+/// The folder with a running program's socket, as the program prints it.
+fn socket_folder(sandbox: &Sandbox, id: &str) -> Result<PathBuf> {
+    wait_for("the program's socket", || {
+        let printed = printed(sandbox, id)?;
+        let socket = printed
+            .lines()
+            .find_map(|line| line.strip_prefix("socket: "));
+        Ok(socket.and_then(|socket| Path::new(socket).parent().map(Path::to_owned)))
+    })
+}
+
+#[test]
+fn what_a_killed_worker_leaves_goes_with_the_next_one_s_start() -> Result<()> {
+    let mut sandbox = Sandbox::new()?;
+    let _coordinator = sandbox.coordinator(2_000)?;
+    let script = r#"echo "socket: $TRAINYARD_CHANNEL"; sleep 600"#;
+    // With a path that is too long for sockets, which then lie elsewhere.
+    for name in ["short".to_owned(), "long".repeat(25)] {
+        let id = sandbox.submit(&job(&sandbox, script, "{}")?, &[])?;
+        let scratch = sandbox.path().join(&name);
+        let arguments = ["--programs", "allow", "--scratch-dir"];
+        let folder = scratch.display().to_string();
+        let arguments: Vec<&str> = arguments.into_iter().chain([&*folder]).collect();
+        let worker = sandbox.worker_with(&name[..5], 1, &arguments, &[])?;
+        let left = socket_folder(&sandbox, &id)?;
+        assert_eq!(left.starts_with(scratch.canonicalize()?), name == "short");
+        worker.kill()?;
+        assert!(left.exists());
+        let next = format!("after-{}", &name[..5]);
+        let next = sandbox.worker_with(&next, 1, &arguments, &[])?;
+        wait_for("the leftovers to go", || Ok((!left.exists()).then_some(())))?;
+        sandbox.ctl(&["cancel", &id])?;
+        next.kill()?;
+    }
     Ok(())
 }
 

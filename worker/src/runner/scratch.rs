@@ -21,6 +21,11 @@ const PRIVATE: u32 = 0o700;
 /// The user of programs passes through, to what is its own.
 const PASSED: u32 = 0o711;
 
+/// The longest path of a socket, in bytes: `sun_path` has 108 on Linux, 104 elsewhere, with a zero at its end.
+const MAX_SOCKET_BYTES: usize = 103;
+/// What stands behind a worker's folder in such a path, at its longest.
+const SOCKET: &str = "/18446744073709551615/s";
+
 /// Of the thread that removes a tree where there is no `rm`: at some 130 bytes a level, more levels than a process
 /// has descriptors.
 const REMOVING_STACK: usize = 256 << 20;
@@ -33,6 +38,8 @@ pub(crate) struct Scratch {
     /// Its lock says that this worker lives.
     _held: File,
     attempts: AtomicU64,
+    /// Where sockets are, if paths below `folder` are too long for them.
+    sockets: Option<Result<Box<Scratch>, String>>,
 }
 
 impl Scratch {
@@ -42,8 +49,24 @@ impl Scratch {
     /// # Errors
     /// A sentence that names the folder.
     pub(crate) fn open(base: Option<&Path>, programs: Option<&User>) -> Result<Self, String> {
-        let default = || std::env::temp_dir().join(format!("trainyard-{}", private::user()));
-        let folder = base.map_or_else(default, Path::to_owned);
+        let own = || folder_in(&std::env::temp_dir());
+        let folder = base.map_or_else(own, Path::to_owned);
+        let mut scratch = Self::open_in(&folder, base.is_none(), programs)?;
+        if !scratch.has_room_for_sockets() {
+            let mut sockets = Err(String::new());
+            for place in [std::env::temp_dir(), PathBuf::from("/tmp")] {
+                sockets = Self::open_in(&folder_in(&place), true, programs);
+                if sockets.as_ref().is_ok_and(Self::has_room_for_sockets) {
+                    break;
+                }
+            }
+            scratch.sockets = Some(sockets.map(Box::new));
+        }
+        Ok(scratch)
+    }
+
+    /// `shared`: its place is everybody's.
+    fn open_in(folder: &Path, shared: bool, programs: Option<&User>) -> Result<Self, String> {
         let failed = |error: io::Error| {
             format!(
                 "scratch_dir: the folder {} cannot be used: {error}",
@@ -52,11 +75,11 @@ impl Scratch {
         };
         let mode = if programs.is_some() { PASSED } else { PRIVATE };
         let mut builder = DirBuilder::new();
-        let made = builder.mode(mode).recursive(true).create(&folder);
+        let made = builder.mode(mode).recursive(true).create(folder);
         made.map_err(failed)?;
         // Links to it resolved: what lies in it is recognised by its path.
         let folder = folder.canonicalize().map_err(failed)?;
-        if base.is_none() {
+        if shared {
             private_to_this_user(&folder)?;
             if programs.is_some() {
                 let mode = Permissions::from_mode(PASSED);
@@ -100,6 +123,7 @@ impl Scratch {
                         lock,
                         _held: held,
                         attempts: AtomicU64::new(0),
+                        sockets: None,
                     });
                 }
                 Ok(None) => {}
@@ -111,6 +135,9 @@ impl Scratch {
 
     /// Removes what dead workers have left beside this one's folder, on a thread of its own.
     pub(crate) fn start_sweep(&self) {
+        if let Some(Ok(sockets)) = &self.sockets {
+            sockets.start_sweep();
+        }
         let Some(base) = self.folder.parent().map(Path::to_owned) else {
             return;
         };
@@ -141,7 +168,20 @@ impl Scratch {
         }
     }
 
-    /// A new folder for an attempt. Its path is short: sockets may lie in it.
+    fn has_room_for_sockets(&self) -> bool {
+        self.folder.as_os_str().len() + SOCKET.len() <= MAX_SOCKET_BYTES
+    }
+
+    /// A new folder with a path so short that a socket may lie in it.
+    pub(crate) fn for_socket(&self) -> io::Result<AttemptFolder> {
+        match &self.sockets {
+            None => self.attempt(),
+            Some(Ok(sockets)) => sockets.attempt(),
+            Some(Err(why)) => Err(io::Error::other(why.clone())),
+        }
+    }
+
+    /// A new folder for an attempt.
     pub(crate) fn attempt(&self) -> io::Result<AttemptFolder> {
         let number = self.attempts.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(number.to_string());
@@ -166,13 +206,18 @@ impl AttemptFolder {
         &self.0
     }
 
+    /// Lets everybody pass through to what they know the name of.
+    pub(crate) fn let_through(&self) -> io::Result<()> {
+        std::fs::set_permissions(&self.0, Permissions::from_mode(PASSED))
+    }
+
     /// Makes folders in it a user's own, whom it lets through to them; nobody else reads them.
     pub(crate) fn give(&self, folders: &[&Path], user: &User) -> io::Result<()> {
         for folder in folders {
             user.own(folder)?;
         }
         // Last: what was not the user's yet was behind it.
-        std::fs::set_permissions(&self.0, Permissions::from_mode(PASSED))
+        self.let_through()
     }
 
     /// A new folder in it.
@@ -187,6 +232,11 @@ impl Drop for AttemptFolder {
     fn drop(&mut self) {
         remove(&self.0);
     }
+}
+
+/// This user's folder in one that is everybody's.
+fn folder_in(place: &Path) -> PathBuf {
+    place.join(format!("trainyard-{}", private::user()))
 }
 
 fn make(folder: &Path) -> io::Result<()> {
@@ -374,6 +424,24 @@ mod tests {
         std::fs::create_dir(&strangers).unwrap();
         assert_eq!(sweep(base.path()).unwrap(), 0);
         assert!(strangers.exists() && kept.path().exists());
+    }
+
+    #[test]
+    fn sockets_have_short_paths_wherever_files_lie() {
+        let base = tempfile::tempdir().unwrap();
+        for length in [0, 100] {
+            let place = base.path().join("x".repeat(length));
+            let scratch = Scratch::open(Some(&place), None).unwrap();
+            let folder = scratch.for_socket().unwrap();
+            let inside = folder.path().starts_with(place.canonicalize().unwrap());
+            assert_eq!(inside, length == 0);
+            let socket = folder.path().join("s");
+            assert!(socket.as_os_str().len() <= MAX_SOCKET_BYTES);
+            drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+            let path = folder.path().to_owned();
+            drop(scratch);
+            assert!(!path.exists(), "it goes with the worker");
+        }
     }
 
     #[test]

@@ -290,7 +290,11 @@ impl Running {
         // Of this attempt alone: it opens the channel, and whatever the program leaves behind is found by it.
         let token = uuid::Uuid::new_v4().simple().to_string();
         let user = host.rules.user().map(|user| &**user);
-        let channel = match Channel::open(task, telling, &token, user) {
+        let opened = match &host.scratch {
+            Ok(scratch) => Channel::open(task, telling, &token, scratch, user),
+            Err(why) => Err(std::io::Error::other(why.clone())),
+        };
+        let channel = match opened {
             Ok(channel) => Some(channel),
             Err(error) => {
                 telling.reporter.warn(&format!(

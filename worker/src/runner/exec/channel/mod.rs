@@ -11,12 +11,10 @@ mod tests;
 mod wire;
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown,
-};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,12 +29,12 @@ use super::checkpoints::ProgramCheckpoints;
 use super::stopping::Reason;
 use super::telling::Telling;
 use crate::attempt::Stop;
+use crate::runner::Scratch;
+use crate::runner::scratch::AttemptFolder;
 use crate::runner::user::User;
 
 /// Connections of one attempt at one time: a process for each core of a large machine, and then some.
 const MAX_CONNECTIONS: usize = 256;
-/// The longest path of a socket, in bytes: `sun_path` has 108 on Linux, 104 elsewhere, with a zero at its end.
-const MAX_PATH_BYTES: usize = 103;
 /// After a connection could not be accepted (no descriptors are left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Whoever has connected before the program's end is still accepted.
@@ -63,18 +61,20 @@ struct Shared {
 }
 
 impl Channel {
-    /// Opens the channel of an attempt whose program is about to start.
+    /// Opens the channel of an attempt whose program is about to start, in a folder of its own: what a killed worker
+    /// leaves of it is removed with the rest.
     ///
     /// `user`: who may connect, if not the worker's own.
     pub(super) fn open(
         task: &Task,
         telling: &Arc<Telling>,
         token: &str,
+        scratch: &Scratch,
         user: Option<&User>,
     ) -> io::Result<Self> {
         let program = task.spec.job.entrypoint.as_ref();
         let grace = program.map_or(Duration::ZERO, EntrypointSpec::stop_grace);
-        let folder = Folder::make()?;
+        let folder = Folder(scratch.for_socket()?);
         let listener = UnixListener::bind(folder.socket())?;
         fs::set_permissions(folder.socket(), Permissions::from_mode(0o600))?;
         if let Some(user) = user {
@@ -226,51 +226,29 @@ async fn accept(
 
 /// A folder that only this user can look into, with the socket in it, and the token where somebody reads it there.
 #[derive(Debug)]
-struct Folder(PathBuf);
+struct Folder(AttemptFolder);
 
 impl Folder {
-    fn make() -> io::Result<Self> {
-        let unique = uuid::Uuid::new_v4().simple().to_string();
-        let name = format!("trainyard-{}", &unique[..12]);
-        let mut folder = std::env::temp_dir().join(&name);
-        if Self::socket_in(&folder).as_os_str().len() > MAX_PATH_BYTES {
-            folder = Path::new("/tmp").join(&name);
-        }
-        DirBuilder::new().mode(0o700).create(&folder)?;
-        Ok(Self(folder))
-    }
-
     /// The socket becomes the user's; the folder stays the worker's, so that nothing else comes in its place.
     fn let_through(&self, user: &User) -> io::Result<()> {
         lchown(self.socket(), Some(user.uid), Some(user.gid))?;
-        fs::set_permissions(&self.0, Permissions::from_mode(0o711))
+        self.0.let_through()
     }
 
     fn socket(&self) -> PathBuf {
-        Self::socket_in(&self.0)
+        self.0.path().join("s")
     }
 
     fn token_file(&self) -> PathBuf {
-        self.0.join("t")
-    }
-
-    fn socket_in(folder: &Path) -> PathBuf {
-        folder.join("s")
+        self.0.path().join("t")
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let files = [self.socket(), self.token_file()];
-        let removed = files
-            .into_iter()
-            .try_for_each(|file| match fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            });
-        let removed = removed.and_then(|()| fs::remove_dir(&self.0));
-        if let Err(error) = removed {
-            tracing::warn!(%error, "{} stays behind", self.0.display());
-        }
+        // Two files are removed sooner than a tree is; what stays goes with the folder.
+        let _ = fs::remove_file(self.socket());
+        let _ = fs::remove_file(self.token_file());
+        let _ = fs::remove_dir(self.0.path());
     }
 }
