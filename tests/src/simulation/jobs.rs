@@ -467,6 +467,11 @@ pub(super) fn variant_of(job: &JobId) -> Option<&'static Variant> {
     variants().get(number_of(job)?)
 }
 
+/// Whether a job's trials are programs, which not every worker runs.
+pub(super) fn is_program(job: &JobId) -> bool {
+    variant_of(job).is_some_and(|variant| variant.job().entrypoint.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -99,6 +99,8 @@ pub(super) struct Plan {
     pub(super) jobs: Vec<usize>,
     /// Slots of each worker.
     pub(super) workers: Vec<usize>,
+    /// Slots of one more worker, which runs no programs.
+    pub(super) refusing: Option<usize>,
     pub(super) coordinators: usize,
     /// Queues hold few: those of the coordinators, and those of workers.
     pub(super) tight: bool,
@@ -154,6 +156,7 @@ impl Plan {
             workers: (0..workers)
                 .map(|at| 1 + key.with(4).below(at, 2) as usize)
                 .collect(),
+            refusing: (key.below(21, 4) == 0).then_some(2),
             coordinators: 1 + key.below(5, 3) as usize,
             tight: key.below(20, 4) == 0,
             faults: faults.map(|(fault, _)| fault).collect(),
@@ -169,6 +172,7 @@ impl Plan {
             jobs: vec![variant],
             readers: Vec::new(),
             workers: vec![2, 2],
+            refusing: None,
             coordinators: 1,
             tight: false,
             faults: Vec::new(),

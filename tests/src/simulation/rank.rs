@@ -6,7 +6,7 @@ use trainyard_coordinator::cluster::api::{Assignment, ReportBody};
 pub(super) use trainyard_coordinator::cluster::model::Outcome;
 use trainyard_coordinator::cluster::model::{AttemptKind, AttemptRef, RankRef};
 
-use super::jobs::{Variant, variant_of};
+use super::jobs::{Variant, is_program, variant_of};
 use super::stats::Hit;
 use super::worker::short;
 use super::world::{Due, World};
@@ -101,6 +101,12 @@ impl World {
             at: assignment.at.clone(),
             rank: assignment.rank,
         };
+        if !self.workers[w].programs && is_program(&rank.at.job) {
+            return self.violated(format!(
+                "w{w} runs no programs, and is given {}",
+                short(&rank)
+            ));
+        }
         let worker = &self.workers[w];
         let same = |other: &RankRef| other.at.job == rank.at.job && other.at.trial == rank.at.trial;
         let mut runs = worker.runs.values();

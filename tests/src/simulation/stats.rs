@@ -55,6 +55,8 @@ pub enum Hit {
     /// A checkpoint that had been whole could not be read.
     CheckpointCorrupt,
     ProbeFailed,
+    /// A worker that runs no programs was taken in.
+    WorkerRefuses,
     RequestLost,
     AnswerLost,
     RequestRepeated,
@@ -111,7 +113,7 @@ pub enum Hit {
 }
 
 /// Every kind, in the order of its number.
-pub const HITS: [Hit; 66] = [
+pub const HITS: [Hit; 67] = [
     Hit::MessageLost,
     Hit::MessageDelayed,
     Hit::MessageTwice,
@@ -147,6 +149,7 @@ pub const HITS: [Hit; 66] = [
     Hit::UploadTorn,
     Hit::CheckpointCorrupt,
     Hit::ProbeFailed,
+    Hit::WorkerRefuses,
     Hit::RequestLost,
     Hit::AnswerLost,
     Hit::RequestRepeated,

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use trainyard_common::ids::Term;
 use trainyard_coordinator::cluster::Machine;
-use trainyard_coordinator::cluster::api::{WorkerState, WorkspaceSummary};
+use trainyard_coordinator::cluster::api::{WorkerState, WorkerSummary, WorkspaceSummary};
 use trainyard_coordinator::cluster::model::JobState;
 use trainyard_coordinator::cluster::view::pages::Most;
 
-use super::jobs::variant_of;
+use super::jobs::{is_program, variant_of};
 use super::stats::Hit;
 use super::store::JobView;
 use super::world::{World, config};
@@ -66,29 +66,40 @@ impl World {
             return;
         };
         let shares = leader.machine.workspaces();
-        let least = wanted
+        let wants = wanted
             .iter()
             .filter(|want| !withheld(want, &wanted, &shares));
-        let Some(least) = least.map(|(_, slots)| *slots).min() else {
-            return;
-        };
-        let mut free: BTreeMap<String, u32> = BTreeMap::new();
-        let mut kept = 0;
-        for worker in leader.machine.workers() {
-            kept += worker.slots_kept;
-            if worker.state == WorkerState::Ready && leader.proven.contains(&worker.worker) {
-                let slots = worker.devices.len() as u32 - worker.slots_used - worker.slots_kept;
-                *free.entry(worker.cpu_kind).or_default() += slots;
-            }
+        // What a program waits for, and what the built-in trainer does.
+        let mut least: BTreeMap<bool, u32> = BTreeMap::new();
+        for (job, slots) in wants {
+            let least = least.entry(is_program(&job.record.job)).or_insert(*slots);
+            *least = (*least).min(*slots);
         }
-        let most = free.values().max().copied().unwrap_or(0);
-        if kept > 0 {
+        let workers = leader.machine.workers();
+        if let Some(job) = untold(&wanted, &workers) {
+            let job = &job.record.job;
+            return self.violated(format!(
+                "{job} waits for a worker that runs programs, and does not say so"
+            ));
+        }
+        if workers.iter().any(|worker| worker.slots_kept > 0) {
             self.stats.hit(Hit::SlotsKept);
         }
-        if most < least {
-            return;
-        }
         let Some(leader) = &self.nodes[n].leader else {
+            return;
+        };
+        let mut idle = least.into_iter().map(|(programs, least)| {
+            let mut free: BTreeMap<&str, u32> = BTreeMap::new();
+            for worker in &workers {
+                let ready = worker.state == WorkerState::Ready && (worker.programs || !programs);
+                if ready && leader.proven.contains(&worker.worker) {
+                    let slots = worker.devices.len() as u32 - worker.slots_used - worker.slots_kept;
+                    *free.entry(&worker.cpu_kind).or_default() += slots;
+                }
+            }
+            (free.values().max().copied().unwrap_or(0), least)
+        });
+        let Some((most, least)) = idle.find(|(most, least)| most >= least) else {
             return;
         };
         let jobs = leader.machine.jobs();
@@ -189,6 +200,16 @@ fn waiting(job: &JobView, clock: u64) -> Option<u32> {
     let admits = || job.decisions.scheduler.admits();
     let goes_on = || (job.record.search_closed.is_none() && admits()) || promotable(job);
     (resumes || (room && goes_on())).then_some(variant.ranks)
+}
+
+/// A job that waits since every worker refuses programs, and has no note.
+fn untold<'a>(wanted: &[(&'a JobView, u32)], workers: &[WorkerSummary]) -> Option<&'a JobView> {
+    let nobody = !workers.is_empty() && workers.iter().all(|worker| !worker.programs);
+    let mut jobs = wanted.iter().map(|(job, _)| *job);
+    jobs.find(|job| {
+        let waits = is_program(&job.record.job) && job.living.is_empty();
+        nobody && waits && job.record.note.is_empty()
+    })
 }
 
 /// Whether a quota keeps the job from its slots; what is left of one may be meant for a gang that came

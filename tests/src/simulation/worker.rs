@@ -43,6 +43,8 @@ pub(super) struct Worker {
     /// What an impostor says that it runs.
     claims: Vec<RankRef>,
     pub(super) slots: usize,
+    /// Whether it runs programs.
+    pub(super) programs: bool,
     pub(super) alive: bool,
     /// The machine that it runs on is gone, too: nobody answers for it.
     pub(super) unplugged: bool,
@@ -85,6 +87,7 @@ impl Worker {
             tries: TRIES,
             claims: Vec::new(),
             slots,
+            programs: true,
             alive: true,
             unplugged: false,
             leaving: false,
@@ -110,6 +113,7 @@ impl Worker {
             id: victim.id.clone(),
             secret: secret.then(|| digest(number)),
             impostor: true,
+            programs: victim.programs,
             claims: victim.known(),
             ..Self::new(number, victim.slots)
         }
@@ -127,7 +131,7 @@ impl Worker {
             devices: vec!["cpu".to_owned(); self.slots],
             collective_address: self.advertises.clone(),
             cpu_kind: "kind".to_owned(),
-            programs: true,
+            programs: self.programs,
         }
     }
 
@@ -156,9 +160,12 @@ impl Worker {
 }
 
 impl World {
-    pub(super) fn spawn_worker(&mut self, slots: usize) {
+    pub(super) fn spawn_worker(&mut self, slots: usize, programs: bool) {
         let w = self.workers.len();
-        self.workers.push(Worker::new(w, slots));
+        self.workers.push(Worker {
+            programs,
+            ..Worker::new(w, slots)
+        });
         self.say(|| format!("w{w}"), || format!("starts with {slots} slots"));
         let wait = 1 + self.below(100);
         self.after(wait, Due::Connect(w));
@@ -328,6 +335,10 @@ impl World {
     fn registered(&mut self, w: usize, id: LinkId, heartbeat_ms: u64, abandon: &[RankRef]) {
         let worker = &mut self.workers[w];
         worker.registered = true;
+        if !worker.programs {
+            self.stats.hit(Hit::WorkerRefuses);
+        }
+        let worker = &mut self.workers[w];
         worker.heartbeat_ms = heartbeat_ms.max(1);
         let leaving = worker.leaving;
         for rank in abandon {
@@ -427,9 +438,9 @@ impl World {
             return;
         }
         let wait = 500 + self.below(8_000);
-        let slots = self.workers[w].slots;
+        let (slots, programs) = (self.workers[w].slots, self.workers[w].programs);
         self.stats.hit(Hit::WorkerRestarted);
-        self.after(wait, Due::Spawn(slots));
+        self.after(wait, Due::Spawn(slots, programs));
     }
 }
 

@@ -63,7 +63,8 @@ pub(super) enum Due {
     Exit(usize),
     Orphaned(usize, u64),
     Knock(usize, u64, usize, SessionId),
-    Spawn(usize),
+    /// Slots, and whether it runs programs.
+    Spawn(usize, bool),
     Turn(usize, u64),
     Written(u64, u64),
     Committed(usize, u64, bool),
@@ -210,7 +211,10 @@ impl World {
         }
         self.after(1, Due::Elect);
         for slots in self.plan.workers.clone() {
-            self.spawn_worker(slots);
+            self.spawn_worker(slots, true);
+        }
+        if let Some(slots) = self.plan.refusing {
+            self.spawn_worker(slots, false);
         }
         for client in 0..self.clients.len() {
             let wait = self.below(3_000);
@@ -282,7 +286,7 @@ impl World {
             Due::Exit(w) => self.exit(w, true),
             Due::Orphaned(w, since) => self.orphaned(w, since),
             Due::Knock(n, epoch, w, session) => self.knock(n, epoch, w, session),
-            Due::Spawn(slots) => self.spawn_worker(slots),
+            Due::Spawn(slots, programs) => self.spawn_worker(slots, programs),
             Due::Turn(n, epoch) => self.turn(n, epoch),
             Due::Written(commit, back) => self.write_flying(commit, back),
             Due::Committed(n, epoch, ok) => self.committed(n, epoch, ok),
