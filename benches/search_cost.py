@@ -20,6 +20,9 @@ GROWN = {name: ALL for name in ("random", "tpe", "cma_es", "bohb", "dehb")}
 GIVEN = {"gp": (100, 1_000), "auto": (100, 1_000)}
 GROWN_WITH_RUNGS = {f"asha+{name}": WITH_RUNGS for name in ("random", "tpe", "gp", "cma_es", "bohb", "dehb")}
 GROWN_WITH_RUNGS |= {f"hyperband+{name}": WITH_RUNGS for name in ("gp", "bohb", "dehb")}
+# Of two objectives, by MO-ASHA.
+OF_TWO = " of two"
+GROWN_WITH_RUNGS |= {f"asha+{name}{OF_TWO}": WITH_RUNGS for name in ("random", "nsga2", "gp")}
 PEERS = {"optuna_random": (100, 1_000), "optuna_tpe": ALL, "optuna_gp": (100, 1_000)}
 PEERS_WITH_RUNGS = {"optuna_tpe_asha": (100, 1_000)}
 GROUPS = {"optuna_gp": ["optuna", "torch"]}
@@ -42,9 +45,15 @@ def stretch(search, function):
     """Asks for a stretch of training and tells its results; whether it was a new trial's. One worker never waits for others."""
     handle, params, begins, until = search.ask()
     for rung in (rung for rung in function.rungs if begins < rung <= until):
-        if not search.report(handle, rung, function.observe(params, rung, SEED), rung == until):
+        value = function.observe(params, rung, SEED)
+        if not search.report(handle, rung, both(value, params) if search.objectives else value, rung == until):
             break
     return begins == 0
+
+
+def both(value, params):
+    """The function, and how far a configuration is from the origin: a front between its minimum and the origin."""
+    return value, sum(x * x for x in params.values())
 
 
 def measured_with_rungs(search, function):
@@ -57,8 +66,9 @@ def measured_with_rungs(search, function):
 
 def grow_with_rungs(program, method, marks, note, end):
     function, trials = functions.FIDELITY[FUNCTION_OF_RUNGS], 0
-    scheduler, _, searcher = method.partition("+")
-    with Ours(program, function.space, searcher, SEED, scheduler, function.rungs) as search:
+    scheduler, _, searcher = method.removesuffix(OF_TWO).partition("+")
+    objectives = ("value", "size") if method.endswith(OF_TWO) else ()
+    with Ours(program, function.space, searcher, SEED, scheduler, function.rungs, objectives) as search:
         for mark in marks:
             while trials < mark:
                 if time.monotonic() > end:

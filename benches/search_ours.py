@@ -18,11 +18,14 @@ def cpu_seconds(pid):
 
 
 class Ours:
-    """Drives one search. `scheduler` and `rungs` for one of several fidelities."""
+    """Drives one search. `scheduler` and `rungs` for one of several fidelities; with `objectives` a value is a value of each."""
 
-    def __init__(self, program, space, searcher, seed, scheduler=None, rungs=None, **more):
+    def __init__(self, program, space, searcher, seed, scheduler=None, rungs=None, objectives=(), **more):
         document = {"hyperparameters": {parameter.name: parameter.spec() for parameter in space},
                     "searcher": {"name": searcher} | more}
+        self.objectives = objectives
+        if objectives:
+            document["objectives"] = [{"metric": metric, "mode": "minimize"} for metric in objectives]
         if scheduler:
             document["scheduler"] = {"name": scheduler, "min_resource": rungs[0], "max_resource": rungs[-1], "eta": 3}
         self.whole = rungs[-1] if rungs else None
@@ -59,11 +62,14 @@ class Ours:
             raise Refused("a trial that goes on from another's checkpoint: not part of the protocol")
         return answer["trial"], answer["params"], answer["from"] or 0, answer["until"] or self.whole
 
+    def told(self, value):
+        return {"values": dict(zip(self.objectives, value))} if self.objectives else {"value": value}
+
     def tell(self, trial, value):
-        self.say(tell={"trial": trial, "value": value})
+        self.say(tell={"trial": trial} | self.told(value))
 
     def report(self, trial, resource, value, last):
-        goes_on = self.say(report={"trial": trial, "resource": resource, "value": value})["decision"] == "continue"
+        goes_on = self.say(report={"trial": trial, "resource": resource} | self.told(value))["decision"] == "continue"
         if goes_on and last:
             self.tell(trial, value)
         return goes_on

@@ -226,7 +226,7 @@ class BoTorch:
 
 def searcher(job, function):
     family, _, method = job["method"].partition("_")
-    several = job["kind"] == "fidelity"
+    several = job["function"] in functions.FIDELITY
     kind = {"optuna": OptunaRungs if several else Optuna, "syne": SyneTune, "smac": Smac, "botorch": BoTorch}[family]
     return kind(method, function, job["seed"])
 
@@ -242,8 +242,29 @@ def run(job):
     return {"curve": curve, "cpu_s": round(made.watch.seconds, 4), "version": made.version}
 
 
+def cost_with_rungs(job):
+    """The same of a search that prunes, grown here."""
+    function = functions.FIDELITY[job["function"]]
+    made = searcher(job, function)
+
+    def one():
+        handle, params, _, until = made.ask()
+        for rung in function.rungs:
+            if not made.report(handle, rung, function.observe(params, rung, job["seed"]), rung == until):
+                break
+
+    for _ in range(job["finished"]):
+        one()
+    before = made.watch.seconds
+    for _ in range(job["repeats"]):
+        one()
+    return {"cpu_ms": (made.watch.seconds - before) * 1000 / job["repeats"], "version": made.version}
+
+
 def cost(job):
     """Milliseconds of ask, suggestions and tell after so many finished trials, which come with the job."""
+    if job["function"] in functions.FIDELITY:
+        return cost_with_rungs(job)
     function = functions.SINGLE[job["function"]]
     made = searcher(job, function)
     made.fill(job["trials"])

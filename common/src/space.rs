@@ -41,8 +41,9 @@ const MAX_NAME: usize = 63;
 /// Most constraints of one job.
 const MAX_CONSTRAINTS: usize = 100;
 
-/// Most hyperparameters of one job.
-const MAX_PARAMETERS: usize = 1_000;
+/// Most hyperparameters of one job. A trial's record holds a value of each (100 KiB for so many), and densities of `tpe`
+/// take 10 KiB for each. Searchers whose work grows with its square have bounds of their own.
+const MAX_PARAMETERS: usize = 5_000;
 
 /// A hyperparameter and when it is active.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,13 +92,15 @@ impl SearchSpace {
     /// All that is wrong, with paths such as `hyperparameters.lr.maxval`.
     pub fn new(space: &Space) -> Result<Self, Vec<SpecError>> {
         let mut errors = Problems::default();
-        let read = Self::read(space, &[], &mut errors);
+        let read = Self::read(space, &[], &[], &mut errors);
         read.ok_or_else(|| SpecErrors::from(errors).0)
     }
 
-    /// The space of hyperparameters and constraints; what is wrong goes to `errors`.
+    /// The space of hyperparameters and constraints; what is wrong goes to `errors`. `unread`: names of those of which
+    /// nothing is known but that something is wrong with them.
     pub(crate) fn read(
         space: &Space,
+        unread: &[&str],
         constraints: &[String],
         errors: &mut Problems,
     ) -> Option<Self> {
@@ -123,7 +126,7 @@ impl SearchSpace {
         let mut words = HashMap::new();
         let mut parameters = Vec::with_capacity(domains.len());
         for ((name, spec), domain) in space.0.iter().zip(&domains) {
-            let conditions = conditions(name, spec, space, &domains, &mut words, errors);
+            let conditions = conditions(name, spec, (space, unread), &domains, &mut words, errors);
             if let Some(domain) = domain {
                 parameters.push(Parameter {
                     name: name.clone(),
@@ -132,7 +135,15 @@ impl SearchSpace {
                 });
             }
         }
-        if errors.count() > before {
+        if errors.count() > before || !unread.is_empty() {
+            let unsound = space
+                .0
+                .iter()
+                .zip(&domains)
+                .filter(|(_, domain)| domain.is_none());
+            let unsound = unsound.map(|((name, _), _)| name.as_str());
+            let unsound: Vec<&str> = unsound.chain(unread.iter().copied()).collect();
+            refuse_constraints(&parameters, &unsound, constraints, errors);
             return None;
         }
         let order = parents_first(&parameters)
@@ -172,11 +183,7 @@ impl SearchSpace {
             let message = format!("{given} given; accepted are at most {MAX_CONSTRAINTS}");
             return Err(vec![SpecError::new("constraints", message)]);
         }
-        let known: Vec<(&str, &Domain)> = self
-            .parameters
-            .iter()
-            .map(|parameter| (parameter.name.as_str(), &parameter.domain))
-            .collect();
+        let known = known(&self.parameters);
         let mut errors = Vec::new();
         let mut parsed = Vec::new();
         for (index, text) in constraints.iter().enumerate() {
@@ -453,6 +460,35 @@ fn check_name(name: &str, errors: &mut Problems) {
                 "the name `{name}` does not fit; accepted are letters, digits, `_`, `-` and `.`, beginning with a letter or `_`, at most {MAX_NAME}"
             ),
         ));
+    }
+}
+
+fn known(parameters: &[Parameter]) -> Vec<(&str, &Domain)> {
+    let known = parameters.iter();
+    known
+        .map(|parameter| (parameter.name.as_str(), &parameter.domain))
+        .collect()
+}
+
+/// What is wrong with constraints of hyperparameters with which nothing is; of unsound ones nothing can be said.
+fn refuse_constraints(
+    parameters: &[Parameter],
+    unsound: &[&str],
+    constraints: &[String],
+    errors: &mut Problems,
+) {
+    let known = known(parameters);
+    let names_unsound = |text: &str| {
+        let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| unsound.contains(&word))
+    };
+    let constraints = constraints.iter().enumerate().take(MAX_CONSTRAINTS);
+    for (index, text) in constraints.filter(|(_, text)| !names_unsound(text)) {
+        if let Err(reason) = Constraint::new(text, &known) {
+            errors.add(&format!("constraints[{index}]"), || {
+                format!("`{}`: {reason}", quoted(text))
+            });
+        }
     }
 }
 

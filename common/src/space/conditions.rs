@@ -48,7 +48,7 @@ impl Condition {
 pub(super) fn conditions(
     name: &str,
     spec: &ParameterSpec,
-    space: &Space,
+    (space, unread): (&Space, &[&str]),
     domains: &[Option<Domain>],
     words: &mut HashMap<usize, Option<HashSet<String>>>,
     errors: &mut Problems,
@@ -58,13 +58,14 @@ pub(super) fn conditions(
         let path = format!("hyperparameters.{name}.when.{parent}");
         let names = || space.0.iter().map(|(name, _)| name.as_str());
         let Some(position) = names().position(|known| known == parent) else {
-            let hint = near(parent, names())
-                .map(|word| format!("; did you mean `{word}`?"))
-                .unwrap_or_default();
-            errors.push(SpecError::new(
-                path,
-                format!("there is no hyperparameter `{parent}`{hint}"),
-            ));
+            if !unread.contains(&parent.as_str()) {
+                errors.add(&path, || {
+                    let hint = near(parent, names())
+                        .map(|word| format!("; did you mean `{word}`?"))
+                        .unwrap_or_default();
+                    format!("there is no hyperparameter `{parent}`{hint}")
+                });
+            }
             continue;
         };
         let Some(domain) = &domains[position] else {
@@ -107,8 +108,11 @@ pub(super) fn conditions(
 pub(super) fn parents_first(parameters: &[Parameter]) -> Result<Vec<usize>, SpecError> {
     let mut placed = vec![false; parameters.len()];
     let mut order = Vec::with_capacity(parameters.len());
+    // All before it are placed.
+    let mut first = 0;
     while order.len() < parameters.len() {
-        let next = (0..parameters.len()).find(|&position| {
+        first += placed[first..].iter().take_while(|placed| **placed).count();
+        let next = (first..parameters.len()).find(|&position| {
             !placed[position]
                 && parameters[position]
                     .conditions

@@ -6,7 +6,7 @@ mod defaults;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use self::checks::{
     check_given, check_grid, check_length, check_population, check_shipped, check_values, warnings,
@@ -15,7 +15,7 @@ use self::configurations::{
     check_configurations, decode, decoded, first_configuration, replaced, resolve,
 };
 use self::defaults::stored;
-use super::error::{Problems, SpecErrors};
+use super::error::{Problems, SpecError, SpecErrors};
 use super::reference::Limit;
 use super::structure::{self, References};
 use super::{EntrypointSpec, JobSpec, Params, Space, TrialSpec, read, reference};
@@ -87,14 +87,14 @@ impl Document {
     /// # Errors
     /// As [`Document::parse`].
     pub fn parse_with(text: &str, options: ParseOptions<'_>) -> Result<Self, SpecErrors> {
-        let mut root = read::tree(text)?;
+        let mut errors = Problems::default();
+        let mut root = read::whole(text, &mut errors)?;
         if !root.is_object() {
             return Err(SpecErrors::one(
                 "",
                 "the document is no mapping; accepted: fields such as `name:`, `data:`, `model:`",
             ));
         }
-        let mut errors = Problems::default();
         for assignment in options.set {
             if let Err(error) = read::set(&mut root, assignment) {
                 errors.push(error);
@@ -121,8 +121,8 @@ impl Document {
     /// # Errors
     /// As [`Document::parse`]; fields of a trainer are refused.
     pub fn parse_search(text: &str, set: &[String]) -> Result<Self, SpecErrors> {
-        let mut root = read::tree(text)?;
         let mut errors = Problems::default();
+        let mut root = read::whole(text, &mut errors)?;
         errors.extend(
             set.iter()
                 .filter_map(|assignment| read::set(&mut root, assignment).err()),
@@ -136,6 +136,7 @@ impl Document {
                 ),
             ));
         };
+        let before = errors.count();
         for name in fields
             .keys()
             .filter(|name| !SEARCH_FIELDS.contains(&name.as_str()))
@@ -147,7 +148,8 @@ impl Document {
                 )
             });
         }
-        if !errors.is_empty() {
+        if errors.count() > before {
+            // With them it would be looked at as another kind of document.
             return Err(errors.into());
         }
         fields.entry("name").or_insert_with(|| "search".into());
@@ -164,7 +166,7 @@ impl Document {
         let is_grid = searcher["name"] == "grid";
         if !searcher["max_time"].is_null() {
             let message = "not accepted in a search alone: whoever asks stops asking";
-            return Err(SpecErrors::one("searcher.max_time", message));
+            errors.push(SpecError::new("searcher.max_time", message));
         }
         if let (Some(searcher), false) = (searcher.as_object_mut(), is_grid)
             && searcher.get("max_trials").is_none_or(Value::is_null)
@@ -172,7 +174,7 @@ impl Document {
             searcher.insert("max_trials".to_owned(), u32::MAX.into());
         }
         read::write_out(&mut root);
-        Self::checked(root, Problems::default())
+        Self::checked(root, errors)
     }
 
     /// Reads what [`Document::to_json`] wrote of a document that was accepted. Only decodes: what was
@@ -319,24 +321,35 @@ fn is_search(root: &Value) -> bool {
     })
 }
 
+/// The space, where nothing is wrong with it. A hyperparameter that is none at all has been told already, and hides
+/// nothing of the others.
 fn read_space(root: &Value, errors: &mut Problems) -> Option<SearchSpace> {
-    let mut own = Problems::default();
-    structure::check_section(root, "hyperparameters", &mut own);
-    if !own.is_empty() {
-        return None;
-    }
-    let space = match root.get("hyperparameters") {
-        None | Some(Value::Null) => Space::default(),
-        Some(value) => decode(value, "hyperparameters")
-            .map_err(|error| errors.push(error))
-            .ok()?,
+    let section = match root.get("hyperparameters") {
+        None | Some(Value::Null) => &Map::new(),
+        Some(value) => value.as_object()?,
     };
+    let (mut space, mut unread) = (Space::default(), Vec::new());
+    for (name, value) in section {
+        let mut own = Problems::default();
+        let one = json!({"hyperparameters": Map::from_iter([(name.clone(), value.clone())])});
+        structure::check_section(&one, "hyperparameters", &mut own);
+        match decode::<Space>(&one["hyperparameters"], "hyperparameters") {
+            Ok(one) if own.is_empty() => space.0.extend(one.0),
+            Err(error) if own.is_empty() => {
+                errors.push(error);
+                unread.push(name.as_str());
+            }
+            _ => unread.push(name.as_str()),
+        }
+    }
     let constraints: Vec<String> = match root.get("constraints") {
         None | Some(Value::Null) => Vec::new(),
         Some(value) => decode(value, "constraints").ok()?,
     };
-    SearchSpace::read(&space, &constraints, errors)
+    SearchSpace::read(&space, &unread, &constraints, errors)
 }
 
+#[cfg(test)]
+mod mistakes;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! What is wrong with a document: each error with its place in the file, and near words. A document can be
 //! wrong in as many places as it has bytes, and quote as many: both are cut here.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -54,15 +55,26 @@ pub(crate) fn quoted(given: &str) -> String {
 pub(crate) struct Problems {
     shown: Vec<SpecError>,
     more: usize,
+    /// Places of which nothing could be read: what else is wrong there follows from that, and is not shown.
+    unread: BTreeSet<String>,
+    followed: usize,
 }
 
 impl Problems {
     pub(crate) fn push(&mut self, error: SpecError) {
-        if self.is_full() {
+        if self.unread.contains(&error.path) {
+            self.followed += 1;
+        } else if self.is_full() {
             self.more += 1;
         } else if !self.shown.contains(&error) {
             self.shown.push(error);
         }
+    }
+
+    /// What stands at a place cannot be read at all: it is looked at as if nothing stood there.
+    pub(crate) fn unread(&mut self, path: &str, message: impl FnOnce() -> String) {
+        self.add(path, message);
+        self.unread.insert(shown(path, MAX_PATH));
     }
 
     /// As [`Self::push`], without making a message that nobody would see.
@@ -82,9 +94,9 @@ impl Problems {
         self.shown.is_empty()
     }
 
-    /// All that were found, the repeated ones among those that are not shown too.
+    /// All that were found, the repeated ones among those that are not shown too, and what follows from others.
     pub(crate) fn count(&self) -> usize {
-        self.shown.len() + self.more
+        self.shown.len() + self.more + self.followed
     }
 
     /// Those that are shown.
@@ -103,7 +115,7 @@ impl From<SpecError> for Problems {
     fn from(error: SpecError) -> Self {
         Self {
             shown: vec![error],
-            more: 0,
+            ..Self::default()
         }
     }
 }

@@ -29,6 +29,18 @@ const PLACES: [&[&str]; 6] = [
 
 /// Reads YAML, of which JSON is a part. A key that stands twice is refused.
 pub(super) fn tree(text: &str) -> Result<Value, SpecErrors> {
+    let mut errors = Problems::default();
+    let value = whole(text, &mut errors)?;
+    if errors.is_empty() {
+        Ok(value)
+    } else {
+        Err(errors.into())
+    }
+}
+
+/// The same where values that cannot be read go to `errors`, and nothing stands in their places: what else is wrong
+/// with the document is found, too.
+pub(super) fn whole(text: &str, errors: &mut Problems) -> Result<Value, SpecErrors> {
     // Some editors begin a file with it; it is no part of the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > MAX_BYTES {
@@ -45,13 +57,7 @@ pub(super) fn tree(text: &str) -> Result<Value, SpecErrors> {
         serde_norway::from_str(text).map_err(|error| SpecErrors::one("", not_yaml(&error)))?;
     yaml.apply_merge()
         .map_err(|error| SpecErrors::one("", format!("not YAML: {error}")))?;
-    let mut errors = Problems::default();
-    let value = json(yaml, "", &mut errors);
-    if errors.is_empty() {
-        Ok(value)
-    } else {
-        Err(errors.into())
-    }
+    Ok(json(yaml, "", errors))
 }
 
 /// What the reader says. Of a text that is wrong behind a whole node it says that there are several documents, which
@@ -80,7 +86,7 @@ fn json(yaml: serde_norway::Value, path: &str, errors: &mut Problems) -> Value {
             };
             converted.map_or_else(
                 || {
-                    errors.add(path, || {
+                    errors.unread(path, || {
                         format!("{number} given; accepted are finite numbers")
                     });
                     Value::Null
@@ -112,7 +118,7 @@ fn json(yaml: serde_norway::Value, path: &str, errors: &mut Problems) -> Value {
                 .collect(),
         ),
         Yaml::Tagged(tagged) => {
-            errors.add(path, || {
+            errors.unread(path, || {
                 format!(
                     "tag {} given; tags are not accepted",
                     quoted(&tagged.tag.to_string())

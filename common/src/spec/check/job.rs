@@ -19,6 +19,9 @@ const MAX_GP_POINTS: u32 = 2_000;
 /// Most values of a list in a search that learns: of more it learns nothing, and each has a cell of the model's axis.
 const MAX_LEARNT_VALUES: usize = 10_000;
 
+/// Most hyperparameters of searchers whose model has a matrix over them, or distances along each.
+const MAX_MODELLED: usize = 1_000;
+
 /// Longest that a program may take to end, in seconds: as long as that its slots are nobody's.
 const MAX_STOP_GRACE: f64 = 3_600.0;
 const STORES: [&str; 5] = ["file", "s3", "gs", "az", "memory"];
@@ -124,6 +127,17 @@ fn check_searcher(spec: &JobSpec, found: &mut Findings) {
             "searcher.max_concurrent_trials",
             limit,
             "whole numbers from 1",
+        );
+    }
+    let (name, count) = (searcher.name, spec.hyperparameters.0.len());
+    if matches!(name, SearcherName::Gp | SearcherName::CmaEs) && count > MAX_MODELLED {
+        found.add(
+            "searcher.name",
+            format!(
+                "`{}` given with {count} hyperparameters; accepted with it are at most {MAX_MODELLED}, with `tpe`, `bohb`, \
+                 `dehb`, `nsga2`, `random` and `auto` more",
+                name.word()
+            ),
         );
     }
     check_lists(searcher, found);

@@ -8,7 +8,7 @@ use crate::space::SearchSpace;
 use crate::spec::error::{Problems, SpecError, SpecErrors, quoted};
 use crate::spec::read::MAX_BYTES;
 use crate::spec::search::{SchedulerName, SearcherName};
-use crate::spec::{JobSpec, reference};
+use crate::spec::{JobSpec, SchedulerSpec, reference};
 
 /// Most trials of a grid without `max_trials`.
 const MAX_GRID: u128 = 1_000_000;
@@ -173,6 +173,7 @@ pub(super) fn warnings(
             ));
         }
     }
+    warnings.extend(saves_nothing(job));
     let distinct = space.cardinality().filter(|&count| count > 1);
     if let (Some(wanted), Some(distinct)) = (job.searcher.max_trials, distinct)
         && job.searcher.name != SearcherName::Grid
@@ -195,4 +196,36 @@ pub(super) fn warnings(
         warnings.push("data: not used by an `entrypoint`, which reads its own".to_owned());
     }
     warnings
+}
+
+/// A scheduler with rungs that has one alone, at which every trial ends.
+fn saves_nothing(job: &JobSpec) -> Option<String> {
+    let scheduler = job.scheduler.as_ref()?;
+    let max = scheduler.max_resource.or(job
+        .model
+        .is_some()
+        .then_some(u64::from(job.training.epochs)))?;
+    let min = scheduler
+        .min_resource
+        .unwrap_or(SchedulerSpec::MIN_RESOURCE);
+    let eta = u64::from(scheduler.eta.unwrap_or(SchedulerSpec::ETA));
+    let (is_one, least) = match scheduler.name {
+        // Its rungs lie at max, max / eta, and so on: the second is the least that may be below.
+        SchedulerName::Hyperband => (max / eta.max(1) < min, max / eta.max(1)),
+        SchedulerName::Asha | SchedulerName::AsyncHyperband | SchedulerName::Sha => {
+            (min >= max, max.saturating_sub(1))
+        }
+        _ => return None,
+    };
+    let way_out = match least {
+        0 => "more epochs".to_owned(),
+        least => format!("`min_resource` of {least} or less, or more epochs"),
+    };
+    is_one.then(|| {
+        let name = scheduler.name.word();
+        format!(
+            "scheduler: from {min} to {max} epochs `{name}` with `eta` {eta} has one rung alone: every trial runs to its \
+             end, and nothing is saved; to stop some of them early it needs {way_out}"
+        )
+    })
 }

@@ -11,6 +11,9 @@ const GP_TRIALS: u32 = 2_000;
 /// With more hyperparameters than this, distances between configurations say little.
 const GP_AXES: usize = 50;
 
+/// Beyond so many a Gaussian process is refused.
+const GP_MOST_AXES: usize = 1_000;
+
 /// Trials from which on a whole population of several objectives can evolve.
 const FRONT_TRIALS: u32 = 1_000;
 
@@ -44,6 +47,11 @@ pub(super) fn choose(job: &JobSpec, axes: &Axes) -> Choice {
         (SearcherName::Random, reason.to_owned())
     } else if objectives > 1 && trials != u32::MAX && trials > FRONT_TRIALS {
         let reason = format!("{many} are enough for a population of {objectives} objectives");
+        (SearcherName::Nsga2, reason)
+    } else if objectives > 1 && axes.axes().len() > GP_MOST_AXES {
+        let reason = format!(
+            "{free} hyperparameters are more than a Gaussian process of {objectives} objectives takes"
+        );
         (SearcherName::Nsga2, reason)
     } else if objectives > 1 {
         let reason = format!(
