@@ -163,6 +163,14 @@ def rosenbrock(x):
     return sum(100 * (b - a * a) ** 2 + (1 - a) ** 2 for a, b in zip(x, x[1:]))
 
 
+def rastrigin(x):
+    return sum(v * v - 10 * math.cos(2 * math.pi * v) + 10 for v in x)
+
+
+def schwefel(x):
+    return sum(418.982887272433799 - v * math.sin(math.sqrt(abs(v))) for v in x)
+
+
 def styblinski_tang(x):
     return sum(v**4 - 16 * v * v + 5 * v for v in x) / 2
 
@@ -321,6 +329,10 @@ SINGLE = {
     "levy4": exact(cube(4, -10.0, 10.0), of_vector(levy), 0.0, [1] * 4),
     "rosenbrock4": exact(cube(4, -5.0, 10.0), of_vector(rosenbrock), 0.0, [1] * 4),
     "styblinski5": exact(cube(5, -5.0, 5.0), of_vector(styblinski_tang), -5 * 39.16616570377142, [-2.903534] * 5),
+    "hartmann3": exact(cube(3, 0.0, 1.0), of_vector(lambda x: hartmann(x, HARTMANN3)), HARTMANN3_MINIMUM, HARTMANN3_AT),
+    # Not from -5.12 to 5.12: the middle of the space would be the minimum.
+    "rastrigin4": exact(cube(4, -4.0, 6.0), of_vector(rastrigin), 0.0, [0] * 4),
+    "schwefel4": exact(cube(4, -500.0, 500.0), of_vector(schwefel), 0.0, [420.96874635998205] * 4),
     "griewank6": exact(cube(6, -300.0, 600.0), of_vector(griewank), 0.0, [0] * 6),
     "camel": exact([double("x0", -3.0, 3.0), double("x1", -2.0, 2.0)], of_vector(camel), -1.0316284534898774, [0.089842, -0.712656]),
     "boosting": exact(BOOSTING, boosting, 0.0, BOOSTING_AT),

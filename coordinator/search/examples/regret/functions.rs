@@ -125,6 +125,8 @@ pub(crate) fn all() -> Vec<Function> {
         },
         Function::family("training", training_space(), training, 0.0),
         Function::family("families", families_space(), families, 0.0),
+        exact("rastrigin4", cube(4, -4.0, 6.0), rastrigin, 0.0),
+        exact("schwefel4", cube(4, -500.0, 500.0), schwefel, 0.0),
         exact("ackley20", cube(20, -15.0, 30.0), ackley, 0.0),
     ]
 }
@@ -255,6 +257,12 @@ pub(crate) fn check() -> Result<(), String> {
             H3_STAR,
         ),
         ("ackley's minimum", ackley(&same(&[0.0; 5])), 0.0),
+        ("rastrigin's minimum", rastrigin(&same(&[0.0; 4])), 0.0),
+        (
+            "schwefel's minimum",
+            schwefel(&same(&[420.968_746_359_982; 4])),
+            0.0,
+        ),
         ("levy's minimum", levy(&same(&[1.0; 4])), 0.0),
         ("rosenbrock's minimum", rosenbrock(&same(&[1.0; 4])), 0.0),
         (

@@ -4,6 +4,7 @@
 //! evenly by a generator seeded with 1000 + seed, is told and a new one asked. The incumbent is the best
 //! observed cost, and regret the truth of it minus the minimum. What is no number is a bad trial.
 //!
+//! With `--each FILE` a line of JSON for every run goes to the end of that file, as `benches/search_paired.py` reads them.
 //! With `--staged 1`, functions that cost less at a lower resource, under synchronous Hyperband.
 //!
 //! `cargo run -p trainyard-search --example regret -- --method random --functions branin,hartmann6
@@ -15,11 +16,14 @@ mod fidelity;
 mod functions;
 mod methods;
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use functions::Function;
 use methods::Method;
+use serde_json::json;
 use trainyard_common::rng::Key;
 use trainyard_common::space::SearchSpace;
 use trainyard_search::search::axes::Axes;
@@ -38,6 +42,8 @@ struct Options {
     evaluations: usize,
     /// Under Hyperband, by one worker.
     staged: bool,
+    /// Where a line for each run goes.
+    each: Option<String>,
 }
 
 /// One run of a method on a function.
@@ -76,6 +82,7 @@ fn options() -> Result<Options, String> {
         workers: 1,
         evaluations: 100,
         staged: false,
+        each: None,
     };
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
@@ -87,6 +94,7 @@ fn options() -> Result<Options, String> {
                 .map_err(|_| format!("{flag} {value}: not a whole number"))
         };
         match flag.as_str() {
+            "--each" => options.each = Some(value.clone()),
             "--staged" => options.staged = number()? > 0,
             "--method" => options.methods = words(),
             "--functions" => options.functions = words(),
@@ -96,7 +104,7 @@ fn options() -> Result<Options, String> {
             "--evaluations" => options.evaluations = number()?.max(1) as usize,
             _ => {
                 return Err(format!(
-                    "{flag}: not one of --method, --functions, --from, --seeds, --workers, --evaluations, --staged"
+                    "{flag}: not one of --method, --functions, --from, --seeds, --workers, --evaluations, --each, --staged"
                 ));
             }
         }
@@ -126,8 +134,38 @@ fn table(options: &Options) -> Result<(), String> {
             let runs: Result<Vec<Run>, String> = (options.from..options.from + options.seeds)
                 .map(|seed| run(function, method, options, seed))
                 .collect();
-            println!("{}", row(function.name, method, options, &runs?));
+            let runs = runs?;
+            println!("{}", row(function.name, method, options, &runs));
+            if let Some(path) = &options.each {
+                record(path, function.name, method, options, &runs)
+                    .map_err(|error| format!("--each {path}: {error}"))?;
+            }
         }
+    }
+    Ok(())
+}
+
+/// A line for each run, as those of `benches/search.py`: [evaluations, regret] whenever it changes.
+fn record(
+    path: &str,
+    function: &str,
+    method: &str,
+    options: &Options,
+    runs: &[Run],
+) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    for (seed, run) in (options.from..).zip(runs) {
+        let mut curve: Vec<(usize, f64)> = Vec::new();
+        for (at, regret) in run.regret.iter().enumerate() {
+            if curve.last().is_none_or(|(_, last)| last != regret) {
+                curve.push((at + 1, *regret));
+            }
+        }
+        let line = json!({
+            "kind": "regret", "method": method, "function": function, "workers": options.workers,
+            "seed": seed, "evaluations": run.regret.len(), "curve": curve, "cpu_s": run.seconds,
+        });
+        writeln!(file, "{line}")?;
     }
     Ok(())
 }

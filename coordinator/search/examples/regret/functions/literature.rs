@@ -111,6 +111,18 @@ pub(crate) fn rosenbrock(params: &Params) -> f64 {
     xs.windows(2).map(step).sum()
 }
 
+pub(crate) fn rastrigin(params: &Params) -> f64 {
+    let xs = numbers(params, 'x');
+    let term = |x: &f64| x * x - 10.0 * libm::cos(2.0 * PI * x) + 10.0;
+    xs.iter().map(term).sum()
+}
+
+pub(crate) fn schwefel(params: &Params) -> f64 {
+    let xs = numbers(params, 'x');
+    let term = |x: &f64| 418.982_887_272_433_8 - x * libm::sin(x.abs().sqrt());
+    xs.iter().map(term).sum()
+}
+
 pub(crate) fn styblinski(params: &Params) -> f64 {
     let xs = numbers(params, 'x');
     let term = |x: &f64| x * x * x * x - 16.0 * x * x + 5.0 * x;
