@@ -13,6 +13,7 @@ mod keys;
 pub mod model;
 mod nodes;
 mod path;
+mod python;
 mod read;
 mod reference;
 mod schema;
@@ -34,6 +35,7 @@ pub use schema::json_schema;
 
 pub use data::{DataSpec, PreprocessSpec, SplitSpec};
 pub use model::{LayerSpec, ModelSpec};
+pub use python::PythonSpec;
 pub use search::{ObjectiveSpec, ParameterSpec, SchedulerSpec, SearcherSpec, Space};
 pub use training::TrainingSpec;
 pub use variable::{SecretRef, Variable};
@@ -193,6 +195,10 @@ pub struct EntrypointSpec {
     /// The BLAKE3 digest of what was packed, written by `coordinatorctl`: the code that all attempts run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    /// The environment of Python in which it runs, made from a list of packages or there already. Unset: what `command` finds
+    /// on the worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<PythonSpec>,
     /// Added to what programs see of the worker's environment (`PATH`, `HOME` and the like). A value may be `{secret: NAME}`: that of
     /// a file in the worker's `--secrets-dir`, which is in no record and no log.
     #[serde(default)]
@@ -237,6 +243,7 @@ impl Default for EntrypointSpec {
             ship: None,
             exclude: Vec::new(),
             bundle: None,
+            python: None,
             environment: Default::default(),
             first_epoch: None,
             processes: Processes::default(),

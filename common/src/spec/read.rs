@@ -253,12 +253,16 @@ pub(super) fn make_absolute(root: &mut Value, base_dir: Option<&Path>, errors: &
             .is_some_and(|given| !given.is_null())
     };
     // Within what is shipped it stays relative: where that lies is known on the worker alone.
-    let places = match is_given("ship") || is_given("bundle") {
-        true => ["ship"].as_slice(),
-        false => &["working_directory"],
+    let places: &[&[&str]] = match is_given("ship") || is_given("bundle") {
+        true => &[&["ship"], &["python", "venv"]],
+        false => &[
+            &["working_directory"],
+            &["python", "venv"],
+            &["python", "requirements"],
+        ],
     };
-    for field in places {
-        if let Some(Value::String(text)) = at(root, &["entrypoint", field]) {
+    for place in places {
+        if let Some(Value::String(text)) = at(root, &[&["entrypoint"], *place].concat()) {
             *text = base_dir.join(&*text).to_string_lossy().into_owned();
         }
     }

@@ -138,6 +138,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("env", "`environment` here"),
     ("cwd", "`working_directory` here"),
     ("workdir", "`working_directory` here"),
+    ("virtualenv", "`venv` here"),
+    ("pip", "`requirements` here"),
     ("randomstate", "`seed` here"),
     ("randomseed", "`seed` here"),
     ("sep", "`delimiter` here"),

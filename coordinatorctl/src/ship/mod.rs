@@ -87,8 +87,24 @@ fn look_at(program: &EntrypointSpec) -> Result<Option<Looked>, SpecProblem> {
             ));
         }
     }
+    if let Some(file) = requirements(program)
+        && !listing::within("", file).is_some_and(|at| listed.has(&at))
+    {
+        let shown = folder.display();
+        return Err(refused(
+            "python.requirements",
+            format!("`{file}` is not among what is shipped of {shown}"),
+        ));
+    }
     let warnings = command::missing(program, &listed);
     Ok(Some(Looked { listed, warnings }))
+}
+
+/// The list of packages that is to lie in the shipped folder; one with a reference is not known yet.
+fn requirements(program: &EntrypointSpec) -> Option<&str> {
+    let file = program.python.as_ref()?.requirements.as_ref()?;
+    let file = file.to_str().filter(|_| file.is_relative())?;
+    (!file.contains("${")).then_some(file)
 }
 
 /// The same for people, without a coordinator.

@@ -123,3 +123,23 @@ fn where_the_program_starts_must_come_along() {
     assert_eq!(problem.path, "entrypoint.ship");
     assert!(problem.message.contains("nowhere"), "{}", problem.message);
 }
+
+#[test]
+fn a_list_of_packages_that_stays_behind_is_refused() {
+    let folder = folder();
+    let look = |file: &str| {
+        let mut program = program(folder.path(), &["python", "train.py"]);
+        let python = serde_json::json!({"requirements": file});
+        program.python = serde_json::from_value(python).unwrap();
+        look_at(&program)
+    };
+    for fine in ["conf/a.yaml", "./conf/a.yaml", "/opt/r.txt", "${file}"] {
+        assert!(look(fine).is_ok(), "{fine}");
+    }
+    for wrong in ["r.txt", "left/part.py"] {
+        let refused = look(wrong).unwrap_err();
+        assert_eq!(refused.path, "entrypoint.python.requirements");
+        let told = format!("`{wrong}` is not among what is shipped");
+        assert!(refused.message.starts_with(&told), "{}", refused.message);
+    }
+}

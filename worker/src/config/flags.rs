@@ -81,6 +81,11 @@ pub struct WorkerFlags {
     #[arg(long, env = "TRAINYARD_SCRATCH_DIR", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scratch_dir: Option<PathBuf>,
+    /// Bytes that environments of Python (`entrypoint.python.requirements`) may take together that are kept below the
+    /// scratch folder; of more those go that were used longest ago [default: 64 GiB].
+    #[arg(long, env = "TRAINYARD_ENVIRONMENTS_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environments_bytes: Option<u64>,
     /// Lines a second of a program's standard output that are passed on, and as many of its standard error; what is
     /// beyond is counted [default: 500].
     #[arg(long, env = "TRAINYARD_LOG_LINES_PER_SECOND", value_name = "LINES")]

@@ -71,6 +71,8 @@ pub struct WorkerConfig {
     /// Where programs' checkpoints lie until they are uploaded, and those that they go on from. Unset: a
     /// folder of this user in the system's temporary directory.
     pub scratch_dir: Option<PathBuf>,
+    /// Bytes that environments of Python may take together that are kept below `scratch_dir`.
+    pub environments_bytes: u64,
     /// Lines a second of a program's standard output that are passed on, and as many of its standard error;
     /// what is beyond is counted.
     pub log_lines_per_second: u32,
@@ -111,6 +113,8 @@ impl Default for WorkerConfig {
             data_memory_bytes: None,
             data_bytes: None,
             scratch_dir: None,
+            // With PyTorch for GPUs one has 5 to 8 GB: some eight of these, or more that are smaller.
+            environments_bytes: 64 << 30,
             log_lines_per_second: 500,
             programs: Programs::Refuse,
             pass_environment: Vec::new(),

@@ -159,6 +159,11 @@ impl Scratch {
         }
     }
 
+    /// The folder of all workers that were given the same one. What lies there outlives this worker.
+    pub(crate) fn base(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+
     /// A folder of this worker's own, for what is not one attempt's. Attempts' are called by numbers.
     pub(crate) fn shared(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.folder.join(name);
@@ -253,7 +258,7 @@ fn remove(folder: &Path) {
 /// Removes what a program has made, however deep: the standard library's way takes stack and a descriptor for each
 /// level, of which a program can make enough to end its worker. `rm` takes neither; where there is none, it is done
 /// with a stack that no tree fills before the descriptors are used up, which is an error and no more.
-fn remove_tree(folder: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(folder: &Path) -> io::Result<()> {
     if !folder.try_exists()? {
         return Ok(());
     }

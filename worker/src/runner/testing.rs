@@ -20,6 +20,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// By which it is told to stop.
+    pub(crate) fn signal(&self) -> Arc<StopSignal> {
+        self.stop.clone()
+    }
+
     /// Asks to stop once a log line contains this.
     pub(crate) fn stop_at_log(&mut self, text: &str, stop: Stop) {
         self.stop_at = Some((text.to_owned(), stop));

@@ -9,9 +9,10 @@ use crate::spec::EntrypointSpec;
 /// Most lines of `entrypoint.exclude`: each is looked at for each file, and longer lists are files of their own.
 const MAX_EXCLUDES: usize = 1_000;
 
+const ABSOLUTE: &str =
+    "an absolute path (or one relative to the document, where its place is known)";
+
 pub(super) fn check_places(entrypoint: &EntrypointSpec, found: &mut Findings) {
-    const ABSOLUTE: &str =
-        "an absolute path (or one relative to the document, where its place is known)";
     if let Some(folder) = &entrypoint.working_directory {
         let (fits, accepted) = match entrypoint.is_shipped() {
             true => (
@@ -35,6 +36,7 @@ pub(super) fn check_places(entrypoint: &EntrypointSpec, found: &mut Findings) {
             "a BLAKE3 digest, 64 digits of 0-9 and a-f; `coordinatorctl submit` writes it for `ship`",
         );
     }
+    check_python(entrypoint, found);
     let excludes = entrypoint.exclude.len();
     if excludes > 0 && entrypoint.ship.is_none() {
         found.add(
@@ -48,6 +50,44 @@ pub(super) fn check_places(entrypoint: &EntrypointSpec, found: &mut Findings) {
         format!("{excludes} lines"),
         &format!("at most {MAX_EXCLUDES}; more fit into a .trainyardignore file"),
     );
+}
+
+/// One environment, which is where it is looked for.
+fn check_python(entrypoint: &EntrypointSpec, found: &mut Findings) {
+    let Some(python) = &entrypoint.python else {
+        return;
+    };
+    if python.venv.is_some() == python.requirements.is_some() {
+        let given = if python.venv.is_some() {
+            "both `venv` and `requirements`"
+        } else {
+            "neither"
+        };
+        found.add(
+            "entrypoint.python",
+            format!("{given} given; accepted: either `venv`, a folder on every worker, or `requirements`, a file of packages"),
+        );
+    }
+    if let Some(venv) = &python.venv {
+        let given = format!("`{}`", venv.display());
+        found.expect(
+            venv.is_absolute(),
+            "entrypoint.python.venv",
+            given,
+            ABSOLUTE,
+        );
+    }
+    if let Some(file) = &python.requirements {
+        let (fits, accepted) = match entrypoint.is_shipped() {
+            true => (
+                file.is_absolute() || is_below(file),
+                "with `ship`, a path within the shipped folder, relative to it, or an absolute one",
+            ),
+            false => (file.is_absolute(), ABSOLUTE),
+        };
+        let given = format!("`{}`", file.display());
+        found.expect(fits, "entrypoint.python.requirements", given, accepted);
+    }
 }
 
 /// Whether a path leads to something below where it begins, links aside.

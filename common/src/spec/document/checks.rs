@@ -8,7 +8,7 @@ use crate::space::SearchSpace;
 use crate::spec::error::{Problems, SpecError, SpecErrors, quoted};
 use crate::spec::read::MAX_BYTES;
 use crate::spec::search::{SchedulerName, SearcherName};
-use crate::spec::{JobSpec, SchedulerSpec, reference};
+use crate::spec::{EntrypointSpec, JobSpec, SchedulerSpec, reference};
 
 /// Most trials of a grid without `max_trials`.
 const MAX_GRID: u128 = 1_000_000;
@@ -195,6 +195,7 @@ pub(super) fn warnings(
     if job.entrypoint.is_some() && root.get("data").is_some_and(|data| !data.is_null()) {
         warnings.push("data: not used by an `entrypoint`, which reads its own".to_owned());
     }
+    warnings.extend(job.entrypoint.as_ref().and_then(other_python));
     warnings
 }
 
@@ -226,6 +227,19 @@ fn saves_nothing(job: &JobSpec) -> Option<String> {
         format!(
             "scheduler: from {min} to {max} epochs `{name}` with `eta` {eta} has one rung alone: every trial runs to its \
              end, and nothing is saved; to stop some of them early it needs {way_out}"
+        )
+    })
+}
+
+/// A program that is started by the path of an interpreter does not run in the environment that was asked for.
+fn other_python(entrypoint: &EntrypointSpec) -> Option<String> {
+    entrypoint.python.as_ref()?;
+    let program = entrypoint.command.first()?;
+    let (_, name) = program.rsplit_once('/')?;
+    name.starts_with("python").then(|| {
+        format!(
+            "entrypoint.command: `{program}` is the interpreter at that path, not the one of entrypoint.python, which is \
+             `python`"
         )
     })
 }

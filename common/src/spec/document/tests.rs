@@ -1071,6 +1071,73 @@ fn what_is_shipped_is_found_beside_the_document_and_the_rest_within_it() {
     );
 }
 
+/// A program with more fields, beside a document in `/home/spec`, as the coordinator reads it, which does not know where
+/// it was.
+fn program(entrypoint: &str) -> Result<Document, SpecErrors> {
+    let text = small(&format!("entrypoint: {{command: [python], {entrypoint}}}"));
+    let document = Document::parse_at(&text, Path::new("/home/spec"))?;
+    Document::parse(&document.to_json().to_string())
+}
+
+#[test]
+fn an_environment_of_python_is_there_or_made_of_a_file() {
+    for (given, requirements, venv) in [
+        ("python: {requirements: r.txt}", "/home/spec/r.txt", ""),
+        ("ship: ., python: {requirements: a/r.txt}", "a/r.txt", ""),
+        ("ship: ., python: {requirements: /r.txt}", "/r.txt", ""),
+        ("python: {venv: env}", "", "/home/spec/env"),
+        ("ship: ., python: {venv: env}", "", "/home/spec/env"),
+        ("python: {venv: /opt/env}", "", "/opt/env"),
+    ] {
+        let document = program(given).unwrap();
+        let found = document.job().entrypoint.clone().unwrap().python.unwrap();
+        let told = |path: Option<PathBuf>| path.unwrap_or_default();
+        assert_eq!(told(found.requirements), PathBuf::from(requirements));
+        assert_eq!(told(found.venv), PathBuf::from(venv), "{given}");
+    }
+    let nowhere = small("entrypoint: {command: [python], python: {requirements: r.txt}}");
+    let error = Document::parse(&nowhere).unwrap_err().to_string();
+    assert!(
+        error.contains("`r.txt` given; accepted: an absolute path"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_no_environment_of_python_is_refused() {
+    for (wrong, expected) in [
+        ("python: {}", "entrypoint.python: neither"),
+        (
+            "python: {venv: a, requirements: b}",
+            "entrypoint.python: both",
+        ),
+        (
+            "ship: ., python: {requirements: ../r.txt}",
+            "entrypoint.python.requirements: `../r.txt` given; accepted: with `ship`",
+        ),
+        ("python: {requirement: r.txt}", "requirements"),
+        ("python: {pip: r.txt}", "`requirements` here"),
+        ("python: r.txt", "entrypoint.python"),
+        (
+            "python: {requirements: [numpy]}",
+            "entrypoint.python.requirements",
+        ),
+    ] {
+        let error = program(wrong).unwrap_err().to_string();
+        assert!(error.contains(expected), "{wrong}: {error}");
+    }
+    let warned = |command: &str| {
+        let text = small(&format!(
+            "entrypoint: {{command: [{command}], python: {{venv: /e}}}}"
+        ));
+        let document = Document::parse(&text).unwrap();
+        let mut warnings = document.warnings().iter();
+        warnings.any(|text| text.contains("not the one of entrypoint.python"))
+    };
+    assert!(warned("/usr/bin/python3"));
+    assert!(!warned("python3") && !warned("/bin/sh"));
+}
+
 #[test]
 fn an_equality_that_only_chance_meets_is_refused() {
     let with = |domain: &str, searcher: &str, constraint: &str| {

@@ -23,6 +23,8 @@ const BUNDLES: &str = "bundles";
 #[derive(Debug)]
 pub(super) struct Code {
     working: Option<PathBuf>,
+    /// The folder of what was shipped.
+    root: Option<PathBuf>,
     /// Removed at the attempt's end.
     copy: Option<AttemptFolder>,
 }
@@ -40,6 +42,7 @@ impl Code {
         let Some(entrypoint) = &task.spec.job.entrypoint else {
             return Ok(Self {
                 working: None,
+                root: None,
                 copy: None,
             });
         };
@@ -62,13 +65,22 @@ impl Code {
                 (Some(root), Some(copy))
             }
         };
-        let working = working(entrypoint, root, &host.worker_id)?;
-        Ok(Self { working, copy })
+        let working = working(entrypoint, root.clone(), &host.worker_id)?;
+        Ok(Self {
+            working,
+            root,
+            copy,
+        })
     }
 
     /// Where the program starts; none: where the worker did.
     pub(super) fn working(&self) -> Option<&Path> {
         self.working.as_deref()
+    }
+
+    /// The folder of what was shipped.
+    pub(super) fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
     }
 
     /// Removes the copy, off the runtime's threads.
@@ -156,7 +168,8 @@ impl Shipped<'_> {
     }
 }
 
-fn stopped(reporter: &Reporter) -> End {
+/// The end of an attempt that is to stop before its program has begun.
+pub(super) fn stopped(reporter: &Reporter) -> End {
     match reporter.stop.get() {
         Some(stop) => End::stopped(stop, 0),
         None => End::error("told to stop", 0),

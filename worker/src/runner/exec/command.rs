@@ -1,11 +1,13 @@
 //! How a program is started: its arguments, its environment, its pipes.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::Command;
 use trainyard_common::spec::EntrypointSpec;
 
+use super::limits::limit_files;
 use super::process_group::Watchdog;
 use crate::devices::VISIBLE;
 use crate::runner::{Host, Task};
@@ -13,21 +15,52 @@ use crate::runner::{Host, Task};
 /// Python writes its lines at once with it, instead of when it ends.
 const UNBUFFERED: &str = "PYTHONUNBUFFERED";
 
-/// The program of a trial, not started yet, with a process group of its own. `gang`: what its ranks find each other
-/// by; `variables`: those of the spec; `working`: where it starts. Of the worker's environment it sees what
-/// [`variables`](super::variables) says. What the spec says wins over all but Trainyard's own variables.
+/// Variables that say in which environment of Python something runs.
+pub(super) const OF_PYTHON: [&str; 4] = ["VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH"];
+
+/// What the program of a trial is started with.
+pub(super) struct With<'a> {
+    /// What its ranks find each other by.
+    pub(super) gang: Vec<(&'static str, String)>,
+    /// Those of the spec.
+    pub(super) variables: Vec<(String, String)>,
+    /// What leads to the environment of Python that the spec asks for, if it does.
+    pub(super) python: Vec<(&'static str, OsString)>,
+    /// Where it starts.
+    pub(super) working: Option<&'a Path>,
+}
+
+/// The program of a trial, not started yet. What the spec says wins over all but Trainyard's own variables.
 pub(super) fn command(
     task: &Task,
     host: &Host,
     entrypoint: &EntrypointSpec,
     program: &str,
-    gang: Vec<(&'static str, String)>,
-    variables: Vec<(String, String)>,
-    working: Option<&Path>,
+    with: With<'_>,
 ) -> Command {
-    let mut command = Command::new(program);
+    let mut command = bare(host, program);
+    if !with.python.is_empty() {
+        // That of another interpreter.
+        command.env_remove("PYTHONHOME");
+    }
     command
         .args(&entrypoint.command[1..])
+        .envs(with.gang)
+        .envs(visible(task, host).map(|gpus| (VISIBLE, gpus)))
+        .envs(with.variables)
+        .envs(with.python)
+        .envs(environment(task));
+    if let Some(directory) = with.working {
+        command.current_dir(directory);
+    }
+    command
+}
+
+/// Something that runs here as programs do: by their user, with a process group of its own, and of the worker's
+/// environment with what [`variables`](super::variables) says.
+pub(super) fn bare(host: &Host, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
         .env_clear()
         .env(UNBUFFERED, "1")
         .envs(host.rules.environment())
@@ -37,11 +70,6 @@ pub(super) fn command(
                 .into_iter()
                 .flat_map(|user| user.environment()),
         )
-        .envs(gang)
-        .envs(visible(task, host).map(|gpus| (VISIBLE, gpus)))
-        .envs(variables)
-        .envs(environment(task))
-        .env(Watchdog::MARKER, host.watchdog.marker())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -51,18 +79,71 @@ pub(super) fn command(
         // Its other groups are the worker's, and are left behind.
         command.uid(user.uid).gid(user.gid);
     }
-    if let Some(directory) = working {
-        command.current_dir(directory);
-    }
     command
 }
+
+/// The last thing before it is started: what holds it, whatever its variables say.
+pub(super) fn restrain(command: &mut Command, host: &Host) {
+    command.env(Watchdog::MARKER, host.watchdog.marker());
+    keep_inherited();
+    if let Some(files) = host.rules.limits().open_files {
+        limit_files(command, files);
+    }
+    if host.rules.user().is_some() {
+        gain_nothing(command);
+    }
+    if !host.watchdog.is_there() {
+        die_with_the_worker(command);
+    }
+}
+
+/// Keeps from programs what this process was started with beside its three pipes: what it opens itself it opens so that
+/// none of them has it.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn keep_inherited() {
+    static KEPT: std::sync::Once = std::sync::Once::new();
+    KEPT.call_once(|| {
+        let flags = libc::CLOSE_RANGE_CLOEXEC;
+        // SAFETY: a plain system call without pointers; it closes nothing here, but in what is executed.
+        let kept = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, flags) };
+        if kept != 0 {
+            let error = std::io::Error::last_os_error();
+            tracing::debug!(%error, "programs have the files that this worker was started with");
+        }
+    });
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keep_inherited() {}
+
+/// A program that runs as another user stays that user: programs with more rights than whoever starts them, such as
+/// `sudo`, have none of them. Not where it runs as the worker's user, whose means of starting containers may be such.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn gain_nothing(command: &mut Command) {
+    let gain = || {
+        // SAFETY: prctl is a plain system call, allowed between fork and exec; it takes no pointers.
+        match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure allocates nothing and takes no locks.
+    unsafe {
+        command.pre_exec(gain);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn gain_nothing(_: &mut Command) {}
 
 /// A killed worker's programs would train on beside their successors on other workers: where there is no
 /// watchdog, the kernel kills at least the program itself. Not otherwise, since a worker that is to do
 /// something between fork and exec has to be copied for that, page table and all.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-pub(super) fn die_with_the_worker(command: &mut Command) {
+fn die_with_the_worker(command: &mut Command) {
     let die = || {
         // SAFETY: prctl is a plain system call, allowed between fork and exec; it takes no pointers.
         let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -79,7 +160,7 @@ pub(super) fn die_with_the_worker(command: &mut Command) {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn die_with_the_worker(_: &mut Command) {}
+fn die_with_the_worker(_: &mut Command) {}
 
 /// The GPUs of the ranks that this worker runs, in their order: `LOCAL_RANK` says which is this rank's.
 fn visible(task: &Task, host: &Host) -> Option<String> {

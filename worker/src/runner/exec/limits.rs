@@ -109,6 +109,15 @@ impl Exceeded {
         }
     }
 
+    /// The setting, with its value.
+    pub(super) fn setting(&self) -> String {
+        match self {
+            Self::Memory { limit, .. } => format!("--program-memory-bytes {limit}"),
+            Self::Processes { limit, .. } => format!("--program-processes {limit}"),
+            Self::Time(limit) => format!("--program-time {}", limit.as_secs()),
+        }
+    }
+
     pub(super) fn end(&self, step: u64) -> End {
         match self {
             Self::Memory { .. } => End::out_of_memory(self.told(), step),

@@ -25,6 +25,7 @@ mod meter;
 mod moving;
 mod output;
 mod process_group;
+mod python;
 mod report;
 mod restoring;
 mod rules;
@@ -39,12 +40,12 @@ mod take_over;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod together;
 mod variables;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -58,23 +59,22 @@ use crate::outbox::Reporter;
 use channel::Channel;
 use checkpoints::ProgramCheckpoints;
 use code::Code;
-use command::{command, die_with_the_worker};
+use command::{With, command, restrain};
 use gang::Gang;
-use output::{follow_errors, follow_output};
+use output::{follow_errors, follow_output, rest};
 use process_group::ProcessGroup;
+use python::{PATH, Python};
+use secrets::Filled;
 use status::StatusServer;
 use stopping::{Ended, Stopping};
-use strays::Strays;
+use strays::{Strays, TOKEN};
 use telling::Telling;
+use together::Together;
 
 pub(super) use launcher::Launched;
 pub(super) use process_group::Watchdog;
 pub(crate) use rules::Rules;
 
-/// How long output may still come once the program has ended.
-const OUTPUT_GRACE: Duration = Duration::from_secs(2);
-/// The variable with the attempt's secret.
-const TOKEN: &str = "TRAINYARD_TOKEN";
 /// By this exit code (`EX_CONFIG` of sysexits.h) a program says that its configuration cannot be.
 const EXIT_INFEASIBLE: i32 = 78;
 
@@ -100,6 +100,8 @@ async fn hold(task: &Task, reporter: &Reporter, host: &Arc<Host>, leader: u32) -
         ..reporter.key.clone()
     });
     let agreed = async {
+        let together = Together::meet(task, reporter, host).await?;
+        together.all_prepared(reporter).await?;
         restoring::agree(task, reporter, host).await?;
         Gang::meet(task, reporter, host).await
     };
@@ -110,34 +112,57 @@ async fn hold(task: &Task, reporter: &Reporter, host: &Arc<Host>, leader: u32) -
 }
 
 async fn run_and_save(task: &Task, reporter: &Reporter, host: &Arc<Host>) -> End {
-    let code = match Code::prepare(task, reporter, host).await {
-        Ok(code) => code,
+    let together = match Together::meet(task, reporter, host).await {
+        Ok(together) => together,
         Err(end) => return end,
     };
-    let end = run_in(task, reporter, host, &code).await;
+    let code = match Code::prepare(task, reporter, host).await {
+        Ok(code) => code,
+        Err(end) => {
+            together.leave().await;
+            return end;
+        }
+    };
+    let mut end = run_in(task, reporter, host, &code, together).await;
+    // The program's last words, its files' names, and what makes its environment may tell what it is not to tell: before
+    // they are cut.
+    end.error = reporter.masked(&end.error).into_owned();
     code.remove().await;
     end
 }
 
 /// The same in the folder in which the program starts.
-async fn run_in(task: &Task, reporter: &Reporter, host: &Arc<Host>, code: &Code) -> End {
+async fn run_in(
+    task: &Task,
+    reporter: &Reporter,
+    host: &Arc<Host>,
+    code: &Code,
+    together: Together,
+) -> End {
+    let ready = match Ready::of(task, reporter, host, code).await {
+        Ok(ready) => ready,
+        Err(end) => {
+            together.leave().await;
+            return end;
+        }
+    };
+    if let Err(end) = together.all_prepared(reporter).await {
+        return end;
+    }
     let begun = ProgramCheckpoints::begin(task, reporter, host, code.working()).await;
     let checkpoints = match begun {
         Ok(checkpoints) => checkpoints,
         Err(end) => return end,
     };
-    let end = run_program(task, reporter, host, &checkpoints, code).await;
-    let mut end = match checkpoints.finish().await {
+    let end = run_program(task, reporter, host, &checkpoints, ready).await;
+    match checkpoints.finish().await {
         Ok(()) => end,
         Err(why) => End::error(why, end.step),
-    };
-    // The program's last words, and its files' names, may tell what it is not to tell: before they are cut.
-    end.error = reporter.masked(&end.error).into_owned();
-    end
+    }
 }
 
 /// The program, if it can be started at all: the system's own words would blame the program for it.
-fn startable(task: &Task) -> Result<(&EntrypointSpec, &String), Box<End>> {
+fn startable(task: &Task) -> Result<(&EntrypointSpec, &str), Box<End>> {
     let Some(entrypoint) = &task.spec.job.entrypoint else {
         return Err(Box::new(End::error("the spec has no `entrypoint`", 0)));
     };
@@ -151,23 +176,65 @@ fn startable(task: &Task) -> Result<(&EntrypointSpec, &String), Box<End>> {
     }
 }
 
+/// A program with all that it needs to start.
+struct Ready<'a> {
+    entrypoint: &'a EntrypointSpec,
+    program: &'a str,
+    code: &'a Code,
+    filled: Filled,
+    python: Option<Python>,
+}
+
+impl<'a> Ready<'a> {
+    /// Reads its secrets, and finds or makes its environment of Python.
+    async fn of(
+        task: &'a Task,
+        reporter: &Reporter,
+        host: &Arc<Host>,
+        code: &'a Code,
+    ) -> Result<Self, End> {
+        let (entrypoint, program) = startable(task).map_err(|end| *end)?;
+        let filled = secrets::fill(&entrypoint.environment, host.rules.secrets());
+        let filled = filled.map_err(|why| End::error(why, 0))?;
+        reporter.set_mask(Mask::of(filled.secrets.iter().map(String::as_str)));
+        let python = Python::prepare(entrypoint, &filled, reporter, host, code).await?;
+        Ok(Self {
+            entrypoint,
+            program,
+            code,
+            filled,
+            python,
+        })
+    }
+
+    /// The program, not started yet.
+    fn command(&self, task: &Task, host: &Host, gang: &Gang) -> Command {
+        let variables = self.filled.variables.clone();
+        let own = variables.iter().find(|(name, _)| name == PATH);
+        let path = match own {
+            Some((_, path)) => Some(path.into()),
+            None => host.rules.path(),
+        };
+        let python = self.python.as_ref();
+        let with = With {
+            gang: gang.environment(task),
+            python: python.map_or_else(Vec::new, |python| python.environment(path)),
+            variables,
+            working: self.code.working(),
+        };
+        command(task, host, self.entrypoint, self.program, with)
+    }
+}
+
 /// Runs the program to its end.
 async fn run_program(
     task: &Task,
     reporter: &Reporter,
     host: &Arc<Host>,
     checkpoints: &ProgramCheckpoints,
-    code: &Code,
+    ready: Ready<'_>,
 ) -> End {
-    let (entrypoint, program) = match startable(task) {
-        Ok(found) => found,
-        Err(end) => return *end,
-    };
-    let filled = match secrets::fill(&entrypoint.environment, host.rules.secrets()) {
-        Ok(filled) => filled,
-        Err(why) => return End::error(why, 0),
-    };
-    reporter.set_mask(Mask::of(filled.secrets.iter().map(String::as_str)));
+    let (entrypoint, program) = (ready.entrypoint, ready.program);
     let gang = match Gang::meet(task, reporter, host).await {
         Ok(gang) => gang,
         Err(end) => return end,
@@ -179,16 +246,7 @@ async fn run_program(
         checkpoints,
         host.log_lines_per_second,
     ));
-    let gang = gang.environment(task);
-    let command = command(
-        task,
-        host,
-        entrypoint,
-        program,
-        gang,
-        filled.variables,
-        code.working(),
-    );
+    let command = ready.command(task, host, &gang);
     let mut running = match Running::start(command, task, host, &telling).await {
         Ok(running) => running,
         Err(error) => return End::error(fit::cannot_start(program, &error), 0),
@@ -311,12 +369,7 @@ impl Running {
         command.envs(status_server.iter().flat_map(StatusServer::environment));
         command.envs(telling.checkpoints.environment());
         command.envs(channel.iter().map(Channel::environment));
-        if let Some(files) = host.rules.limits().open_files {
-            limits::limit_files(&mut command, files);
-        }
-        if !host.watchdog.is_there() {
-            die_with_the_worker(&mut command);
-        }
+        restrain(&mut command, host);
         let child = command.spawn()?;
         if let Some(user) = host.rules.user() {
             user.own_pipes(&child);
@@ -407,20 +460,5 @@ fn describe(status: ExitStatus, last_error: &str) -> String {
         how
     } else {
         format!("{how}; last line on standard error: {last_error}")
-    }
-}
-
-/// What a follower found, within the grace, which begins anew as long as it is busy.
-async fn rest<T>(follower: Option<&mut JoinHandle<T>>, is_busy: impl Fn() -> bool) -> Option<T> {
-    let follower = follower?;
-    loop {
-        match tokio::time::timeout(OUTPUT_GRACE, &mut *follower).await {
-            Ok(found) => return found.ok(),
-            Err(_) if is_busy() => {}
-            Err(_) => {
-                follower.abort();
-                return None;
-            }
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncRead;
+use tokio::task::JoinHandle;
 
 use super::lines::{EndOfLine, Line, Lines};
 use super::loose::uncoloured;
@@ -20,6 +21,9 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// A line that is drawn over again and again (a progress bar) is logged once in this time.
 const DRAWN_EVERY: Duration = Duration::from_secs(10);
+
+/// How long output may still come once the program has ended.
+const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 
 /// Turns standard output into reports and log lines, `most` of them a second.
 pub(super) async fn follow_output(
@@ -91,6 +95,24 @@ pub(super) async fn follow_errors(
     }
     log.end();
     last
+}
+
+/// What a follower found, within the grace, which begins anew as long as it is busy.
+pub(super) async fn rest<T>(
+    follower: Option<&mut JoinHandle<T>>,
+    is_busy: impl Fn() -> bool,
+) -> Option<T> {
+    let follower = follower?;
+    loop {
+        match tokio::time::timeout(OUTPUT_GRACE, &mut *follower).await {
+            Ok(found) => return found.ok(),
+            Err(_) if is_busy() => {}
+            Err(_) => {
+                follower.abort();
+                return None;
+            }
+        }
+    }
 }
 
 /// Where lines go that are text.

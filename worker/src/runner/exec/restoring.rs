@@ -6,20 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use trainyard_proto::v1::AttemptOutcome;
 
 use crate::attempt::{End, Stop};
 use crate::checkpoint::{CheckpointError, CheckpointRef, CheckpointStore};
 use crate::collective::Cancel;
 use crate::outbox::Reporter;
-use crate::runner::gather::gather;
+use crate::runner::gather::{gather, parted};
 use crate::runner::resume::{self, Agreed, ResumeError};
 use crate::runner::{Host, Task};
 
 /// How often is looked whether bytes come.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A rank that ends because of another waits so long for the coordinator to say why.
-const OTHER_RANK_PATIENCE: Duration = Duration::from_secs(2);
 /// In place of the processor's kind: programs may run on different ones.
 const ANY_PROCESSOR: &str = "program";
 
@@ -117,15 +114,7 @@ async fn end(error: ResumeError, reporter: &Reporter) -> End {
             Some(stop) => End::stopped(stop, 0),
             None => End::error(text, 0),
         },
-        ResumeError::Collective(error) => {
-            // Only whether it came matters.
-            let _ = tokio::time::timeout(OTHER_RANK_PATIENCE, reporter.stop.requested()).await;
-            match reporter.stop.get() {
-                Some(stop) => End::stopped(stop, 0),
-                None if error.is_loss() => End::new(AttemptOutcome::NodeLost, error.to_string(), 0),
-                None => End::error(error, 0),
-            }
-        }
+        ResumeError::Collective(error) => parted(error, reporter).await,
     }
 }
 

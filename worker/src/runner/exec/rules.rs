@@ -22,6 +22,8 @@ pub(crate) struct Rules {
     /// As whom they run, if not as the worker.
     user: Option<Arc<User>>,
     limits: Limits,
+    /// What kept environments of Python may take together.
+    environments_bytes: u64,
 }
 
 impl Rules {
@@ -35,6 +37,7 @@ impl Rules {
             secrets: config.secrets_dir.clone(),
             user,
             limits: Limits::of(config),
+            environments_bytes: config.environments_bytes,
         })
     }
 
@@ -46,6 +49,7 @@ impl Rules {
             secrets: None,
             user: None,
             limits: Limits::default(),
+            environments_bytes: u64::MAX,
         }
     }
 
@@ -72,6 +76,11 @@ impl Rules {
         &self.limits
     }
 
+    /// What environments of Python may take together that are kept.
+    pub(super) fn environments_bytes(&self) -> u64 {
+        self.environments_bytes
+    }
+
     /// The folder of files that are secrets of programs.
     pub(super) fn secrets(&self) -> Option<&Path> {
         self.secrets.as_deref()
@@ -80,6 +89,11 @@ impl Rules {
     /// What a program sees of the worker's environment.
     pub(super) fn environment(&self) -> Vec<(OsString, OsString)> {
         variables::passed(std::env::vars_os(), &self.passed)
+    }
+
+    /// Where programs are looked for here.
+    pub(super) fn path(&self) -> Option<OsString> {
+        std::env::var_os("PATH")
     }
 
     /// What a program may lack that ends with these words, with the way out.

@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::outbox::Reporter;
 use crate::runner::user::User;
 
+/// The variable with an attempt's secret.
+pub(super) const TOKEN: &str = "TRAINYARD_TOKEN";
+
 /// Looks at all processes by who is dropped and holds up a thread for it: enough for what was just being started.
 const LAST_ROUNDS: u32 = 5;
 

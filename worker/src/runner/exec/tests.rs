@@ -389,3 +389,36 @@ async fn lines_beyond_the_worker_s_rate_are_told_as_a_count() {
         .count();
     assert_eq!(left_out + passed, 120, "{log}");
 }
+
+/// What the worker has open is its own, and so are its rights.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_program_has_its_three_pipes_and_nothing_else_of_the_worker_s() {
+    let script = r#"
+import os
+def leads(n):
+    try:
+        return os.readlink(f"/proc/self/fd/{n}")
+    except FileNotFoundError:
+        return None  # the listing itself
+for n in sorted(map(int, os.listdir("/proc/self/fd"))):
+    if leads(n):
+        print("open", n, leads(n))
+"#;
+    // Beside others, with all that a worker opens.
+    let spec = || exec_spec(&["python3", "-I", "-c", script]);
+    let many = futures::future::join_all((0..4).map(|_| run_alone(spec(), |_| {}))).await;
+    for ran in many {
+        assert_eq!(ran.end.outcome, AttemptOutcome::Completed, "{}", ran.log());
+        let open: Vec<&str> = ran
+            .log()
+            .lines()
+            .filter(|line| line.starts_with("open "))
+            .collect();
+        assert_eq!(open.len(), 3, "{open:?}");
+        assert!(open[0].starts_with("open 0 /dev/null"), "{open:?}");
+        for (n, line) in open.iter().enumerate().skip(1) {
+            assert!(line.starts_with(&format!("open {n} pipe:")), "{open:?}");
+        }
+    }
+}
