@@ -36,7 +36,7 @@ PEERS = {
     "smac": (DEAR, ["smac"]),
     "botorch": (DEAR, ["optuna", "torch", "botorch"]),
 }
-SCHEDULERS = ["asha", "hyperband", "async_hyperband"]
+SCHEDULERS = ["auto", "asha", "hyperband", "async_hyperband"]
 SEARCHERS = ["random", "tpe", "gp", "auto", "bohb", "dehb"]
 OURS_OF_SEVERAL = [f"{scheduler}+{searcher}" for scheduler in SCHEDULERS for searcher in SEARCHERS]
 PEERS_OF_SEVERAL = {f"optuna_{sampler}{pruner}": ["optuna"] for sampler in ("random", "tpe") for pruner in ("", "_asha", "_hb")}

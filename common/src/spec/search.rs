@@ -287,6 +287,8 @@ impl SchedulerSpec {
 pub enum SchedulerName {
     /// Every trial runs to its end, in the order of suggestion.
     Fifo,
+    /// Measures how far results at rungs tell what trials come to, and stops trials there as far as they do.
+    Auto,
     /// Asynchronous successive halving: trials wait at rungs, and the best of each go on.
     Asha,
     /// Asynchronous successive halving in several brackets, with trials in proportion to Hyperband's.
@@ -310,6 +312,7 @@ impl SchedulerName {
     pub fn word(self) -> &'static str {
         match self {
             Self::Fifo => "fifo",
+            Self::Auto => "auto",
             Self::Asha => "asha",
             Self::AsyncHyperband => "async_hyperband",
             Self::Sha => "sha",

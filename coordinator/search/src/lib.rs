@@ -2,6 +2,7 @@
 //! own so that it knows neither the cluster nor a store, and is compiled and tested alone.
 
 pub mod insight;
+mod kendall;
 pub mod pareto;
 pub mod schedule;
 pub mod search;

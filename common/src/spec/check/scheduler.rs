@@ -2,7 +2,7 @@
 
 use super::{Findings, is_not_negative, is_positive};
 use crate::spec::search::SchedulerName::{
-    self, Asha, AsyncHyperband, EarlyStopping, Fifo, Hyperband, MedianStopping, Pb2, Pbt, Sha,
+    self, Asha, AsyncHyperband, Auto, EarlyStopping, Fifo, Hyperband, MedianStopping, Pb2, Pbt, Sha,
 };
 use crate::spec::{JobSpec, SchedulerSpec};
 
@@ -43,7 +43,7 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
     let max = max_resource(spec, scheduler, found);
     match scheduler.name {
         Fifo => {}
-        Asha | AsyncHyperband | Sha | Hyperband => check_rungs(scheduler, max, found),
+        Auto | Asha | AsyncHyperband | Sha | Hyperband => check_rungs(scheduler, max, found),
         MedianStopping | EarlyStopping => check_stopping(scheduler, max, found),
         Pbt | Pb2 => check_population(spec, scheduler, max, found),
     }
@@ -51,10 +51,11 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
 
 /// Each field that some schedulers do not have, whether it was given, and who has it.
 fn fields(scheduler: &SchedulerSpec) -> Vec<(&'static str, bool, &'static [SchedulerName])> {
-    const RUNGS: &[SchedulerName] = &[Asha, AsyncHyperband, Sha, Hyperband];
+    const RUNGS: &[SchedulerName] = &[Auto, Asha, AsyncHyperband, Sha, Hyperband];
     const STOPPING: &[SchedulerName] = &[MedianStopping, EarlyStopping];
     const POPULATION: &[SchedulerName] = &[Pbt, Pb2];
     const ALL: &[SchedulerName] = &[
+        Auto,
         Asha,
         AsyncHyperband,
         Sha,

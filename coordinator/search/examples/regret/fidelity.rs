@@ -13,22 +13,22 @@ use trainyard_search::search::history::{History, Status};
 use super::functions::{self, H3_STAR};
 use super::methods::{self, Method};
 
-const ETA: u64 = 3;
+pub(crate) const ETA: u64 = 3;
 
 /// Costs after which regret is told, in evaluations at the full resource.
 pub(crate) const AT: [f64; 4] = [5.0, 10.0, 25.0, 50.0];
 
 /// The cost of a configuration at a resource, given the run's seed.
-type Observed = Box<dyn Fn(&Params, u64, u64) -> f64>;
+pub(crate) type Observed = Box<dyn Fn(&Params, u64, u64) -> f64>;
 
 pub(crate) struct Staged {
     pub(crate) name: &'static str,
-    space: Value,
+    pub(crate) space: Value,
     /// The lowest and the full resource.
-    resources: (u64, u64),
-    observed: Observed,
-    truth: Box<dyn Fn(&Params) -> f64>,
-    minimum: f64,
+    pub(crate) resources: (u64, u64),
+    pub(crate) observed: Observed,
+    pub(crate) truth: Box<dyn Fn(&Params) -> f64>,
+    pub(crate) minimum: f64,
 }
 
 /// All; the first two are those that peers were measured on.

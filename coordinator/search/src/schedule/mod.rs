@@ -9,7 +9,9 @@
 //! and what they mean (`reached`), whether a trial that waits is to go on (`promotable`), and whether a new
 //! one may begin (`admits`). The resource is the number of complete epochs that reports name.
 
+mod agreement;
 mod asha;
+mod auto;
 mod early;
 mod explore;
 mod halving;
@@ -35,6 +37,7 @@ use trainyard_common::spec::{JobSpec, Params, SchedulerSpec};
 pub use member::Lineage;
 
 use asha::Asha;
+use auto::Auto;
 use early::EarlyStopping;
 use halving::Halving;
 use median::MedianStopping;
@@ -92,6 +95,7 @@ enum Kind {
     Fifo,
     /// `asha` and `async_hyperband`.
     Asha(Box<Asha>),
+    Auto(Box<Auto>),
     /// `sha` and `hyperband`.
     Halving(Box<Halving>),
     Median(Box<MedianStopping>),
@@ -349,6 +353,7 @@ impl Scheduler {
         match &self.kind {
             Kind::Fifo => None,
             Kind::Asha(rule) => Some(&**rule),
+            Kind::Auto(rule) => Some(&**rule),
             Kind::Halving(rule) => Some(&**rule),
             Kind::Median(rule) => Some(&**rule),
             Kind::Early(rule) => Some(&**rule),
@@ -361,6 +366,7 @@ impl Scheduler {
         match &mut self.kind {
             Kind::Fifo => None,
             Kind::Asha(rule) => Some(&mut **rule),
+            Kind::Auto(rule) => Some(&mut **rule),
             Kind::Halving(rule) => Some(&mut **rule),
             Kind::Median(rule) => Some(&mut **rule),
             Kind::Early(rule) => Some(&mut **rule),
@@ -374,7 +380,7 @@ impl Kind {
     /// Whether trials run on while the rule judges them.
     fn judges_on_the_way(&self) -> bool {
         match self {
-            Self::Median(_) | Self::Early(_) => true,
+            Self::Auto(_) | Self::Median(_) | Self::Early(_) => true,
             Self::Asha(asha) => asha.stops(),
             Self::Fifo | Self::Halving(_) | Self::Pbt(_) | Self::MoAsha(_) => false,
         }
@@ -400,6 +406,7 @@ impl Kind {
             SchedulerName::Asha | SchedulerName::AsyncHyperband => {
                 Self::Asha(Box::new(Asha::of(spec, max, mode)))
             }
+            SchedulerName::Auto => Self::Auto(Box::new(Auto::of(spec, max, mode))),
             SchedulerName::Sha => Self::Halving(Box::new(sha::of(spec, max, mode))),
             SchedulerName::Hyperband => Self::Halving(Box::new(hyperband::of(spec, max, mode))),
             SchedulerName::MedianStopping => Self::Median(Box::new(median::of(spec, given, mode))),

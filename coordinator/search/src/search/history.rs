@@ -37,6 +37,12 @@ pub struct Past {
 }
 
 impl Past {
+    /// Its cost at exactly this resource.
+    pub(super) fn at(&self, resource: u64) -> Option<f64> {
+        let known = self.rungs.iter().find(|known| known.0 == resource);
+        known.map(|known| known.1)
+    }
+
     /// Whether it has come to a resource and was not sent on from there.
     pub(super) fn rests(&self) -> bool {
         self.status == Status::Pending && !self.climbs

@@ -215,7 +215,9 @@ impl ModelSearch {
             let key = key.named("weights");
             self.scalars.of(&self.history, &self.costs, key)
         } else if let Some(levels) = &mut self.levels {
-            if self.history.trials.len() % DRAWN_EVERY == DRAWN_EVERY - 1 {
+            if self.history.trials.len() % DRAWN_EVERY == DRAWN_EVERY - 1
+                && levels.may_mislead(&self.history)
+            {
                 return None;
             }
             let (seen, changed) = levels.seen(&self.history);

@@ -9,7 +9,7 @@ from . import _values
 from ._log import warn_once
 
 # Schedulers whose trials run on or stop, as an objective can: it cannot wait and go on later.
-PRUNERS = ("asha", "async_hyperband", "early_stopping", "median_stopping")
+PRUNERS = ("auto", "asha", "async_hyperband", "early_stopping", "median_stopping")
 # Where nothing else says it.
 DEFAULT_SAMPLER = "auto"
 

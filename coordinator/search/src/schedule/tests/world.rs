@@ -331,8 +331,10 @@ pub(super) fn replay(job: &Document, log: &[Entry]) -> Scheduler {
     scheduler
 }
 
-const ALL: [&str; 15] = [
+const ALL: [&str; 17] = [
     "name: fifo",
+    "name: auto, max_resource: 27",
+    "name: auto, max_resource: 20, min_resource: 2, eta: 2",
     "name: asha, max_resource: 27",
     "name: asha, max_resource: 20, eta: 2, brackets: 3",
     "name: asha, max_resource: 27, variant: stopping",
