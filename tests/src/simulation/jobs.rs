@@ -14,7 +14,7 @@ use super::compare::JobResult;
 use super::world::World;
 
 /// Kinds of jobs; each comes with several seeds.
-const KINDS: usize = 35;
+const KINDS: usize = 37;
 
 /// Jobs to draw from.
 pub(super) const VARIANTS: usize = 6 * KINDS;
@@ -280,6 +280,8 @@ fn under_others(number: usize, seed: usize) -> Kind {
         },
         29 => Kind::under("", "name: pbt, population: 3, synchronous: false", 4, 6),
         30 => Kind::under(&logical(2), "name: pbt, population: 4, interval: 2", 4, 4).gang(2),
+        35 => Kind::under("", "name: auto, eta: 2", 4, 12),
+        36 => Kind::under(&logical(3), "name: auto, eta: 2", 4, 12),
         number => talking(number, seed),
     }
 }
