@@ -25,6 +25,9 @@ const MAX_WORK: usize = 250_000;
 /// And least configurations, however large each is.
 const MIN_CONFIGURATIONS: usize = 4;
 
+/// Values of all corners together, which are held at once: those of a thousand hyperparameters.
+const MAX_CORNER_VALUES: usize = MAX_CORNERS * 1_000;
+
 /// What no configuration changes, and what can be long.
 const FIXED: [&[&str]; 4] = [
     &["hyperparameters"],
@@ -86,7 +89,8 @@ pub(super) fn check_configurations(
 /// Corners and draws beside the first configuration, of those that the constraints allow.
 pub(super) fn other_configurations(space: &SearchSpace) -> impl Iterator<Item = Params> {
     let key = Key::new(0).named("check");
-    let corners = space.corners(MAX_CORNERS);
+    let most = MAX_CORNER_VALUES / space.parameters().len().max(1);
+    let corners = space.corners(most.clamp(MIN_CONFIGURATIONS, MAX_CORNERS));
     let draws = if corners.len() > 1 { SAMPLES } else { 0 };
     let draws = (0..draws).map(move |i| space.sample(key.with(i)));
     let all = corners.into_iter().chain(draws);
