@@ -7,7 +7,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -27,6 +29,9 @@ const TRIES: u32 = 8;
 const TRY_DIGITS: usize = 8;
 /// Nobody looks into it, and the user of programs passes through to what is its own.
 const PASSED: u32 = 0o711;
+
+/// Of what says who uses an environment.
+const PRIVATE: u32 = 0o600;
 
 /// How many are kept, and how much they may take on the disk.
 #[derive(Debug, Clone, Copy)]
@@ -285,7 +290,9 @@ impl Kept {
         let path = self.lock_of(key);
         for _ in 0..TRIES {
             let mut options = OpenOptions::new();
+            // Programs pass through here: none is to hold it.
             let options = options.write(true).create(true).truncate(false);
+            let options = options.mode(PRIVATE);
             let file = options.open(&path)?;
             let locked = match how {
                 How::Alone => file.try_lock(),
@@ -404,6 +411,8 @@ mod tests {
         assert!(matches!(kept.turn("a", None).unwrap(), Turn::Wait));
         assert!(matches!(kept.turn("b", None).unwrap(), Turn::Make(_)));
         drop(making);
+        let lock = kept.lock_of("a").metadata().unwrap();
+        assert_eq!(lock.mode() & 0o777, PRIVATE);
         make(&kept, "a");
         let both = [ready(&kept, "a"), ready(&kept, "a")];
         assert_eq!(both[0].root(), both[1].root());
