@@ -13,6 +13,8 @@ use trainyard_common::config::{ConfigError, DEFAULT_ADDRESS};
 use trainyard_common::store_url;
 use trainyard_common::telemetry::{self, LogFormat};
 
+use crate::driver::thinking::LEAST_THREADS;
+
 /// Shortest and longest interval between heartbeats that is accepted, milliseconds.
 const HEARTBEAT_RANGE_MS: std::ops::RangeInclusive<u32> = 10..=60_000;
 
@@ -33,6 +35,9 @@ const MAX_SHARE: u32 = 1_000_000;
 /// Least and most of what may be received at one time, MiB: one message of a worker, and a large machine's memory.
 const LEAST_RECEIVING_MIB: u32 = (trainyard_proto::MAX_MESSAGE_BYTES / (1024 * 1024)) as u32;
 const MAX_MIB: u32 = 1_024 * 1_024;
+
+/// Most threads for searchers: more than a machine has cores.
+const MAX_THREADS: usize = 1_024;
 
 /// How long ended jobs stay where nothing is said, seconds: 30 days, in which somebody may want to extend
 /// a search.
@@ -82,6 +87,9 @@ pub struct CoordinatorConfig {
     /// The longest bundle of a program's code that is accepted, packed, MiB. Two at a time are held in memory while
     /// they come.
     pub max_bundle_mib: u32,
+    /// Threads on which searchers compute what takes long, of all jobs together; one of them is left for what does not.
+    /// Unset: half of the cores, and at least two.
+    pub search_threads: Option<u32>,
     /// Store of checkpoints of jobs that name none. Unset: `checkpoints` below the data directory.
     pub checkpoint_url: Option<String>,
     /// Addresses of etcd's members (`http://host:2379`): records lie there instead of in `data_dir`, and
@@ -145,6 +153,7 @@ impl Default for CoordinatorConfig {
             request_timeout_ms: 10_000,
             max_specs_kib: 32 * 1_024,
             max_bundle_mib: 64,
+            search_threads: None,
             checkpoint_url: None,
             etcd: Vec::new(),
             etcd_prefix: etcd::DEFAULT_PREFIX.to_owned(),
@@ -177,6 +186,13 @@ impl CoordinatorConfig {
             || "memory://trainyard/checkpoints".to_owned(),
             |directory| format!("{directory}/checkpoints"),
         ))
+    }
+
+    /// Threads for searchers.
+    pub fn search_threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.search_threads.map(|threads| threads as usize);
+        threads.unwrap_or_else(|| (cores() / 2).max(LEAST_THREADS))
     }
 
     /// Where the data directory lies now, without a slash at the end.
@@ -300,6 +316,12 @@ impl CoordinatorConfig {
                 return Err(ConfigError::invalid(field, given, accepted));
             }
         }
+        if let Some(given) = self.search_threads
+            && !(LEAST_THREADS..=MAX_THREADS).contains(&(given as usize))
+        {
+            let accepted = format!("{LEAST_THREADS} to {MAX_THREADS}");
+            return Err(ConfigError::invalid("search_threads", given, accepted));
+        }
         Ok(())
     }
 }
@@ -312,7 +334,8 @@ mod tests {
     fn the_default_is_valid_and_bad_fields_are_named() {
         CoordinatorConfig::default().validate().unwrap();
         type Edit = fn(&mut CoordinatorConfig);
-        let cases: [(&str, Edit); 15] = [
+        let cases: [(&str, Edit); 16] = [
+            ("search_threads", |c| c.search_threads = Some(1)),
             ("listen", |c| c.listen = "here".to_owned()),
             ("listen", |c| c.listen = "localhost:99999".to_owned()),
             ("heartbeat_ms", |c| c.heartbeat_ms = 0),

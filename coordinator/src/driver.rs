@@ -36,6 +36,7 @@ mod outbox;
 mod probe;
 mod seat;
 pub(crate) mod series;
+pub(crate) mod thinking;
 mod writes;
 
 use clock::Clock;
@@ -55,6 +56,7 @@ use probe::Prober;
 pub(crate) use seat::Seat;
 #[cfg(feature = "etcd")]
 pub(crate) use seat::{Leading, Standing};
+use thinking::Thinker;
 
 /// Inputs that are taken in at one time: what was committed meanwhile is not to wait for many.
 const MAX_TAKEN: usize = 32;
@@ -108,6 +110,7 @@ pub(crate) struct Driver {
     prober: Prober,
     knocker: Knocker,
     keeper: Keeper,
+    thinker: Thinker,
     /// Commits with series come this long after one another where nobody waits for them.
     gather: Duration,
     /// When the last such commit was begun.
@@ -123,13 +126,14 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// A loop around a restored machine, and the handle that speaks to it. `closing` ends open calls;
-    /// `tasks` joins what the loop starts beside itself.
+    /// `tasks` joins what the loop starts beside itself; searches compute on so many `threads`.
     pub(crate) fn new(
         machine: Machine,
         store: AnyStore,
         clock: Clock,
         closing: CancellationToken,
         tasks: TaskTracker,
+        threads: usize,
     ) -> Result<(Self, DriverHandle), StoreError> {
         let (sender, inputs) = input::queue();
         let hub = Arc::new(Hub::default());
@@ -156,6 +160,7 @@ impl Driver {
             sessions: HashMap::new(),
             hub: Arc::clone(&hub),
             knocker: Knocker::new(tasks.clone()),
+            thinker: Thinker::new(threads, tasks.clone(), closing.clone()),
             prober: Prober::new(tasks),
             keeper,
             gather: store.gather(),

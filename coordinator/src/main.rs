@@ -226,6 +226,12 @@ struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_bundle_mib: Option<u32>,
 
+    /// Threads on which searchers compute what takes long, of all jobs together: 2 to 1024. [default: half of the
+    /// cores, at least 2]
+    #[arg(long, env = "TRAINYARD_SEARCH_THREADS", value_name = "THREADS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    search_threads: Option<u32>,
+
     /// What is logged: a level, or `tracing` directives. [default: info]
     #[arg(long, env = "TRAINYARD_LOG", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -80,7 +80,8 @@ pub async fn run_with(
     let machine = restore(&config, &store, term, clock).await?;
     tracing::info!(%address, %term, jobs = machine.jobs().len(), "coordinator starts");
     let limits = grpc::Limits::of(&config);
-    let running = Running::start(machine, store, clock, listener, limits)?;
+    let threads = config.search_threads();
+    let running = Running::start(machine, store, clock, listener, (limits, threads))?;
     let told = match &config.port_file {
         Some(path) => write_port_file(path, address),
         None => Ok(()),
@@ -152,7 +153,7 @@ impl Running {
         store: AnyStore,
         clock: Clock,
         listener: TcpListener,
-        limits: grpc::Limits,
+        (limits, threads): (grpc::Limits, usize),
     ) -> Result<Self, StoreError> {
         let closing = CancellationToken::new();
         let stop = CancellationToken::new();
@@ -163,6 +164,7 @@ impl Running {
             clock,
             closing.clone(),
             tasks.clone(),
+            threads,
         );
         let (driver, handle) = driver?;
         let seat = Seat::of(handle);

@@ -101,7 +101,6 @@ impl Machine {
         // What one turn leaves is for the next.
         let freed = self.identities.deadline().map(|at| at.max(self.now + 1));
         let others = waits.chain(placing).chain(leaving).chain(freed);
-        let others = others.chain([self.pondering.deadline()]);
         workers.chain(jobs).chain(others)
     }
 }

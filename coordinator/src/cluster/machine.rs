@@ -6,11 +6,13 @@ use trainyard_common::ids::{JobId, Term, WorkerId};
 
 use crate::cluster::api::MachineConfig;
 use crate::cluster::draft::Draft;
-use crate::cluster::model::{CountersRecord, WorkerRecord, WorkspaceRecord};
+use crate::cluster::model::{CountersRecord, SearchTask, Ticket, WorkerRecord, WorkspaceRecord};
 use crate::cluster::parts::{
-    Aside, Graces, Identities, Jobs, Keeping, Pondering, Removal, Requests, Retention, Slots,
-    Waits, Workers,
+    Aside, Graces, Identities, Jobs, Keeping, Removal, Requests, Retention, Slots, Waits, Workers,
 };
+
+/// Of all jobs together, each of a few microseconds: some milliseconds of a take-over.
+const ENTRIES_AT_ONCE: usize = 4_096;
 
 /// All that the coordinator knows and decides by.
 pub struct Machine {
@@ -35,7 +37,6 @@ pub struct Machine {
     pub(in crate::cluster) graces: Graces,
     pub(in crate::cluster) slots: Slots,
     pub(in crate::cluster) waits: Waits,
-    pub(in crate::cluster) pondering: Pondering,
     /// Workers may come back to this leader until then.
     pub(in crate::cluster) returned_ms: u64,
     /// Jobs of which something has changed since the last turn of placement.
@@ -47,6 +48,14 @@ pub struct Machine {
     pub(in crate::cluster) workspaces: BTreeMap<String, WorkspaceRecord>,
     /// Jobs that could not be restored, and why; they are failed at the next event.
     pub(in crate::cluster) broken: Vec<(JobId, String)>,
+    /// Entries of logs from which searchers are still made at once when the machine is restored.
+    pub(in crate::cluster) entries_at_once: usize,
+    /// Searches that are to be made from their logs, asked for with the next event.
+    pub(in crate::cluster) unread: Vec<(JobId, Ticket, Box<SearchTask>)>,
+    /// Jobs whose stored spec lacks what there is to be known of its space.
+    pub(in crate::cluster) unknown: BTreeSet<JobId>,
+    /// Number of the newest computation of a searcher.
+    pub(in crate::cluster) thoughts: u64,
     /// Restored jobs, and the trial from which on ended ones are not packed yet.
     pub(in crate::cluster) thawed: BTreeMap<JobId, u32>,
     /// Number of the newest probe.
@@ -82,13 +91,16 @@ impl Machine {
             graces: Graces::default(),
             slots: Slots::default(),
             waits: Waits::default(),
-            pondering: Pondering::default(),
             returned_ms: 0,
             touched: BTreeSet::new(),
             untold: BTreeSet::new(),
             workers_changed: false,
             workspaces: BTreeMap::new(),
             broken: Vec::new(),
+            entries_at_once: ENTRIES_AT_ONCE,
+            unread: Vec::new(),
+            unknown: BTreeSet::new(),
+            thoughts: 0,
             thawed: BTreeMap::new(),
             probes: 0,
             dirty: false,
@@ -98,6 +110,12 @@ impl Machine {
 
     pub fn term(&self) -> Term {
         self.term
+    }
+
+    /// Of a computation that begins.
+    pub(in crate::cluster) fn ticket(&mut self) -> Ticket {
+        self.thoughts += 1;
+        Ticket(self.thoughts)
     }
 
     pub(in crate::cluster) fn wake_at(&mut self, deadline: u64) {

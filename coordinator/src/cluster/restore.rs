@@ -14,15 +14,15 @@ use trainyard_common::text::within;
 use crate::cluster::Machine;
 use crate::cluster::api::MachineConfig;
 use crate::cluster::model::{
-    AttemptRecord, AttemptRef, Expected, Job, JobRecord, JobState, JobSummary, Moved, Outcome,
-    RankPlace, RankRef, Record, RecordError, RemovalRecord, SearchEntry, SearchRecord, SessionId,
-    SpecRecord, Trial, TrialCounts, TrialRecord, TrialSlot, Turns, Worker, WorkerInfo,
+    AttemptRecord, AttemptRef, Expected, Job, JobRecord, JobState, JobSummary, Mind, Moved,
+    Outcome, RankPlace, RankRef, Record, RecordError, RemovalRecord, SearchEntry, SearchRecord,
+    SearchTask, SessionId, SpecRecord, Told, Trial, TrialCounts, TrialRecord, TrialSlot, Turns,
+    Worker, WorkerInfo,
 };
 use crate::cluster::parts::{Removal, SetAside};
 use crate::cluster::view::query::record_summary;
-use crate::cluster::view::replay::awake;
+use crate::cluster::view::replay::read;
 use crate::schedule::Scheduler;
-use crate::search::Searcher;
 
 /// Longest text of why a job is set aside, bytes: as long as an error of a spec is told.
 const MAX_WHY_BYTES: usize = 4_096;
@@ -198,17 +198,21 @@ impl Machine {
             log,
             trials,
         } = found;
+        let document = Arc::new(document);
         if !looked_through && document.space().is_constrained() {
-            // Written before this was kept: looked through here, and never again.
-            document.space().known();
-            self.draft.specs.insert(id.clone());
+            // Written before this was kept: looked through once, with its search.
+            self.unknown.insert(id.clone());
         }
         let spec = document.job();
-        let (searcher, scheduler) = self.searching(&record, &document, &log, &trials);
-        if record.expected.is_none() {
-            let expected = expected(&document, searcher.as_ref(), log.values());
-            record.expected = expected.map(Expected::of);
+        let (mut mind, scheduler) = self.searching(&record, &document, &log, &trials);
+        if record.expected.is_none()
+            && let Some(searcher) = mind.searcher()
+        {
+            record.expected = Some(Expected::of(searcher.expected_trials()));
             self.draft.jobs.insert(id.clone());
+            if record.state.ended() {
+                mind.rest();
+            }
         }
         // The wall clock may have been ahead when these were written. What is taken instead is written
         // with the first step, so that every later leader counts from the same time.
@@ -225,8 +229,8 @@ impl Machine {
             record,
             scheduler,
             stints: BTreeMap::new(),
-            document: Arc::new(document),
-            searcher,
+            document: Arc::clone(&document),
+            mind,
             next_entry: u32::try_from(log.len()).unwrap_or(u32::MAX),
             trials: Vec::new(),
             counts: TrialCounts::default(),
@@ -254,27 +258,65 @@ impl Machine {
     }
 
     /// Searcher and scheduler of a job that has not ended, as its log tells them; a log that does not replay
-    /// breaks the job. An ended one needs neither: start-up does not grow with them.
+    /// breaks the job. An ended one needs neither: start-up does not grow with them. A searcher that takes long is
+    /// made beside the loop, while its job's reports are taken.
     fn searching(
         &mut self,
         record: &JobRecord,
-        document: &Document,
+        document: &Arc<Document>,
         log: &BTreeMap<u32, SearchRecord>,
         trials: &BTreeMap<TrialId, TrialRecord>,
-    ) -> (Option<Searcher>, Scheduler) {
-        let fresh = || Scheduler::of(document.job());
-        if record.state.ended() {
-            return (None, fresh());
-        }
+    ) -> (Mind, Scheduler) {
         let log = log.values().map(|record| &record.entry);
-        let params = |trial| trials.get(&trial).map(TrialRecord::suggested_params);
-        match awake(document, log, params) {
-            Ok(awake) => (Some(awake.searcher), awake.scheduler),
-            Err(message) => {
-                self.broken.push((record.job.clone(), message));
-                (None, fresh())
+        if record.state.ended() {
+            let fresh = Scheduler::of(document.job());
+            let known = record.expected.is_some() && !self.unknown.contains(&record.job);
+            if known {
+                return (Mind::resting(), fresh);
             }
+            // What it lacks does not depend on its results.
+            let told = log.filter_map(|entry| match entry {
+                SearchEntry::Extended { trials } => Some(Told::Extended { trials: *trials }),
+                _ => None,
+            });
+            return match self.load(&record.job, document, told.collect()) {
+                Ok(mind) => (mind, fresh),
+                Err(_) => (Mind::resting(), fresh),
+            };
         }
+        let params = |trial| trials.get(&trial).map(TrialRecord::suggested_params);
+        let loaded = read(document.job(), log, params).and_then(|read| {
+            let mind = self.load(&record.job, document, read.told)?;
+            Ok((mind, read.scheduler))
+        });
+        loaded.unwrap_or_else(|message| {
+            self.broken.push((record.job.clone(), message));
+            (Mind::resting(), Scheduler::of(document.job()))
+        })
+    }
+
+    /// A searcher that has heard this: made at once where that is little work, and else asked for.
+    fn load(
+        &mut self,
+        job: &JobId,
+        document: &Arc<Document>,
+        told: Vec<Told>,
+    ) -> Result<Mind, String> {
+        let quick_ms = self.config.quick_ms;
+        let mut task = SearchTask::load(Arc::clone(document), told);
+        let quick = quick_ms > 0 && task.len() <= self.entries_at_once;
+        if quick && !document.space().is_constrained() {
+            self.entries_at_once -= task.len();
+            task = match task.run_quickly(quick_ms)? {
+                Ok(thought) if !thought.exhausted() => return Ok(Mind::here(thought)),
+                // Told with the answer.
+                Ok(thought) => thought.again(document),
+                Err(rest) => rest,
+            };
+        }
+        let ticket = self.ticket();
+        self.unread.push((job.clone(), ticket, Box::new(task)));
+        Ok(Mind::loading(ticket))
     }
 
     /// The job is shown, and nothing more is done with it. Only its place follows the data directory.
@@ -447,23 +489,4 @@ fn absent(place: &RankPlace, now: u64, lease_until_ms: u64) -> Worker {
         missing: BTreeMap::new(),
         stores: BTreeMap::new(),
     }
-}
-
-/// How many trials a search will have whose record does not tell; `None` where its spec makes no searcher any
-/// more.
-fn expected<'a>(
-    document: &Document,
-    searcher: Option<&Searcher>,
-    log: impl IntoIterator<Item = &'a SearchRecord>,
-) -> Option<Option<u32>> {
-    if let Some(searcher) = searcher {
-        return Some(searcher.expected_trials());
-    }
-    let mut fresh = Searcher::over(document.job(), document.space().clone()).ok()?;
-    for record in log {
-        if let SearchEntry::Extended { trials } = &record.entry {
-            fresh.extend(*trials);
-        }
-    }
-    Some(fresh.expected_trials())
 }

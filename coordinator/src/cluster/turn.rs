@@ -23,6 +23,7 @@ impl Machine {
         for (job, error) in std::mem::take(&mut self.broken) {
             self.stop_job(&job, JobState::Failed, error);
         }
+        self.ask_unread();
         if self.now >= self.wake {
             self.expire();
         }
@@ -76,6 +77,11 @@ impl Machine {
                 job,
                 trial,
             } => self.retry(&request, &job, trial)?,
+            Event::Searched {
+                job,
+                ticket,
+                thought,
+            } => self.searched(&job, ticket, *thought),
             more @ (Event::Extend { .. } | Event::Wake { .. }) => self.extending_event(more)?,
             Event::SetWorkspace { workspace, change } => self.set_workspace(&workspace, change)?,
             Event::RemoveWorkspace { workspace } => self.remove_workspace(&workspace),

@@ -1,12 +1,14 @@
 //! What is done once a commit has ended: answers, messages to workers, tasks beside the loop.
 
+use trainyard_common::ids::WorkerId;
+
 use super::decided::After;
 use super::keeper::Gone;
 use super::knock::Knock;
 use super::outbox::Outgoing;
 use super::probe::Probe;
 use super::{CallError, Driver};
-use crate::cluster::api::Effect;
+use crate::cluster::api::{Effect, ToWorker};
 use crate::cluster::model::SessionId;
 
 impl Driver {
@@ -34,15 +36,7 @@ impl Driver {
                 worker,
                 session,
                 message,
-            } => {
-                let Some(outbox) = self.sessions.get(&session) else {
-                    return;
-                };
-                if !outbox.send(Outgoing::Machine(message)) {
-                    tracing::warn!(worker_id = %worker, "the worker's session has ended");
-                    self.sessions.remove(&session);
-                }
-            }
+            } => self.send(&worker, session, message),
             Effect::Close { session, reason } => self.end(session, CallError::Replaced(reason)),
             Effect::Probe {
                 worker,
@@ -95,7 +89,20 @@ impl Driver {
                 };
                 self.keeper.remove(gone, self.reports.clone());
             }
+            Effect::Search { job, ticket, task } => {
+                self.thinker.start(job, ticket, task, self.reports.clone());
+            }
             Effect::Changed { job, trials } => self.hub.changed(&job, &trials),
+        }
+    }
+
+    fn send(&mut self, worker: &WorkerId, session: SessionId, message: ToWorker) {
+        let Some(outbox) = self.sessions.get(&session) else {
+            return;
+        };
+        if !outbox.send(Outgoing::Machine(message)) {
+            tracing::warn!(worker_id = %worker, "the worker's session has ended");
+            self.sessions.remove(&session);
         }
     }
 

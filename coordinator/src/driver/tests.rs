@@ -33,7 +33,7 @@ async fn start() -> Loop {
     let machine = Machine::new(term, MachineConfig::default());
     let any = AnyStore::Memory(store.clone());
     let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let (driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks).unwrap();
+    let (driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks, 2).unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(driver.run(stop.clone()));
     Loop {
@@ -109,7 +109,7 @@ async fn still() -> (MemoryStore, Driver, DriverHandle) {
     let machine = Machine::new(term, MachineConfig::default());
     let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
     let any = AnyStore::Memory(store.clone());
-    let (driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks).unwrap();
+    let (driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks, 2).unwrap();
     (store, driver, handle)
 }
 

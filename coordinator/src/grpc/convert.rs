@@ -112,6 +112,12 @@ pub(super) fn from_outcome(outcome: v1::AttemptOutcome) -> Option<Outcome> {
     }
 }
 
+/// What there is of these, in one line.
+fn said(texts: [String; 2]) -> String {
+    let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+    texts.join("; ")
+}
+
 pub(super) fn job(summary: JobSummary) -> v1::JobSummary {
     v1::JobSummary {
         job_id: summary.job.0,
@@ -136,7 +142,7 @@ pub(super) fn job(summary: JobSummary) -> v1::JobSummary {
         error: summary.error,
         test_metrics: metrics(summary.test_metrics),
         checkpoint_url: summary.checkpoint_url,
-        note: summary.note,
+        note: said([summary.working, summary.note]),
         searcher: summary.chosen,
         archived_ms: summary.archived_ms,
     }

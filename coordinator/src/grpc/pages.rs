@@ -354,7 +354,8 @@ searcher: {name: random, max_trials: 1}
         let machine = Machine::restore(term, MachineConfig::default(), 1, records).unwrap();
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let any = AnyStore::Memory(store);
-        let (driver, handle) = Driver::new(machine, any, Clock::start(), closing, tasks).unwrap();
+        let (driver, handle) =
+            Driver::new(machine, any, Clock::start(), closing, tasks, 2).unwrap();
         tokio::spawn(driver.run(CancellationToken::new()));
         handle
     }

@@ -163,7 +163,7 @@ pub(crate) fn call_status(error: &CallError) -> Status {
             | Rejection::UnknownTrial { .. }
             | Rejection::UnknownWorker { .. } => Status::not_found(text),
             Rejection::RequestReused(_) => Status::already_exists(text),
-            Rejection::Asleep(_) => Status::unavailable(text),
+            Rejection::Asleep(_) | Rejection::Loading(_) => Status::unavailable(text),
             Rejection::Specs { .. } => Status::resource_exhausted(text),
             Rejection::Deposed { .. }
             | Rejection::Ended { .. }

@@ -42,7 +42,7 @@ pub(super) async fn bench(trials: u32, slots: usize) -> Bench {
     let machine = Machine::new(term, config);
     let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
     let store = AnyStore::Memory(store);
-    let (driver, handle) = Driver::new(machine, store, Clock::start(), closing, tasks).unwrap();
+    let (driver, handle) = Driver::new(machine, store, Clock::start(), closing, tasks, 2).unwrap();
     tokio::spawn(driver.run(CancellationToken::new()));
     let spec = format!(
         "name: bench\nentrypoint: {{command: [\"true\"]}}\n\

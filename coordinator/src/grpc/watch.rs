@@ -179,7 +179,8 @@ searcher: {name: random, max_trials: 1}
         let machine = Machine::new(term, MachineConfig::default());
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let store = AnyStore::Memory(store);
-        let (driver, handle) = Driver::new(machine, store, Clock::start(), closing, tasks).unwrap();
+        let (driver, handle) =
+            Driver::new(machine, store, Clock::start(), closing, tasks, 2).unwrap();
         tokio::spawn(driver.run(CancellationToken::new()));
         let submit = api::Event::Submit {
             request: RequestId::from("r"),

@@ -1,11 +1,12 @@
 //! Extending searches. The search of an ended job rests in its log: it is woken here, off the loop, since that
-//! grows with the log.
+//! grows with the log. One that is being read already is waited for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use trainyard_common::ids::{JobId, TrialId};
-use trainyard_common::spec::Params;
+use trainyard_common::spec::{Document, Params};
 
 use super::status::ApiError;
 use crate::cluster::api::{Event, Rejection, Reply};
@@ -27,10 +28,28 @@ pub(super) async fn extend(seat: &Seat, event: Event) -> Result<Reply, ApiError>
     for _ in 0..TRIES {
         match seat.ask(event.clone()).await {
             Err(CallError::Rejected(Rejection::Asleep(job))) => wake(seat, &job).await?,
+            Err(CallError::Rejected(Rejection::Loading(job))) => loaded(seat, &job).await?,
             answer => return Ok(answer?),
         }
     }
     Ok(seat.ask(event).await?)
+}
+
+/// Waits until the search has been read from its log, as it is after a restart.
+async fn loaded(seat: &Seat, job: &JobId) -> Result<(), ApiError> {
+    let driver = seat.handle().await?;
+    let watcher = driver.watch(job);
+    let closing = driver.closing().clone();
+    loop {
+        let id = job.clone();
+        if !driver.read(move |machine| machine.loads(&id)).await? {
+            return Ok(());
+        }
+        tokio::select! {
+            _ = watcher.next() => {}
+            () = closing.cancelled() => return Err(CallError::Stopped.into()),
+        }
+    }
 }
 
 async fn wake(seat: &Seat, job: &JobId) -> Result<(), ApiError> {
@@ -73,7 +92,7 @@ fn suggested(trial: &TrialRecord) -> Params {
 }
 
 fn woken(
-    document: &trainyard_common::spec::Document,
+    document: &Arc<Document>,
     log: &[SearchEntry],
     params: &BTreeMap<TrialId, Params>,
 ) -> Result<Awake, String> {

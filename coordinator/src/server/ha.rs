@@ -224,7 +224,7 @@ impl Roles {
 
     /// Takes up what the last leader left; `None` where the lead was lost already.
     async fn begin(&self, store: &EtcdStore, won: Won) -> Result<Option<Reign>, CoordinatorError> {
-        let begun = tokio::time::Instant::now();
+        let since = tokio::time::Instant::now();
         let Won { term, stored, warm } = won;
         let Some(lost) = store.lost().await else {
             return Ok(None);
@@ -242,7 +242,9 @@ impl Roles {
         let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let any = AnyStore::Etcd(store.clone());
         let tasks = self.tasks.clone();
-        let (driver, handle) = match Driver::new(machine, any, clock, closing.clone(), tasks) {
+        let threads = self.config.search_threads();
+        let begun = Driver::new(machine, any, clock, closing.clone(), tasks, threads);
+        let (driver, handle) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 store.resign().await;
@@ -251,7 +253,7 @@ impl Roles {
         };
         let driver = tokio::spawn(driver.run(stop.clone()));
         self.standing.send_replace(Standing::Leads(handle));
-        let took_ms = begun.elapsed().as_millis() as u64;
+        let took_ms = since.elapsed().as_millis() as u64;
         tracing::info!(%term, jobs, took_ms, "this coordinator leads");
         Ok(Some(Reign {
             term,

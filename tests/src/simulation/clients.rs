@@ -104,6 +104,10 @@ impl World {
         if let Err(Rejection::Asleep(job)) = &answer {
             return self.wake(job);
         }
+        if let Err(Rejection::Loading(_)) = &answer {
+            // As it is after a take-over: asked again.
+            return;
+        }
         let answer = match answer {
             Ok(Some(reply)) => Ok(reply),
             Err(rejection) if self.may_be(client, &rejection) => Err(rejection),

@@ -131,7 +131,7 @@ impl World {
             trials: trials.collect(),
             log: log
                 .filter(|_| logical)
-                .map_or_else(Vec::new, |view| view.decisions.log.clone()),
+                .map_or_else(Vec::new, |view| view.decisions.decided()),
             gave_up,
         })
     }

@@ -135,7 +135,7 @@ impl World {
             Err(message) => return self.violated(message),
         };
         let clock = self.clock(n);
-        let machine = match Machine::restore(Term(term), config(), clock, records) {
+        let machine = match Machine::restore(Term(term), config(self.plan.late), clock, records) {
             Ok(machine) => machine,
             Err(error) => return self.violated(format!("not restored: {error}")),
         };

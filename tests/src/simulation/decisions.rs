@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use trainyard_common::ids::TrialId;
+use trainyard_common::spec::Params;
 use trainyard_common::spec::search::{Mode, SchedulerName};
 use trainyard_coordinator::cluster::model::{SearchEntry, TrialRecord, TrialState};
 use trainyard_coordinator::schedule::{CloneOf, Scheduler};
@@ -17,6 +18,8 @@ pub(super) struct Decisions {
     searcher: Searcher,
     pub(super) scheduler: Scheduler,
     rule: Option<Rule>,
+    /// What the searcher proposed when it was asked, for a trial that has not begun.
+    asked: Option<(TrialId, Option<Params>)>,
     /// Trials that were suggested.
     pub(super) suggested: u32,
     observed: BTreeSet<TrialId>,
@@ -42,6 +45,7 @@ impl Decisions {
             searcher: searcher.map_err(|error| error.to_string())?,
             scheduler,
             rule: ranked.then(|| Rule::of(variant)),
+            asked: None,
             suggested: 0,
             observed: BTreeSet::new(),
             rungs: BTreeSet::new(),
@@ -70,9 +74,14 @@ impl Decisions {
         records: impl Fn(TrialId) -> Option<&'a TrialRecord>,
     ) -> Result<(), String> {
         match entry {
+            SearchEntry::Asked { trial } => self.ask(*trial)?,
             SearchEntry::Suggested { trial } => self.suggested(*trial, records(*trial))?,
             SearchEntry::Exhausted => {
-                let next = self.searcher.clone().suggest(TrialId(self.suggested), None);
+                let trial = TrialId(self.suggested);
+                let next = match self.asked.take() {
+                    Some((_, proposed)) => proposed,
+                    None => self.searcher.clone().suggest(trial, None),
+                };
                 if next.is_some() {
                     return Err(format!("exhausted, but a replay suggests {next:?}"));
                 }
@@ -110,6 +119,31 @@ impl Decisions {
         Ok(())
     }
 
+    /// The searcher is asked. What it proposes is that trial's, whenever it begins.
+    fn ask(&mut self, trial: TrialId) -> Result<(), String> {
+        if trial.0 != self.suggested {
+            return Err(format!(
+                "trial {trial} is asked for after {}",
+                self.suggested
+            ));
+        }
+        // There may be more of them where trials were added since.
+        if let Some((known, Some(_))) = &self.asked {
+            return Err(format!("trial {trial} is asked for, and {known} was"));
+        }
+        let first_resource = self.scheduler.first_resource();
+        let proposed = self.searcher.suggest(trial, first_resource);
+        self.asked = Some((trial, proposed));
+        Ok(())
+    }
+
+    /// The log without what only says that something took long.
+    pub(super) fn decided(&self) -> Vec<SearchEntry> {
+        let log = self.log.iter();
+        let log = log.filter(|entry| !matches!(entry, SearchEntry::Asked { .. }));
+        log.cloned().collect()
+    }
+
     fn suggested(&mut self, trial: TrialId, record: Option<&TrialRecord>) -> Result<(), String> {
         if trial.0 != self.suggested {
             return Err(format!(
@@ -127,7 +161,11 @@ impl Decisions {
         self.suggested += 1;
         let known = record.map(TrialRecord::suggested_params);
         let first_resource = self.scheduler.first_resource();
-        match self.searcher.suggest(trial, first_resource) {
+        let proposed = match self.asked.take() {
+            Some((_, proposed)) => proposed,
+            None => self.searcher.suggest(trial, first_resource),
+        };
+        match proposed {
             Some(params) if Some(&params) == known => {
                 self.scheduler.begun(trial, &params);
             }

@@ -67,9 +67,11 @@ impl World {
         let series = step.points.len() + step.decisions.len() + lines;
         let changes = changed + step.removed.len() + series + asked.told;
         // A store is asked about once for each worker and job.
-        let probes = |effect: &&Effect| matches!(effect, Effect::Probe { .. });
+        // And a search is read once from its log.
+        let probes =
+            |effect: &&Effect| matches!(effect, Effect::Probe { .. } | Effect::Search { .. });
         let probes = step.effects.iter().filter(probes).count();
-        let stores = self.plan.jobs.len() * self.workers.len();
+        let stores = self.plan.jobs.len() * (self.workers.len() + 1);
         let effects = step.effects.len() - probes;
         self.stats.most_unchanged = self
             .stats

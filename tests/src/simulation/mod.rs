@@ -13,6 +13,7 @@
 //! | `network` | connections between workers and coordinators |
 //! | `worker`, `reporting`, `outbox`, `lines`, `rank`, `training` | worker processes, their reports and log lines, the attempts they run |
 //! | `strangers` | processes that are not who they say |
+//! | `thinking` | what searchers compute beside the loop |
 //! | `objects` | checkpoints in the model object store |
 //! | `faults`, `stats` | what goes wrong, and how often it really hit |
 //! | `watch` | slots and waiting work; the comparison with a restored machine |
@@ -52,6 +53,7 @@ mod stats;
 mod store;
 mod stored;
 mod strangers;
+mod thinking;
 mod training;
 mod turn;
 mod waking;

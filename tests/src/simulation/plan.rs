@@ -104,6 +104,8 @@ pub(super) struct Plan {
     pub(super) coordinators: usize,
     /// Queues hold few: those of the coordinators, and those of workers.
     pub(super) tight: bool,
+    /// Everything that a searcher is asked is computed beside the loop, and takes its time.
+    pub(super) late: bool,
     /// Clients that read: whether they follow the log or watch the job, and which submission it is.
     pub(super) readers: Vec<(bool, usize)>,
     /// Kinds of faults that may happen; with few kinds at a time, each meets states that all
@@ -159,6 +161,7 @@ impl Plan {
             refusing: (key.below(21, 4) == 0).then_some(2),
             coordinators: 1 + key.below(5, 3) as usize,
             tight: key.below(20, 4) == 0,
+            late: key.below(21, 3) == 0,
             faults: faults.map(|(fault, _)| fault).collect(),
             pace_ms: 300 << key.below(6, 4),
             disturbed_ms,
@@ -175,6 +178,7 @@ impl Plan {
             refusing: None,
             coordinators: 1,
             tight: false,
+            late: false,
             faults: Vec::new(),
             pace_ms: 0,
             disturbed_ms: 0,

@@ -346,6 +346,15 @@ impl Cluster {
                     };
                     self.apply(probed, Of::Trials)?;
                 }
+                Effect::Search { job, ticket, task } => {
+                    let thought = Box::new(task.run());
+                    let searched = Event::Searched {
+                        job,
+                        ticket,
+                        thought,
+                    };
+                    self.apply(searched, Of::Trials)?;
+                }
                 _ => {}
             }
         }

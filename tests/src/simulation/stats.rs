@@ -110,10 +110,14 @@ pub enum Hit {
     Lied,
     /// An operator gave a worker up.
     WorkerForgotten,
+    /// A searcher's answer came late.
+    SuggestedLate,
+    /// It was lost with its coordinator.
+    SuggestionLost,
 }
 
 /// Every kind, in the order of its number.
-pub const HITS: [Hit; 67] = [
+pub const HITS: [Hit; 69] = [
     Hit::MessageLost,
     Hit::MessageDelayed,
     Hit::MessageTwice,
@@ -181,6 +185,8 @@ pub const HITS: [Hit; 67] = [
     Hit::ImpostorTakenIn,
     Hit::Lied,
     Hit::WorkerForgotten,
+    Hit::SuggestedLate,
+    Hit::SuggestionLost,
 ];
 
 /// How much happened.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use trainyard_common::ids::Term;
 use trainyard_coordinator::cluster::Machine;
 use trainyard_coordinator::cluster::api::{WorkerState, WorkerSummary, WorkspaceSummary};
-use trainyard_coordinator::cluster::model::JobState;
+use trainyard_coordinator::cluster::model::{JobState, JobSummary};
 use trainyard_coordinator::cluster::view::pages::Most;
 
 use super::jobs::{is_program, variant_of};
@@ -29,7 +29,10 @@ impl World {
         if leader.term != self.store.term {
             return;
         }
-        let idle = self.store.jobs.values().find_map(idle_logical);
+        // Who is about to find out what comes next has nothing to do until then.
+        let jobs = self.store.jobs.values();
+        let mut jobs = jobs.filter(|job| !leader.machine.computes(&job.record.job));
+        let idle = jobs.find_map(idle_logical);
         if let Some(message) = idle {
             return self.violated(message);
         }
@@ -54,17 +57,20 @@ impl World {
         let Some(clock) = self.decided_at(n) else {
             return;
         };
+        let Some(leader) = &self.nodes[n].leader else {
+            return;
+        };
         // The cheap question first: mostly nothing waits.
         let jobs = self.store.jobs.values();
         let wanted: Vec<(&JobView, u32)> = jobs
-            .filter_map(|job| Some((job, waiting(job, clock)?)))
+            .filter_map(|job| {
+                let computes = leader.machine.computes(&job.record.job);
+                Some((job, waiting(job, clock, computes)?))
+            })
             .collect();
         if wanted.is_empty() {
             return;
         }
-        let Some(leader) = &self.nodes[n].leader else {
-            return;
-        };
         let shares = leader.machine.workspaces();
         let wants = wanted
             .iter()
@@ -117,7 +123,7 @@ impl World {
 
     /// Nobody who fits waits for longer than is promised, once nothing goes wrong any more.
     fn check_waits(&mut self, n: usize) {
-        let (Some(clock), config) = (self.decided_at(n), config()) else {
+        let (Some(clock), config) = (self.decided_at(n), config(false)) else {
             return;
         };
         let peace = self.calm_since + self.nodes[n].offset_ms + HEALED_MS;
@@ -148,13 +154,13 @@ impl World {
         };
         let (term, clock) = (leader.term, self.clock(n));
         let records = self.store.records().cloned();
-        let restored = match Machine::restore(Term(term), config(), clock, records) {
+        let restored = match Machine::restore(Term(term), config(self.plan.late), clock, records) {
             Ok(restored) => restored,
             Err(error) => return self.violated(format!("not restored: {error}")),
         };
         self.stats.restored += 1;
-        let jobs = leader.machine.jobs();
-        let other = restored.jobs();
+        let jobs = settled(&leader.machine);
+        let other = settled(&restored);
         let archived = |machine: &Machine| machine.jobs_page(u64::MAX, "", true, Most::ALL).entries;
         if archived(&restored) != archived(&leader.machine) {
             return self.violated("restored archived jobs differ".to_owned());
@@ -177,8 +183,15 @@ impl World {
     }
 }
 
-/// The slots that the job would take at once, if some work of it waits.
-fn waiting(job: &JobView, clock: u64) -> Option<u32> {
+/// The jobs, whatever their searchers compute at present.
+fn settled(machine: &Machine) -> Vec<JobSummary> {
+    let mut jobs = machine.jobs();
+    jobs.iter_mut().for_each(|job| job.working.clear());
+    jobs
+}
+
+/// The slots that the job would take at once, if some work of it waits. `computes`: its next trial is being found.
+fn waiting(job: &JobView, clock: u64, computes: bool) -> Option<u32> {
     let variant = variant_of(&job.record.job)?;
     match job.record.state {
         JobState::Pending | JobState::Running => {}
@@ -198,7 +211,8 @@ fn waiting(job: &JobView, clock: u64) -> Option<u32> {
     let under_way = (job.pending.len() + job.running.len()) as u32;
     let room = most.is_none_or(|most| under_way < most.max(1));
     let admits = || job.decisions.scheduler.admits();
-    let goes_on = || (job.record.search_closed.is_none() && admits()) || promotable(job);
+    let begins = || !computes && job.record.search_closed.is_none() && admits();
+    let goes_on = || begins() || promotable(job);
     (resumes || (room && goes_on())).then_some(variant.ranks)
 }
 

@@ -244,7 +244,7 @@ impl World {
                 worker.registered = false;
                 worker.away_since = self.now;
                 let since = self.now;
-                self.after(config().lease_ms, Due::Orphaned(w, since));
+                self.after(config(false).lease_ms, Due::Orphaned(w, since));
             }
             let worker = &self.workers[w];
             if worker.alive {
@@ -264,7 +264,7 @@ impl World {
             let until = worker.stopped_until;
             return self.at(until, Due::Orphaned(w, since));
         }
-        let lease_s = config().lease_ms as f64 / 1_000.0;
+        let lease_s = config(false).lease_ms as f64 / 1_000.0;
         let short = worker.runs.iter().filter(|(_, run)| {
             let variant = variant_of(&run.rank.at.job);
             variant.is_some_and(|variant| variant.job().orphan_timeout <= lease_s)

@@ -21,6 +21,7 @@ use super::rank::{Group, RunId};
 use super::readers::Reader;
 use super::stats::Stats;
 use super::store::ModelStore;
+use super::thinking::Answer;
 use super::turn::{Commit, Input};
 use super::worker::Worker;
 
@@ -36,8 +37,11 @@ const READERS_COME_MS: u64 = 8_000;
 /// Draws after which a world is said not to end.
 const MOST_DRAWS_A_WORLD: u64 = 50_000_000;
 
-pub(super) fn config() -> MachineConfig {
+/// `late`: everything that a searcher is asked takes its time.
+pub(super) fn config(late: bool) -> MachineConfig {
+    let usual = MachineConfig::default();
     MachineConfig {
+        quick_ms: if late { 0 } else { usual.quick_ms },
         lease_ms: 10_000,
         heartbeat_ms: 2_000,
         replay_grace_ms: 2_000,
@@ -46,7 +50,7 @@ pub(super) fn config() -> MachineConfig {
         vacate_ms: 8_000,
         gang_wait_ms: 10_000,
         reserve_ms: 15_000,
-        ..MachineConfig::default()
+        ..usual
     }
 }
 
@@ -75,6 +79,7 @@ pub(super) enum Due {
     Client(usize),
     Ask(usize, usize),
     Kept(usize, u64, usize),
+    Thought(usize, usize),
     Reader(usize, u64),
     ReaderLives(usize),
     Fault,
@@ -127,6 +132,8 @@ pub(super) struct World {
     pub(super) last_offset_ms: u64,
     /// Messages that come a second time.
     pub(super) echoes: Vec<Option<Input>>,
+    /// Of searchers.
+    pub(super) answers: Vec<Option<Answer>>,
     pub(super) workers: Vec<Worker>,
     pub(super) links: BTreeMap<LinkId, Link>,
     pub(super) next_link: LinkId,
@@ -185,6 +192,7 @@ impl World {
             objects: Objects::default(),
             last_offset_ms: 0,
             echoes: Vec::new(),
+            answers: Vec::new(),
             nodes: (0..plan.coordinators).map(|_| Node::default()).collect(),
             workers: Vec::new(),
             links: BTreeMap::new(),
@@ -297,6 +305,7 @@ impl World {
             Due::Client(client) => self.client(client),
             Due::Ask(client, n) => self.ask(client, n),
             Due::Kept(n, epoch, number) => self.kept(n, epoch, number),
+            Due::Thought(n, number) => self.thought(n, number),
             Due::Reader(r, call) => self.reader(r, call),
             Due::ReaderLives(r) => self.reader_lives(r),
             Due::Fault => self.fault(),

@@ -46,6 +46,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
             "sightings",
             "store",
             "strangers",
+            "thinking",
             "turn",
             "worker",
             "world",

@@ -10,6 +10,9 @@ use trainyard_common::spec::{Params, SpecError};
 /// far the next one is.
 const MAX_PASSED: u64 = 100_000;
 
+/// To pass so many, about.
+const WALK_MS: u64 = 5;
+
 #[derive(Debug, Clone)]
 pub(super) struct GridSearch {
     space: SearchSpace,
@@ -40,6 +43,14 @@ impl GridSearch {
             source,
             given: given.into_iter().collect(),
         })
+    }
+
+    /// As far as constraints may forbid many in a row.
+    pub(super) fn effort_ms(&self) -> u64 {
+        match self.source {
+            Source::Walked(_) if self.space.is_constrained() => WALK_MS,
+            Source::Walked(_) | Source::Listed(_) => 0,
+        }
     }
 
     pub(super) fn next(&mut self) -> Option<Params> {

@@ -239,13 +239,14 @@ impl Searcher {
         adopted
     }
 
-    /// What the next suggestion takes, about, in milliseconds of one core: whoever has other things to do does them
-    /// in between.
+    /// What the next suggestion takes, about and mostly at most, in milliseconds of one core, by what there is to look
+    /// at: whoever has other things to do lets another thread do what takes any.
     pub fn effort_ms(&self) -> u64 {
         match &self.strategy {
             Strategy::Model(model) if self.given.is_empty() => model.effort_ms(),
             Strategy::Random(random) => random.effort_ms(),
-            Strategy::Grid(_) | Strategy::Model(_) => 0,
+            Strategy::Grid(grid) => grid.effort_ms(),
+            Strategy::Model(_) => 0,
         }
     }
 

@@ -33,6 +33,10 @@ const DRAWN_EVERY: usize = 3;
 /// thousand, and 4.
 const GP_PAIR_NS: u64 = 75;
 const RESULT_NS: u64 = 4_000;
+
+/// Of fitting a Gaussian process' hyperparameters, at least; the first so many points are spread without one.
+const GP_FIT_NS: u64 = 2_000_000;
+const GP_SPREAD: u64 = 3;
 const NS_A_MS: u64 = 1_000_000;
 
 #[derive(Debug, Clone)]
@@ -256,7 +260,10 @@ impl ModelSearch {
                 let all = self.levels.is_none() && self.modes.len() == 1;
                 let seen = if all { results } else { model.seen() as u64 };
                 let looked_at = seen.min(self.max_points as u64);
-                looked_at * looked_at * GP_PAIR_NS
+                match results {
+                    0..=GP_SPREAD => 0,
+                    _ => GP_FIT_NS + looked_at * looked_at * GP_PAIR_NS,
+                }
             }
             _ => results * RESULT_NS,
         };

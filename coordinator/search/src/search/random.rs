@@ -23,6 +23,15 @@ const MAX_REFUSED: u64 = 2_000;
 /// else, and the search ends.
 const MAX_TRIES: u64 = 64;
 
+/// Where more than one of so many was tried, draws may repeat what was.
+const OFTEN: u128 = 8;
+
+/// To list the configurations that meet constraints, about; to list one where there are none, and to find one that was
+/// tried in a list.
+const LISTING_NS: u64 = 300_000_000;
+const LISTED_NS: u64 = 100;
+const NOTED_NS: u64 = 2_000;
+
 #[derive(Debug, Clone)]
 pub(super) struct RandomSearch {
     space: SearchSpace,
@@ -96,8 +105,24 @@ impl RandomSearch {
     pub(super) fn effort_ms(&self) -> u64 {
         match self.finite {
             // What draws do not find is taken from a list.
-            Some(_) => MAX_TRIES * self.space.draw_ns() / 1_000_000,
+            Some(size) => (MAX_TRIES * self.space.draw_ns() + self.listing_ns(size)) / 1_000_000,
             None => self.space.drawing_ms(MAX_REFUSED),
+        }
+    }
+
+    /// What finding the untried ones in a list takes that was not made yet. Draws that are hardly ever repeated do not
+    /// come to that.
+    fn listing_ns(&self, size: u128) -> u64 {
+        let tried = self.tried.len() as u64;
+        let often = u128::from(tried) * OFTEN >= size;
+        if size > u128::from(MAX_LISTED) || self.proposed.is_some() {
+            return 0;
+        }
+        match (self.space.is_constrained(), self.space.listed()) {
+            (true, None) => LISTING_NS,
+            (false, None) if often => size as u64 * LISTED_NS + tried * NOTED_NS,
+            (_, Some(_)) if often => tried * NOTED_NS,
+            _ => 0,
         }
     }
 

@@ -6,7 +6,7 @@ use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 
 use super::answer::Reply;
 use super::wire::{LogText, Point, ToWorker};
-use crate::cluster::model::{Decision, Key, Record, SessionId};
+use crate::cluster::model::{Decision, Key, Record, SearchTask, SessionId, Ticket};
 
 /// What one event led to.
 ///
@@ -105,6 +105,13 @@ pub enum Effect {
         keep: Option<String>,
         checkpoint_url: Option<String>,
         bundle_url: Option<String>,
+    },
+    /// Run the task on a thread of its own and tell the machine `Searched`, whatever came of it: its error, or what
+    /// it panicked with. Of one job one at a time. An answer that is lost is asked for again by the next leader.
+    Search {
+        job: JobId,
+        ticket: Ticket,
+        task: Box<SearchTask>,
     },
     /// For those who watch: the job's summary and these trials' have changed.
     Changed { job: JobId, trials: Vec<TrialId> },

@@ -9,7 +9,7 @@ use trainyard_common::spec::Document;
 
 use super::wire::{LogText, Report};
 use crate::cluster::model::{
-    ArchiveRef, Awake, Pulse, RankRef, SecretDigest, SessionId, WorkerInfo,
+    ArchiveRef, Awake, Pulse, RankRef, SecretDigest, SessionId, Thought, Ticket, WorkerInfo,
 };
 
 /// What the driver tells the machine.
@@ -79,6 +79,12 @@ pub enum Event {
     Wake {
         job: JobId,
         search: Box<Awake>,
+    },
+    /// The answer to `Effect::Search`.
+    Searched {
+        job: JobId,
+        ticket: Ticket,
+        thought: Box<Result<Thought, String>>,
     },
     /// Removes an ended job for good; answered by `Reply::Deleted`.
     Delete {

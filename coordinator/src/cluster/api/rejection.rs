@@ -37,6 +37,10 @@ pub enum Rejection {
     Retry { job: JobId, message: String },
     #[error("the search of {0} rests: it is to be woken before it can go on")]
     Asleep(JobId),
+    #[error(
+        "the search of {0} is still being read from its log: it cannot go on before that is done"
+    )]
+    Loading(JobId),
     #[error("workspace {workspace:?}: {field}: {message}")]
     Workspace {
         workspace: String,

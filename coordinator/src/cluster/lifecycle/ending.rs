@@ -57,7 +57,7 @@ impl Machine {
         let judged = found.record.evaluation.as_ref().map(|e| e.trial);
         // First, so that the last trial to end does not end the search.
         found.record.state = state;
-        found.searcher = None;
+        found.mind.rest();
         for trial in found.open() {
             self.end_live_attempt(job, trial, why);
             self.end_trial(job, trial, TrialState::Cancelled, String::new(), why);

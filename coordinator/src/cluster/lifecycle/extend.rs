@@ -8,7 +8,7 @@ use trainyard_common::ids::{JobId, RequestId};
 use crate::cluster::Machine;
 use crate::cluster::api::{Event, Rejection, Reply};
 use crate::cluster::lifecycle::requests::fnv1a;
-use crate::cluster::model::{Awake, Expected, Job, JobState, SearchEntry};
+use crate::cluster::model::{Awake, Expected, Job, JobState, Mind, SearchEntry, Told};
 
 /// The longest time that can be added at once, in seconds: ten years.
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
@@ -94,14 +94,17 @@ impl Machine {
                 ask: "extend: only a search that goes on or has completed can be extended",
             });
         }
-        let Some(searcher) = &found.searcher else {
+        if found.mind.rests() {
             return Err(Rejection::Asleep(job.clone()));
-        };
+        }
+        if found.mind.loads() {
+            return Err(Rejection::Loading(job.clone()));
+        }
         if trials > 0 && found.scheduler.is_population() {
             let text = format!("{trials} given; a population does not grow");
             return refused("trials", text);
         }
-        if let Some(room) = searcher.room().filter(|room| trials > *room) {
+        if let Some(room) = found.mind.room().filter(|room| trials > *room) {
             let has = found.expected().unwrap_or_default();
             let text = format!(
                 "{trials} given; the space has no more than {room} configurations besides the {has} of this \
@@ -136,10 +139,10 @@ impl Machine {
     fn wake_search(&mut self, job: &JobId, search: Awake) {
         if let Some(found) = self.jobs.get_mut(job)
             && matches!(found.record.state, JobState::Completed | JobState::Failed)
-            && found.searcher.is_none()
+            && found.mind.rests()
             && found.next_entry == search.entries
         {
-            found.searcher = Some(search.searcher);
+            found.mind = Mind::here(search.thought);
             found.scheduler = search.scheduler;
         }
     }
@@ -152,10 +155,16 @@ impl Machine {
         let Some(found) = self.jobs.get_mut(job) else {
             return;
         };
-        if let Some(searcher) = &mut found.searcher {
-            searcher.extend(trials);
+        if !found.mind.rests() {
+            found.mind.tell(Told::Extended { trials });
             found.scheduler.reopen();
-            found.record.expected = Some(Expected::of(searcher.expected_trials()));
+            // As much as there is room for: more was refused.
+            let more = |all: Expected| all.trials().map(|all| all.saturating_add(trials));
+            let expected = match found.mind.searcher() {
+                Some(searcher) => searcher.expected_trials(),
+                None => found.record.expected.and_then(more),
+            };
+            found.record.expected = Some(Expected::of(expected));
         }
         if seconds > 0.0 {
             // Time that has passed since the old end is not taken from the new one.

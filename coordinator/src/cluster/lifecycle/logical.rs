@@ -7,6 +7,7 @@
 use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
+use crate::cluster::lifecycle::suggest::Suggestion;
 use crate::cluster::model::JobState;
 use crate::schedule::logical;
 use crate::schedule::logical::Stint;
@@ -38,8 +39,8 @@ impl Machine {
         self.check_job(job);
     }
 
-    /// Gives free logical workers a promoted trial or a new one. False: the next suggestion has to wait, and all
-    /// results behind it.
+    /// Gives free logical workers a promoted trial or a new one. False: the next suggestion is being found, and all
+    /// results wait behind it.
     fn fill(&mut self, job: &JobId) -> bool {
         while let Some(found) = self.jobs.get(job)
             && found.stints.len() < found.logical_workers()
@@ -50,13 +51,11 @@ impl Machine {
                 self.promote(job);
                 self.begin_stint(job, next.trial, clock, from);
             } else if found.record.search_closed.is_none() && found.scheduler.admits() {
-                if self.ponders(found) {
-                    return false;
+                match self.suggest(job) {
+                    Suggestion::Begun(trial) => self.begin_stint(job, trial, clock, 0),
+                    Suggestion::Later => return false,
+                    Suggestion::Nothing => return true,
                 }
-                let Some(trial) = self.suggest(job) else {
-                    return true;
-                };
-                self.begin_stint(job, trial, clock, 0);
             } else {
                 return true;
             }

@@ -13,6 +13,7 @@
 //! | `trials`, `best` | one trial's state; the best of them |
 //! | `search`, `judging`, `ending` | how searches and jobs end, the winner's judging, trials with what ends with them |
 //! | `stopping`, `rungs`, `suggest` | who has had its chance; what schedulers and searchers decide, carried out |
+//! | `thinking` | what searchers compute beside the loop |
 //! | `stints`, `logical` | searches in logical time |
 //! | `active`, `job` | jobs that have not ended; what a job alone tells |
 
@@ -41,6 +42,7 @@ mod search;
 mod stints;
 mod stopping;
 mod submit;
-mod suggest;
+pub(super) mod suggest;
+mod thinking;
 mod trials;
 mod vacate;

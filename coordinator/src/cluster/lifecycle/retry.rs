@@ -80,8 +80,11 @@ impl Machine {
             }
             _ => {}
         }
-        if found.searcher.is_none() {
+        if found.mind.rests() {
             return Err(Rejection::Asleep(job.clone()));
+        }
+        if found.mind.loads() {
+            return Err(Rejection::Loading(job.clone()));
         }
         let mut again = trial.map_or(failed, |trial| vec![trial]);
         if found.record.state == JobState::Failed {

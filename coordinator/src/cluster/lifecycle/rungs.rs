@@ -6,7 +6,7 @@
 use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
-use crate::cluster::model::{AttemptRef, Decision, SearchEntry, TrialState};
+use crate::cluster::model::{AttemptRef, Decision, SearchEntry, Told, TrialState};
 use crate::schedule::Verdict;
 
 impl Machine {
@@ -63,9 +63,11 @@ impl Machine {
         let Some(rung) = found.scheduler.reaches(trial, resource) else {
             return;
         };
-        if let Some(searcher) = &mut found.searcher {
-            searcher.reached(trial, resource, value);
-        }
+        found.mind.tell(Told::Reached {
+            trial,
+            resource,
+            value,
+        });
         let values = match (value, found.trial(trial)) {
             (Some(_), Some(known)) => known.record.values.clone(),
             _ => Vec::new(),
@@ -138,9 +140,7 @@ impl Machine {
         let found = self.jobs.get_mut(job)?;
         let trial = found.scheduler.promotable()?.trial;
         let promotion = found.scheduler.promote(trial)?;
-        if let Some(searcher) = &mut found.searcher {
-            searcher.promoted(trial);
-        }
+        found.mind.tell(Told::Promoted { trial });
         let running = found.running.contains(&trial);
         let rung = promotion.rung;
         self.log_search(job, SearchEntry::Promoted { trial, rung });

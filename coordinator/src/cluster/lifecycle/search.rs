@@ -21,6 +21,16 @@ impl Machine {
         self.check_job(job);
     }
 
+    /// The searcher has nothing more to propose.
+    pub(in crate::cluster) fn exhausted(&mut self, job: &JobId) {
+        let Some(found) = self.jobs.get(job) else {
+            return;
+        };
+        let why = exhausted(found.trials.len(), found.document.space().is_constrained());
+        self.log_search(job, SearchEntry::Exhausted);
+        self.close_search(job, &why);
+    }
+
     /// Tells the scheduler that no new trial begins, where that means anything to it.
     fn tell_closed(&mut self, job: &JobId) {
         let found = self.jobs.get_mut(job);
@@ -153,7 +163,7 @@ impl Machine {
         if let Some(found) = self.jobs.get_mut(job)
             && found.record.state.ended()
         {
-            found.searcher = None;
+            found.mind.rest();
         }
     }
 }
@@ -183,4 +193,14 @@ pub(in crate::cluster) fn last_error(job: &Job) -> String {
     last.map_or_else(String::new, |trial| {
         format!("trial {}: {}", trial.record.trial, trial.record.error)
     })
+}
+
+/// Why a searcher has nothing more to propose.
+fn exhausted(trials: usize, constrained: bool) -> String {
+    match constrained {
+        true => format!(
+            "after {trials} trials no other configuration that meets the constraints was found"
+        ),
+        false => format!("all {trials} configurations were tried"),
+    }
 }

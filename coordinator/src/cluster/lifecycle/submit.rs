@@ -9,7 +9,7 @@ use trainyard_common::spec::{Document, JobSpec};
 use crate::cluster::Machine;
 use crate::cluster::api::{Rejection, Reply};
 use crate::cluster::lifecycle::requests::fnv1a;
-use crate::cluster::model::{Expected, Job, JobRecord, JobState, TrialCounts, Turns};
+use crate::cluster::model::{Expected, Job, JobRecord, JobState, Mind, TrialCounts, Turns};
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
 
@@ -62,7 +62,7 @@ impl Machine {
             record,
             scheduler: Scheduler::of(spec),
             stints: BTreeMap::new(),
-            searcher: Some(searcher),
+            mind: Mind::here(searcher.into()),
             document: Arc::new(document),
             next_entry: 0,
             trials: Vec::new(),

@@ -1,29 +1,56 @@
 //! New trials: what the searcher proposes.
 
 use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::spec::Params;
 
 use crate::cluster::Machine;
-use crate::cluster::model::{Decision, SearchEntry, Trial, TrialRecord, TrialSlot, TrialState};
+use crate::cluster::model::{
+    Decision, Next, SearchEntry, Trial, TrialRecord, TrialSlot, TrialState,
+};
+
+/// What came of asking for a new trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cluster) enum Suggestion {
+    Begun(TrialId),
+    /// There will be one once the searcher has found it.
+    Later,
+    /// There is none.
+    Nothing,
+}
 
 impl Machine {
-    /// Asks the searcher for another trial and logs its answer.
-    pub(in crate::cluster) fn suggest(&mut self, job: &JobId) -> Option<TrialId> {
-        let now = self.now;
-        let found = self.jobs.get_mut(job)?;
-        let trial = TrialId(u32::try_from(found.trials.len()).ok()?);
+    /// Asks the searcher for another trial and logs its answer, or that it was asked.
+    pub(in crate::cluster) fn suggest(&mut self, job: &JobId) -> Suggestion {
+        let quick_ms = self.config.quick_ms;
+        let Some(found) = self.jobs.get_mut(job) else {
+            return Suggestion::Nothing;
+        };
+        let Ok(number) = u32::try_from(found.trials.len()) else {
+            return Suggestion::Nothing;
+        };
+        let trial = TrialId(number);
         let first_resource = found.scheduler.first_resource();
-        let searcher = found.searcher.as_mut()?;
-        let effort = searcher.effort_ms();
-        let suggested = searcher.suggest(trial, first_resource);
-        if let Some(until) = self.pondering.asked(now, effort) {
-            self.wake_at(until);
+        match found.mind.next(trial, first_resource, quick_ms) {
+            Next::Params(params) => {
+                self.begin_trial(job, trial, params);
+                Suggestion::Begun(trial)
+            }
+            Next::Nothing => {
+                self.exhausted(job);
+                Suggestion::Nothing
+            }
+            Next::Long => {
+                self.think(job, trial, first_resource);
+                Suggestion::Later
+            }
+            Next::Later => Suggestion::Later,
         }
-        let found = self.jobs.get_mut(job)?;
-        let Some(params) = suggested else {
-            let why = exhausted(found.trials.len(), found.document.space().is_constrained());
-            self.log_search(job, SearchEntry::Exhausted);
-            self.close_search(job, &why);
-            return None;
+    }
+
+    fn begin_trial(&mut self, job: &JobId, trial: TrialId, params: Params) {
+        let now = self.now;
+        let Some(found) = self.jobs.get_mut(job) else {
+            return;
         };
         let record = TrialRecord {
             job: job.clone(),
@@ -70,16 +97,5 @@ impl Machine {
         let why = format!("trial {trial} of the search");
         self.explain(job, trial, Decision::Suggested, why);
         self.check_job(job);
-        Some(trial)
-    }
-}
-
-/// Why a searcher has nothing more to propose.
-fn exhausted(trials: usize, constrained: bool) -> String {
-    match constrained {
-        true => format!(
-            "after {trials} trials no other configuration that meets the constraints was found"
-        ),
-        false => format!("all {trials} configurations were tried"),
     }
 }

@@ -3,7 +3,7 @@
 use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
-use crate::cluster::model::{Decision, SearchEntry, TrialState};
+use crate::cluster::model::{Decision, SearchEntry, Told, TrialState};
 use crate::search;
 use crate::search::Observation;
 
@@ -66,15 +66,15 @@ impl Machine {
             (Some(_), Some(known)) => known.record.values.clone(),
             _ => Vec::new(),
         };
-        let Some(searcher) = &mut found.searcher else {
+        if found.mind.rests() {
             return;
-        };
+        }
         let observation = Observation {
             trial,
             outcome,
             values,
         };
-        searcher.observe(&observation);
+        found.mind.tell(Told::Observed(observation.clone()));
         let (value, values) = (observation.outcome.value(), &observation.values);
         found.scheduler.ended_with(trial, value, values);
         self.log_search(job, SearchEntry::Observed(observation));

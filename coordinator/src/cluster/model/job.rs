@@ -11,11 +11,11 @@ use trainyard_common::space::KnownSpace;
 use trainyard_common::spec::{Document, ObjectiveSpec};
 
 use super::attempt::Metrics;
+use super::mind::Mind;
 use super::trial::{Trial, TrialCounts, TrialSlot, TrialState};
 use crate::placement::Needs;
 use crate::schedule::Scheduler;
 use crate::schedule::logical::Stint;
-use crate::search::Searcher;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -194,8 +194,8 @@ fn if_readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Know
 pub(in crate::cluster) struct Job {
     pub(in crate::cluster) record: JobRecord,
     pub(in crate::cluster) document: Arc<Document>,
-    /// None once the job has ended: a search that is extended then is woken by its log.
-    pub(in crate::cluster) searcher: Option<Searcher>,
+    /// Its searcher. It rests once the job has ended: a search that is extended then is woken by its log.
+    pub(in crate::cluster) mind: Mind,
     pub(in crate::cluster) scheduler: Scheduler,
     /// What the logical workers run; empty without logical time.
     pub(in crate::cluster) stints: BTreeMap<TrialId, Stint>,

@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::{JobId, TrialId};
 
+use super::told::Thought;
 use crate::schedule::Scheduler;
-use crate::search::{Observation, Searcher};
+use crate::search::Observation;
 
 /// A search that goes on where its log ends.
 #[derive(Debug, Clone)]
 pub struct Awake {
-    pub(in crate::cluster) searcher: Searcher,
+    pub(in crate::cluster) thought: Thought,
     pub(in crate::cluster) scheduler: Scheduler,
     /// Entries of the log.
     pub(in crate::cluster) entries: u32,
@@ -26,7 +27,10 @@ pub struct SearchRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SearchEntry {
-    /// The searcher proposed this trial's parameters.
+    /// The searcher was asked for this trial's parameters, and takes long: they follow from what it had heard by
+    /// then, and what comes after this it hears after that.
+    Asked { trial: TrialId },
+    /// The searcher proposed this trial's parameters: now, or when it was asked for them.
     Suggested { trial: TrialId },
     /// The searcher had nothing more to propose.
     Exhausted,

@@ -28,6 +28,9 @@ pub struct JobSummary {
     pub error: String,
     /// Why the job waits, and other remarks.
     pub note: String,
+    /// What its search is computing while nothing of it can begin; of this process, and not stored.
+    #[serde(skip)]
+    pub working: String,
     /// Which searcher `auto` has chosen, and why.
     pub chosen: String,
     pub test_metrics: Metrics,

@@ -8,6 +8,7 @@ use trainyard_common::spec::{FailureKind, TrialSpec};
 
 use crate::cluster::Machine;
 use crate::cluster::api::{Assignment, ToWorker};
+use crate::cluster::lifecycle::suggest::Suggestion;
 use crate::cluster::model::{
     AttemptKind, AttemptRecord, Decision, JobState, RankPlace, RankRecord, RankRef, Trial,
     TrialState,
@@ -27,8 +28,8 @@ impl Machine {
                 }
             }
             Want::New => match self.suggest(job) {
-                Some(trial) => self.assign(job, trial, AttemptKind::Train, places),
-                None => return false,
+                Suggestion::Begun(trial) => self.assign(job, trial, AttemptKind::Train, places),
+                Suggestion::Later | Suggestion::Nothing => return false,
             },
         }
         true

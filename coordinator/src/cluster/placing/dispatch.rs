@@ -64,7 +64,7 @@ impl Machine {
     pub(in crate::cluster) fn line_up(&mut self, job: &JobId) {
         self.logical_turn(job);
         let Some(want) = self.want(job) else {
-            self.leave_queue(job);
+            self.step_out(job);
             return;
         };
         let ask = self.ask_of(job, want);
@@ -129,7 +129,7 @@ impl Machine {
     /// Uses the places, and puts the job where it belongs afterwards.
     fn use_places(&mut self, job: &JobId, ask: &Ask, places: &[Place]) {
         let Some(want) = self.want(job) else {
-            self.leave_queue(job);
+            self.step_out(job);
             return;
         };
         if self.ask_of(job, want) != *ask {
@@ -142,7 +142,7 @@ impl Machine {
             self.slots.queue_mut().take_out(job);
             self.line_up(job);
         } else {
-            self.leave_queue(job);
+            self.step_out(job);
         }
     }
 

@@ -69,6 +69,15 @@ impl Machine {
         }
     }
 
+    /// It wants no slots now. One that finds out what to begin does not hold others up; it keeps its turn, and what
+    /// is kept for it.
+    pub(in crate::cluster) fn step_out(&mut self, job: &JobId) {
+        match self.thinks(job) {
+            true => self.slots.queue_mut().take_out(job),
+            false => self.leave_queue(job),
+        }
+    }
+
     /// It wants no slots, or cannot use any.
     pub(in crate::cluster) fn leave_queue(&mut self, job: &JobId) {
         self.let_go(job);

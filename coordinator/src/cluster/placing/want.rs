@@ -3,8 +3,7 @@
 use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
-use crate::cluster::model::{Job, JobState};
-use crate::search::Searcher;
+use crate::cluster::model::JobState;
 
 /// What a job would do with free slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +15,28 @@ pub(in crate::cluster) enum Want {
     New,
 }
 
+/// What a job would do, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Would {
+    Do(Want),
+    /// Begin a trial that is being found.
+    Think,
+}
+
 impl Machine {
     pub(in crate::cluster) fn want(&self, job: &JobId) -> Option<Want> {
+        match self.would(job)? {
+            Would::Do(want) => Some(want),
+            Would::Think => None,
+        }
+    }
+
+    /// Whether the job has nothing to do but to find its next trial.
+    pub(in crate::cluster) fn thinks(&self, job: &JobId) -> bool {
+        self.would(job) == Some(Would::Think)
+    }
+
+    fn would(&self, job: &JobId) -> Option<Would> {
         let found = self.jobs.get(job)?;
         match found.record.state {
             JobState::Evaluating => {
@@ -25,7 +44,7 @@ impl Machine {
                 let live = found.live(evaluation.trial);
                 let busy = live.is_some_and(|t| t.attempts.iter().any(|a| a.outcome.is_none()));
                 (!busy && evaluation.retry_at_ms <= self.now)
-                    .then_some(Want::Judge(evaluation.trial))
+                    .then_some(Would::Do(Want::Judge(evaluation.trial)))
             }
             JobState::Pending | JobState::Running => {
                 let mut ready = found.turns.iter().filter(|trial| {
@@ -33,7 +52,7 @@ impl Machine {
                     live.is_some_and(|trial| trial.record.retry_at_ms <= self.now)
                 });
                 if let Some(trial) = ready.next() {
-                    return Some(Want::Resume(trial));
+                    return Some(Would::Do(Want::Resume(trial)));
                 }
                 if found.is_logical() {
                     // Its logical workers have taken what comes next already.
@@ -44,11 +63,15 @@ impl Machine {
                 if most.is_some_and(|most| under_way >= most.max(1) as usize) {
                     None
                 } else if found.scheduler.promotable().is_some() {
-                    Some(Want::Promote)
+                    Some(Would::Do(Want::Promote))
                 } else {
                     let open = found.record.search_closed.is_none();
                     let admits = found.scheduler.admits();
-                    (open && admits && !self.ponders(found)).then_some(Want::New)
+                    let next = match found.mind.thinks() {
+                        true => Would::Think,
+                        false => Would::Do(Want::New),
+                    };
+                    (open && admits).then_some(next)
                 }
             }
             _ => None,
@@ -62,9 +85,9 @@ impl Machine {
             .jobs
             .get(job)
             .is_some_and(|found| !found.running.is_empty());
-        match self.want(job) {
-            Some(Want::Resume(_) | Want::Judge(_)) => true,
-            Some(Want::New | Want::Promote) => !runs,
+        match self.would(job) {
+            Some(Would::Do(Want::Resume(_) | Want::Judge(_))) => true,
+            Some(Would::Do(Want::New | Want::Promote) | Would::Think) => !runs,
             None => false,
         }
     }
@@ -74,11 +97,5 @@ impl Machine {
     pub(in crate::cluster) fn is_bounded(&self, job: &JobId) -> bool {
         let gang = self.slots.queue().get(job).is_some_and(|q| q.ask.ranks > 1);
         gang || self.pushes(job)
-    }
-
-    /// Whether the job's next suggestion has to wait because another one has just taken long.
-    pub(in crate::cluster) fn ponders(&self, found: &Job) -> bool {
-        let effort = found.searcher.as_ref().map_or(0, Searcher::effort_ms);
-        self.pondering.rests(self.now, effort)
     }
 }

@@ -25,6 +25,7 @@ mod retry;
 mod rules;
 mod simulation;
 mod slots;
+mod thinking;
 mod vacate;
 mod workspaces;
 
@@ -184,6 +185,8 @@ struct Bench {
     sequence: u64,
     /// Whether probes succeed.
     shared: bool,
+    /// Whether searchers answer at once.
+    computes: bool,
     /// What was told to be stored, by key.
     stored: std::collections::BTreeMap<Key, Record>,
 }
@@ -195,6 +198,7 @@ impl Bench {
             now: 1_000,
             sequence: 0,
             shared: true,
+            computes: true,
             stored: std::collections::BTreeMap::new(),
         }
     }
@@ -245,6 +249,11 @@ impl Bench {
                     worker: worker.clone(),
                     path: path.clone(),
                     error: (!self.shared).then(|| "not found".to_owned()),
+                }),
+                Effect::Search { job, ticket, task } if self.computes => Some(Event::Searched {
+                    job: job.clone(),
+                    ticket: *ticket,
+                    thought: Box::new(task.clone().run()),
                 }),
                 _ => None,
             })

@@ -28,6 +28,18 @@ impl Machine {
         Some(self.retention.archived(job)?.archive.clone())
     }
 
+    /// Whether the job's searcher computes something, so that no trial of it can begin.
+    pub fn computes(&self, job: &JobId) -> bool {
+        let found = self.jobs.get(job);
+        found.is_some_and(|found| found.mind.thinks())
+    }
+
+    /// Whether its search is still being read from its log.
+    pub fn loads(&self, job: &JobId) -> bool {
+        let found = self.jobs.get(job);
+        found.is_some_and(|found| found.mind.loads())
+    }
+
     pub fn job(&self, job: &JobId) -> Option<JobSummary> {
         let aside = || Some(self.aside.get(job)?.summary.clone());
         self.jobs.get(job).map(job_summary).or_else(aside)
@@ -101,7 +113,21 @@ pub(in crate::cluster) fn job_summary(job: &Job) -> JobSummary {
         maximize: objective.is_some_and(|objective| {
             objective.mode == trainyard_common::spec::search::Mode::Maximize
         }),
+        working: working(job).to_owned(),
         ..record_summary(&job.record)
+    }
+}
+
+/// What its search computes while nothing of the job can begin.
+fn working(job: &Job) -> &'static str {
+    let searches = matches!(job.record.state, JobState::Pending | JobState::Running);
+    let waits = job.running.is_empty() && job.pending.is_empty();
+    match searches && job.record.search_closed.is_none() {
+        true if job.mind.loads() => {
+            "its search is still being read from its log: no trial begins before that is done"
+        }
+        true if job.mind.thinks() && waits => "its next trial is being worked out",
+        _ => "",
     }
 }
 
@@ -124,6 +150,7 @@ pub(in crate::cluster) fn record_summary(record: &JobRecord) -> JobSummary {
         best_value: record.best.map(|best| best.value),
         error: record.error.clone(),
         note: note(record),
+        working: String::new(),
         chosen: record.chosen.clone(),
         test_metrics: record.test_metrics.clone(),
         checkpoint_url: record.checkpoint_url.clone(),

@@ -1,10 +1,15 @@
 //! Replaying a search log: the same spec, seed and log lead to the same suggestions and decisions, or it
 //! is told where they do not. A restart relies on it; anybody may check it.
+//!
+//! The scheduler's part is a step for each entry and says what the searcher is told; what that takes may be long,
+//! and is done wherever there is time for it.
+
+use std::sync::Arc;
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::{Document, JobSpec, Params};
 
-use crate::cluster::model::{Awake, SearchEntry};
+use crate::cluster::model::{Awake, Check, SearchEntry, SearchTask, Told};
 use crate::schedule::Scheduler;
 use crate::search::Searcher;
 
@@ -27,7 +32,10 @@ impl Tally {
             SearchEntry::Rung { .. } => self.rungs += 1,
             SearchEntry::Promoted { .. } => self.promotions += 1,
             SearchEntry::Extended { .. } => self.extensions += 1,
-            SearchEntry::Exhausted | SearchEntry::Closed | SearchEntry::Retried { .. } => {}
+            SearchEntry::Asked { .. }
+            | SearchEntry::Exhausted
+            | SearchEntry::Closed
+            | SearchEntry::Retried { .. } => {}
         }
     }
 }
@@ -44,13 +52,13 @@ pub fn verify<'a>(
 ) -> Result<Tally, String> {
     let searcher = Searcher::of(spec);
     let mut searcher = searcher.map_err(|error| error.to_string())?;
-    replay(
-        &mut searcher,
-        &mut Scheduler::of(spec),
-        log,
-        params,
-        Check::All,
-    )
+    let mut log_read = Reading::of(spec);
+    for entry in log {
+        if let Some(told) = log_read.next(entry, &params)? {
+            told.tell(&mut searcher, Check::All)?;
+        }
+    }
+    Ok(log_read.tally)
 }
 
 /// A job's search as its log tells it, for as little work as that takes. `params` are those that trials were given.
@@ -58,121 +66,174 @@ pub fn verify<'a>(
 /// # Errors
 /// Which entry would be decided otherwise, and how.
 pub fn awake<'a>(
-    document: &Document,
+    document: &Arc<Document>,
     log: impl IntoIterator<Item = &'a SearchEntry>,
     params: impl Fn(TrialId) -> Option<&'a Params>,
 ) -> Result<Awake, String> {
-    let job = document.job();
-    let searcher = Searcher::over(job, document.space().clone());
-    let mut awake = Awake {
-        searcher: searcher.map_err(|error| error.to_string())?,
-        scheduler: Scheduler::of(job),
-        entries: 0,
-    };
-    let mut entries = 0;
-    let counted = log.into_iter().inspect(|_| entries += 1);
-    let (searcher, scheduler) = (&mut awake.searcher, &mut awake.scheduler);
-    replay(searcher, scheduler, counted, params, Check::Adopt)?;
-    awake.entries = entries;
-    Ok(awake)
+    let read = read(document.job(), log, params)?;
+    let task = SearchTask::load(Arc::clone(document), read.told);
+    Ok(Awake {
+        thought: task.run()?,
+        scheduler: read.scheduler,
+        entries: read.entries,
+    })
 }
 
-/// How a log is replayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Check {
-    /// Every suggestion is found anew and compared.
-    All,
-    /// What a model proposed is taken from the log, so that a coordinator is soon there again.
-    Adopt,
+/// A log that was read: the scheduler as it is at its end, and what the searcher is told.
+pub(in crate::cluster) struct Read {
+    pub(in crate::cluster) scheduler: Scheduler,
+    pub(in crate::cluster) told: Vec<Told>,
+    /// Entries of the log.
+    entries: u32,
 }
 
-/// As [`verify`], into these, which decide what comes next afterwards.
-fn replay<'a>(
-    searcher: &mut Searcher,
-    scheduler: &mut Scheduler,
+/// Reads a job's log. `params` are those that trials were given.
+///
+/// # Errors
+/// Which entry the scheduler would decide otherwise, and how.
+pub(in crate::cluster) fn read<'a>(
+    spec: &JobSpec,
     log: impl IntoIterator<Item = &'a SearchEntry>,
     params: impl Fn(TrialId) -> Option<&'a Params>,
-    check: Check,
-) -> Result<Tally, String> {
-    let mut tally = Tally::default();
-    for (index, entry) in log.into_iter().enumerate() {
-        step(searcher, scheduler, entry, &params, check)
-            .map_err(|reason| format!("the search log does not replay: entry {index}: {reason}"))?;
-        tally.count(entry);
+) -> Result<Read, String> {
+    let (mut reading, mut told) = (Reading::of(spec), Vec::new());
+    for entry in log {
+        told.extend(reading.next(entry, &params)?);
     }
-    Ok(tally)
+    Ok(Read {
+        entries: u32::try_from(reading.entries).unwrap_or(u32::MAX),
+        scheduler: reading.scheduler,
+        told,
+    })
 }
 
-fn step<'a>(
-    searcher: &mut Searcher,
-    scheduler: &mut Scheduler,
-    entry: &SearchEntry,
-    params: impl Fn(TrialId) -> Option<&'a Params>,
-    check: Check,
-) -> Result<(), String> {
-    match entry {
-        SearchEntry::Suggested { trial } => {
-            let known = params(*trial);
-            let first_resource = scheduler.first_resource();
-            let suggestion = match (check, known) {
-                (Check::Adopt, Some(known)) => searcher.adopt(*trial, first_resource, known),
-                _ => searcher.suggest(*trial, first_resource),
-            };
-            match suggestion {
-                Some(params) if Some(&params) == known => {
-                    scheduler.begun(*trial, &params);
-                }
-                other => {
-                    return Err(format!(
-                        "trial {trial} was given {known:?}, and this version of the searcher \
-                         proposes {other:?}"
-                    ));
-                }
-            }
-        }
-        SearchEntry::Exhausted | SearchEntry::Retried { .. } => {}
-        SearchEntry::Closed => {
-            scheduler.close();
-        }
-        SearchEntry::Extended { trials } => {
-            searcher.extend(*trials);
-            scheduler.reopen();
-        }
-        SearchEntry::Observed(observation) => {
-            searcher.observe(observation);
-            let value = observation.outcome.value();
-            scheduler.ended_with(observation.trial, value, &observation.values);
-        }
-        SearchEntry::Rung {
-            trial,
-            rung,
-            value,
-            resource,
-            values,
-        } => {
-            let resource = resource.or_else(|| scheduler.until(*trial)).unwrap_or(0);
-            let known = scheduler.reaches(*trial, resource);
-            if known != Some(*rung) {
-                return Err(format!(
-                    "trial {trial} reached rung {rung}, and this version of the scheduler has it on \
-                     the way to {known:?}"
-                ));
-            }
-            searcher.reached(*trial, resource, *value);
-            scheduler.reached_with(*trial, resource, *value, values);
-        }
-        SearchEntry::Promoted { trial, rung } => {
-            let next = scheduler.promotable();
-            let next = next.map(|next| (next.trial, next.rung));
-            if next != Some((*trial, *rung)) {
-                return Err(format!(
-                    "trial {trial} was promoted from rung {rung}, and this version of the scheduler \
-                     promotes {next:?}"
-                ));
-            }
-            scheduler.promote(*trial);
-            searcher.promoted(*trial);
+/// How far a log was read.
+struct Reading {
+    scheduler: Scheduler,
+    /// The searcher was asked for this trial and it has not begun.
+    asked: Option<TrialId>,
+    entries: usize,
+    tally: Tally,
+}
+
+impl Reading {
+    fn of(spec: &JobSpec) -> Self {
+        Self {
+            scheduler: Scheduler::of(spec),
+            asked: None,
+            entries: 0,
+            tally: Tally::default(),
         }
     }
+
+    /// Takes the next entry in: what the searcher is told of it.
+    fn next<'a>(
+        &mut self,
+        entry: &SearchEntry,
+        params: impl Fn(TrialId) -> Option<&'a Params>,
+    ) -> Result<Option<Told>, String> {
+        let index = self.entries;
+        self.entries += 1;
+        self.tally.count(entry);
+        let told = self.step(index, entry, params);
+        told.map_err(|reason| format!("the search log does not replay: entry {index}: {reason}"))
+    }
+
+    fn step<'a>(
+        &mut self,
+        index: usize,
+        entry: &SearchEntry,
+        params: impl Fn(TrialId) -> Option<&'a Params>,
+    ) -> Result<Option<Told>, String> {
+        let scheduler = &mut self.scheduler;
+        Ok(match entry {
+            SearchEntry::Asked { trial } => {
+                self.asked = Some(*trial);
+                Some(asked(scheduler, *trial, index, params(*trial)))
+            }
+            SearchEntry::Suggested { trial } => {
+                let missing = || format!("trial {trial} was suggested and has no record");
+                let known = params(*trial).ok_or_else(missing)?;
+                let now = self.asked.take() != Some(*trial);
+                let told = now.then(|| asked(scheduler, *trial, index, Some(known)));
+                scheduler.begun(*trial, known);
+                told
+            }
+            SearchEntry::Exhausted => {
+                self.asked = None;
+                Some(Told::Exhausted)
+            }
+            SearchEntry::Retried { .. } => None,
+            SearchEntry::Closed => {
+                scheduler.close();
+                None
+            }
+            SearchEntry::Extended { trials } => {
+                scheduler.reopen();
+                Some(Told::Extended { trials: *trials })
+            }
+            SearchEntry::Observed(observation) => {
+                let value = observation.outcome.value();
+                scheduler.ended_with(observation.trial, value, &observation.values);
+                Some(Told::Observed(observation.clone()))
+            }
+            SearchEntry::Rung {
+                trial,
+                rung,
+                value,
+                resource,
+                values,
+            } => {
+                let resource = resource.or_else(|| scheduler.until(*trial)).unwrap_or(0);
+                reached(scheduler, (*trial, *rung), resource, *value, values)?;
+                Some(Told::Reached {
+                    trial: *trial,
+                    resource,
+                    value: *value,
+                })
+            }
+            SearchEntry::Promoted { trial, rung } => {
+                promoted(scheduler, *trial, *rung)?;
+                Some(Told::Promoted { trial: *trial })
+            }
+        })
+    }
+}
+
+fn asked(scheduler: &Scheduler, trial: TrialId, index: usize, known: Option<&Params>) -> Told {
+    Told::Asked {
+        trial,
+        first_resource: scheduler.first_resource(),
+        known: known.map(|params| (index, params.clone())),
+    }
+}
+
+fn reached(
+    scheduler: &mut Scheduler,
+    (trial, rung): (TrialId, u32),
+    resource: u64,
+    value: Option<f64>,
+    values: &[f64],
+) -> Result<(), String> {
+    let known = scheduler.reaches(trial, resource);
+    if known != Some(rung) {
+        return Err(format!(
+            "trial {trial} reached rung {rung}, and this version of the scheduler has it on the way to \
+             {known:?}"
+        ));
+    }
+    scheduler.reached_with(trial, resource, value, values);
+    Ok(())
+}
+
+fn promoted(scheduler: &mut Scheduler, trial: TrialId, rung: u32) -> Result<(), String> {
+    let next = scheduler.promotable();
+    let next = next.map(|next| (next.trial, next.rung));
+    if next != Some((trial, rung)) {
+        return Err(format!(
+            "trial {trial} was promoted from rung {rung}, and this version of the scheduler promotes {next:?}"
+        ));
+    }
+    scheduler.promote(trial);
     Ok(())
 }

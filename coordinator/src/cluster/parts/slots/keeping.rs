@@ -126,7 +126,8 @@ impl Slots {
         let useless = self.kept.iter().filter(|(job, kept)| {
             let serves = |place: &Place| self.index.serves(&place.worker, &kept.needs);
             let queued = self.queue.get(job);
-            let may = queued.is_some_and(|q| self.queue.may_take(&q.workspace, &q.ask));
+            // Who finds out what to begin is in no line.
+            let may = queued.is_none_or(|q| self.queue.may_take(&q.workspace, &q.ask));
             !may || (workers_changed && !kept.places.iter().all(serves))
         });
         useless.map(|(job, _)| job.clone()).collect()
