@@ -173,8 +173,10 @@ fn long_suggestions_come_one_at_a_time_and_let_others_in_between() {
     for more in ["", "logical_time: true\nlogical_workers: 8"] {
         let mut bench = Bench::new();
         bench.computes = false;
-        bench.apply(submit("r", heavy(more)));
-        let mut step = bench.apply(joined("w", 8, 1, vec![]));
+        // Logical workers ask before there are any others.
+        let mut step = bench.apply(submit("r", heavy(more)));
+        step.effects
+            .extend(bench.apply(joined("w", 8, 1, vec![])).effects);
         assert_eq!(assigned(&step).len(), 0, "{more}: not in the loop");
         // Another job does not wait for it.
         let other = bench.apply(submit("s", program("light", 1, "priority: 1")));
