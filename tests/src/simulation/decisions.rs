@@ -278,6 +278,7 @@ impl Decisions {
         }
         self.promoted += 1;
         self.scheduler.promote(trial);
+        self.searcher.promoted(trial);
         if let Some(rule) = &mut self.rule {
             rule.promote(trial);
         }

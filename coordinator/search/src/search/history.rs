@@ -3,7 +3,7 @@
 //! Costs are what is minimized: values of a maximized objective are negated before they come here.
 //!
 //! A model that goes through all trials for each proposal takes the square of their number. So a history knows the
-//! order in which things were told ([`History::news`]), how many results a resource has, and which points there are.
+//! order in which things were told (`History::news`), how many results a resource has, and which points there are.
 
 use std::collections::BTreeMap;
 
