@@ -97,7 +97,11 @@ fn read(path: &Path) -> Result<String, String> {
             Err(format!("{shown} is no text in UTF-8"))
         }
         Err(error) => Err(failed(error)),
-        Ok(_) => Ok(text),
+        // Editors put a mark before the first character, which is none of the text.
+        Ok(_) => Ok(text
+            .strip_prefix('\u{feff}')
+            .map(str::to_owned)
+            .unwrap_or(text)),
     }
 }
 

@@ -19,6 +19,7 @@ mod tool;
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +118,15 @@ async fn there(venv: PathBuf, host: &Arc<Host>) -> Result<Python, End> {
 fn why_none(venv: &Path) -> Option<String> {
     let shown = venv.display();
     let python = venv.join("bin/python");
-    let error = python.metadata().err()?;
+    let error = match python.metadata() {
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => return None,
+        Ok(_) => {
+            return Some(format!(
+                "`{shown}` on this worker: its bin/python is no file that can be executed"
+            ));
+        }
+        Err(error) => error,
+    };
     let why = match (venv.metadata(), python.symlink_metadata()) {
         (Err(error), _) => error.to_string(),
         (Ok(_), Ok(_)) => {
@@ -241,7 +250,11 @@ impl Preparing<'_> {
             }
         }
         variables.sort();
-        let (requirements, interpreter) = (requirements.clone(), interpreter.text());
+        let (mut requirements, interpreter) = (requirements.clone(), interpreter.text());
+        let of_tools = variables
+            .iter()
+            .filter(|(name, _)| name.starts_with("PIP_") || name.starts_with("UV_"));
+        of_tools.for_each(|(_, value)| requirements.may_name(value));
         let (user, bundle) = (
             self.host.rules.user().cloned(),
             self.bundle.map(str::to_owned),

@@ -35,7 +35,27 @@ enum Named<'a> {
     Package(&'a str),
     /// A package that stays where it is.
     Editable,
+    /// What of it is not accepted: pip would understand it, and it could not be told when it changes.
+    Refused(&'static str),
 }
+
+/// Options of a file of requirements that name nothing on the disk.
+const OPTIONS: [&str; 14] = [
+    "--index-url",
+    "-i",
+    "--extra-index-url",
+    "--no-index",
+    "--pre",
+    "--hash",
+    "--require-hashes",
+    "--no-binary",
+    "--only-binary",
+    "--prefer-binary",
+    "--trusted-host",
+    "--use-feature",
+    "--config-settings",
+    "--global-option",
+];
 
 impl Requirements {
     /// # Errors
@@ -71,6 +91,7 @@ impl Requirements {
                              shipped with a job; accepted are packages, and paths without -e"
                         ));
                     }
+                    Some(Named::Refused(why)) => return Err(format!("`{line}` in {shown}: {why}")),
                     None => {}
                 }
             }
@@ -82,6 +103,18 @@ impl Requirements {
     /// Whether packages lie on the disk, which may change.
     pub(super) fn is_local(&self) -> bool {
         !self.local.is_empty()
+    }
+
+    /// Takes in the value of a variable of the installer, which may name files and folders.
+    pub(super) fn may_name(&mut self, value: &str) {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        let words = value
+            .split_whitespace()
+            .filter(|word| !word.contains("://"));
+        let there = words
+            .map(|word| folder.join(word))
+            .filter(|path| path.exists());
+        self.local.extend(there);
     }
 
     /// Whether a variable has a say in what is installed.
@@ -106,7 +139,11 @@ fn text(file: &Path) -> Result<String, String> {
         true => Err(format!(
             "it has more than {MAX_BYTES} bytes, the most that are accepted"
         )),
-        false => Ok(text),
+        // Editors put a mark before the first character, which is none of the text.
+        false => Ok(text
+            .strip_prefix('\u{feff}')
+            .map(str::to_owned)
+            .unwrap_or(text)),
     }
 }
 
@@ -143,13 +180,31 @@ fn named(line: &str) -> Option<Named<'_>> {
     }
     let list = ["--requirement", "-r", "--constraint", "-c"];
     if let Some(list) = behind(line, &list) {
+        let quoted = line.contains(['"', '\'']);
+        if list.contains("${") || (!quoted && list.contains(char::is_whitespace)) {
+            return Some(Named::Refused(
+                "accepted is the path of one file, without variables and other options",
+            ));
+        }
         return Some(list).filter(on_disk).map(Named::List);
     }
     if let Some(folder) = behind(line, &["--find-links", "-f"]) {
         return Some(folder).filter(on_disk).map(Named::Package);
     }
     if line.starts_with('-') {
-        return None;
+        let option = line.split(|c: char| c == '=' || c.is_whitespace()).next()?;
+        let known =
+            OPTIONS.contains(&option) || (line.starts_with("-i") && !line.starts_with("--"));
+        return (!known).then_some(Named::Refused(
+            "options are written in full; this one is not known",
+        ));
+    }
+    if let Some((_, at)) = line.split_once('@')
+        && !line.contains("://")
+    {
+        let path = at.trim_start().split([' ', ';']).next()?;
+        // Where it leads is known only later: anything beside the file may matter.
+        return Some(Named::Package(if path.contains("${") { "." } else { path }));
     }
     if let Some((_, path)) = line.split_once("file://") {
         let path = path.split([' ', '#', ';']).next()?;
@@ -158,7 +213,7 @@ fn named(line: &str) -> Option<Named<'_>> {
         ));
     }
     let path = line.split([' ', '[', ';']).next()?;
-    let is_archive = [".whl", ".tar.gz", ".zip"]
+    let is_archive = [".whl", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip"]
         .iter()
         .any(|kind| path.ends_with(kind));
     let is_path = path.contains('/') || path.starts_with('.') || is_archive;
@@ -264,7 +319,7 @@ mod tests {
 
     #[test]
     fn lines_say_what_they_name_on_the_disk() {
-        use Named::{Editable, List, Package};
+        use Named::{Editable, List, Package, Refused};
         let text = "a==1 # -e x\n#./no\n./one.whl[extra] ; x\nb \\\n  --hash=sha256:12\nc#d";
         let expected = [
             "a==1",
@@ -273,6 +328,17 @@ mod tests {
             "c#d",
         ];
         assert_eq!(lines(text), expected);
+        for refused in [
+            "--requirem more.txt",
+            "--edit ./lib",
+            "-r more.txt --pre",
+            "-r ${KIND}.txt",
+        ] {
+            assert!(matches!(named(refused), Some(Refused(_))), "{refused}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let refused = of(folder.path(), "\u{feff}-e .").unwrap_err();
+        assert!(refused.starts_with("`-e .` in"), "{refused}");
         for (line, expected) in [
             ("numpy>=2,<3", None),
             ("torch[opt]==2.4; python_version > '3'", None),
@@ -286,7 +352,15 @@ mod tests {
             ("--find-links https://x", None),
             ("--extra-index-url https://x", None),
             ("--pre", None),
+            ("-i https://x", None),
             ("-e .", Some(Editable)),
+            (
+                "x @ ./w/x.whl ; python_version > '3'",
+                Some(Package("./w/x.whl")),
+            ),
+            ("x @ ${LIB}", Some(Package("."))),
+            ("x @ git+ssh://git@host/x", None),
+            ("x.tgz", Some(Package("x.tgz"))),
             ("--editable=./lib", Some(Editable)),
             ("./lib[all]", Some(Package("./lib"))),
             (".", Some(Package("."))),
