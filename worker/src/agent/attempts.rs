@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument as _;
 use trainyard_proto::v1::{Assignment, AttemptOutcome, Pulse, RunningAttempt, StopAttempt};
 
-use crate::attempt::{Activity, AttemptKey, End, Stop, StopSignal};
+use crate::attempt::{AttemptKey, End, Stop, StopSignal};
 use crate::outbox::{Level, Outbox, Reporter};
 use crate::runner::{self, Host};
 
@@ -22,17 +22,10 @@ pub(crate) struct Attempts {
     count: watch::Sender<usize>,
 }
 
-/// One attempt from the worker's side.
-#[derive(Debug)]
-struct Running {
-    stop: Arc<StopSignal>,
-    activity: Arc<Activity>,
-    reporter: Reporter,
-}
-
 #[derive(Debug, Default)]
 struct Table {
-    running: HashMap<AttemptKey, Running>,
+    /// Each attempt from the worker's side.
+    running: HashMap<AttemptKey, Reporter>,
     /// The worker leaves: nothing new is started.
     leaving: bool,
 }
@@ -80,12 +73,7 @@ impl Attempts {
             stop.request(Stop::Checkpoint);
         }
         let reporter = Reporter::new(key.clone(), stop.clone(), self.outbox.clone());
-        let running = Running {
-            stop,
-            activity: reporter.activity.clone(),
-            reporter: reporter.clone(),
-        };
-        table.running.insert(key.clone(), running);
+        table.running.insert(key.clone(), reporter.clone());
         self.count.send_replace(table.running.len());
         drop(table);
         let span = tracing::info_span!(
@@ -168,7 +156,7 @@ impl Attempts {
                 tracing::info!(job_id = %key.job, trial_id = key.trial.0, ?how, why, "told to stop");
                 // Before what it says of it: a rank's last words may follow from another's end.
                 if !why.is_empty() && running.stop.get() < Some(how) {
-                    running.reporter.info(&format!("told to stop: {why}"));
+                    running.info(&format!("told to stop: {why}"));
                 }
                 running.stop.request(how);
             }

@@ -60,6 +60,11 @@ pub(super) fn gather_for(
 pub(super) async fn parted(error: CollectiveError, reporter: &Reporter) -> End {
     // Only whether it came matters.
     let _ = tokio::time::timeout(OTHER_RANK_PATIENCE, reporter.stop.requested()).await;
+    apart(&error, reporter)
+}
+
+/// As [`parted`], as far as the coordinator has said why by now.
+pub(super) fn apart(error: &CollectiveError, reporter: &Reporter) -> End {
     match reporter.stop.get() {
         Some(stop) => End::stopped(stop, 0),
         None if error.is_loss() => End::new(AttemptOutcome::NodeLost, error.to_string(), 0),

@@ -10,6 +10,17 @@ use super::{Host, execute};
 use crate::attempt::{AttemptKey, End, Stop, StopSignal};
 use crate::outbox::{Outbox, Reporter};
 
+/// The beginning of a Python program that speaks over the channel, one request after the other.
+pub(crate) const SPEAKS: &str = r#"
+import json, os, socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect(os.environ["TRAINYARD_CHANNEL"])
+f = s.makefile("rwb")
+def ask(**message):
+    f.write(json.dumps(message).encode() + b"\n"); f.flush()
+    return json.loads(f.readline())
+ask(type="hello", version=1, token=os.environ["TRAINYARD_TOKEN"])
+"#;
+
 /// An attempt under way.
 pub(crate) struct Run {
     outbox: Arc<Outbox>,

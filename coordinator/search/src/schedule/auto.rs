@@ -111,13 +111,6 @@ impl Auto {
         (better, results.len())
     }
 
-    /// Whether a result with so many better ones among so many lets its trial run on.
-    fn passes(&self, rung: usize, better: usize, results: usize) -> bool {
-        let keep = self.keep(rung);
-        let passing = (results as f64 * keep) as usize;
-        keep >= 1.0 || better < passing.max(1)
-    }
-
     fn keep(&self, rung: usize) -> f64 {
         self.agreements.get(rung).map_or(1.0, |known| known.keep)
     }
@@ -185,8 +178,10 @@ impl Rule for Auto {
         let (top, from) = (rung == self.top(), self.resource(rung));
         let value = order(self.mode, value);
         let (better, results) = self.count(rung, (value, trial));
-        let stops_some = self.keep(rung) < 1.0;
-        let passes = value != WORST && self.passes(rung, better, results) || !stops_some;
+        let keep = self.keep(rung);
+        let stops_some = keep < 1.0;
+        let passing = ((results as f64 * keep) as usize).max(1);
+        let passes = !stops_some || (value != WORST && better < passing);
         let Some(runner) = self.runners.get_mut(trial.0 as usize) else {
             return Verdict::Continue;
         };

@@ -12,17 +12,10 @@ use super::take_over::Places;
 use crate::attempt::AttemptKey;
 use crate::checkpoint::{Artifact, ArtifactKind, CheckpointStore, Owner};
 use crate::outbox::{Outbox, Reporter};
-use crate::runner::testing::{Ran, assignment, exec_spec, run_assignment};
+use crate::runner::testing::{Ran, SPEAKS, assignment, exec_spec, run_assignment};
 
-/// A program that speaks over the channel and knows `keep`.
+/// What such a program needs to keep things.
 const KEEPS: &str = r#"
-import json, os, socket, sys
-s = socket.socket(socket.AF_UNIX); s.connect(os.environ["TRAINYARD_CHANNEL"])
-f = s.makefile("rwb")
-def ask(**message):
-    f.write(json.dumps(message).encode() + b"\n"); f.flush()
-    return json.loads(f.readline())
-ask(type="hello", version=1, token=os.environ["TRAINYARD_TOKEN"])
 def keep(path, **more):
     answer = ask(type="artifact", id=1, path=path, **more)
     print("kept" if answer["type"] == "ok" else "refused " + answer["message"], flush=True)
@@ -44,7 +37,7 @@ impl Bench {
     }
 
     fn spec(&self, script: &str) -> TrialSpec {
-        let mut spec = exec_spec(&["python3", "-c", &format!("{KEEPS}{script}")]);
+        let mut spec = exec_spec(&["python3", "-c", &format!("{SPEAKS}{KEEPS}{script}")]);
         let program = spec.job.entrypoint.as_mut().unwrap();
         let here = self.folder.path().join("here");
         std::fs::create_dir_all(&here).unwrap();

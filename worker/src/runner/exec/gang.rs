@@ -5,12 +5,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trainyard_common::spec::Processes;
-use trainyard_proto::v1::{AttemptOutcome, Rank};
+use trainyard_proto::v1::Rank;
 
 use super::launcher;
 use crate::attempt::End;
-use crate::collective::{Cancel, CollectiveError, Group as _, Membership, Timeouts};
+use crate::collective::Cancel;
 use crate::outbox::Reporter;
+use crate::runner::gather::{apart, gather};
 use crate::runner::{Host, Task};
 
 /// Ports that are handed out. Linux gives out those from 32768 on by itself, so that nobody gets one of these by
@@ -18,7 +19,7 @@ use crate::runner::{Host, Task};
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 12_000;
 /// Programs of any kind of processor may train together.
-const ANY_KIND: &str = "program";
+pub(super) const ANY_KIND: &str = "program";
 
 /// Of the attempts of this process.
 static RESERVED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
@@ -85,13 +86,12 @@ impl Gang {
                 _own: own,
             });
         }
-        let membership = membership(task, reporter);
+        let (assignment, key) = (task.assignment.clone(), reporter.key.clone());
         let cancel = Cancel::new();
         let (mine, host, switch) = (own.0, host.clone(), cancel.clone());
         let mut meeting = tokio::task::spawn_blocking(move || {
-            let mut group = host
-                .rendezvous
-                .join(&membership, Timeouts::default(), &switch)?;
+            let kind = ANY_KIND.to_owned();
+            let mut group = gather(&assignment, &key, &host, &switch, kind)?;
             group.all_gather(&mine.to_be_bytes())
         });
         let met = tokio::select! {
@@ -103,7 +103,7 @@ impl Gang {
         };
         let gathered = match met {
             Ok(Ok(gathered)) => gathered,
-            Ok(Err(error)) => return Err(failed(&error, reporter)),
+            Ok(Err(error)) => return Err(apart(&error, reporter)),
             Err(error) => return Err(End::error(format!("the ranks could not meet: {error}"), 0)),
         };
         let ports = gathered
@@ -197,29 +197,6 @@ fn host_of(rank: Option<&Rank>) -> String {
     match host {
         Some((host, _)) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
         _ => Ipv4Addr::LOCALHOST.to_string(),
-    }
-}
-
-fn membership(task: &Task, reporter: &Reporter) -> Membership {
-    let key = &reporter.key;
-    let ranks = task.assignment.ranks.iter();
-    Membership {
-        job: key.job.clone(),
-        trial: key.trial,
-        attempt: key.attempt,
-        generation: key.generation,
-        rank: key.rank as usize,
-        addresses: ranks.map(|rank| rank.collective_address.clone()).collect(),
-        token: task.assignment.rendezvous_token.clone(),
-        cpu_kind: ANY_KIND.to_owned(),
-    }
-}
-
-fn failed(error: &CollectiveError, reporter: &Reporter) -> End {
-    match reporter.stop.get() {
-        Some(stop) => End::stopped(stop, 0),
-        None if error.is_loss() => End::new(AttemptOutcome::NodeLost, error.to_string(), 0),
-        None => End::error(error, 0),
     }
 }
 

@@ -9,7 +9,7 @@ use trainyard_proto::v1::{AttemptOutcome, report::Body};
 use super::rules::Rules;
 use crate::checkpoint::CheckpointStore;
 use crate::runner::Host;
-use crate::runner::testing::{Ran, assignment, exec_spec, run_beside};
+use crate::runner::testing::{Ran, SPEAKS, assignment, exec_spec, run_beside};
 
 /// Its beginning stands nowhere else.
 const SECRET: &str = "Qx7Lm2Zt9vRk4Wp8Hs3Jd6Nf1Bg5Cy0Ta2Ue7Xo4";
@@ -94,12 +94,6 @@ async fn of_a_line_that_is_too_long_no_secret_s_beginning_is_left() {
 async fn names_that_hold_a_secret_are_told_and_kept_without_it() {
     let bench = Bench::new();
     let script = r#"
-s = socket.socket(socket.AF_UNIX); s.connect(os.environ["TRAINYARD_CHANNEL"])
-f = s.makefile("rwb")
-def ask(**message):
-    f.write(json.dumps(message).encode() + b"\n"); f.flush()
-    return json.loads(f.readline())
-ask(type="hello", version=1, token=os.environ["TRAINYARD_TOKEN"])
 import tempfile
 here = tempfile.mkdtemp()
 path = here + "/plot of " + key
@@ -117,7 +111,7 @@ answer = ask(type="checkpoint", id=3, path=inner)
 assert answer["type"] == "error", answer
 ask(type="report", id=4, epoch=1, metrics={"of " + key: 1, "loss": 2})
 "#;
-    let ran = bench.run(script).await;
+    let ran = bench.run(&format!("{SPEAKS}{script}")).await;
     assert_eq!(ran.end.outcome, AttemptOutcome::Completed, "{}", ran.log());
     let names: Vec<&str> = ran.progress()[0]
         .metrics

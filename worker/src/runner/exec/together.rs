@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use trainyard_common::spec::EntrypointSpec;
 
+use super::gang::ANY_KIND;
 use crate::attempt::End;
 use crate::collective::{Cancel, CollectiveError, Group, Timeouts};
 use crate::outbox::Reporter;
@@ -20,8 +21,6 @@ use crate::runner::{Host, Task};
 const MOST: Duration = Duration::from_secs(4 * 3_600);
 /// While others prepare, that this rank waits is no standstill.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
-/// Programs of any kind of processor may train together.
-const ANY_KIND: &str = "program";
 
 /// The ranks of an attempt, connected; alone, where none has to wait.
 pub(super) struct Together {

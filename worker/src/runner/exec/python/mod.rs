@@ -33,7 +33,7 @@ use crate::outbox::Reporter;
 use crate::runner::Host;
 use install::{Interpreter, Plan, Unmade, interpreter};
 use kept::{InUse, Kept, Making, Turn};
-use requirements::{Requirements, With, key};
+use requirements::{Requirements, With, is_installer_s, key};
 use tool::Tools;
 
 /// How often is looked whether another attempt has made the environment.
@@ -251,15 +251,13 @@ impl Preparing<'_> {
         }
         variables.sort();
         let (mut requirements, interpreter) = (requirements.clone(), interpreter.text());
-        let of_tools = variables
-            .iter()
-            .filter(|(name, _)| name.starts_with("PIP_") || name.starts_with("UV_"));
-        of_tools.for_each(|(_, value)| requirements.may_name(value));
         let (user, bundle) = (
             self.host.rules.user().cloned(),
             self.bundle.map(str::to_owned),
         );
         blocking(move || {
+            let of_installers = variables.iter().filter(|(name, _)| is_installer_s(name));
+            of_installers.for_each(|(_, value)| requirements.may_name(value));
             let with = With {
                 interpreter: &interpreter,
                 user: user.map_or(0, |user| user.uid),

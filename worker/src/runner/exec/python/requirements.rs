@@ -40,9 +40,8 @@ enum Named<'a> {
 }
 
 /// Options of a file of requirements that name nothing on the disk.
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 13] = [
     "--index-url",
-    "-i",
     "--extra-index-url",
     "--no-index",
     "--pre",
@@ -119,10 +118,14 @@ impl Requirements {
 
     /// Whether a variable has a say in what is installed.
     pub(super) fn depends_on(&self, name: &str) -> bool {
-        let is_tool_s = name.starts_with("PIP_") || name.starts_with("UV_");
         let reference = format!("${{{name}}}");
-        is_tool_s || self.texts.iter().any(|text| text.contains(&reference))
+        is_installer_s(name) || self.texts.iter().any(|text| text.contains(&reference))
     }
+}
+
+/// Whether a variable is read by pip or uv.
+pub(super) fn is_installer_s(name: &str) -> bool {
+    name.starts_with("PIP_") || name.starts_with("UV_")
 }
 
 fn text(file: &Path) -> Result<String, String> {
@@ -193,8 +196,8 @@ fn named(line: &str) -> Option<Named<'_>> {
     }
     if line.starts_with('-') {
         let option = line.split(|c: char| c == '=' || c.is_whitespace()).next()?;
-        let known =
-            OPTIONS.contains(&option) || (line.starts_with("-i") && !line.starts_with("--"));
+        // A short one needs nothing between it and what it is given.
+        let known = OPTIONS.contains(&option) || line.starts_with("-i");
         return (!known).then_some(Named::Refused(
             "options are written in full; this one is not known",
         ));
