@@ -10,7 +10,7 @@ use trainyard_common::ids::TrialId;
 use trainyard_common::spec::Params;
 use trainyard_common::spec::search::Mode;
 
-use super::net::{net, net_of_two};
+use super::net::{net_of_many, net_of_two};
 use super::rungs::ladder;
 use super::{Promotion, Rule, Verdict};
 use crate::pareto::{self, Fronts};
@@ -20,7 +20,7 @@ use crate::pareto::{self, Fronts};
 pub fn order(costs: &[Vec<f64>]) -> Vec<usize> {
     let mut order = Vec::with_capacity(costs.len());
     for front in pareto::sort(costs) {
-        net(costs, &front, front.len(), &mut order);
+        net_of_many(costs, &front, front.len(), &mut order);
     }
     order
 }
@@ -62,7 +62,7 @@ impl Rung {
         if front.first().is_some_and(|at| self.costs[*at].len() == 2) {
             net_of_two(&self.costs, front, count, &mut best);
         } else {
-            net(&self.costs, front, count, &mut best);
+            net_of_many(&self.costs, front, count, &mut best);
         }
         best
     }
