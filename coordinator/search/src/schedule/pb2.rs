@@ -37,6 +37,11 @@ const NOISE: [f64; 3] = [0.01, 0.1, 0.5];
 const C1: f64 = 0.2;
 const C2: f64 = 0.4;
 
+/// Rows after which it is looked whether a candidate can still be better than the best, and the variance that rounding
+/// may have hidden by then: more than a thousand rows' last bits come to.
+const LOOK_EVERY: usize = 16;
+const ROUNDING: f64 = 1e-9;
+
 /// Added to the diagonal, so that equal points can be factored.
 const JITTER: f64 = 1e-8;
 
@@ -55,6 +60,8 @@ pub(super) struct Bandit {
     gains: VecDeque<f64>,
     /// The constants that explain these best, once asked for.
     kernel: Option<Kernel>,
+    /// Of the last choice: the next one's points begin with most of the same.
+    held: Option<Held>,
 }
 
 impl Bandit {
@@ -83,7 +90,7 @@ impl Bandit {
     /// The configuration with the numbers that promise most from `time` on; all else is as in `base`.
     /// `None`: not enough is known yet, or there are no numbers to choose.
     pub(super) fn choose(
-        &self,
+        &mut self,
         axes: &Axes,
         base: &Params,
         time: f64,
@@ -100,14 +107,17 @@ impl Bandit {
                 time,
             })
             .collect();
-        let model = Model::new(kernel, &self.points, &self.gains, pending)?;
+        let held = self.held.take();
+        let model = Model::new(kernel, (&self.points, &self.gains), pending, time, held)?;
         let beta = C1 + libm::log(C2 * self.points.len() as f64).max(0.0);
         let mut best: Option<(f64, Vec<f64>)> = None;
         let consider = |place: Vec<f64>, best: &mut Option<(f64, Vec<f64>)>| {
             let x = numbers(&dimensions, &place);
-            let (mean, variance) = model.predict(&Point { x, time });
-            let bound = mean + (beta * variance).sqrt();
-            if best.as_ref().is_none_or(|(known, _)| bound > *known) && axes.allows(&place) {
+            let known = best.as_ref().map(|(known, _)| *known);
+            let bound = model.better(&x, beta, known);
+            if let Some(bound) = bound
+                && axes.allows(&place)
+            {
                 *best = Some((bound, place));
             }
         };
@@ -126,7 +136,13 @@ impl Bandit {
                 consider(moved(axes, &dimensions, &center, near), &mut best);
             }
         }
+        self.held = Some(model.held());
         best.map(|(_, place)| axes.decode(&place))
+    }
+
+    /// Choices were made for all who were to have new numbers.
+    pub(super) fn rest(&mut self) {
+        self.held = None;
     }
 }
 
@@ -166,13 +182,23 @@ fn moved(
     place
 }
 
-/// A Gaussian process, factored.
+/// A Gaussian process at a time, factored.
 struct Model {
     points: Vec<Point>,
     kernel: Kernel,
+    /// Of each point: what its time has of the covariance.
+    faded: Vec<f64>,
     /// Of the observed points: the inverse of the covariance times the standardized gains.
     weights: Vec<f64>,
     /// The factor over observed and pending points.
+    factor: Rows,
+}
+
+/// What a model was factored from, and its factor: rows depend on those before alone.
+#[derive(Debug, Clone)]
+struct Held {
+    points: Vec<Point>,
+    kernel: Kernel,
     factor: Rows,
 }
 
@@ -187,12 +213,12 @@ struct Kernel {
 
 impl Kernel {
     fn of(self, a: &Point, b: &Point) -> f64 {
-        libm::exp(-squares(a, b) * self.scale) * libm::exp(-lag(a, b) * self.forgetting)
+        libm::exp(-squares(&a.x, &b.x) * self.scale) * libm::exp(-lag(a, b) * self.forgetting)
     }
 }
 
-fn squares(a: &Point, b: &Point) -> f64 {
-    let squares = a.x.iter().zip(&b.x).map(|(a, b)| (a - b) * (a - b));
+fn squares(a: &[f64], b: &[f64]) -> f64 {
+    let squares = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b));
     squares.sum()
 }
 
@@ -207,7 +233,7 @@ fn likeliest(points: &VecDeque<Point>, gains: &VecDeque<f64>) -> Option<Kernel> 
     let diagonal = (points.first()?.x.len() as f64).sqrt();
     let forgetting = FORGETTING.map(|e| -0.5 * libm::log(1.0 - e));
     // Each factor of the kernel once: the exponentials cost the most.
-    let distances = below(&points, squares);
+    let distances = below(&points, |a, b| squares(&a.x, &b.x));
     let lags = below(&points, lag);
     let faded = forgetting.map(|rate| mapped(&lags, |lag| libm::exp(-lag * rate)));
     let mut best: Option<(f64, Kernel)> = None;
@@ -246,34 +272,84 @@ fn likelihood(covariance: &Rows, noise: f64, gains: &[f64]) -> Option<f64> {
 }
 
 impl Model {
+    /// `held`: of another model, whose rows stay as far as its points are these.
     fn new(
         kernel: Kernel,
-        points: &VecDeque<Point>,
-        gains: &VecDeque<f64>,
+        (points, gains): (&VecDeque<Point>, &VecDeque<f64>),
         pending: Vec<Point>,
+        time: f64,
+        held: Option<Held>,
     ) -> Option<Self> {
         let gains = standardized(gains)?;
         let mut points: Vec<Point> = points.iter().cloned().collect();
         points.extend(pending);
+        let mut factor = held.map_or_else(Rows::new, |held| held.rows_for(kernel, &points));
+        for (i, point) in points.iter().enumerate().skip(factor.len()) {
+            let before = points.iter().take(i);
+            let below: Vec<f64> = before.map(|other| kernel.of(other, point)).collect();
+            append(&mut factor, &below, kernel.noise)?;
+        }
         // The first rows are the factor over the observed points alone.
-        let covariance = below(&points, |a, b| kernel.of(a, b));
-        let factor = factored(&covariance, kernel.noise)?;
         let observed = factor.get(..gains.len())?;
+        let lag = |point: &Point| libm::exp(-(point.time - time).abs() * kernel.forgetting);
         Some(Self {
             weights: backward(observed, forward(observed, &gains)),
+            faded: points.iter().map(lag).collect(),
             points,
             kernel,
             factor,
         })
     }
 
-    /// Mean and variance of the standardized gain.
-    fn predict(&self, at: &Point) -> (f64, f64) {
-        let known = self.points.iter();
-        let covariance: Vec<f64> = known.map(|point| self.kernel.of(point, at)).collect();
-        let half = forward(&self.factor, &covariance);
+    fn held(self) -> Held {
+        Held {
+            points: self.points,
+            kernel: self.kernel,
+            factor: self.factor,
+        }
+    }
+
+    fn covariance(&self, row: usize, x: &[f64]) -> f64 {
+        let (point, faded) = (&self.points[row], self.faded[row]);
+        libm::exp(-squares(&point.x, x) * self.kernel.scale) * faded
+    }
+
+    /// Mean + sqrt(beta * variance) of the standardized gain at these numbers, if that is more than the best that is
+    /// known. Each further row takes away from the variance: most candidates fall behind before the last.
+    fn better(&self, x: &[f64], beta: f64, known: Option<f64>) -> Option<f64> {
+        let observed = self.weights.len();
+        let mut half: Vec<f64> = Vec::with_capacity(self.points.len());
+        let near: Vec<f64> = (0..observed).map(|row| self.covariance(row, x)).collect();
+        let mean = dot(&near, &self.weights);
+        let mut explained = 0.0;
+        for (row, entries) in self.factor.iter().enumerate() {
+            if row % LOOK_EVERY == 0 {
+                let left = (1.0_f64 - explained).max(0.0) + ROUNDING;
+                if known.is_some_and(|known| mean + (beta * left).sqrt() <= known) {
+                    return None;
+                }
+            }
+            let here = near.get(row).copied();
+            let here = here.unwrap_or_else(|| self.covariance(row, x));
+            let pivot = entries.last().copied().unwrap_or(1.0);
+            let solved = (here - dot(entries, &half)) / pivot;
+            explained += solved * solved;
+            half.push(solved);
+        }
         let variance = (1.0 - dot(&half, &half)).max(0.0);
-        (dot(&covariance, &self.weights), variance)
+        let bound = mean + (beta * variance).sqrt();
+        Some(bound).filter(|bound| known.is_none_or(|known| *bound > known))
+    }
+}
+
+impl Held {
+    /// The rows of the points that both begin with.
+    fn rows_for(self, kernel: Kernel, points: &[Point]) -> Rows {
+        let both = self.points.iter().zip(points);
+        let same = both.take_while(|(a, b)| a == b).count();
+        let mut rows = self.factor;
+        rows.truncate(if self.kernel == kernel { same } else { 0 });
+        rows
     }
 }
 
@@ -309,12 +385,18 @@ fn mapped(rows: &Rows, to: impl Fn(f64) -> f64) -> Rows {
 fn factored(covariance: &Rows, noise: f64) -> Option<Rows> {
     let mut rows: Rows = Vec::with_capacity(covariance.len());
     for below in covariance {
-        let mut row = forward(&rows, below);
-        let left = 1.0 + noise + JITTER - dot(&row, &row);
-        row.push(if left > 0.0 { left.sqrt() } else { return None });
-        rows.push(row);
+        append(&mut rows, below, noise)?;
     }
     Some(rows)
+}
+
+/// One more row of a factor.
+fn append(rows: &mut Rows, below: &[f64], noise: f64) -> Option<()> {
+    let mut row = forward(rows, below);
+    let left = 1.0 + noise + JITTER - dot(&row, &row);
+    row.push(if left > 0.0 { left.sqrt() } else { return None });
+    rows.push(row);
+    Some(())
 }
 
 /// Solves L x = b.
@@ -360,124 +442,4 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-    use trainyard_common::space::SearchSpace;
-    use trainyard_common::spec::Space;
-
-    fn point(x: f64, time: f64) -> Point {
-        let x = vec![x];
-        Point { x, time }
-    }
-
-    fn axes(space: serde_json::Value) -> Axes {
-        let space: Space = serde_json::from_value(space).unwrap();
-        Axes::new(SearchSpace::new(&space).unwrap())
-    }
-
-    /// One observation of gain g at (x, t): the mean is k g / (1 + noise), the variance 1 - k^2 / (1 + noise).
-    /// Two that are alike and far from each other: gains +1 and -1, as if each were alone.
-    #[test]
-    fn predictions_are_those_of_the_closed_form() {
-        let kernel = Kernel {
-            scale: 0.5 / 0.04,
-            forgetting: -0.5 * libm::log(1.0 - 0.19),
-            noise: 0.25,
-        };
-        let points = VecDeque::from([point(0.1, 3.0), point(1e6, 3.0)]);
-        let model = Model::new(kernel, &points, &VecDeque::from([5.0, 3.0]), vec![]).unwrap();
-        // exp(-0.2^2 / (2 * 0.2^2)) * (1 - 0.19)^(2 / 2).
-        let k = libm::exp(-0.5) * 0.81;
-        let (mean, variance) = model.predict(&point(0.3, 5.0));
-        assert!((mean - k / 1.25).abs() < 1e-6, "{mean}");
-        assert!((variance - (1.0 - k * k / 1.25)).abs() < 1e-6, "{variance}");
-        // What others train with lowers the deviation and leaves the mean.
-        let pending = vec![point(0.3, 5.0)];
-        let told = Model::new(kernel, &points, &VecDeque::from([5.0, 3.0]), pending).unwrap();
-        let (same, smaller) = told.predict(&point(0.3, 5.0));
-        assert_eq!(same, mean);
-        // Conditioned once more: v - v^2 / (v + noise).
-        let expected = variance - variance * variance / (variance + 0.25);
-        assert!((smaller - expected).abs() < 1e-6, "{smaller} {expected}");
-    }
-
-    #[test]
-    fn the_factor_gives_the_covariance_again() {
-        let key = Key::new(1);
-        let points: Vec<Point> = (0..23)
-            .map(|i| point(key.unit(i), i as f64 / 3.0))
-            .collect();
-        let kernel = Kernel {
-            scale: 3.0,
-            forgetting: 0.1,
-            noise: 0.1,
-        };
-        let covariance = below(&points, |a, b| kernel.of(a, b));
-        let rows = factored(&covariance, 0.1).unwrap();
-        for i in 0..23 {
-            for j in 0..=i {
-                let given = if i == j {
-                    1.1 + JITTER
-                } else {
-                    covariance[i][j]
-                };
-                let again: f64 = (0..=j).map(|k| rows[i][k] * rows[j][k]).sum();
-                assert!((again - given).abs() < 1e-12, "{i} {j}");
-            }
-        }
-        // L L^T x = b.
-        let b: Vec<f64> = (0..23).map(|i| key.unit(100 + i)).collect();
-        let x = backward(&rows, forward(&rows, &b));
-        for i in 0..23 {
-            let row = (0..23).map(|j| {
-                let k = if i == j {
-                    1.1 + JITTER
-                } else {
-                    covariance[i.max(j)][i.min(j)]
-                };
-                k * x[j]
-            });
-            assert!((row.sum::<f64>() - b[i]).abs() < 1e-10);
-        }
-    }
-
-    #[test]
-    fn new_numbers_go_to_the_side_of_the_newest_gains_where_nobody_is() {
-        let axes = axes(json!({
-            "lr": {"type": "double", "minval": 1e-4, "maxval": 1, "log": true},
-            "optimizer": {"type": "categorical", "vals": ["sgd", "adam"]},
-        }));
-        let params = |place: f64| axes.decode(&[place, 0.75]);
-        let mut bandit = Bandit::default();
-        let base = params(0.5);
-        let chosen = bandit.choose(&axes, &base, 10.0, &[], Key::new(1));
-        assert_eq!(chosen, None, "nothing is known");
-        // Until time 20 the best is at 0.2, from then on at 0.8.
-        for time in 0..40 {
-            let best = if time < 20 { 0.2 } else { 0.8 };
-            for number in 0..2 {
-                let place = Key::new(time).unit(number);
-                let gain = -(place - best) * (place - best);
-                bandit.tell(&axes, &params(place), time as f64, gain);
-            }
-        }
-        bandit.prepare();
-        assert!(
-            bandit.kernel.unwrap().forgetting > 0.0,
-            "{:?}",
-            bandit.kernel
-        );
-        for seed in 0..10 {
-            let key = Key::new(seed);
-            let chosen = bandit.choose(&axes, &base, 40.0, &[], key).unwrap();
-            let place = axes.encode(&chosen).unwrap()[0];
-            assert!(place > 0.6, "{place}");
-            assert_eq!(chosen["optimizer"], "adam", "left as it was");
-            // Ten are there already: it looks elsewhere.
-            let others = vec![&chosen; 10];
-            let other = bandit.choose(&axes, &base, 40.0, &others, key).unwrap();
-            assert_ne!(other, chosen);
-        }
-    }
-}
+mod tests;

@@ -209,6 +209,9 @@ impl Pbt {
         for (trial, rank) in exploiting {
             self.exploit(trial, resource, &top, (rank, n));
         }
+        if let Some(bandit) = &mut self.bandit {
+            bandit.rest();
+        }
     }
 
     fn exploit(
@@ -229,8 +232,9 @@ impl Pbt {
         };
         let base = self
             .member(heir)
-            .and_then(|known| known.params_until(resource));
-        let params = base.map(|base| self.vary(base, resource, key.named("explore")));
+            .and_then(|known| known.params_until(resource))
+            .cloned();
+        let params = base.map(|base| self.vary(&base, resource, key.named("explore")));
         let what = match self.inherit {
             Inherit::All => "weights and hyperparameters",
             Inherit::Weights => "weights",
@@ -253,9 +257,9 @@ impl Pbt {
         );
     }
 
-    fn vary(&self, base: &Params, resource: u64, key: Key) -> Params {
+    fn vary(&mut self, base: &Params, resource: u64, key: Key) -> Params {
         let varied = self.explore.vary(self.axes.space(), base, key);
-        let Some(bandit) = &self.bandit else {
+        let Some(bandit) = &mut self.bandit else {
             return varied;
         };
         // What the others train with from here on.
