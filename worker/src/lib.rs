@@ -1,7 +1,7 @@
 //! A worker: trains trials on its slots for a coordinator, and the training engine that it uses.
 //!
-//! `train`, `model`, `data`, `collective` and `checkpoint` are a library that knows nothing of the
-//! cluster. `attempt <- outbox <- runner <- agent` join it to one, and know each other in this direction
+//! `train`, `data`, `collective` and `checkpoint` are a library that knows nothing of the
+//! cluster; networks are a package of their own, `trainyard-network`. `attempt <- outbox <- runner <- agent` join it to one, and know each other in this direction
 //! only.
 
 pub mod agent;
@@ -13,7 +13,6 @@ pub mod config;
 pub mod data;
 pub mod devices;
 mod machine;
-pub mod model;
 mod outbox;
 pub mod runner;
 pub mod train;

@@ -15,12 +15,13 @@ use circles::{Graph, circles};
 use modules::{Crate, Edge, Place};
 
 /// The crates, and where their sources lie.
-const CRATES: [(&str, &str); 7] = [
+const CRATES: [(&str, &str); 8] = [
     ("proto", "proto/src"),
     ("common", "common/src"),
     ("search", "coordinator/search/src"),
     ("coordinator", "coordinator/src"),
     ("worker", "worker/src"),
+    ("network", "worker/network/src"),
     ("coordinatorctl", "coordinatorctl/src"),
     ("tests", "tests/src"),
 ];
@@ -53,7 +54,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("worker::data", &["part", "samples", "scaling"]),
-    ("worker::model", &["conv", "graph", "pool", "shifted"]),
+    ("network", &["conv", "graph", "pool", "shifted"]),
 ];
 
 /// Files with more lines of product code than [`MOST_LINES`], and how many they may have.

@@ -1,14 +1,7 @@
 //! What is saved, and by whom.
 
 use trainyard_common::ids::{AttemptId, Generation, JobId, TrialId};
-
-/// A tensor of f32 values, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NamedTensor {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub data: Vec<f32>,
-}
+use trainyard_network::NamedTensor;
 
 /// A trainer's whole state between two steps.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! Why training could not begin or go on.
 
 use crate::collective::CollectiveError;
-use crate::model::ModelError;
+use trainyard_network::ModelError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {

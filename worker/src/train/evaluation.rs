@@ -6,7 +6,7 @@ use super::totals::Totals;
 use super::{StopMode, TrainError};
 use crate::collective::{CollectiveError, Group, partition};
 use crate::data::Part;
-use crate::model::Network;
+use trainyard_network::Network;
 
 /// What is judged and in which pieces.
 pub(crate) struct Evaluation<'a> {

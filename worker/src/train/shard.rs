@@ -5,7 +5,7 @@ use trainyard_common::rng::Key;
 use super::totals::Totals;
 use super::{StopMode, TrainError};
 use crate::data::{Batch, BatchTargets};
-use crate::model::{Network, Targets};
+use trainyard_network::{Network, Targets};
 
 /// Scalars summed with the gradients: the totals, then whether a rank wants to stop with a snapshot,
 /// and at once.
@@ -32,8 +32,8 @@ pub(crate) fn targets(batch: &Batch) -> Targets<'_> {
     }
 }
 
-impl From<crate::model::ShardOutcome> for Totals {
-    fn from(outcome: crate::model::ShardOutcome) -> Self {
+impl From<trainyard_network::ShardOutcome> for Totals {
+    fn from(outcome: trainyard_network::ShardOutcome) -> Self {
         Self {
             loss: outcome.loss_sum,
             samples: outcome.samples as f64,

@@ -13,7 +13,7 @@ use super::optimizer::Optimizer;
 use super::totals::Totals;
 use super::{Metrics, TrainError};
 use crate::checkpoint::{NamedTensor, Snapshot};
-use crate::model::Network;
+use trainyard_network::Network;
 
 /// Version of what `State` means. 1 had no digest of the data; it is still read.
 const FORMAT: u32 = 2;

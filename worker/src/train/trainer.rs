@@ -21,7 +21,8 @@ use crate::checkpoint::Snapshot;
 use crate::collective::partition::{Shape, check, owned_leaves};
 use crate::collective::{Group, TreeSum, cpu_kind};
 use crate::data::{Batch, Dataset, Loader, Part};
-use crate::model::{self, Network};
+use crate::machine;
+use trainyard_network::{self as network, Network};
 
 /// Trains one trial, as one rank of its group. Uses the current rayon pool.
 pub struct Trainer {
@@ -71,7 +72,8 @@ impl Trainer {
             &settings.loss,
             settings.outputs,
             settings.key("initializer"),
-            &model::open_device(spec.job.resources.device)?,
+            &network::open_device(spec.job.resources.device)?,
+            machine::memory_bytes(),
         )?;
         let optimizer = Optimizer::new(&spec.job.training.optimizer, network.gradient_len());
         let shape = Shape {

@@ -11,7 +11,7 @@ use super::TrainError;
 use super::optimizer::Optimizer;
 use super::totals::Totals;
 use crate::collective::{CollectiveError, Group};
-use crate::model::Network;
+use trainyard_network::Network;
 
 /// Values that are put into a digest at once.
 const BLOCK: usize = 4096;

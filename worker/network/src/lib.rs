@@ -33,11 +33,17 @@ use trainyard_common::spec::training::Loss;
 
 pub use error::ModelError;
 
-use crate::checkpoint::NamedTensor;
-use crate::machine;
 use graph::{Node, Op};
 use loss::Head;
 use pass::Workspace;
+
+/// A tensor of f32 values, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedTensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub data: Vec<f32>,
+}
 
 /// A trainable tensor: f32, contiguous, on the network's device.
 #[derive(Debug, Clone)]
@@ -102,7 +108,7 @@ pub fn open_device(device: spec::Device) -> Result<Device, ModelError> {
 
 /// Whether there is memory for training so many parameters: it is asked for once, since those who take it
 /// later end the process where there is none.
-fn fits(graph: &graph::Graph) -> Result<(), ModelError> {
+fn fits(graph: &graph::Graph, memory: u64) -> Result<(), ModelError> {
     /// Each parameter, its gradient in a virtual shard and in the sum, and its moment. Adam has two, and a
     /// snapshot is a copy: this is the least.
     const COPIES: u64 = 4;
@@ -115,7 +121,7 @@ fn fits(graph: &graph::Graph) -> Result<(), ModelError> {
     let bytes = parameters.saturating_mul(COPIES * size_of::<f32>() as u64);
     let there =
         usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
-    if there && bytes <= machine::memory_bytes() {
+    if there && bytes <= memory {
         return Ok(());
     }
     Err(ModelError::Memory { parameters, bytes })
@@ -126,7 +132,7 @@ impl Network {
     ///
     /// `outputs` is the number of classes or the width of the targets; the last layer must put out
     /// `[outputs]` (with binary cross-entropy and two classes, `[1]` too). Parameters are drawn
-    /// from `key`, each by its name.
+    /// from `key`, each by its name. `memory`: the most bytes that this process can have.
     pub fn build(
         spec: &ModelSpec,
         sample_shape: &[usize],
@@ -134,6 +140,7 @@ impl Network {
         outputs: usize,
         key: Key,
         device: &Device,
+        memory: u64,
     ) -> Result<Self, ModelError> {
         let graph = graph::compile(spec, sample_shape, loss, outputs)?;
         if !device.is_cpu()
@@ -145,7 +152,7 @@ impl Network {
                 device: if device.is_cuda() { "cuda" } else { "metal" },
             });
         }
-        fits(&graph)?;
+        fits(&graph, memory)?;
         let mut parameters = Vec::with_capacity(graph.parameters.len());
         let mut offsets = vec![0];
         for wanted in graph.parameters {

@@ -5,7 +5,7 @@ use serde_json::json;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::ModelSpec;
 use trainyard_common::spec::training::Loss;
-use trainyard_worker::model::{ModelError, Network, ShardOutcome, Targets, open_device};
+use trainyard_network::{ModelError, Network, ShardOutcome, Targets, open_device};
 
 fn build(
     layers: serde_json::Value,
@@ -22,6 +22,7 @@ fn build(
         outputs,
         Key::new(7),
         &Device::Cpu,
+        u64::MAX,
     )
 }
 

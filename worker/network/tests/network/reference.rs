@@ -8,8 +8,7 @@ use trainyard_common::rng::Key;
 use trainyard_common::spec::ModelSpec;
 use trainyard_common::spec::model::LayerSpec;
 use trainyard_common::spec::training::Loss;
-use trainyard_worker::checkpoint::NamedTensor;
-use trainyard_worker::model::{Network, ShardOutcome, Targets};
+use trainyard_network::{NamedTensor, Network, ShardOutcome, Targets};
 
 const TOLERANCE: f64 = 1e-5;
 
@@ -61,6 +60,7 @@ impl Case {
             self.outputs,
             Key::new(1),
             &Device::Cpu,
+            u64::MAX,
         )
         .unwrap_or_else(|error| panic!("{}: {error}", self.name));
         network.write_parameters(&self.parameters).unwrap();
