@@ -1,5 +1,5 @@
 //! What coordinator, worker and command line agree on: identifiers, the job spec and its validation,
-//! search spaces, the counter-based random source, object-store URLs, text for terminals, and telemetry.
+//! networks, search spaces, the counter-based random source, object-store URLs, text for terminals, and telemetry.
 //!
 //! This crate knows nothing of gRPC services, stores of records or training.
 
@@ -10,9 +10,9 @@ pub mod config;
 pub mod files;
 pub mod ids;
 pub mod leader;
+pub mod network;
 pub mod process;
 pub mod rng;
-pub mod shapes;
 pub mod space;
 pub mod spec;
 pub mod store_url;

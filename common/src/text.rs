@@ -5,6 +5,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+/// Longest word that others are near to: longer than all that are known.
+const MAX_NEAR: usize = 64;
+
 /// Which control characters stay as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -131,6 +134,20 @@ fn escaped(
         }
     }
     Cow::Owned(out)
+}
+
+/// The known word nearest to a given one, where one is near enough to be what was meant.
+pub fn near<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if given.len() > MAX_NEAR {
+        return None;
+    }
+    let lower = given.to_lowercase().replace('-', "_");
+    known
+        .into_iter()
+        .map(|word| (strsim::damerau_levenshtein(&lower, word), word))
+        .filter(|(distance, word)| *distance <= (word.len().max(lower.len()) / 3).clamp(1, 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::store_url::redacted;
+pub use crate::text::near;
 use crate::text::{short_numbers, shortened};
 
 /// Problems that are shown of one reading; the others are counted. As many as a person mends at once.
@@ -18,9 +19,6 @@ const MAX_MESSAGE: usize = 1_000;
 
 /// Longest quotation of what was given, in bytes: enough to find it by.
 const MAX_GIVEN: usize = 100;
-
-/// Longest word that others are near to: longer than all that are known.
-const MAX_NEAR: usize = 64;
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -167,20 +165,6 @@ impl fmt::Display for SpecErrors {
 }
 
 impl std::error::Error for SpecErrors {}
-
-/// The known word nearest to a given one, where one is near enough to be what was meant.
-pub fn near<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if given.len() > MAX_NEAR {
-        return None;
-    }
-    let lower = given.to_lowercase().replace('-', "_");
-    known
-        .into_iter()
-        .map(|word| (strsim::damerau_levenshtein(&lower, word), word))
-        .filter(|(distance, word)| *distance <= (word.len().max(lower.len()) / 3).clamp(1, 3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, word)| word)
-}
 
 #[cfg(test)]
 mod tests {

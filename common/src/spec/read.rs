@@ -7,6 +7,7 @@ use serde_json::{Map, Number, Value};
 use super::error::{Problems, SpecError, SpecErrors, quoted};
 use super::path::{below, element};
 use super::{nodes, reference};
+use crate::network::layers;
 
 /// Longest document, in bytes.
 pub(super) const MAX_BYTES: usize = 1 << 20;
@@ -198,8 +199,8 @@ fn steps(path: &str) -> Option<Vec<Step<'_>>> {
 /// Writes short forms out: `- flatten` is `- flatten: {}`, `loss: mse` is `loss: {mse: {}}`, and a
 /// hyperparameter that is a plain value is a `const`. A reference is left as it is.
 pub(super) fn write_out(root: &mut Value) {
-    if let Some(Value::Array(layers)) = root.pointer_mut("/model/layers") {
-        layers.iter_mut().for_each(open_word);
+    if let Some(list) = root.pointer_mut("/model/layers") {
+        layers::for_each_value(list, &mut open_word);
     }
     for place in ["/training/loss", "/training/optimizer"] {
         if let Some(place) = root.pointer_mut(place) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use trainyard_common::ids::TrialId;
-use trainyard_common::shapes::{self, summarize};
+use trainyard_common::network;
 use trainyard_common::spec::{Document, JobSpec, Params};
 use trainyard_worker::data;
 
@@ -38,9 +38,10 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
         )));
     };
     let shape = sample_shape(&trial.job).await?;
-    let summary = summarize(&shape, &model.layers)
+    let graph = model
+        .graph(&shape)
         .map_err(|error| Failure::usage(format!("model.layers: {error}")))?;
-    let summary = converted(params, &summary);
+    let summary = converted(params, &graph.summary());
     match global.output {
         Format::Text => print::line(&tables::model(&summary)),
         Format::Json => print::json(&summary),
@@ -92,9 +93,11 @@ async fn sample_shape(job: &JobSpec) -> Outcome<Vec<usize>> {
     Ok(dataset.sample_shape)
 }
 
-fn converted(params: Params, summary: &shapes::ModelSummary) -> ModelSummary {
-    let layers = summary.rows.iter().map(|row| Layer {
-        index: row.index,
+fn converted(params: Params, summary: &network::ModelSummary) -> ModelSummary {
+    let layers = summary.rows.iter().enumerate().map(|(index, row)| Layer {
+        index,
+        layer: row.layer.clone(),
+        depth: row.depth,
         name: row.name.to_owned(),
         output_shape: row.output_shape.clone(),
         parameters: row.parameters as u64,

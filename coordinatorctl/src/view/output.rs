@@ -476,7 +476,12 @@ pub(crate) struct ModelSummary {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Layer {
+    /// From 0, layers within layers counted too.
     pub(crate) index: usize,
+    /// Its name, or its position in its list, after that of the layer around it.
+    pub(crate) layer: String,
+    /// How many layers it lies within.
+    pub(crate) depth: usize,
     pub(crate) name: String,
     pub(crate) output_shape: Vec<usize>,
     /// Trainable numbers.

@@ -28,7 +28,7 @@ const CRATES: [(&str, &str); 8] = [
 
 /// Rooms of one parent that know each other in a circle: the parent, and the rooms.
 const CIRCLES: &[(&str, &[&str])] = &[
-    ("common", &["shapes", "space", "spec"]),
+    ("common", &["space", "spec"]),
     (
         "tests::simulation",
         &[
@@ -54,7 +54,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("worker::data", &["part", "samples", "scaling"]),
-    ("network", &["conv", "graph", "pool", "shifted"]),
 ];
 
 /// Files with more lines of product code than [`MOST_LINES`], and how many they may have.

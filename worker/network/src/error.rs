@@ -1,26 +1,21 @@
 //! What can go wrong when a network is built or run.
 
+use trainyard_common::network::LayerError;
+
 /// An error of the network. None of them can be cured by a retry.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A layer with an impossible setting.
-    #[error("layer {index} ({layer}): {message}")]
-    Layer {
-        /// Position in `model.layers`, from 0.
-        index: usize,
-        layer: &'static str,
-        message: String,
-    },
     /// A layer that does not fit its input.
     #[error("model: {0}")]
-    Shape(#[from] trainyard_common::shapes::ShapeError),
+    Shape(#[from] Box<LayerError>),
     /// The output of the last layer is not what the loss needs.
     #[error(
-        "layer {index} ({layer}) puts out {given:?}, but {loss} over this data needs {expected}"
+        "layer {layer} ({name}) puts out {given:?}, but {loss} over this data needs {expected}"
     )]
     Output {
-        index: usize,
-        layer: &'static str,
+        /// Its name, or its position in `model.layers`.
+        layer: String,
+        name: &'static str,
         given: Vec<usize>,
         loss: &'static str,
         expected: String,
@@ -56,10 +51,11 @@ pub enum ModelError {
         "device cuda: this program was built without the cargo feature `cuda`; accepted here: cpu"
     )]
     NoCuda,
-    #[error("layer {index} ({layer}) has no correct path on {device} yet; accepted: device cpu")]
+    #[error("layer {layer} ({name}) has no correct path on {device} yet; accepted: device cpu")]
     Device {
-        index: usize,
-        layer: &'static str,
+        /// Its name, or its position in `model.layers`.
+        layer: String,
+        name: &'static str,
         device: &'static str,
     },
     #[error("{parameters} parameters: out of memory, training them takes {bytes} bytes at least")]

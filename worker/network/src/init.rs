@@ -1,16 +1,31 @@
 //! Initial values of kernels, drawn from a counter-based key.
 
 use rayon::prelude::*;
+use trainyard_common::network::{Initial, Initializer, Parameter};
 use trainyard_common::rng::Key;
-use trainyard_common::spec::model::Initializer;
 
 /// Elements drawn by one task.
 const BLOCK: usize = 1 << 14;
 
+/// How a parameter begins, drawn from `key` by its name.
+pub(crate) fn initial(parameter: &Parameter, key: Key) -> Vec<f32> {
+    match parameter.initial {
+        Initial::Constant(value) => vec![value; parameter.len()],
+        Initial::Drawn {
+            initializer,
+            fan_in,
+            fan_out,
+        } => {
+            let key = key.named(&parameter.name);
+            initialize(initializer, key, parameter.len(), fan_in, fan_out)
+        }
+    }
+}
+
 /// `len` values of a kernel with these fans; element i is a function of (key, i) alone.
 ///
 /// Glorot and Bengio 2010, He et al. 2015; the normal forms are not truncated.
-pub(crate) fn initialize(
+fn initialize(
     initializer: Initializer,
     key: Key,
     len: usize,

@@ -27,3 +27,23 @@ pub(crate) fn has_avx2() -> bool {
 fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
+
+/// Values handled by one task of a sum.
+const BLOCK: usize = 1 << 15;
+
+/// sum += values.
+pub(crate) fn add(sum: &mut [f32], values: &[f32]) {
+    use rayon::prelude::*;
+    sum.par_chunks_mut(BLOCK)
+        .zip(values.par_chunks(BLOCK))
+        .for_each(|(sum, values)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    sum.iter_mut()
+                        .zip(values)
+                        .for_each(|(sum, value)| *sum += value)
+                },
+            );
+        });
+}

@@ -6,6 +6,7 @@
 
 mod agreement;
 mod batches;
+mod building;
 mod error;
 mod evaluation;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use trainyard_common::spec::TrialSpec;
 
 use super::agreement::same_data;
 use super::batches::BatchPlan;
+use super::building;
 use super::evaluation::{Evaluation, Judged};
 use super::optimizer::Optimizer;
 use super::settings::Settings;
@@ -21,8 +22,7 @@ use crate::checkpoint::Snapshot;
 use crate::collective::partition::{Shape, check, owned_leaves};
 use crate::collective::{Group, TreeSum, cpu_kind};
 use crate::data::{Batch, Dataset, Loader, Part};
-use crate::machine;
-use trainyard_network::{self as network, Network};
+use trainyard_network::Network;
 
 /// Trains one trial, as one rank of its group. Uses the current rayon pool.
 pub struct Trainer {
@@ -66,15 +66,7 @@ impl Trainer {
         if samples == 0 {
             return Err(TrainError::EmptyPart { part: "training" });
         }
-        let network = Network::build(
-            &settings.model,
-            &dataset.sample_shape,
-            &settings.loss,
-            settings.outputs,
-            settings.key("initializer"),
-            &network::open_device(spec.job.resources.device)?,
-            machine::memory_bytes(),
-        )?;
+        let network = building::build(&settings, &dataset, spec.job.resources.device)?;
         let optimizer = Optimizer::new(&spec.job.training.optimizer, network.gradient_len());
         let shape = Shape {
             leaves: settings.shards,

@@ -68,7 +68,17 @@ fn bare_words_are_those_without_needed_fields() {
     let words = |name: &str| schema["$defs"][name]["anyOf"][1]["enum"].clone();
     assert_eq!(
         words("LayerSpec"),
-        json!(["max_pool2d", "avg_pool2d", "flatten", "batch_norm"])
+        json!([
+            "max_pool2d",
+            "avg_pool2d",
+            "flatten",
+            "batch_norm",
+            "add",
+            "multiply",
+            "average",
+            "maximum",
+            "concat"
+        ])
     );
     assert_eq!(
         words("Loss"),

@@ -103,6 +103,8 @@ mod tests {
             layers: vec![
                 output::Layer {
                     index: 0,
+                    layer: "0".to_owned(),
+                    depth: 0,
                     name: "dense".into(),
                     output_shape: vec![32],
                     parameters: 2_080,
@@ -110,6 +112,8 @@ mod tests {
                 },
                 output::Layer {
                     index: 1,
+                    layer: "1".to_owned(),
+                    depth: 0,
                     name: "batch_norm".into(),
                     output_shape: vec![32],
                     parameters: 64,

@@ -71,7 +71,7 @@ pub(crate) fn model(summary: &ModelSummary) -> String {
     ]);
     for layer in &summary.layers {
         table.add_row([
-            format!("{}.{}", layer.index, layer.name),
+            format!("{}{}.{}", "  ".repeat(layer.depth), layer.layer, layer.name),
             text::shape(&layer.output_shape),
             text::grouped(layer.parameters + layer.non_trainable),
         ]);

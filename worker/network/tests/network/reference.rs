@@ -1,4 +1,4 @@
-//! Networks against numbers from PyTorch: `tests/reference/make_reference.py` made `layers.json` there
+//! Networks against numbers from PyTorch: `tests/reference/make_reference.py` made `layers.json` there, `make_graphs.py` `graphs.json`
 //! (PyTorch 2.15, float64). Tolerance: 1e-5 of the value plus 1e-5 of the largest value beside it,
 //! which is what f32 sums of this length can keep.
 
@@ -50,9 +50,7 @@ impl Case {
     }
 
     fn network(&self) -> Network {
-        let spec = ModelSpec {
-            layers: self.layers.clone(),
-        };
+        let spec = ModelSpec::of(self.layers.clone());
         let mut network = Network::build(
             &spec,
             &self.sample_shape,
@@ -79,9 +77,11 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let cases: Vec<Case> = serde_json::from_str(include_str!("../reference/layers.json")).unwrap();
-    assert!(cases.len() > 60, "{} cases", cases.len());
-    cases
+    let read = |text: &str| -> Vec<Case> { serde_json::from_str(text).unwrap() };
+    let chains = read(include_str!("../reference/layers.json"));
+    let graphs = read(include_str!("../reference/graphs.json"));
+    assert!(chains.len() > 60 && graphs.len() > 30);
+    chains.into_iter().chain(graphs).collect()
 }
 
 fn check(what: &str, given: impl IntoIterator<Item = f64>, expected: &[f64]) {

@@ -342,4 +342,5 @@ def main():
     sys.stdout.write("[\n" + ",\n".join(lines) + "\n]\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

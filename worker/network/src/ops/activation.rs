@@ -1,80 +1,62 @@
 //! Functions applied to each value, and softmax over the last dimension.
 
 use rayon::prelude::*;
-use trainyard_common::spec::model::Activation;
+use trainyard_common::network::{self, Function};
 
-use super::simd::vectorized;
+use super::{At, Kept, Kernel, Known};
+use crate::simd::vectorized;
 
 /// Values handled by one task, at least; a multiple of the width for softmax.
 const BLOCK: usize = 1 << 14;
-/// Keras' slope of leaky ReLU below 0.
-const LEAKY_SLOPE: f64 = 0.3;
-
-/// A function with its constants.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Function {
-    Relu,
-    /// Slope below 0.
-    LeakyRelu(f32),
-    /// Scale below 0.
-    Elu(f32),
-    Sigmoid,
-    Tanh,
-    Softmax,
-    Swish,
-    Gelu,
-}
-
-impl Function {
-    /// `None` for linear.
-    pub(crate) fn new(function: Activation, alpha: Option<f64>) -> Result<Option<Self>, String> {
-        let takes_alpha = matches!(function, Activation::LeakyRelu | Activation::Elu);
-        if let Some(alpha) = alpha {
-            if !takes_alpha {
-                return Err("alpha is given; accepted only with leaky_relu and elu".to_owned());
-            }
-            if !(alpha.is_finite() && alpha >= 0.0) {
-                return Err(format!("alpha {alpha}; accepted: 0 or more"));
-            }
-        }
-        Ok(match function {
-            Activation::Linear => None,
-            Activation::Relu => Some(Self::Relu),
-            Activation::LeakyRelu => Some(Self::LeakyRelu(alpha.unwrap_or(LEAKY_SLOPE) as f32)),
-            Activation::Elu => Some(Self::Elu(alpha.unwrap_or(1.0) as f32)),
-            Activation::Sigmoid => Some(Self::Sigmoid),
-            Activation::Tanh => Some(Self::Tanh),
-            Activation::Softmax => Some(Self::Softmax),
-            Activation::Swish => Some(Self::Swish),
-            Activation::Gelu => Some(Self::Gelu),
-        })
-    }
-
-    /// Whether the derivative can be had from the output alone.
-    ///
-    /// With a slope of 0 the sign of a leaky ReLU's output no longer tells that of its input, but
-    /// its gradient below 0 is then 0 as well.
-    pub(crate) fn gradient_from_output(self) -> bool {
-        !matches!(self, Self::Swish | Self::Gelu)
-    }
-}
-
 /// A function over a buffer whose last dimension is `width`.
 #[derive(Debug)]
-pub(crate) struct Pointwise {
-    pub(crate) function: Function,
-    pub(crate) width: usize,
+pub(super) struct Pointwise(pub(super) network::Pointwise);
+
+impl std::ops::Deref for Pointwise {
+    type Target = network::Pointwise;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Kernel for Pointwise {
+    fn forward(&self, at: &At<'_>, inputs: &[&[f32]], output: &mut [f32], _: &mut Kept) {
+        output.copy_from_slice(inputs[0]);
+        self.forward_in_place(at, output);
+    }
+
+    fn forward_in_place(&self, _: &At<'_>, values: &mut [f32]) {
+        values
+            .par_chunks_mut(self.block())
+            .for_each(|values| self.forward_block(values));
+    }
+
+    /// The gradient of the output, in `gradient`, becomes that of the input.
+    fn backward(
+        &self,
+        _: &At<'_>,
+        known: &Known<'_>,
+        gradient: &mut [f32],
+        _: &mut [Option<&mut [f32]>],
+        _: &mut [f32],
+        _: &mut Kept,
+    ) {
+        let known = match self.function.gradient_from_output() {
+            true => known.output,
+            false => known.inputs[0],
+        };
+        let block = self.block();
+        gradient
+            .par_chunks_mut(block)
+            .zip(known.par_chunks(block))
+            .for_each(|(gradient, known)| self.backward_block(gradient, known));
+    }
 }
 
 impl Pointwise {
     fn block(&self) -> usize {
         BLOCK.next_multiple_of(self.width)
-    }
-
-    pub(crate) fn forward(&self, values: &mut [f32]) {
-        values
-            .par_chunks_mut(self.block())
-            .for_each(|values| self.forward_block(values));
     }
 
     fn forward_block(&self, values: &mut [f32]) {
@@ -102,16 +84,6 @@ impl Pointwise {
             Function::Swish => values.iter_mut().for_each(|v| *v *= sigmoid(*v)),
             Function::Gelu => values.iter_mut().for_each(|v| *v *= normal_cdf(*v)),
         }
-    }
-
-    /// Turns the gradient of the output, in `gradient`, into that of the input. `known` is the
-    /// output where `gradient_from_output` says so, otherwise the input.
-    pub(crate) fn backward(&self, gradient: &mut [f32], known: &[f32]) {
-        let block = self.block();
-        gradient
-            .par_chunks_mut(block)
-            .zip(known.par_chunks(block))
-            .for_each(|(gradient, known)| self.backward_block(gradient, known));
     }
 
     fn backward_block(&self, gradient: &mut [f32], known: &[f32]) {
@@ -229,16 +201,5 @@ mod tests {
         let mut row = [1000.0, -1000.0];
         softmax(&mut row);
         assert_eq!(row, [1.0, 0.0]);
-    }
-
-    #[test]
-    fn alpha_belongs_to_two_functions() {
-        assert!(Function::new(Activation::Relu, Some(0.1)).is_err());
-        assert!(Function::new(Activation::Elu, Some(-1.0)).is_err());
-        assert_eq!(
-            Function::new(Activation::LeakyRelu, None),
-            Ok(Some(Function::LeakyRelu(0.3)))
-        );
-        assert_eq!(Function::new(Activation::Linear, None), Ok(None));
     }
 }

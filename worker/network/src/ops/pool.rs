@@ -2,14 +2,52 @@
 
 use rayon::prelude::*;
 
-use super::graph::Window;
+use trainyard_common::network::{self, PoolKind};
+
+use super::{At, Kept, Kernel, Known};
 
 /// Input values handled by one task, at least.
 const BLOCK: usize = 1 << 14;
 
 #[derive(Debug)]
-pub(crate) struct Pool {
-    pub(crate) window: Window,
+pub(super) struct Pool(pub(super) network::Pool);
+
+impl std::ops::Deref for Pool {
+    type Target = network::Pool;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Kernel for Pool {
+    fn forward(&self, _: &At<'_>, inputs: &[&[f32]], output: &mut [f32], kept: &mut Kept) {
+        match self.kind {
+            PoolKind::Max => {
+                kept.picks.resize(output.len(), 0);
+                self.forward_max(inputs[0], output, &mut kept.picks);
+            }
+            PoolKind::Average => self.forward_average(inputs[0], output),
+        }
+    }
+
+    fn backward(
+        &self,
+        _: &At<'_>,
+        _: &Known<'_>,
+        gradient: &mut [f32],
+        targets: &mut [Option<&mut [f32]>],
+        _: &mut [f32],
+        kept: &mut Kept,
+    ) {
+        let Some(input_gradient) = targets[0].as_deref_mut() else {
+            return;
+        };
+        match self.kind {
+            PoolKind::Max => self.backward_max(&kept.picks, gradient, input_gradient),
+            PoolKind::Average => self.backward_average(gradient, input_gradient),
+        }
+    }
 }
 
 /// The part of a window along one dimension that lies inside the image.
@@ -25,7 +63,7 @@ impl Pool {
 
     /// Each output is the largest value of its window; `picks` gets that value's place in its plane:
     /// of equal ones the first, row by row. NaN counts as largest. Padding is never picked.
-    pub(crate) fn forward_max(&self, input: &[f32], output: &mut [f32], picks: &mut [u32]) {
+    fn forward_max(&self, input: &[f32], output: &mut [f32], picks: &mut [u32]) {
         let (area, out_area) = (self.window.area(), self.window.out_area());
         let planes = self.planes();
         output
@@ -70,7 +108,7 @@ impl Pool {
     }
 
     /// Sends each gradient to the place that was picked; overlapping windows add up.
-    pub(crate) fn backward_max(&self, picks: &[u32], gradient: &[f32], input_gradient: &mut [f32]) {
+    fn backward_max(&self, picks: &[u32], gradient: &[f32], input_gradient: &mut [f32]) {
         let (area, out_area) = (self.window.area(), self.window.out_area());
         let planes = self.planes();
         input_gradient
@@ -93,7 +131,7 @@ impl Pool {
 
     /// Each output is the mean of the part of its window that lies inside the image (as TensorFlow:
     /// padding is not counted).
-    pub(crate) fn forward_average(&self, input: &[f32], output: &mut [f32]) {
+    fn forward_average(&self, input: &[f32], output: &mut [f32]) {
         let (area, out_area) = (self.window.area(), self.window.out_area());
         let planes = self.planes();
         output
@@ -118,7 +156,7 @@ impl Pool {
             });
     }
 
-    pub(crate) fn backward_average(&self, gradient: &[f32], input_gradient: &mut [f32]) {
+    fn backward_average(&self, gradient: &[f32], input_gradient: &mut [f32]) {
         let (area, out_area) = (self.window.area(), self.window.out_area());
         let planes = self.planes();
         input_gradient

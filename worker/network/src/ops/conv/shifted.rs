@@ -1,9 +1,9 @@
 //! A convolution layer by way of `direct`: lays images out as it wants them and back.
 
-use super::activation::relu;
-use super::conv::{Conv, Scratch, sized};
+use super::super::activation::relu;
 use super::direct::{SPAN, correlate, dots, output_len, pack};
-use super::simd::vectorized;
+use super::{Conv, Scratch, sized};
+use crate::simd::vectorized;
 
 /// Least share of computed positions that are kept, and least positions, for this way to beat matrix
 /// products (measured on 3x3 and 5x5 kernels).
@@ -39,7 +39,7 @@ impl<'a> Shifted<'a> {
             && w.taps() > 1
             && share >= LEAST_SHARE
             && w.out_area() >= LEAST_POSITIONS;
-        if !fits || !super::simd::has_avx2() {
+        if !fits || !crate::simd::has_avx2() {
             return None;
         }
         let offsets: Vec<usize> = (0..w.taps())

@@ -4,33 +4,52 @@
 //! (trial seed, step, s, l): the same in forward and backward, on any number of ranks and threads.
 
 use rayon::prelude::*;
+use trainyard_common::network;
 use trainyard_common::rng::Key;
+
+use super::{At, Kept, Kernel, Known};
 
 /// Values handled by one task; even, as two values share one draw.
 const BLOCK: usize = 1 << 13;
 
 #[derive(Debug)]
-pub(crate) struct Dropout {
+pub(super) struct Dropout {
     /// A value is dropped when its 32 bits are below this.
     threshold: u32,
     /// 1 / (1 - rate).
     scale: f32,
 }
 
+impl Kernel for Dropout {
+    fn forward(&self, at: &At<'_>, inputs: &[&[f32]], output: &mut [f32], _: &mut Kept) {
+        self.masked(at.key, inputs[0], output);
+    }
+
+    fn backward(
+        &self,
+        at: &At<'_>,
+        _: &Known<'_>,
+        gradient: &mut [f32],
+        _: &mut [Option<&mut [f32]>],
+        _: &mut [f32],
+        _: &mut Kept,
+    ) {
+        self.mask_all(at.key, gradient);
+    }
+}
+
 impl Dropout {
-    pub(crate) fn new(rate: f64) -> Result<Self, String> {
-        if !(0.0..1.0).contains(&rate) {
-            return Err(format!("rate {rate}; accepted: [0, 1)"));
-        }
-        Ok(Self {
+    /// The rate was checked to lie in [0, 1).
+    pub(super) fn new(network::Dropout { rate }: &network::Dropout) -> Self {
+        Self {
             // Below 2^32, as rate < 1 and the conversion saturates.
             threshold: (rate * 4_294_967_296.0) as u32,
             scale: (1.0 / (1.0 - rate)) as f32,
-        })
+        }
     }
 
     /// output = mask * input / (1 - rate).
-    pub(crate) fn forward(&self, key: Key, input: &[f32], output: &mut [f32]) {
+    fn masked(&self, key: Key, input: &[f32], output: &mut [f32]) {
         output
             .par_chunks_mut(BLOCK)
             .zip(input.par_chunks(BLOCK))
@@ -42,7 +61,7 @@ impl Dropout {
     }
 
     /// The gradient passes through the same mask, in place.
-    pub(crate) fn backward(&self, key: Key, gradient: &mut [f32]) {
+    fn mask_all(&self, key: Key, gradient: &mut [f32]) {
         gradient
             .par_chunks_mut(BLOCK)
             .enumerate()
@@ -70,30 +89,25 @@ mod tests {
 
     #[test]
     fn share_and_scale_are_those_of_the_rate() {
-        let dropout = Dropout::new(0.3).unwrap();
+        let dropout = Dropout::new(&network::Dropout { rate: 0.3 });
         let n = 100_001;
         let (input, mut output) = (vec![1.0; n], vec![0.0; n]);
-        dropout.forward(Key::new(1), &input, &mut output);
+        dropout.masked(Key::new(1), &input, &mut output);
         let dropped = output.iter().filter(|&&v| v == 0.0).count() as f64 / n as f64;
         // Five standard deviations of a binomial share.
         assert!((dropped - 0.3).abs() < 5.0 * (0.3f64 * 0.7 / n as f64).sqrt());
         assert!(output.iter().all(|&v| v == 0.0 || v == 1.0 / 0.7));
         let mut gradient = vec![1.0; n];
-        dropout.backward(Key::new(1), &mut gradient);
+        dropout.mask_all(Key::new(1), &mut gradient);
         assert_eq!(gradient, output);
-        dropout.forward(Key::new(2), &input, &mut gradient);
+        dropout.masked(Key::new(2), &input, &mut gradient);
         assert_ne!(gradient, output);
     }
 
     #[test]
-    fn rates_outside_are_refused() {
-        for rate in [-0.1, 1.0, f64::NAN] {
-            assert!(Dropout::new(rate).is_err());
-        }
+    fn a_rate_of_0_keeps_everything() {
         let mut values = vec![2.0; 8];
-        Dropout::new(0.0)
-            .unwrap()
-            .backward(Key::new(1), &mut values);
+        Dropout::new(&network::Dropout { rate: 0.0 }).mask_all(Key::new(1), &mut values);
         assert_eq!(values, vec![2.0; 8]);
     }
 }

@@ -2,36 +2,42 @@
 
 use rayon::prelude::*;
 
+use trainyard_common::network;
+
 use super::activation::{mask_positive, relu};
-use super::gemm::{View, parallel_gemm};
-use super::simd::vectorized;
+use super::{At, Kept, Kernel, Known};
+use crate::gemm::{View, parallel_gemm};
+use crate::simd::vectorized;
 
 /// Values handled by one task of the bias pass, at least.
 const BLOCK: usize = 1 << 14;
 
+/// Parameters: the kernel [inputs, units], then the bias [units], if any.
 #[derive(Debug)]
-pub(crate) struct Dense {
-    pub(crate) inputs: usize,
-    pub(crate) units: usize,
-    /// Index of the parameter [inputs, units]; the bias [units], if any, is the next one.
-    pub(crate) kernel: usize,
-    pub(crate) bias: bool,
-    pub(crate) relu: bool,
+pub(super) struct Dense(pub(super) network::Dense);
+
+impl std::ops::Deref for Dense {
+    type Target = network::Dense;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
-impl Dense {
+impl Kernel for Dense {
     /// input [n, inputs] -> output [n, units].
-    pub(crate) fn forward(&self, parameters: &[&[f32]], input: &[f32], output: &mut [f32]) {
+    fn forward(&self, at: &At<'_>, inputs: &[&[f32]], output: &mut [f32], _: &mut Kept) {
+        let input = inputs[0];
         let n = output.len() / self.units;
         parallel_gemm(
             output,
             View::new(input, n, self.inputs),
-            View::new(parameters[self.kernel], self.inputs, self.units),
+            View::new(at.parameters[0], self.inputs, self.units),
         );
         if !self.bias && !self.relu {
             return;
         }
-        let bias = self.bias.then(|| parameters[self.kernel + 1]);
+        let bias = self.bias.then(|| at.parameters[1]);
         output
             .par_chunks_mut(BLOCK.next_multiple_of(self.units))
             .for_each(|rows| {
@@ -52,15 +58,16 @@ impl Dense {
 
     /// `gradient` is that of the output; masked in place for ReLU. `parameter_gradient` is the flat
     /// part of kernel and bias.
-    pub(crate) fn backward(
+    fn backward(
         &self,
-        parameters: &[&[f32]],
-        input: &[f32],
-        output: &[f32],
+        at: &At<'_>,
+        known: &Known<'_>,
         gradient: &mut [f32],
-        input_gradient: Option<&mut [f32]>,
+        targets: &mut [Option<&mut [f32]>],
         parameter_gradient: &mut [f32],
+        _: &mut Kept,
     ) {
+        let (input, output) = (known.inputs[0], known.output);
         let n = gradient.len() / self.units;
         let (kernel_gradient, bias_gradient) =
             parameter_gradient.split_at_mut(self.inputs * self.units);
@@ -84,15 +91,15 @@ impl Dense {
             View::new(input, n, self.inputs).transposed(),
             gradient,
         );
-        if let Some(input_gradient) = input_gradient {
-            let kernel = View::new(parameters[self.kernel], self.inputs, self.units);
+        if let Some(input_gradient) = targets[0].as_deref_mut() {
+            let kernel = View::new(at.parameters[0], self.inputs, self.units);
             parallel_gemm(input_gradient, gradient, kernel.transposed());
         }
     }
 }
 
 #[inline(always)]
-pub(crate) fn add(sum: &mut [f32], values: &[f32]) {
+pub(super) fn add(sum: &mut [f32], values: &[f32]) {
     for (sum, value) in sum.iter_mut().zip(values) {
         *sum += value;
     }

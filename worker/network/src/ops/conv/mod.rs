@@ -1,17 +1,23 @@
 //! 2-d cross-correlation: matrix products over columns of unfolded images, or, where that is faster,
 //! `shifted`.
 
+#[cfg(target_arch = "x86_64")]
+mod direct;
+#[cfg(target_arch = "x86_64")]
+mod shifted;
+
 use std::cell::RefCell;
 
 use rayon::prelude::*;
+use trainyard_common::network::{self, Window};
 
 use super::activation::{mask_positive, relu};
 use super::dense::add;
-use super::gemm::{View, gemm};
-use super::graph::Window;
+use super::{At, Kept, Known};
+use crate::gemm::{View, gemm};
+use crate::simd::vectorized;
 #[cfg(target_arch = "x86_64")]
-use super::shifted::Shifted;
-use super::simd::vectorized;
+use shifted::Shifted;
 
 /// Fixed pieces of a batch. The kernel's gradient is summed piece by piece in order, so that it does
 /// not depend on the number of threads.
@@ -22,15 +28,42 @@ const COLUMNS: usize = 512;
 /// Kernel elements summed by one task.
 const BLOCK: usize = 1 << 14;
 
+/// Parameters: the kernel [filters, channels, kh, kw], then the bias [filters], if any.
 #[derive(Debug)]
-pub(crate) struct Conv {
-    pub(crate) channels: usize,
-    pub(crate) filters: usize,
-    pub(crate) window: Window,
-    /// Index of the parameter [filters, channels, kh, kw]; the bias [filters], if any, is the next.
-    pub(crate) kernel: usize,
-    pub(crate) bias: bool,
-    pub(crate) relu: bool,
+pub(super) struct Conv(pub(super) network::Conv);
+
+impl std::ops::Deref for Conv {
+    type Target = network::Conv;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl super::Kernel for Conv {
+    fn forward(&self, at: &At<'_>, inputs: &[&[f32]], output: &mut [f32], _: &mut Kept) {
+        self.correlate(at.parameters, inputs[0], output);
+    }
+
+    fn backward(
+        &self,
+        at: &At<'_>,
+        known: &Known<'_>,
+        gradient: &mut [f32],
+        targets: &mut [Option<&mut [f32]>],
+        parameter_gradient: &mut [f32],
+        kept: &mut Kept,
+    ) {
+        self.differentiate(
+            at.parameters,
+            known.inputs[0],
+            known.output,
+            gradient,
+            targets[0].as_deref_mut(),
+            parameter_gradient,
+            &mut kept.scratch,
+        );
+    }
 }
 
 /// The kernel as the backward pass wants it.
@@ -87,11 +120,11 @@ impl Conv {
     }
 
     /// input [n, channels, height, width] -> output [n, filters, height', width'].
-    pub(crate) fn forward(&self, parameters: &[&[f32]], input: &[f32], output: &mut [f32]) {
-        let bias = self.bias.then(|| parameters[self.kernel + 1]);
+    fn correlate(&self, parameters: &[&[f32]], input: &[f32], output: &mut [f32]) {
+        let bias = self.bias.then(|| parameters[1]);
         #[cfg(target_arch = "x86_64")]
         if let Some(shifted) = Shifted::new(self) {
-            let packed = shifted.pack_forward(parameters[self.kernel]);
+            let packed = shifted.pack_forward(parameters[0]);
             output
                 .par_chunks_mut(self.output())
                 .zip(input.par_chunks(self.image()))
@@ -101,7 +134,7 @@ impl Conv {
             return;
         }
         let group = self.group();
-        let kernel = View::new(parameters[self.kernel], self.filters, self.depth());
+        let kernel = View::new(parameters[0], self.filters, self.depth());
         output
             .par_chunks_mut(group * self.output())
             .zip(input.par_chunks(group * self.image()))
@@ -167,7 +200,7 @@ impl Conv {
     /// `gradient` is that of the output; masked in place for ReLU. `parameter_gradient` is the flat
     /// part of kernel and bias, `partials` scratch.
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn backward(
+    fn differentiate(
         &self,
         parameters: &[&[f32]],
         input: &[f32],
@@ -179,7 +212,7 @@ impl Conv {
     ) {
         let n = input.len() / self.image();
         let chunk = n.div_ceil(CHUNKS);
-        let kernel = self.backward_kernel(parameters[self.kernel], input_gradient.is_some());
+        let kernel = self.backward_kernel(parameters[0], input_gradient.is_some());
         let partials = sized(partials, parameter_gradient.len() * n.div_ceil(chunk));
         let mut input_gradients: Vec<Option<&mut [f32]>> = match input_gradient {
             Some(gradient) => gradient
@@ -188,19 +221,23 @@ impl Conv {
                 .collect(),
             None => (0..n.div_ceil(chunk)).map(|_| None).collect(),
         };
-        gradient
-            .par_chunks_mut(chunk * self.output())
-            .zip(output.par_chunks(chunk * self.output()))
-            .zip(input.par_chunks(chunk * self.image()))
-            .zip(input_gradients.par_iter_mut())
-            .zip(partials.par_chunks_mut(parameter_gradient.len()))
-            .for_each(|((((gradient, output), input), input_gradient), partial)| {
-                if self.relu {
+        if self.relu {
+            gradient
+                .par_chunks_mut(chunk * self.output())
+                .zip(output.par_chunks(chunk * self.output()))
+                .for_each(|(gradient, output)| {
                     vectorized(
                         #[inline(always)]
                         || mask_positive(gradient, output),
                     );
-                }
+                });
+        }
+        gradient
+            .par_chunks(chunk * self.output())
+            .zip(input.par_chunks(chunk * self.image()))
+            .zip(input_gradients.par_iter_mut())
+            .zip(partials.par_chunks_mut(parameter_gradient.len()))
+            .for_each(|(((gradient, input), input_gradient), partial)| {
                 with_scratch(|scratch| {
                     self.backward_chunk(
                         &kernel,

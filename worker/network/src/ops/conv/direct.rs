@@ -74,7 +74,7 @@ pub(crate) fn correlate(
     let reach = offsets.iter().max().map_or(0, |max| max + width);
     let tiles = outputs.div_ceil(ROWS);
     let inputs = packed.len() / (tiles * ROWS * taps).max(1);
-    assert!(super::simd::has_avx2(), "needs avx2 and fma");
+    assert!(crate::simd::has_avx2(), "needs avx2 and fma");
     assert!(output.len() >= output_len(outputs, len), "output too short");
     assert!(
         packed.len() >= tiles * inputs * taps * ROWS,
@@ -173,7 +173,7 @@ pub(crate) fn dots(
 ) {
     let ((rows, a_stride), (inputs, b_stride), taps) = (a_planes, b_planes, offsets.len());
     let reach = offsets.iter().max().map_or(0, |max| max + len);
-    assert!(super::simd::has_avx2(), "needs avx2 and fma");
+    assert!(crate::simd::has_avx2(), "needs avx2 and fma");
     assert!(len.is_multiple_of(LANES), "length is not whole vectors");
     assert!(products.len() >= rows * inputs * taps, "products too short");
     assert!(
@@ -264,7 +264,7 @@ mod tests {
     // Reference of both tests: the definitions in f64; tolerance 1e-6 a term.
     #[test]
     fn planes_are_shifted_and_summed() {
-        if !super::super::simd::has_avx2() {
+        if !crate::simd::has_avx2() {
             return;
         }
         for (outputs, inputs, len) in [(1, 1, 5usize), (4, 3, 24), (7, 20, 50), (9, 33, 100)] {
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn dots_are_those_of_shifted_planes() {
-        if !super::super::simd::has_avx2() {
+        if !crate::simd::has_avx2() {
             return;
         }
         for (rows, inputs, taps, len) in [(1, 1, 1, 8), (4, 2, 3, 40), (6, 3, 5, 96)] {

@@ -1,12 +1,12 @@
 //! Losses, their gradients with respect to the network's output, and the metrics of a shard.
 
 use rayon::prelude::*;
-use trainyard_common::spec::model::Activation;
+use trainyard_common::network::{Graph, Trailing};
 use trainyard_common::spec::training::Loss;
 
-use super::activation::{sigmoid, softmax};
-use super::error::ModelError;
-use super::{ShardOutcome, Targets};
+use crate::error::ModelError;
+use crate::ops::{sigmoid, softmax};
+use crate::{ShardOutcome, Targets};
 
 /// Values handled by one task, at least.
 const BLOCK: usize = 1 << 12;
@@ -37,12 +37,6 @@ pub(crate) struct Head {
     classes: usize,
 }
 
-/// Why a network cannot have this loss.
-pub(crate) struct Mismatch {
-    pub(crate) loss: &'static str,
-    pub(crate) expected: String,
-}
-
 #[derive(Clone, Copy, Default)]
 struct Row {
     loss: f64,
@@ -52,12 +46,9 @@ struct Row {
 }
 
 impl Head {
-    pub(crate) fn new(
-        loss: &Loss,
-        trailing: Activation,
-        shape: &[usize],
-        outputs: usize,
-    ) -> Result<Self, Mismatch> {
+    /// `outputs`: the number of classes, or the width of the targets.
+    pub(crate) fn new(loss: &Loss, graph: &Graph, outputs: usize) -> Result<Self, ModelError> {
+        let (trailing, shape) = (graph.trailing(), &graph.output.shape[..]);
         let kind = match loss {
             Loss::CrossEntropy(spec) => Kind::CrossEntropy {
                 smoothing: spec.label_smoothing as f32,
@@ -69,9 +60,15 @@ impl Head {
                 delta: spec.delta as f32,
             },
         };
-        let mismatch = |expected: String| Mismatch {
-            loss: kind.name(),
-            expected,
+        let mismatch = |expected: String| {
+            let row = &graph.rows[graph.last_row];
+            ModelError::Output {
+                layer: row.layer.clone(),
+                name: row.name,
+                given: shape.to_vec(),
+                loss: kind.name(),
+                expected,
+            }
         };
         match kind {
             Kind::CrossEntropy { smoothing } if !(0.0..1.0).contains(&smoothing) => {
@@ -91,9 +88,16 @@ impl Head {
         }
         let folded = matches!(
             (kind, trailing),
-            (Kind::CrossEntropy { .. }, Activation::Softmax)
-                | (Kind::BinaryCrossEntropy, Activation::Sigmoid)
+            (Kind::CrossEntropy { .. }, Trailing::Softmax)
+                | (Kind::BinaryCrossEntropy, Trailing::Sigmoid)
         );
+        if folded && graph.masks_output() {
+            return Err(mismatch(
+                "probabilities as they are: a dropout after a softmax or sigmoid would set some of them to 0; put it \
+                 before the last dense layer"
+                    .to_owned(),
+            ));
+        }
         Ok(Self {
             kind,
             folded,
@@ -106,7 +110,7 @@ impl Head {
         })
     }
 
-    pub(crate) fn folds_last_activation(&self) -> bool {
+    pub(crate) fn folds_trailing(&self) -> bool {
         self.folded
     }
 
@@ -134,7 +138,7 @@ impl Head {
             }
             Targets::Values(values) => {
                 let samples = values.len() / self.width;
-                super::check_length("targets", values.len(), samples * self.width)?;
+                crate::check_length("targets", values.len(), samples * self.width)?;
                 let probability = matches!(self.kind, Kind::BinaryCrossEntropy);
                 let outside = |value: &f32| probability && !(0.0..=1.0).contains(value);
                 match values.iter().position(outside) {

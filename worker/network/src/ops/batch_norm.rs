@@ -2,24 +2,69 @@
 
 use rayon::prelude::*;
 
-use super::simd::vectorized;
+use trainyard_common::network;
+
+use super::{At, Kept, Kernel, Known};
+use crate::simd::vectorized;
 
 /// Independent partial sums of a reduction: fixes its order and lets it use wide vectors.
 const LANES: usize = 16;
 /// Values handled by one task, at least.
 const BLOCK: usize = 1 << 14;
 
+/// Parameters: gamma and beta [channels]. Statistics: two values a channel.
 #[derive(Debug)]
-pub(crate) struct BatchNorm {
-    pub(crate) channels: usize,
-    /// Pixels of a channel; 1 for [features].
-    pub(crate) area: usize,
-    /// Index of the parameter gamma [channels]; beta is the next one.
-    pub(crate) gamma: usize,
-    /// Start in the statistics and running buffers, of 2 * channels values.
-    pub(crate) statistics: usize,
-    pub(crate) momentum: f64,
-    pub(crate) epsilon: f64,
+pub(super) struct BatchNorm(pub(super) network::BatchNorm);
+
+impl std::ops::Deref for BatchNorm {
+    type Target = network::BatchNorm;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Kernel for BatchNorm {
+    fn forward(&self, at: &At<'_>, inputs: &[&[f32]], output: &mut [f32], kept: &mut Kept) {
+        if at.training {
+            kept.values.resize(3 * self.channels, 0.0);
+            kept.statistics.resize(2 * self.channels, 0.0);
+            self.forward_training(
+                at,
+                inputs[0],
+                output,
+                &mut kept.values,
+                &mut kept.statistics,
+            );
+        } else {
+            self.forward_inference(at, inputs[0], output);
+        }
+    }
+
+    fn backward(
+        &self,
+        at: &At<'_>,
+        known: &Known<'_>,
+        gradient: &mut [f32],
+        targets: &mut [Option<&mut [f32]>],
+        parameter_gradient: &mut [f32],
+        kept: &mut Kept,
+    ) {
+        let target = targets[0].as_deref_mut();
+        let moments = &kept.values;
+        self.differentiate(
+            at,
+            known.inputs[0],
+            moments,
+            gradient,
+            target,
+            parameter_gradient,
+        );
+    }
+
+    fn apply_statistics(&self, summed: &[f32], samples: f64, running: &mut [f32]) {
+        self.apply(summed, samples, running);
+    }
 }
 
 impl BatchNorm {
@@ -29,10 +74,9 @@ impl BatchNorm {
     ///
     /// `statistics` gets, for each channel, the sums of (x - K) and of (x - K)^2 about the running
     /// mean K: they add up over shards, and a shift near the mean keeps f32 from cancelling.
-    pub(crate) fn forward_training(
+    fn forward_training(
         &self,
-        parameters: &[&[f32]],
-        running: &[f32],
+        at: &At<'_>,
         input: &[f32],
         output: &mut [f32],
         moments: &mut [f32],
@@ -50,40 +94,31 @@ impl BatchNorm {
         );
         let (mean_out, others) = moments.split_at_mut(self.channels);
         let (inverse_out, rest_out) = others.split_at_mut(self.channels);
-        let range = self.statistics..self.statistics + self.channels;
-        let (first, second) =
-            statistics[self.statistics..][..2 * self.channels].split_at_mut(self.channels);
+        let (first, second) = statistics.split_at_mut(self.channels);
         for c in 0..self.channels {
             // The mean was rounded to f32; what is left of it corrects mean and variance.
             let rest = squares[c].0 / count;
             let mean = f64::from(means[c]) + rest;
             let variance = (squares[c].1 / count - rest * rest).max(0.0);
-            let shift = mean - f64::from(running[range.start + c]);
+            let shift = mean - f64::from(at.running[c]);
             mean_out[c] = means[c];
             rest_out[c] = rest as f32;
             inverse_out[c] = (1.0 / (variance + self.epsilon).sqrt()) as f32;
             first[c] = (count * shift) as f32;
             second[c] = (count * (variance + shift * shift)) as f32;
         }
-        self.normalize(parameters, input, output, mean_out, inverse_out, rest_out);
+        self.normalize(at, input, output, mean_out, inverse_out, rest_out);
     }
 
     /// With the running statistics instead of the batch's.
-    pub(crate) fn forward_inference(
-        &self,
-        parameters: &[&[f32]],
-        running: &[f32],
-        input: &[f32],
-        output: &mut [f32],
-    ) {
-        let (means, variances) =
-            running[self.statistics..][..2 * self.channels].split_at(self.channels);
+    fn forward_inference(&self, at: &At<'_>, input: &[f32], output: &mut [f32]) {
+        let (means, variances) = at.running.split_at(self.channels);
         let inverse: Vec<f32> = variances
             .iter()
             .map(|&variance| (1.0 / (f64::from(variance) + self.epsilon).sqrt()) as f32)
             .collect();
         self.normalize(
-            parameters,
+            at,
             input,
             output,
             means,
@@ -94,14 +129,14 @@ impl BatchNorm {
 
     fn normalize(
         &self,
-        parameters: &[&[f32]],
+        at: &At<'_>,
         input: &[f32],
         output: &mut [f32],
         means: &[f32],
         inverse: &[f32],
         rest: &[f32],
     ) {
-        let (gamma, beta) = (parameters[self.gamma], parameters[self.gamma + 1]);
+        let (gamma, beta) = (at.parameters[0], at.parameters[1]);
         self.map(input, input, output, |c, x, _| {
             let scale = inverse[c] * gamma[c];
             (x - means[c]) * scale + (beta[c] - rest[c] * scale)
@@ -110,9 +145,9 @@ impl BatchNorm {
 
     /// dx = gamma / sqrt(variance + epsilon) (dy - mean(dy) - xhat mean(dy xhat)),
     /// dgamma = sum(dy xhat), dbeta = sum(dy). `parameter_gradient` is the flat part of gamma, beta.
-    pub(crate) fn backward(
+    fn differentiate(
         &self,
-        parameters: &[&[f32]],
+        at: &At<'_>,
         input: &[f32],
         moments: &[f32],
         gradient: &[f32],
@@ -138,7 +173,7 @@ impl BatchNorm {
         let Some(input_gradient) = input_gradient else {
             return;
         };
-        let gamma = parameters[self.gamma];
+        let gamma = at.parameters[0];
         // Per channel: factor of dy, of (x - mean), and the constant.
         let factors: Vec<[f32; 3]> = (0..self.channels)
             .map(|c| {
@@ -158,12 +193,10 @@ impl BatchNorm {
     }
 
     /// running <- momentum running + (1 - momentum) batch.
-    pub(crate) fn apply(&self, summed: &[f32], samples: f64, running: &mut [f32]) {
+    fn apply(&self, summed: &[f32], samples: f64, running: &mut [f32]) {
         let count = samples * self.area as f64;
-        let (first, second) =
-            summed[self.statistics..][..2 * self.channels].split_at(self.channels);
-        let (means, variances) =
-            running[self.statistics..][..2 * self.channels].split_at_mut(self.channels);
+        let (first, second) = summed.split_at(self.channels);
+        let (means, variances) = running.split_at_mut(self.channels);
         for c in 0..self.channels {
             let shift = f64::from(first[c]) / count;
             let variance = (f64::from(second[c]) / count - shift * shift).max(0.0);

@@ -1,0 +1,408 @@
+//! Layers become operations, one after the other.
+
+use std::collections::HashMap;
+
+use super::error::{LayerError, Problem};
+use super::graph::{Draw, Graph, Initial, Node, Parameter, Row, Statistic, Tensor};
+use super::layers::LayerSpec;
+use super::ops::Op;
+use super::shape::{MAX_ELEMENTS, elements};
+use super::words::Initializer;
+use crate::text::near;
+
+/// What layers call the samples.
+const INPUT: &str = "input";
+/// Most layers of a network, those within layers counted as often as they stand there.
+const MAX_LAYERS: usize = 10_000;
+/// Most lists of layers within each other.
+const MAX_DEPTH: usize = 16;
+
+/// A parameter that an operation takes.
+#[derive(Debug, Clone)]
+pub struct NewParameter {
+    /// Such as `kernel`.
+    pub role: String,
+    pub shape: Vec<usize>,
+    pub initial: Initial,
+}
+
+impl NewParameter {
+    pub fn constant(role: impl Into<String>, shape: Vec<usize>, value: f32) -> Self {
+        Self {
+            role: role.into(),
+            shape,
+            initial: Initial::Constant(value),
+        }
+    }
+
+    pub fn drawn(
+        role: impl Into<String>,
+        shape: Vec<usize>,
+        initializer: Initializer,
+        (fan_in, fan_out): (usize, usize),
+    ) -> Self {
+        Self {
+            role: role.into(),
+            shape,
+            initial: Initial::Drawn {
+                initializer,
+                fan_in,
+                fan_out,
+            },
+        }
+    }
+}
+
+/// The layer at hand.
+#[derive(Debug, Clone)]
+struct Place {
+    row: usize,
+    /// Begins the names of its parameters.
+    id: String,
+    /// Position in the model's own list, without a name.
+    position: Option<u64>,
+    /// Operations of it that draw, so far.
+    draws: u64,
+}
+
+/// Layers that see each other's names.
+#[derive(Debug, Default)]
+struct Scope {
+    names: HashMap<String, Tensor>,
+    /// Of the whole list, for the one who looks ahead.
+    later: Vec<String>,
+}
+
+/// A graph in the making. A layer asks it for operations, each of which gets shapes that were checked.
+#[derive(Debug)]
+pub struct Builder {
+    graph: Graph,
+    scopes: Vec<Scope>,
+    place: Place,
+    /// Names that parameters begin with.
+    ids: HashMap<String, String>,
+}
+
+impl Builder {
+    pub(super) fn new(sample_shape: &[usize]) -> Self {
+        let input = Tensor {
+            buffer: 0,
+            shape: sample_shape.to_vec(),
+        };
+        Self {
+            graph: Graph {
+                sample_shape: sample_shape.to_vec(),
+                buffers: vec![input.len()],
+                nodes: Vec::new(),
+                parameters: Vec::new(),
+                statistics: Vec::new(),
+                rows: Vec::new(),
+                last_row: 0,
+                output: input,
+            },
+            scopes: Vec::new(),
+            place: Place {
+                row: 0,
+                id: String::new(),
+                position: None,
+                draws: 0,
+            },
+            ids: HashMap::new(),
+        }
+    }
+
+    /// The whole model; `output` names the layer whose output is the network's.
+    pub(super) fn model(
+        mut self,
+        layers: &[LayerSpec],
+        output: Option<&str>,
+    ) -> Result<Graph, Box<LayerError>> {
+        let input = self.graph.output.clone();
+        let last = self.list(layers, input, "", "model.layers")?;
+        self.graph.output = last;
+        self.graph.last_row = self.row_of(layers.len() - 1);
+        if let Some(name) = output {
+            let found = layers
+                .iter()
+                .position(|layer| layer.name.as_deref() == Some(name));
+            let Some(index) = found else {
+                let names: Vec<&str> = layers.iter().filter_map(|l| l.name.as_deref()).collect();
+                return Err(Box::new(LayerError {
+                    layer: name.to_owned(),
+                    name: "model",
+                    path: "model.outputs".to_owned(),
+                    problem: Problem::Other(unknown(name, &names)),
+                }));
+            };
+            self.graph.output = self.scopes[0].names[name].clone();
+            self.graph.last_row = self.row_of(index);
+        }
+        match self.unused() {
+            Some(error) => Err(error),
+            None => Ok(self.graph),
+        }
+    }
+
+    /// Position in `rows` of a layer of the model's own list.
+    fn row_of(&self, index: usize) -> usize {
+        let own = self.graph.rows.iter().enumerate();
+        own.filter(|(_, row)| row.depth == 0)
+            .nth(index)
+            .map_or(0, |(at, _)| at)
+    }
+
+    /// A layer whose output nobody reads.
+    fn unused(&self) -> Option<Box<LayerError>> {
+        let graph = &self.graph;
+        let read = |buffer: usize| {
+            buffer == graph.output.buffer || graph.nodes.iter().any(|n| n.inputs.contains(&buffer))
+        };
+        let node = graph.nodes.iter().find(|node| !read(node.output))?;
+        Some(self.error(
+            node.row,
+            Problem::other(
+                "nothing reads what it puts out; name it in `from` of another layer or in `model.outputs`, or \
+                 leave it away",
+            ),
+        ))
+    }
+
+    /// The layers of a list, each fed by the one before unless it says otherwise.
+    fn list(
+        &mut self,
+        layers: &[LayerSpec],
+        input: Tensor,
+        prefix: &str,
+        path: &str,
+    ) -> Result<Tensor, Box<LayerError>> {
+        let names = layers.iter().filter_map(|layer| layer.name.clone());
+        self.scopes.push(Scope {
+            names: HashMap::from([(INPUT.to_owned(), input.clone())]),
+            later: names.collect(),
+        });
+        let around = self.place.clone();
+        let mut before = input;
+        for (index, layer) in layers.iter().enumerate() {
+            before = self.layer(layer, index, &before, prefix, path)?;
+            if let (Some(name), Some(scope)) = (&layer.name, self.scopes.last_mut()) {
+                scope.names.insert(name.clone(), before.clone());
+            }
+        }
+        self.place = around;
+        if self.scopes.len() > 1 {
+            self.scopes.pop();
+        }
+        Ok(before)
+    }
+
+    fn layer(
+        &mut self,
+        layer: &LayerSpec,
+        index: usize,
+        before: &Tensor,
+        prefix: &str,
+        path: &str,
+    ) -> Result<Tensor, Box<LayerError>> {
+        let own = match &layer.name {
+            Some(name) => name.clone(),
+            None => index.to_string(),
+        };
+        let row = self.graph.rows.len();
+        let path = format!("{path}[{index}]");
+        self.graph.rows.push(Row {
+            layer: format!("{prefix}{own}"),
+            name: layer.word(),
+            depth: self.scopes.len() - 1,
+            path: path.clone(),
+            inputs: Vec::new(),
+            output_shape: Vec::new(),
+            parameters: 0,
+            non_trainable: 0,
+        });
+        self.place = Place {
+            row,
+            id: match &layer.name {
+                Some(_) => format!("{prefix}{own}"),
+                None => format!("{prefix}{own}.{}", layer.word()),
+            },
+            position: (prefix.is_empty() && layer.name.is_none()).then_some(index as u64),
+            draws: 0,
+        };
+        let lowered = self
+            .admit(row)
+            .and_then(|()| self.inputs(layer, before))
+            .and_then(|inputs| {
+                self.graph.rows[row].inputs = inputs.iter().map(|i| i.shape.clone()).collect();
+                layer.lower(self, &inputs)
+            });
+        let tensor = lowered.map_err(|problem| match problem {
+            Problem::Within(error) => error,
+            problem => self.error(row, problem),
+        })?;
+        self.graph.rows[row].output_shape.clone_from(&tensor.shape);
+        Ok(tensor)
+    }
+
+    /// Whether one more layer may stand here, under its name.
+    fn admit(&mut self, row: usize) -> Result<(), Problem> {
+        if row >= MAX_LAYERS {
+            return Err(Problem::Other(format!(
+                "one more than {MAX_LAYERS} layers, which is the most that is accepted"
+            )));
+        }
+        let path = self.graph.rows[row].path.clone();
+        match self.ids.insert(self.place.id.clone(), path) {
+            Some(other) => Err(Problem::Other(format!(
+                "the name `{}` stands twice, at {other} too; accepted are names of one layer",
+                self.place.id
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn inputs(&self, layer: &LayerSpec, before: &Tensor) -> Result<Vec<Tensor>, Problem> {
+        if layer.from.is_empty() {
+            return Ok(vec![before.clone()]);
+        }
+        layer.from.iter().map(|name| self.named(name)).collect()
+    }
+
+    /// What a name means here: layers before in this list, then in those around it.
+    fn named(&self, name: &str) -> Result<Tensor, Problem> {
+        let mut scopes = self.scopes.iter().rev();
+        if let Some(found) = scopes.find_map(|scope| scope.names.get(name)) {
+            return Ok(found.clone());
+        }
+        if self
+            .scopes
+            .iter()
+            .any(|s| s.later.iter().any(|n| n == name))
+        {
+            return Err(Problem::Other(format!(
+                "`from` names `{name}`, which does not stand before it; a network has no circles"
+            )));
+        }
+        let known: Vec<&str> = self
+            .scopes
+            .iter()
+            .flat_map(|scope| scope.names.keys())
+            .map(String::as_str)
+            .collect();
+        Err(Problem::Other(unknown(name, &known)))
+    }
+
+    fn error(&self, row: usize, problem: Problem) -> Box<LayerError> {
+        let row = &self.graph.rows[row];
+        Box::new(LayerError {
+            layer: row.layer.clone(),
+            name: row.name,
+            path: row.path.clone(),
+            problem,
+        })
+    }
+
+    /// Layers within the layer at hand. Their names begin with its name and `part`, where that is not empty; `field` is
+    /// where they stand in its fields, such as `paths[1]`.
+    ///
+    /// # Errors
+    /// `Within`, for a layer that does not fit there.
+    pub fn block(
+        &mut self,
+        part: &str,
+        field: &str,
+        layers: &[LayerSpec],
+        input: Tensor,
+    ) -> Result<Tensor, Problem> {
+        if self.scopes.len() > MAX_DEPTH {
+            return Err(Problem::Other(format!(
+                "more than {MAX_DEPTH} lists of layers within each other"
+            )));
+        }
+        let row = &self.graph.rows[self.place.row];
+        let dot = if part.is_empty() { "" } else { "." };
+        let prefix = format!("{}{dot}{part}.", row.layer);
+        let path = format!("{}.{}.{field}", row.path, row.name);
+        self.list(layers, input, &prefix, &path)
+            .map_err(Problem::Within)
+    }
+
+    /// An operation over one or more tensors. Its parameters lie side by side.
+    ///
+    /// # Errors
+    /// `TooLarge` for more values or parameters than an index reaches.
+    pub fn apply(
+        &mut self,
+        op: Op,
+        inputs: &[&Tensor],
+        shape: Vec<usize>,
+        parameters: Vec<NewParameter>,
+    ) -> Result<Tensor, Problem> {
+        let input = inputs
+            .first()
+            .map_or(Vec::new(), |input| input.shape.clone());
+        let too_large = |what| Problem::TooLarge {
+            what,
+            input: input.clone(),
+        };
+        let len = elements(&shape).ok_or_else(|| too_large("output values for a sample"))?;
+        let row = self.place.row;
+        let first = self.graph.parameters.len();
+        for new in parameters {
+            let own = elements(&new.shape)
+                .map(|count| count + self.graph.rows[row].parameters)
+                .filter(|&count| count <= MAX_ELEMENTS)
+                .ok_or_else(|| too_large("parameters"))?;
+            self.graph.rows[row].parameters = own;
+            self.graph.parameters.push(Parameter {
+                name: format!("{}.{}", self.place.id, new.role),
+                shape: new.shape,
+                initial: new.initial,
+            });
+        }
+        let start = self.graph.statistics_len();
+        for (role, len, initial) in op.statistics() {
+            let start = self.graph.statistics_len();
+            self.graph.statistics.push(Statistic {
+                name: format!("{}.{role}", self.place.id),
+                range: start..start + len,
+                initial,
+            });
+            self.graph.rows[row].non_trainable += len;
+        }
+        let output = self.graph.buffers.len();
+        self.graph.buffers.push(len);
+        let draw = self.draw(&op);
+        self.graph.nodes.push(Node {
+            op,
+            row,
+            draw,
+            inputs: inputs.iter().map(|input| input.buffer).collect(),
+            output,
+            parameters: first..self.graph.parameters.len(),
+            statistics: start..self.graph.statistics_len(),
+        });
+        Ok(Tensor {
+            buffer: output,
+            shape,
+        })
+    }
+
+    fn draw(&mut self, op: &Op) -> Draw {
+        let nth = self.place.draws;
+        self.place.draws += u64::from(op.traits().draws);
+        match self.place.position {
+            Some(position) if nth == 0 => Draw::Position(position),
+            _ => Draw::Name(self.place.id.clone(), nth),
+        }
+    }
+}
+
+fn unknown(name: &str, known: &[&str]) -> String {
+    let mut known = known.to_vec();
+    known.sort_unstable();
+    let hint = match near(name, known.iter().copied()) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => format!("accepted are {}", known.join(", ")),
+    };
+    format!("there is no layer named `{name}` before it; {hint}")
+}

@@ -1,0 +1,25 @@
+//! `maximum`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Layer;
+use super::shared::merge;
+use crate::network::builder::Builder;
+use crate::network::error::Problem;
+use crate::network::graph::Tensor;
+use crate::network::ops::Merge;
+
+/// The largest of its inputs, value by value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Maximum {}
+
+impl Layer for Maximum {
+    const WORD: &'static str = "maximum";
+    const ABOUT: &'static str = "several of one shape to one";
+
+    fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
+        merge(at, inputs, Merge::Maximum)
+    }
+}

@@ -1,0 +1,183 @@
+//! The layers that a document may name: a file for each, and a line in [`LAYERS`].
+//!
+//! The JSON Schema, the near-word hints, the checks, `model summary` and the table of the reference page follow from
+//! the list.
+
+mod activation;
+mod add;
+mod average;
+mod avg_pool2d;
+mod batch_norm;
+mod branches;
+mod concat;
+mod conv2d;
+mod dense;
+mod dropout;
+mod flatten;
+mod max_pool2d;
+mod maximum;
+mod multiply;
+mod repeat;
+mod residual;
+mod shared;
+mod spec;
+
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::builder::Builder;
+use super::error::Problem;
+use super::findings::Findings;
+use super::graph::Tensor;
+
+pub use spec::LayerSpec;
+
+/// All layers of this program, in the order of the reference page.
+const LAYERS: &[Kind] = &[
+    Kind::of::<dense::Dense>(),
+    Kind::of::<conv2d::Conv2d>(),
+    Kind::of::<max_pool2d::MaxPool2d>(),
+    Kind::of::<avg_pool2d::AvgPool2d>(),
+    Kind::of::<flatten::Flatten>(),
+    Kind::of::<dropout::Dropout>(),
+    Kind::of::<batch_norm::BatchNorm>(),
+    Kind::of::<activation::ActivationLayer>(),
+    Kind::of::<add::Add>(),
+    Kind::of::<multiply::Multiply>(),
+    Kind::of::<average::Average>(),
+    Kind::of::<maximum::Maximum>(),
+    Kind::of::<concat::Concat>(),
+    Kind::of::<residual::Residual>(),
+    Kind::of::<branches::Branches>(),
+    Kind::of::<repeat::Repeat>(),
+];
+
+/// Layers of a program that is built upon this one.
+static MORE: OnceLock<Vec<Kind>> = OnceLock::new();
+
+/// A layer: the fields that a document gives it, and what it computes. Its docstring is what schema and reference page
+/// say of it.
+pub trait Layer:
+    Debug + Clone + PartialEq + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
+{
+    /// Its word in a document, such as `conv2d`.
+    const WORD: &'static str;
+    /// What its input and output are, in a line of the reference page.
+    const ABOUT: &'static str;
+    /// Fields that hold lists of layers, or lists of such lists.
+    const LISTS: &'static [&'static str] = &[];
+
+    /// What is wrong with its numbers, whatever comes in. `path`: where it stands, such as `model.layers[2].dropout`.
+    fn check(&self, path: &str, found: &mut Findings) {
+        let _ = (path, found);
+    }
+
+    /// Adds its operations, and says what it puts out.
+    ///
+    /// # Errors
+    /// Where it does not fit its inputs.
+    fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem>;
+}
+
+/// A [`Layer`] whose type is known at run time only.
+pub(super) trait AnyLayer: Debug + Send + Sync {
+    fn check(&self, path: &str, found: &mut Findings);
+    fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem>;
+    /// Its fields, every default written out.
+    fn fields(&self) -> Result<Value, serde_json::Error>;
+}
+
+impl<L: Layer> AnyLayer for L {
+    fn check(&self, path: &str, found: &mut Findings) {
+        Layer::check(self, path, found);
+    }
+
+    fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
+        Layer::lower(self, at, inputs)
+    }
+
+    fn fields(&self) -> Result<Value, serde_json::Error> {
+        serde_json::to_value(self)
+    }
+}
+
+/// What a word among layers means.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    pub word: &'static str,
+    /// A line of the reference page.
+    pub about: &'static str,
+    lists: &'static [&'static str],
+    read: fn(Value) -> Result<Arc<dyn AnyLayer>, serde_json::Error>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl Kind {
+    pub const fn of<L: Layer>() -> Self {
+        Self {
+            word: L::WORD,
+            about: L::ABOUT,
+            lists: L::LISTS,
+            read: |fields| Ok(Arc::new(serde_json::from_value::<L>(fields)?)),
+            schema: L::json_schema,
+        }
+    }
+}
+
+/// Adds layers of one's own, before any document is read.
+///
+/// # Errors
+/// The word that is taken already; called a second time, or after a document was read, any word.
+pub fn register(more: Vec<Kind>) -> Result<(), &'static str> {
+    let mut words: Vec<&str> = LAYERS.iter().map(|kind| kind.word).collect();
+    for kind in &more {
+        if words.contains(&kind.word) {
+            return Err(kind.word);
+        }
+        words.push(kind.word);
+    }
+    let word = more.first().map_or("", |kind| kind.word);
+    MORE.set(more).map_err(|_| word)
+}
+
+/// All that a document may name.
+pub fn kinds() -> impl Iterator<Item = &'static Kind> {
+    LAYERS.iter().chain(MORE.get_or_init(Vec::new))
+}
+
+fn kind(word: &str) -> Option<&'static Kind> {
+    kinds().find(|kind| kind.word == word)
+}
+
+/// Hands every layer of a list that is still a value tree, those within layers too, to `visit`.
+pub(crate) fn for_each_value(list: &mut Value, visit: &mut impl FnMut(&mut Value)) {
+    let Value::Array(items) = list else { return };
+    for item in items {
+        if item.is_array() {
+            for_each_value(item, visit);
+            continue;
+        }
+        visit(item);
+        let Some((word, fields)) = item.as_object_mut().and_then(|all| all.iter_mut().next())
+        else {
+            continue;
+        };
+        for field in kind(word).map_or(&[] as &[&str], |kind| kind.lists) {
+            if let Some(list) = fields.get_mut(*field) {
+                for_each_value(list, visit);
+            }
+        }
+    }
+}
+
+/// The numbers of the layers of a list.
+pub(super) fn check_all(layers: &[LayerSpec], path: &str, found: &mut Findings) {
+    for (index, layer) in layers.iter().enumerate() {
+        layer.check(&format!("{path}[{index}]"), found);
+    }
+}

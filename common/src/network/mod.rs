@@ -1,0 +1,34 @@
+//! PURE: what a network is, from the document's words to a graph of operations with fixed shapes.
+//!
+//! `layers` has a file for each layer: its fields, what they may be, and what it computes. A model is lowered to a
+//! [`Graph`]: shapes, parameter counts, `model summary` and the trainer's program all follow from it, so that
+//! they cannot disagree. Kernels are elsewhere (`trainyard-network`).
+
+mod builder;
+mod error;
+mod findings;
+mod graph;
+pub mod layers;
+mod model;
+mod ops;
+mod output;
+mod shape;
+mod summary;
+mod words;
+
+pub use builder::{Builder, NewParameter};
+pub use error::{LayerError, Problem};
+pub use findings::Findings;
+pub use graph::{Draw, Graph, Initial, Node, Parameter, Row, Statistic, Tensor};
+pub use layers::{Layer, LayerSpec};
+pub use model::ModelSpec;
+pub use ops::{
+    BatchNorm, Conv, Dense, Dropout, Function, Merge, Op, Pointwise, Pool, PoolKind, Traits,
+};
+pub use output::Trailing;
+pub use shape::{MAX_ELEMENTS, Window, padding_of, positions};
+pub use summary::ModelSummary;
+pub use words::{Activation, Initializer, Padding, Pair};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! The network as a document has it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::builder::Builder;
+use super::error::{LayerError, Problem};
+use super::findings::Findings;
+use super::graph::Graph;
+use super::layers::{LayerSpec, check_all};
+use super::shape::elements;
+
+/// Most layers in the model's own list.
+const MAX_LAYERS: usize = 1_000;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    pub layers: Vec<LayerSpec>,
+    /// The name of the layer that puts out what the loss sees. Unset: the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
+}
+
+impl ModelSpec {
+    /// A model of these layers, the last of which puts out what the loss sees.
+    pub fn of(layers: Vec<LayerSpec>) -> Self {
+        Self {
+            layers,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// What is wrong with its numbers, whatever the samples are.
+    pub fn check(&self, found: &mut Findings) {
+        let given = self.layers.len();
+        if given == 0 || given > MAX_LAYERS {
+            found.add(
+                "model.layers",
+                format!("{given} layers given; accepted are 1 to {MAX_LAYERS}"),
+            );
+            return;
+        }
+        found.expect(
+            self.outputs.len() <= 1,
+            "model.outputs",
+            format!("{} names", self.outputs.len()),
+            "the name of one layer",
+        );
+        check_all(&self.layers, "model.layers", found);
+    }
+
+    /// The graph for samples of `sample_shape`: `[features]` or `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// The first layer that does not fit its input, with its number, word and shapes.
+    pub fn graph(&self, sample_shape: &[usize]) -> Result<Graph, Box<LayerError>> {
+        let error = |name, problem| {
+            Box::new(LayerError {
+                layer: "0".to_owned(),
+                name,
+                path: "model.layers".to_owned(),
+                problem,
+            })
+        };
+        let Some(first) = self.layers.first() else {
+            return Err(error("model", Problem::NoLayers));
+        };
+        let fits = matches!(sample_shape.len(), 1 | 3)
+            && !sample_shape.contains(&0)
+            && elements(sample_shape).is_some();
+        if !fits {
+            let shape = Problem::SampleShape(sample_shape.to_vec());
+            return Err(error(first.word(), shape));
+        }
+        let output = self.outputs.first().map(String::as_str);
+        Builder::new(sample_shape).model(&self.layers, output)
+    }
+}

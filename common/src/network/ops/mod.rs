@@ -1,0 +1,159 @@
+//! What operations compute. A kernel for each is in `trainyard-network`.
+
+mod activation;
+
+use super::shape::Window;
+
+pub use activation::{Function, Pointwise};
+
+/// An operation between buffers of one virtual shard.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    Dense(Dense),
+    Conv(Conv),
+    Pool(Pool),
+    Dropout(Dropout),
+    BatchNorm(BatchNorm),
+    Activation(Pointwise),
+    Merge(Merge),
+    /// Samples of several buffers one after the other.
+    Concat,
+}
+
+/// y = x W + b, W `[inputs, units]`, b `[units]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dense {
+    pub inputs: usize,
+    pub units: usize,
+    pub bias: bool,
+    pub relu: bool,
+}
+
+/// Cross-correlation with a kernel `[filters, channels, kh, kw]`, b `[filters]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conv {
+    pub channels: usize,
+    pub filters: usize,
+    pub window: Window,
+    pub bias: bool,
+    pub relu: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    Max,
+    Average,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    pub kind: PoolKind,
+    pub window: Window,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dropout {
+    /// In [0, 1).
+    pub rate: f64,
+}
+
+/// Ioffe and Szegedy 2015. Parameters gamma and beta `[channels]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNorm {
+    pub channels: usize,
+    /// Pixels of a channel; 1 for `[features]`.
+    pub area: usize,
+    /// Share of the old running statistic that is kept at each step.
+    pub momentum: f64,
+    pub epsilon: f64,
+}
+
+/// Several buffers of one length, value by value, from the first to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    Add,
+    Multiply,
+    Average,
+    Maximum,
+}
+
+/// What whoever plans a network's memory asks of an operation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Its backward pass reads what it was given.
+    pub reads_inputs: bool,
+    /// Its backward pass reads what it put out, which must not be overwritten before.
+    pub reads_output: bool,
+    /// It can put out into the buffer of its only input.
+    pub in_place: bool,
+    /// Its backward pass turns the gradient of its output into that of its first input, in place.
+    pub gradient_in_place: bool,
+    /// It draws a mask.
+    pub draws: bool,
+    /// In inference it puts out what it was given.
+    pub rests_in_inference: bool,
+}
+
+impl Op {
+    /// As messages call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Dense(_) => "dense",
+            Self::Conv(_) => "convolution",
+            Self::Pool(_) => "pooling",
+            Self::Dropout(_) => "dropout",
+            Self::BatchNorm(_) => "batch normalization",
+            Self::Activation(_) => "activation",
+            Self::Merge(_) => "merge",
+            Self::Concat => "concat",
+        }
+    }
+
+    pub fn traits(&self) -> Traits {
+        let none = Traits::default();
+        match self {
+            Self::Dense(Dense { relu, .. }) | Self::Conv(Conv { relu, .. }) => Traits {
+                reads_inputs: true,
+                reads_output: *relu,
+                ..none
+            },
+            Self::Pool(_) | Self::Concat => none,
+            Self::Dropout(_) => Traits {
+                gradient_in_place: true,
+                draws: true,
+                rests_in_inference: true,
+                ..none
+            },
+            Self::BatchNorm(_) => Traits {
+                reads_inputs: true,
+                ..none
+            },
+            Self::Activation(pointwise) => {
+                let from_output = pointwise.function.gradient_from_output();
+                Traits {
+                    reads_inputs: !from_output,
+                    reads_output: from_output,
+                    in_place: true,
+                    gradient_in_place: true,
+                    ..none
+                }
+            }
+            Self::Merge(merge) => Traits {
+                reads_inputs: matches!(merge, Merge::Multiply | Merge::Maximum),
+                gradient_in_place: matches!(merge, Merge::Add),
+                ..none
+            },
+        }
+    }
+
+    /// (role, length, initial value) of each running statistic.
+    pub fn statistics(&self) -> Vec<(&'static str, usize, f32)> {
+        match self {
+            Self::BatchNorm(norm) => vec![
+                ("moving_mean", norm.channels, 0.0),
+                ("moving_variance", norm.channels, 1.0),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
