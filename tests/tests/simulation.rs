@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use trainyard_tests::simulation::{HITS, Run, Size, Stats, UnderWay, run_seeds};
 
-/// Small worlds; each takes some milliseconds.
-const SMALL: u64 = 10_000;
+/// Small worlds; each takes some fifteen milliseconds.
+const SMALL: u64 = 5_000;
 
 /// Large ones, with more jobs and workers, longer searches and a longer time of faults.
 const LARGE: u64 = 100;

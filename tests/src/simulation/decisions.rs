@@ -1,16 +1,25 @@
 //! What a job's search log may say: each entry is replayed, as it is committed, into a fresh searcher and
-//! a fresh scheduler, and promotions are held against the rule as the paper writes it.
+//! a fresh scheduler. Promotions are held against the rule as the paper writes it, configurations against their
+//! space, and children against who may be their parents.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use trainyard_common::checkpoint::CheckpointRef;
 use trainyard_common::ids::TrialId;
 use trainyard_common::spec::Params;
-use trainyard_common::spec::search::{Mode, SchedulerName};
+use trainyard_common::spec::search::SchedulerName;
 use trainyard_coordinator::cluster::model::{SearchEntry, TrialRecord, TrialState};
-use trainyard_coordinator::schedule::{CloneOf, Scheduler};
+use trainyard_coordinator::schedule::{CloneOf, Promotion, Scheduler};
 use trainyard_coordinator::search::{Observation, Outcome, Searcher};
 
+use super::children::Children;
 use super::jobs::{Fate, Variant};
+use super::rule::Rule;
+use super::stats::Hit;
+use super::training::WITHIN;
+
+/// Factors that a copied number is multiplied by, unless told.
+const FACTORS: [f64; 2] = [0.8, 1.2];
 
 /// A search as its log tells it.
 pub(super) struct Decisions {
@@ -18,6 +27,9 @@ pub(super) struct Decisions {
     searcher: Searcher,
     pub(super) scheduler: Scheduler,
     rule: Option<Rule>,
+    children: Option<Children>,
+    /// Configurations of a small space that were tried.
+    tried: BTreeSet<String>,
     /// What the searcher proposed when it was asked, for a trial that has not begun.
     asked: Option<(TrialId, Option<Params>)>,
     /// Trials that were suggested.
@@ -27,6 +39,12 @@ pub(super) struct Decisions {
     pub(super) promoted: u32,
     /// Clones of checkpoints that their sources' records do not name.
     pub(super) unfounded: Vec<CloneOf>,
+    /// For a member that copies at a resource: the manifests of its source that were there when it was decided.
+    offered: BTreeMap<(TrialId, u64), Vec<String>>,
+    /// A result that counts reaches a goal: the search is to be closed with it.
+    pub(super) reaches_goal: bool,
+    /// What is to be counted.
+    pub(super) happened: Vec<Hit>,
     /// The whole log.
     pub(super) log: Vec<SearchEntry>,
 }
@@ -45,12 +63,17 @@ impl Decisions {
             searcher: searcher.map_err(|error| error.to_string())?,
             scheduler,
             rule: ranked.then(|| Rule::of(variant)),
+            children: Children::of(job, variant.shape),
+            tried: BTreeSet::new(),
             asked: None,
             suggested: 0,
             observed: BTreeSet::new(),
             rungs: BTreeSet::new(),
             promoted: 0,
             unfounded: Vec::new(),
+            offered: BTreeMap::new(),
+            reaches_goal: false,
+            happened: Vec::new(),
             log: Vec::new(),
         })
     }
@@ -62,6 +85,19 @@ impl Decisions {
     /// Whether a result of the trial has been counted, or its end.
     pub(super) fn has_observed(&self, trial: TrialId) -> bool {
         self.observed.contains(&trial)
+    }
+
+    /// What a trial is trained with on its way to a resource, where a population changes that.
+    pub(super) fn params_until(&self, trial: TrialId, resource: u64) -> Option<&Params> {
+        let lineage = self.scheduler.lineage(trial).iter().rev();
+        let mut lineage = lineage.filter(|known| known.resource < resource);
+        lineage.next().map(|known| &known.params)
+    }
+
+    /// Manifests, one of which a member that goes on from this resource copies.
+    pub(super) fn offered(&self, trial: TrialId, resource: u64) -> &[String] {
+        let known = self.offered.get(&(trial, resource));
+        known.map_or(&[], Vec::as_slice)
     }
 
     /// Takes in the next entry. `records`: the trial's record beside it.
@@ -108,10 +144,11 @@ impl Decisions {
                 rung,
                 value,
                 resource,
-                ..
+                values,
             } => {
                 let resource = resource.ok_or("a rung without its resource")?;
-                self.reached(*trial, *rung, resource, *value, records(*trial))?;
+                let told = (*value, values.as_slice());
+                self.reached(*trial, *rung, resource, told, records(*trial))?;
             }
             SearchEntry::Promoted { trial, rung } => self.promoted(*trial, *rung, records)?,
         }
@@ -131,9 +168,39 @@ impl Decisions {
         if let Some((known, Some(_))) = &self.asked {
             return Err(format!("trial {trial} is asked for, and {known} was"));
         }
-        let first_resource = self.scheduler.first_resource();
-        let proposed = self.searcher.suggest(trial, first_resource);
+        let proposed = self.propose(trial)?;
         self.asked = Some((trial, proposed));
+        Ok(())
+    }
+
+    fn propose(&mut self, trial: TrialId) -> Result<Option<Params>, String> {
+        let first_resource = self.scheduler.first_resource();
+        let Some(params) = self.searcher.suggest(trial, first_resource) else {
+            return Ok(None);
+        };
+        let shape = self.variant.shape;
+        self.is_of_the_space(trial, &params)?;
+        if shape.is_few() && !self.tried.insert(format!("{params:?}")) {
+            return Err(format!("trial {trial} tries {params:?} once more"));
+        }
+        if let Some(children) = &mut self.children
+            && children.proposed(&params)?
+        {
+            self.happened.push(Hit::Bred);
+        }
+        Ok(Some(params))
+    }
+
+    fn is_of_the_space(&mut self, trial: TrialId, params: &Params) -> Result<(), String> {
+        let shape = self.variant.shape;
+        let is_right = shape.check(params);
+        is_right.map_err(|why| format!("trial {trial} with {params:?} {why}"))?;
+        if shape.has_inactive(params) {
+            self.happened.push(Hit::Inactive);
+        }
+        if shape.is_constrained() {
+            self.happened.push(Hit::Constrained);
+        }
         Ok(())
     }
 
@@ -160,10 +227,9 @@ impl Decisions {
         }
         self.suggested += 1;
         let known = record.map(TrialRecord::suggested_params);
-        let first_resource = self.scheduler.first_resource();
         let proposed = match self.asked.take() {
             Some((_, proposed)) => proposed,
-            None => self.searcher.suggest(trial, first_resource),
+            None => self.propose(trial)?,
         };
         match proposed {
             Some(params) if Some(&params) == known => {
@@ -209,12 +275,35 @@ impl Decisions {
             return Err(format!("{observation:?} counts for {record:?}"));
         }
         let value = observation.outcome.value();
+        let known = value.map_or_else(Vec::new, |_| self.last_values(record));
+        if observation.values != known && !retried {
+            return Err(format!(
+                "{observation:?} counts, and its trial last told {known:?}"
+            ));
+        }
         self.searcher.observe(observation);
-        self.scheduler.ended(trial, value);
+        let values = &observation.values;
+        self.scheduler.ended_with(trial, value, values);
+        if let Some(children) = &mut self.children {
+            children.ended(observation);
+        }
+        let values = self.variant.all_of(value, values);
+        self.reaches_goal |= self.variant.reaches_goal(&values);
         if let Some(rule) = &mut self.rule {
-            rule.ended(trial, value);
+            rule.ended(trial, &values);
         }
         Ok(())
+    }
+
+    /// Of all objectives at the end of a trial's last epoch, where there are several; none unless all were told.
+    fn last_values(&self, record: &TrialRecord) -> Vec<f64> {
+        let newest = record.reported.filter(|newest| newest.whole);
+        let Some(epoch) = newest.map(|newest| newest.epoch) else {
+            return Vec::new();
+        };
+        let params = self.params_until(record.trial, epoch);
+        let values = self.variant.values(params.unwrap_or(&record.params), epoch);
+        if values.len() > 1 { values } else { Vec::new() }
     }
 
     fn reached(
@@ -222,7 +311,7 @@ impl Decisions {
         trial: TrialId,
         rung: u32,
         resource: u64,
-        value: Option<f64>,
+        (value, values): (Option<f64>, &[f64]),
         record: Option<&TrialRecord>,
     ) -> Result<(), String> {
         if !self.rungs.insert((trial, rung)) {
@@ -235,23 +324,23 @@ impl Decisions {
             ));
         }
         // A population's members change theirs.
-        let lineage = self.scheduler.lineage(trial).iter().rev();
-        let mut lineage = lineage.filter(|known| known.resource < resource);
-        let params = match lineage.next() {
-            Some(known) => Some(&known.params),
-            None => record.map(|record| &record.params),
-        };
-        let told = params.map(|params| self.variant.value(params, resource));
-        let told = told.filter(|_| self.variant.fate(trial) != Fate::Mute);
-        if value != told {
+        let params = self.params_until(trial, resource);
+        let params = params.or(record.map(|record| &record.params));
+        let mutes =
+            self.variant.fate(trial) == Fate::Mute || self.variant.breaks_off(trial, resource);
+        let told = params.filter(|_| !mutes);
+        let told = told.map_or_else(Vec::new, |params| self.variant.values(params, resource));
+        let several = if told.len() > 1 { &told[..] } else { &[] };
+        if value != told.first().copied() || values != several {
             return Err(format!(
-                "trial {trial} counts with {value:?} at rung {rung}, and told {told:?}"
+                "trial {trial} counts with {value:?} {values:?} at rung {rung}, and told {told:?}"
             ));
         }
         self.searcher.reached(trial, resource, value);
-        self.scheduler.reached(trial, resource, value);
+        self.scheduler.reached_with(trial, resource, value, values);
+        self.reaches_goal |= self.variant.reaches_goal(&told);
         if let Some(rule) = &mut self.rule {
-            rule.reached(trial, value);
+            rule.reached(trial, &told);
         }
         Ok(())
     }
@@ -263,130 +352,74 @@ impl Decisions {
         records: impl Fn(TrialId) -> Option<&'a TrialRecord>,
     ) -> Result<(), String> {
         let next = self.scheduler.promotable();
-        let clone = next.as_ref().and_then(|next| next.clone);
-        self.unfounded.extend(clone.filter(|of| {
-            let source = records(of.trial).map(|record| &record.checkpoints);
-            let mut made = source.into_iter().flatten();
-            !made.any(|made| made.epoch == of.resource)
-        }));
-        let next = next.map(|next| (next.trial, next.rung));
+        let at = next.as_ref().map(|next| (next.trial, next.rung));
         let ruled = self.rule.as_ref().and_then(Rule::next);
-        if next != Some((trial, rung)) || (self.rule.is_some() && ruled != next) {
+        if at != Some((trial, rung)) || (self.rule.is_some() && ruled != at) {
             return Err(format!(
-                "trial {trial} is promoted from rung {rung}; in a replay it is {next:?}, by the rule {ruled:?}"
+                "trial {trial} is promoted from rung {rung}; in a replay it is {at:?}, by the rule {ruled:?}"
             ));
+        }
+        if let Some(next) = &next {
+            self.copies(next, records)?;
         }
         self.promoted += 1;
         self.scheduler.promote(trial);
         self.searcher.promoted(trial);
         if let Some(rule) = &mut self.rule {
+            if rule.owes_to_front(trial, rung) {
+                self.happened.push(Hit::PromotedOnFront);
+            }
             rule.promote(trial);
         }
         Ok(())
     }
-}
 
-/// Where a trial is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Where {
-    Climbs,
-    Waits,
-    Gone,
-}
-
-/// ASHA as Algorithm 2 of Li et al. 2020 says it, without anything that makes it quick: sort the results
-/// of a rung, take the best floor(n / eta), promote the first of them that waits.
-struct Rule {
-    eta: usize,
-    /// The last rung.
-    top: u32,
-    maximizes: bool,
-    /// Results of each rung; the smaller the better.
-    results: Vec<Vec<(f64, TrialId)>>,
-    /// By trial.
-    trials: Vec<(u32, Where)>,
-}
-
-impl Rule {
-    fn of(variant: &Variant) -> Self {
-        let job = variant.job();
-        let spec = job.scheduler.as_ref();
-        let eta = spec.and_then(|spec| spec.eta).unwrap_or(3);
-        let mut top = 0;
-        let mut resource = spec.and_then(|spec| spec.min_resource).unwrap_or(1);
-        while resource < variant.epochs {
-            resource *= u64::from(eta);
-            top += 1;
+    /// A promotion may let a member of a population go on from another, with other hyperparameters.
+    fn copies<'a>(
+        &mut self,
+        next: &Promotion,
+        records: impl Fn(TrialId) -> Option<&'a TrialRecord>,
+    ) -> Result<(), String> {
+        if let Some(params) = &next.params {
+            self.is_of_the_space(next.trial, params)?;
         }
-        let mode = job.objectives.first().map(|objective| objective.mode);
-        Self {
-            eta: eta as usize,
-            top,
-            maximizes: mode == Some(Mode::Maximize),
-            results: vec![Vec::new(); top as usize + 1],
-            trials: Vec::new(),
-        }
-    }
-
-    fn begun(&mut self, _: TrialId) {
-        self.trials.push((0, Where::Climbs));
-    }
-
-    fn set(&mut self, trial: TrialId, rung: u32, at: Where) {
-        if let Some(known) = self.trials.get_mut(trial.0 as usize) {
-            *known = (rung, at);
-        }
-    }
-
-    fn get(&self, trial: TrialId) -> (u32, Where) {
-        let known = self.trials.get(trial.0 as usize).copied();
-        known.unwrap_or((0, Where::Gone))
-    }
-
-    fn count(&mut self, rung: u32, trial: TrialId, value: Option<f64>) {
-        let cost = value.map_or(f64::INFINITY, |value| match self.maximizes {
-            true => -value,
-            false => value,
-        });
-        if let Some(results) = self.results.get_mut(rung as usize) {
-            results.push((cost, trial));
-            results.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        }
-    }
-
-    fn reached(&mut self, trial: TrialId, value: Option<f64>) {
-        let (rung, _) = self.get(trial);
-        let at = if rung == self.top {
-            Where::Gone
-        } else {
-            Where::Waits
+        let Some(of) = next.clone else {
+            return Ok(());
         };
-        self.set(trial, rung, at);
-        self.count(rung, trial, value);
-    }
-
-    /// A trial that ends on its way counts as one that came to its value there.
-    fn ended(&mut self, trial: TrialId, value: Option<f64>) {
-        let (rung, at) = self.get(trial);
-        self.set(trial, rung, Where::Gone);
-        if at == Where::Climbs {
-            self.count(rung, trial, value);
+        if of.trial == next.trial || of.resource != self.scheduler.from(next.trial) {
+            return Err(format!("trial {} copies {of:?}", next.trial));
         }
+        let source = records(of.trial).map(|record| &record.checkpoints);
+        let made = source.into_iter().flatten();
+        // Not those of the way on from there.
+        let ends =
+            |made: &&CheckpointRef| made.epoch == of.resource && !made.manifest.ends_with(WITHIN);
+        let made = made.filter(ends);
+        let made: Vec<String> = made.map(|made| made.manifest.clone()).collect();
+        if made.is_empty() {
+            self.unfounded.push(of);
+        }
+        self.offered.insert((next.trial, of.resource), made);
+        if self.is_chosen(next, of) {
+            self.happened.push(Hit::Chosen);
+        }
+        Ok(())
     }
 
-    fn next(&self) -> Option<(TrialId, u32)> {
-        (0..self.top).rev().find_map(|rung| {
-            let results = self.results.get(rung as usize)?;
-            let mut best = results.iter().take(results.len() / self.eta);
-            let waits = |(cost, trial): &&(f64, TrialId)| {
-                cost.is_finite() && self.get(*trial) == (rung, Where::Waits)
-            };
-            best.find(waits).map(|(_, trial)| (*trial, rung))
-        })
-    }
-
-    fn promote(&mut self, trial: TrialId) {
-        let (rung, _) = self.get(trial);
-        self.set(trial, rung + 1, Where::Climbs);
+    /// Whether a member's numbers are no variation of its source's, in a search where nothing is drawn anew: a model
+    /// chose them.
+    fn is_chosen(&self, next: &Promotion, of: CloneOf) -> bool {
+        let spec = self.variant.job().scheduler.as_ref();
+        let varies = spec.is_some_and(|spec| {
+            spec.name == SchedulerName::Pb2 && spec.resample_probability == Some(0.0)
+        });
+        let x = |params: &Params| params.get("x").and_then(serde_json::Value::as_f64);
+        let now = next.params.as_ref().and_then(x);
+        let before = self.params_until(of.trial, of.resource).and_then(x);
+        let varied = |now: f64| {
+            let near = |factor: f64| before.map(|x| (x * factor).clamp(0.0, 1.0)) == Some(now);
+            FACTORS.into_iter().any(near)
+        };
+        varies && now.is_some_and(|now| !varied(now))
     }
 }

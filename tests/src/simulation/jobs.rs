@@ -8,25 +8,22 @@ use std::sync::OnceLock;
 
 use trainyard_common::ids::{JobId, TrialId};
 use trainyard_common::rng::Key;
+use trainyard_common::spec::search::Mode;
 use trainyard_common::spec::{Document, JobSpec, Params};
 
 use super::compare::JobResult;
+use super::kinds::{KINDS, kind, long};
+use super::spaces::Shape;
 use super::world::World;
-
-/// Kinds of jobs; each comes with several seeds.
-const KINDS: usize = 37;
 
 /// Jobs to draw from.
 pub(super) const VARIANTS: usize = 6 * KINDS;
 
 /// Long searches, for large worlds alone, follow in the list.
-pub(super) const LONG: usize = 8;
+pub(super) const LONG: usize = 16;
 
 /// One of so many jobs is archived two seconds after its end.
 const RETAINED_ONE_IN: usize = 5;
-
-/// Epochs of a trial that is not under a scheduler.
-const EPOCHS: u64 = 3;
 
 /// What a trial's program does, whoever runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +53,8 @@ pub(super) enum Fate {
 pub(super) enum Talk {
     /// In one report.
     Once,
-    /// Another metric first, the objective in a report of its own.
+    /// Another metric first, the first objective in a report of its own. With several objectives the others come first,
+    /// and a program that ends by itself does so between them.
     Halves,
     /// It goes on from files of its own and counts its steps anew in each attempt.
     OwnFiles,
@@ -68,8 +66,9 @@ pub(super) struct Variant {
     pub(super) ranks: u32,
     /// Whether its result is the same whatever happens, so that it can be compared.
     pub(super) exact: bool,
-    /// Metric that its trials report.
-    pub(super) metric: &'static str,
+    /// What is proposed depends on the order in which results really come.
+    pub(super) timed: bool,
+    pub(super) shape: Shape,
     /// Epochs of a trial that nobody ends before.
     pub(super) epochs: u64,
     /// Whether its trials make checkpoints; without them they begin anew each time.
@@ -84,250 +83,8 @@ pub(super) struct Variant {
     reference: OnceLock<Result<JobResult, String>>,
 }
 
-/// What tells one kind of job from another.
-struct Kind {
-    ranks: u32,
-    exact: bool,
-    failing: bool,
-    /// Every attempt ends with the same error.
-    broken: bool,
-    judged: bool,
-    saves: bool,
-    talk: Talk,
-    epochs: u64,
-    search: String,
-}
-
-impl Kind {
-    fn new(search: String) -> Self {
-        Self {
-            ranks: 1,
-            exact: true,
-            failing: false,
-            broken: false,
-            judged: false,
-            saves: true,
-            talk: Talk::Once,
-            epochs: EPOCHS,
-            search,
-        }
-    }
-
-    /// Under another scheduler.
-    fn under(more: &str, scheduler: &str, epochs: u64, trials: usize) -> Self {
-        let kind = Self::asha(more, 2, epochs, trials);
-        let asha = format!("{{name: asha, eta: 2, max_resource: {epochs}}}");
-        let other = format!("{{{scheduler}, max_resource: {epochs}}}");
-        Self {
-            search: kind.search.replace(&asha, &other),
-            ..kind
-        }
-    }
-
-    /// Under a scheduler that lets trials go up to so many epochs.
-    fn asha(more: &str, eta: u32, epochs: u64, trials: usize) -> Self {
-        let logical = more.contains("logical_time");
-        let searcher = match logical {
-            true => learnt(
-                trials,
-                trials + 2 * epochs as usize + eta as usize + more.len(),
-            ),
-            false => drawn(trials, ""),
-        };
-        let search = format!(
-            "{more}scheduler: {{name: asha, eta: {eta}, max_resource: {epochs}}}\n{SPACE}{searcher}"
-        );
-        Self {
-            // Without logical time the order in which results come decides.
-            exact: logical,
-            epochs,
-            failing: true,
-            ..Self::new(search)
-        }
-    }
-
-    fn gang(self, ranks: u32) -> Self {
-        let search = format!("resources: {{slots_per_trial: {ranks}}}\n{}", self.search);
-        Self {
-            ranks,
-            search,
-            ..self
-        }
-    }
-}
-
 /// Workspaces of the jobs.
 pub(super) const WORKSPACES: [&str; 2] = ["ada", "grace"];
-
-const SPACE: &str = "hyperparameters: {x: {type: double, minval: 0, maxval: 1}}\n";
-const FEW: &str = "hyperparameters: {x: {type: categorical, vals: [0.5, 0.25, 0.125]}}\n";
-const GRID: &str = "hyperparameters: {x: {type: double, minval: 0.1, maxval: 0.4, count: 4}}\n\
-                    searcher: {name: grid}\n";
-
-/// Searchers that draw take turns.
-fn drawn(trials: usize, more: &str) -> String {
-    let name = ["random", "sobol", "halton"][trials % 3];
-    format!("searcher: {{name: {name}, max_trials: {trials}{more}}}\n")
-}
-
-/// So do those that learn, where real time has no say in what they have learnt.
-fn learnt(trials: usize, turn: usize) -> String {
-    const NAMES: [&str; 7] = ["gp", "tpe", "auto", "cma_es", "bohb", "dehb", "random"];
-    let name = NAMES[turn % NAMES.len()];
-    format!("searcher: {{name: {name}, max_trials: {trials}}}\n")
-}
-
-fn logical(workers: u32) -> String {
-    format!("logical_time: true\nlogical_workers: {workers}\n")
-}
-
-fn kind(number: usize, seed: usize) -> Kind {
-    let trials = 2 + seed % 3;
-    let plain =
-        |more: &str, trials: usize| Kind::new(format!("{more}{SPACE}{}", drawn(trials, "")));
-    let failing = |kind: Kind| Kind {
-        failing: true,
-        ..kind
-    };
-    let judged = |kind: Kind| Kind {
-        judged: true,
-        ..kind
-    };
-    match number {
-        0 => plain("hang_timeout: 6\n", trials),
-        1 => failing(plain("max_restarts: 2\n", trials + 1)),
-        2 => Kind::new(format!("hang_timeout: 4\norphan_timeout: 5\n{GRID}")),
-        3 => plain("", trials).gang(2),
-        4 => failing(plain("priority: 1\n", trials)).gang(2),
-        5 => plain("hang_timeout: 8\n", 2).gang(3),
-        6 => Kind::new(format!(
-            "checkpoint_storage: {{keep_last: 2, keep_best: 1}}\n{SPACE}{}",
-            drawn(4, ", max_concurrent_trials: 2")
-        )),
-        7 => Kind::new(format!("{FEW}{}", drawn(5, ""))),
-        8 => Kind {
-            exact: false,
-            ..failing(plain("max_failed_trials: 1\nmax_restarts: 1\n", 4))
-        },
-        9 => Kind {
-            failing: seed % 2 == 1,
-            ..judged(Kind::new(GRID.to_owned()))
-        },
-        10 => Kind::asha("orphan_timeout: 0\n", 2, 4, 4 + seed % 3),
-        11 => {
-            let kind = Kind::asha("", 3, 3, 6);
-            let some = "max_trials: 6, max_concurrent_trials: 2";
-            Kind {
-                search: kind.search.replace("max_trials: 6", some),
-                ..kind
-            }
-        }
-        12 => Kind::asha("", 2, 2, 4).gang(2),
-        13 => judged(Kind::asha("", 2, 4, 4)),
-        14 => Kind {
-            saves: false,
-            ..Kind::asha("hang_timeout: 8\n", 2, 2, 5)
-        },
-        15 => Kind::asha(&logical(2), 2, 4, 4 + seed % 3),
-        16 => Kind::asha(&logical(2), 2, 2, 4).gang(2),
-        17 => failing(Kind::new(format!(
-            "{}{SPACE}{}",
-            logical(2),
-            learnt(6, seed)
-        ))),
-        18 => {
-            let kind = Kind::asha("", 2, 2, 6);
-            Kind {
-                search: kind
-                    .search
-                    .replace("max_trials: 6", "max_trials: 6, max_time: 12"),
-                ..kind
-            }
-        }
-        19 => judged(Kind::asha(&logical(3), 3, 3, 5)),
-        number => under_others(number, seed),
-    }
-}
-
-/// Under every scheduler but `fifo` and plain `asha`.
-fn under_others(number: usize, seed: usize) -> Kind {
-    let judged = |kind: Kind| Kind {
-        judged: true,
-        ..kind
-    };
-    match number {
-        20 => judged(Kind::under("", "name: hyperband, eta: 2", 4, 7)),
-        21 => Kind::under(&logical(2), "name: hyperband, eta: 2", 4, 8 + seed % 3),
-        22 => Kind::under("", "name: sha, eta: 2, bracket_trials: 4", 4, 5).gang(2),
-        23 => Kind::under("", "name: asha, eta: 2, variant: stopping", 4, 6),
-        24 => Kind::under(&logical(2), "name: asha, eta: 2, variant: stopping", 4, 6),
-        25 => Kind::under("", "name: median_stopping, min_trials: 1", 4, 6),
-        26 => judged(Kind::under(
-            &logical(3),
-            "name: median_stopping, min_trials: 1, interval: 2",
-            4,
-            6,
-        )),
-        27 => Kind::under("", "name: async_hyperband, eta: 2", 4, 7),
-        28 => Kind {
-            exact: true,
-            ..judged(Kind::under(
-                "",
-                "name: pbt, population: 4, quantile: 0.4",
-                4,
-                4,
-            ))
-        },
-        29 => Kind::under("", "name: pbt, population: 3, synchronous: false", 4, 6),
-        30 => Kind::under(&logical(2), "name: pbt, population: 4, interval: 2", 4, 4).gang(2),
-        35 => Kind::under("", "name: auto, eta: 2", 4, 12),
-        36 => Kind::under(&logical(3), "name: auto, eta: 2", 4, 12),
-        number => talking(number, seed),
-    }
-}
-
-/// Programs that report in other ways.
-fn talking(number: usize, seed: usize) -> Kind {
-    match number {
-        31 => Kind {
-            talk: Talk::Halves,
-            ..Kind::asha("", 2, 4, 4 + seed % 3)
-        },
-        32 => Kind {
-            talk: Talk::OwnFiles,
-            saves: false,
-            ..Kind::asha("max_restarts: 3\n", 2, 4, 4 + seed % 3)
-        },
-        33 => Kind {
-            talk: Talk::OwnFiles,
-            saves: false,
-            failing: true,
-            ..Kind::new(format!("{SPACE}{}", drawn(3, "")))
-        },
-        // Its program is broken. When it is found out depends on who failed first.
-        _ => Kind {
-            exact: false,
-            broken: true,
-            ..Kind::new(format!(
-                "max_identical_failures: 3\n{SPACE}{}",
-                drawn(8, "")
-            ))
-        },
-    }
-}
-
-/// A long search.
-fn long(seed: usize) -> Kind {
-    match seed % 4 {
-        0 => Kind::asha("", 3, 9, 27),
-        1 => Kind::asha(&logical(4), 3, 9, 27),
-        2 => Kind::asha("", 2, 4, 16).gang(2),
-        _ => Kind {
-            saves: false,
-            ..Kind::asha(&logical(3), 2, 8, 20)
-        },
-    }
-}
 
 impl Variant {
     fn new(number: usize) -> Result<Self, String> {
@@ -337,7 +94,7 @@ impl Variant {
             false => long(number - VARIANTS),
         };
         let coarse = kind.search.contains("asha");
-        let (metric, body) = if kind.judged {
+        let body = if kind.judged {
             let epochs = kind.epochs;
             let model = format!(
                 "data: {{train: {{csv: {{url: 'file:///d.csv', targets: [4]}}}}, shape: [4], classes: 2}}\n\
@@ -345,9 +102,9 @@ impl Variant {
                  model: {{layers: [{{dense: {{units: 2, activation: softmax}}}}]}}\n\
                  training: {{epochs: {epochs}, optimizer: {{sgd: {{learning_rate: '${{x}}'}}}}}}\n"
             );
-            ("validation_loss", model)
+            model
         } else {
-            ("loss", "entrypoint: {command: [none]}\n".to_owned())
+            "entrypoint: {command: [none]}\n".to_owned()
         };
         // A learning rate of 0 would be refused.
         let search = match kind.judged {
@@ -368,13 +125,9 @@ impl Variant {
             0 => "retain: 2\n",
             _ => "",
         };
-        let mode = if seed % 2 == 1 {
-            "maximize"
-        } else {
-            "minimize"
-        };
+        let objectives = objectives(seed, kind.objectives, kind.judged, kind.goal);
         let text = format!(
-            "name: v{number}\nseed: {seed}\nworkspace: {workspace}\n{terms}{retain}objectives: [{{metric: {metric}, mode: {mode}}}]\n\
+            "name: v{number}\nseed: {seed}\nworkspace: {workspace}\n{terms}{retain}objectives: [{objectives}]\n\
              retry_backoff: {{first: 0.5, cap: 4}}\n{body}{search}"
         );
         let document =
@@ -383,7 +136,8 @@ impl Variant {
             document,
             ranks: kind.ranks,
             exact: kind.exact,
-            metric,
+            timed: kind.timed,
+            shape: kind.shape,
             epochs: kind.epochs,
             saves: kind.saves,
             talk: kind.talk,
@@ -424,16 +178,68 @@ impl Variant {
         }
     }
 
-    /// The objective's value after a step.
+    /// The first objective's value after a step.
     pub(super) fn value(&self, params: &Params, step: u64) -> f64 {
-        let x = params.get("x").and_then(serde_json::Value::as_f64);
-        let x = x.unwrap_or(0.0);
+        self.value_of(0, params, step)
+    }
+
+    /// Of every objective, in the order of the spec.
+    pub(super) fn values(&self, params: &Params, step: u64) -> Vec<f64> {
+        let objectives = 0..self.job().objectives.len();
+        let values = objectives.map(|objective| self.value_of(objective, params, step));
+        values.collect()
+    }
+
+    fn value_of(&self, objective: usize, params: &Params, step: u64) -> f64 {
+        let (x, y) = self.shape.features(params);
+        let after = step as f64;
         if self.coarse {
             // Equal values are common.
-            return ((x * 97.0 * step as f64).fract() * 8.0).floor() / 8.0;
+            let factor = [97.0, 61.0, 43.0][objective % 3];
+            let place = x + 0.618 * y;
+            return ((place * factor * after).fract() * 8.0).floor() / 8.0;
         }
-        // Falls towards the trial's parameter.
-        x + 1.0 / (1.0 + step as f64)
+        match objective {
+            // Falls towards the trial's parameter.
+            0 => x + 1.0 / (1.0 + after),
+            // Who is good at the one is bad at the other.
+            1 => (1.0 - x) * (1.0 - x) + y + 1.0 / (2.0 + after),
+            _ => (x - y).abs() + 0.01 * after,
+        }
+    }
+
+    /// The values of all objectives out of what is told of the first and, where there are several, of all.
+    pub(super) fn all_of(&self, first: Option<f64>, values: &[f64]) -> Vec<f64> {
+        match self.job().objectives.len() {
+            1 => first.into_iter().collect(),
+            _ => values.to_vec(),
+        }
+    }
+
+    /// Whether one of a trial's values reaches its objective's goal.
+    pub(super) fn reaches_goal(&self, values: &[f64]) -> bool {
+        let mut both = self.job().objectives.iter().zip(values);
+        both.any(
+            |(objective, value)| match (objective.goal, objective.mode) {
+                (Some(goal), Mode::Minimize) => *value <= goal,
+                (Some(goal), Mode::Maximize) => *value >= goal,
+                (None, _) => false,
+            },
+        )
+    }
+
+    /// The metrics of the objectives after a step.
+    pub(super) fn metrics(&self, params: &Params, step: u64) -> Vec<(String, f64)> {
+        let objectives = self.job().objectives.iter();
+        let names = objectives.map(|objective| objective.metric.clone());
+        names.zip(self.values(params, step)).collect()
+    }
+
+    /// Whether a program ends by itself in the middle of this epoch's reports.
+    pub(super) fn breaks_off(&self, trial: TrialId, epoch: u64) -> bool {
+        let several = self.job().objectives.len() > 1;
+        let ends = matches!(self.fate(trial), Fate::Early { step } if step == epoch);
+        several && ends && self.talk == Talk::Halves
     }
 
     /// What becomes of it when nothing disturbs it.
@@ -443,6 +249,26 @@ impl Variant {
             .as_ref()
             .map_err(|error| format!("v{number} alone: {error}"))
     }
+}
+
+/// The objectives of a job as its spec lists them; good is now the one direction, now the other.
+fn objectives(seed: usize, count: usize, judged: bool, goal: bool) -> String {
+    let names = match judged {
+        true => ["validation_loss", "validation_accuracy", ""],
+        false => ["loss", "cost", "size"],
+    };
+    let all = names.into_iter().take(count).enumerate().map(|(at, name)| {
+        let (mode, good) = match (seed + at) % 2 {
+            1 => ("maximize", 0.875),
+            _ => ("minimize", 0.0),
+        };
+        let goal = match goal && at + 1 == count {
+            true => format!(", goal: {good}"),
+            false => String::new(),
+        };
+        format!("{{metric: {name}, mode: {mode}{goal}}}")
+    });
+    all.collect::<Vec<_>>().join(", ")
 }
 
 /// The jobs to draw from, the long ones last.
@@ -476,12 +302,16 @@ pub(super) fn is_program(job: &JobId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::spaces::ALLOWED_OF_FEW;
     use super::*;
 
     #[test]
     fn every_job_is_valid_and_ends_alone() {
         for (number, variant) in variants().iter().enumerate() {
-            variant.reference(number).unwrap();
+            let alone = variant.reference(number).unwrap();
+            if variant.shape.is_few() {
+                assert_eq!(alone.trials(), ALLOWED_OF_FEW, "v{number}");
+            }
         }
     }
 }

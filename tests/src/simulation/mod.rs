@@ -4,7 +4,8 @@
 //! | file | owns |
 //! |---|---|
 //! | `plan` | which jobs and which faults a seed has |
-//! | `jobs` | the jobs to draw from, and what their trials' programs do |
+//! | `jobs`, `kinds`, `searches` | the jobs to draw from, and what their trials' programs do |
+//! | `spaces` | the spaces that they search, and what a configuration of each must be |
 //! | `world` | the clock, the queue of what happens next, the end |
 //! | `clients`, `waking` | people's requests, asked until they are answered; searches woken for them |
 //! | `readers`, `follow`, `sightings` | clients that watch and follow, and what they may not be told |
@@ -18,24 +19,29 @@
 //! | `faults`, `stats` | what goes wrong, and how often it really hit |
 //! | `watch` | slots and waiting work; the comparison with a restored machine |
 //! | `effort` | how much one step of the machine may do |
-//! | `decisions` | what search logs may say: replay, and the scheduler's rule |
-//! | `compare` | what became of jobs, beside the same jobs left in peace |
+//! | `decisions`, `rule`, `children`, `fronts` | what search logs may say: replay, the scheduler's rule, whose children are bred |
+//! | `copies` | from whose checkpoint a member of a population may go on |
+//! | `compare`, `winners` | what became of jobs, beside the same jobs left in peace; who has won |
 //! | `scale`, `archive`, `heap` | the machine alone at the size of a large cluster; its records and memory |
 //!
 //! It knows the machine only by its public interface, as the driver does.
 
 mod archive;
 mod batch;
+mod children;
 mod clients;
 mod clock;
 mod compare;
 mod coordinator;
+mod copies;
 mod decisions;
 mod effort;
 mod faults;
 mod follow;
+mod fronts;
 pub mod heap;
 mod jobs;
+mod kinds;
 mod leaving;
 mod lines;
 mod network;
@@ -47,8 +53,11 @@ mod rank;
 mod readers;
 mod reporting;
 mod revised;
+mod rule;
 pub mod scale;
+mod searches;
 mod sightings;
+mod spaces;
 mod stats;
 mod store;
 mod stored;
@@ -58,6 +67,7 @@ mod training;
 mod turn;
 mod waking;
 mod watch;
+mod winners;
 mod worker;
 mod world;
 

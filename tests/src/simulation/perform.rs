@@ -188,6 +188,7 @@ impl World {
         {
             self.violated(format!("{at:?} was handed out before it was durable"));
         }
+        self.check_copies(assignment);
     }
 }
 

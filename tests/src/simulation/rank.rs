@@ -40,6 +40,8 @@ pub(super) enum Next {
     Train,
     /// The parts are stored, the manifest is not.
     Manifest,
+    /// The same, of a checkpoint some steps behind the end of an epoch: it is to stop there.
+    Half,
 }
 
 /// One rank of an attempt on a worker.
@@ -208,11 +210,11 @@ impl World {
         match (stop, next) {
             (Some(Stop::Abandoned), _) => self.remove_run(w, id, None),
             (Some(Stop::Now), _) => self.end(w, id, Outcome::Cancelled),
-            (Some(Stop::Checkpoint), Next::Manifest) => self.manifest(w, id),
+            (Some(Stop::Checkpoint), Next::Manifest | Next::Half) => self.manifest(w, id),
             (Some(Stop::Checkpoint), _) => self.preempted(w, id),
             (None, Next::Wait) => {}
             (None, Next::Meet) => self.meet(w, id),
-            (None, Next::Manifest) => self.manifest(w, id),
+            (None, Next::Manifest | Next::Half) => self.manifest(w, id),
             (None, Next::Train) => self.train(w, id),
         }
     }
@@ -262,7 +264,7 @@ impl World {
         let Some(run) = self.workers[w].runs.remove(&id) else {
             return;
         };
-        if run.next == Next::Manifest {
+        if matches!(run.next, Next::Manifest | Next::Half) {
             self.stats.hit(Hit::UploadTorn);
         }
         if let Some(group) = self.groups.get_mut(&run.rank.at) {

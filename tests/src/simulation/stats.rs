@@ -114,10 +114,26 @@ pub enum Hit {
     SuggestedLate,
     /// It was lost with its coordinator.
     SuggestionLost,
+    /// A member of a population went on from another's checkpoint.
+    Copied,
+    /// What PB2 chose for a member is no variation of what its source had.
+    Chosen,
+    /// A trial went on for its place on a front; by the first objective alone it would not have.
+    PromotedOnFront,
+    /// NSGA-II proposed a child.
+    Bred,
+    /// A configuration was without a hyperparameter, which was inactive.
+    Inactive,
+    /// A configuration was held against its constraints.
+    Constrained,
+    /// A search had no configuration left.
+    SpaceExhausted,
+    /// A trial reached a goal of another objective than the first.
+    GoalReached,
 }
 
 /// Every kind, in the order of its number.
-pub const HITS: [Hit; 69] = [
+pub const HITS: [Hit; 77] = [
     Hit::MessageLost,
     Hit::MessageDelayed,
     Hit::MessageTwice,
@@ -187,6 +203,14 @@ pub const HITS: [Hit; 69] = [
     Hit::WorkerForgotten,
     Hit::SuggestedLate,
     Hit::SuggestionLost,
+    Hit::Copied,
+    Hit::Chosen,
+    Hit::PromotedOnFront,
+    Hit::Bred,
+    Hit::Inactive,
+    Hit::Constrained,
+    Hit::SpaceExhausted,
+    Hit::GoalReached,
 ];
 
 /// How much happened.

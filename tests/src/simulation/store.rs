@@ -18,6 +18,7 @@ use super::jobs::variant_of;
 use super::leaving::{Kept, let_go};
 use super::lines::StoredLines;
 use super::revised::{attempt_revised, job_revised, more, trial_revised};
+use super::stats::Hit;
 
 /// A job as its committed records tell it.
 pub(super) struct JobView {
@@ -130,6 +131,20 @@ impl ModelStore {
             self.lines.append(log)?;
         }
         self.remove_all(batch.removed)?;
+        self.check_searches()
+    }
+
+    /// What must hold of every search behind a commit: goals end it, and each trial is in its log.
+    fn check_searches(&mut self) -> Result<(), String> {
+        for view in self.jobs.values_mut() {
+            let reaches = std::mem::take(&mut view.decisions.reaches_goal);
+            if reaches && view.record.search_closed.is_none() {
+                let job = &view.record.job;
+                return Err(format!(
+                    "a trial of {job} has reached the goal, and the search goes on"
+                ));
+            }
+        }
         let unlogged = |job: &&JobView| job.decisions.suggested != job.trials;
         match self.jobs.values().find(unlogged) {
             Some(job) => Err(format!(
@@ -348,6 +363,11 @@ impl ModelStore {
 
     fn job_written(&mut self, job: &JobRecord) -> Result<(), String> {
         if let Some(known) = self.jobs.get_mut(&job.job) {
+            let closed = job.search_closed.as_deref().unwrap_or_default();
+            let is_new = known.record.search_closed.is_none();
+            if is_new && closed.contains("reached the goal") {
+                known.decisions.happened.push(Hit::GoalReached);
+            }
             known.record = job.clone();
             return Ok(());
         }

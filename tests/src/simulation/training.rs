@@ -2,17 +2,21 @@
 //! of the worker's training loop.
 
 use trainyard_common::checkpoint::CheckpointRef;
+use trainyard_common::ids::TrialId;
 use trainyard_coordinator::cluster::api::{Point, ReportBody};
 use trainyard_coordinator::cluster::model::AttemptKind;
 
 use super::jobs::{Fate, Talk, Variant, variant_of};
-use super::rank::{EPOCH_MS, Next, Outcome, RunId, UPLOAD_MS};
+use super::rank::{EPOCH_MS, Next, Outcome, Run, RunId, UPLOAD_MS};
 use super::stats::Hit;
 use super::world::World;
 
 /// How often an upload is tried, and how long is waited after the first time; doubled each time.
 const UPLOAD_TRIES: u32 = 4;
 const FIRST_UPLOAD_WAIT_MS: u64 = 500;
+
+/// How the manifest of a checkpoint ends that was made some steps behind the end of an epoch.
+pub(super) const WITHIN: &str = "h.json";
 
 /// One of so many epochs writes many lines: more than its worker holds.
 const TALKS_ONE_IN: u64 = 24;
@@ -48,6 +52,9 @@ impl World {
         };
         let rank = run.rank.clone();
         let judges = run.assignment.kind == AttemptKind::Evaluate;
+        let given = run.assignment.resume_from.as_ref();
+        let copied =
+            given.is_some_and(|given| run.assignment.copies && !broken.contains(&given.manifest));
         let Some(variant) = variant_of(&rank.at.job) else {
             return;
         };
@@ -65,6 +72,9 @@ impl World {
             parameters: 1,
         };
         self.tell(w, &rank, started);
+        if copied && rank.rank == 0 {
+            self.stats.hit(Hit::Copied);
+        }
         if !broken.is_empty() && rank.rank == 0 && !judges {
             self.tell(w, &rank, ReportBody::Dropped { manifests: broken });
         }
@@ -151,28 +161,8 @@ impl World {
             return;
         };
         run.step = step;
-        let value = variant.value(&run.assignment.spec.params, step);
-        let metric = match fate {
-            Fate::Mute => "other",
-            _ => variant.metric,
-        };
-        let of_step = |step, metric: &str, value| Point {
-            step,
-            epoch: run.step,
-            metrics: vec![(metric.to_owned(), value)],
-            end_of_epoch: true,
-            epochs_from_zero: false,
-            time_ms: 0,
-        };
         run.reported += 1;
-        let points = match variant.talk {
-            Talk::Once => vec![of_step(step, metric, value)],
-            Talk::OwnFiles => vec![of_step(run.reported, metric, value)],
-            Talk::Halves => vec![
-                of_step(2 * step - 1, "other", value),
-                of_step(2 * step, metric, value),
-            ],
-        };
+        let points = told(variant, run, trial);
         let early = matches!(fate, Fate::Early { step: at } if at <= step);
         run.next = match variant.saves && !early {
             true => Next::Manifest,
@@ -201,23 +191,28 @@ impl World {
         let Some(run) = self.workers[w].runs.get_mut(&id) else {
             return;
         };
+        let within = run.next == Next::Half;
         run.next = Next::Train;
         run.failed_uploads = 0;
         let (step, rank) = (run.step, run.rank.clone());
         let Some(variant) = variant_of(&rank.at.job) else {
             return;
         };
-        let value = variant.value(&run.assignment.spec.params, step);
+        let metrics = match within {
+            true => Vec::new(),
+            false => variant.metrics(&run.assignment.spec.params, step),
+        };
+        let suffix = if within { WITHIN } else { ".json" };
         let checkpoint = CheckpointRef {
             manifest: format!(
-                "trials/{}/{step:012}-{}.json",
+                "trials/{}/{step:012}-{}{suffix}",
                 rank.at.trial, rank.at.generation
             ),
             step,
             epoch: step,
             bytes: 1,
             digest: "d".to_owned(),
-            metrics: vec![(variant.metric.to_owned(), value)],
+            metrics,
         };
         run.known.push(checkpoint.clone());
         let stopped = run.stop.is_some();
@@ -265,8 +260,12 @@ impl World {
         let Some(run) = self.workers[w].runs.get_mut(&id) else {
             return;
         };
-        let saved = run.known.last().map_or(0, |newest| newest.step);
-        let saves = variant_of(&run.rank.at.job).is_some_and(|variant| variant.saves);
+        let given = run.assignment.resume_from.iter();
+        let known = given.chain(run.known.last());
+        let saved = known.map(|known| known.step).max().unwrap_or(0);
+        let variant = variant_of(&run.rank.at.job);
+        let saves = variant.is_some_and(|variant| variant.saves);
+        let within = variant.is_some_and(|variant| run.step < run.goal(variant));
         let whole = self
             .groups
             .get(&run.rank.at)
@@ -276,6 +275,47 @@ impl World {
             run.next = Next::Manifest;
             return self.next_turn(w, id, UPLOAD_MS);
         }
+        if saves && speaks && whole && within && run.next == Next::Train && self.below(2) == 0 {
+            if let Some(run) = self.workers[w].runs.get_mut(&id) {
+                run.next = Next::Half;
+            }
+            return self.next_turn(w, id, UPLOAD_MS);
+        }
         self.end(w, id, Outcome::Preempted);
     }
+}
+
+/// What a program reports at the end of its epoch.
+fn told(variant: &Variant, run: &Run, trial: TrialId) -> Vec<Point> {
+    let step = run.step;
+    let mut metrics = variant.metrics(&run.assignment.spec.params, step);
+    let mut others = match metrics.len() {
+        1 => vec![("other".to_owned(), 0.5)],
+        _ => metrics.split_off(1),
+    };
+    if variant.fate(trial) == Fate::Mute {
+        metrics = vec![("other".to_owned(), 0.5)];
+        others.clone_from(&metrics);
+    }
+    let point = |step, metrics| Point {
+        step,
+        epoch: run.step,
+        metrics,
+        end_of_epoch: true,
+        epochs_from_zero: false,
+        time_ms: 0,
+    };
+    if variant.talk == Talk::Halves {
+        let mut points = vec![point(2 * step - 1, others), point(2 * step, metrics)];
+        if variant.breaks_off(trial, step) {
+            points.truncate(1);
+        }
+        return points;
+    }
+    metrics.extend(others);
+    let counted = match variant.talk {
+        Talk::OwnFiles => run.reported,
+        _ => step,
+    };
+    vec![point(counted, metrics)]
 }

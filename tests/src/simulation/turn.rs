@@ -388,7 +388,7 @@ impl World {
             self.violated(message);
         }
         self.check_left();
-        self.check_clones();
+        self.heed_decisions();
         if fate == Fate::Torn {
             self.say(
                 || "store".to_owned(),
@@ -396,21 +396,6 @@ impl World {
             );
         }
         fate == Fate::Written
-    }
-
-    /// Whoever goes on from another's checkpoint finds it, unless it broke.
-    fn check_clones(&mut self) {
-        let mut unfounded = Vec::new();
-        for (job, view) in &mut self.store.jobs {
-            let clones = view.decisions.unfounded.drain(..);
-            unfounded.extend(clones.map(|of| (job.clone(), of)));
-        }
-        for (job, of) in unfounded {
-            let prefix = format!("trials/{}/{:012}-", of.trial, of.resource);
-            if !self.objects.any_corrupt(&job, &prefix) {
-                self.violated(format!("in {job} {of:?} is copied without its checkpoint"));
-            }
-        }
     }
 
     /// The answer to a commit.

@@ -251,6 +251,7 @@ impl World {
     pub(super) fn run_and_compare(mut self) -> Result<Stats, String> {
         self.run()?;
         self.stats.virtual_ms = self.now - BEGIN_MS;
+        self.check_winners()?;
         self.compare_all()?;
         for job in self.store.jobs.values() {
             self.stats.replayed += job.decisions.log.len() as u64;

@@ -84,7 +84,9 @@ impl Machine {
             self.count_rung(job, trial, until, value);
         }
         if let Some(outcome) = stint.ended.filter(|_| !self.is_stopped(job, trial)) {
-            self.logical_goal(job, trial, outcome.value());
+            let known = self.jobs.get(job).and_then(|found| found.trial(trial));
+            let values = known.map_or_else(Vec::new, |known| known.record.values.clone());
+            self.logical_goal(job, trial, outcome.value(), &values);
             self.count_end(job, trial, outcome);
             self.stop_eliminated(job);
         }

@@ -81,7 +81,7 @@ impl Machine {
             rung,
             value,
             resource: Some(resource),
-            values,
+            values: values.clone(),
         };
         self.log_search(job, entry);
         self.dirty = true;
@@ -95,7 +95,7 @@ impl Machine {
             );
         }
         self.stop_eliminated(job);
-        self.logical_goal(job, trial, value);
+        self.logical_goal(job, trial, value, &values);
     }
 
     /// An attempt has ended at the epoch until which it was to train.
@@ -172,10 +172,11 @@ impl Machine {
         let Some(newest) = lineage.last().cloned() else {
             return;
         };
-        // Of several at that epoch the newest.
+        // Of several with so many complete epochs the oldest: those behind it were made on the way on from there, with
+        // other hyperparameters perhaps, or another's weights.
         let copied = newest.source.and_then(|source| {
             let made = &found.trial(source)?.record.checkpoints;
-            let mut made = made.iter().rev();
+            let mut made = made.iter();
             made.find(|made| made.epoch == newest.resource).cloned()
         });
         let Some(known) = found.trial_mut(trial) else {

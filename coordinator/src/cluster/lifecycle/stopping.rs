@@ -1,9 +1,11 @@
 //! Trials that have had their chance, and goals that end a search.
 
+use std::sync::Arc;
+
 use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
-use crate::cluster::model::{Decision, Job, Metrics, TrialState, Vacate};
+use crate::cluster::model::{Decision, Metrics, TrialState, Vacate};
 use crate::search::Outcome;
 
 impl Machine {
@@ -103,19 +105,29 @@ impl Machine {
         self.check_job(job);
     }
 
-    /// In logical time a goal is reached when the result counts.
+    /// In logical time a goal is reached when the result counts: `value` of the first objective, and `values` of all
+    /// where there are several.
     pub(in crate::cluster) fn logical_goal(
         &mut self,
         job: &JobId,
         trial: TrialId,
         value: Option<f64>,
+        values: &[f64],
     ) {
-        let found = self.jobs.get(job).filter(|found| found.is_logical());
-        let objective = found.and_then(Job::objective).cloned();
-        if let Some(objective) = objective.filter(|objective| objective.goal.is_some()) {
-            self.check_goal(job, trial, |metric| {
-                value.filter(|_| *metric == objective.metric)
-            });
+        let Some(found) = self.jobs.get(job).filter(|found| found.is_logical()) else {
+            return;
+        };
+        let document = Arc::clone(&found.document);
+        let objectives = &document.job().objectives;
+        if objectives.iter().all(|objective| objective.goal.is_none()) {
+            return;
         }
+        self.check_goal(job, trial, |metric| {
+            let mut known = objectives.iter();
+            match known.position(|objective| objective.metric == *metric)? {
+                0 => value,
+                at => values.get(at).copied(),
+            }
+        });
     }
 }

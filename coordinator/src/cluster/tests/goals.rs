@@ -127,3 +127,28 @@ fn several_values_count_together_at_the_end_of_an_epoch() {
     );
     assert_eq!(values(&bench), [0.0; 0]);
 }
+
+/// In logical time a result counts at its turn, at a rung or at the end of its trial: so does its goal, of whichever objective.
+#[test]
+fn in_logical_time_each_objective_has_its_goal() {
+    const LOGICAL: &str = "logical_time: true\nlogical_workers: 2";
+    let rungs = format!("{LOGICAL}\nscheduler: {{name: asha, max_resource: 9, eta: 3}}");
+    let both = "{metric: loss, mode: minimize}, {metric: accuracy, mode: maximize, goal: 0.75}";
+    for (more, outcome) in [
+        (rungs.as_str(), Outcome::Paused),
+        (LOGICAL, Outcome::Completed),
+    ] {
+        for (accuracy, reaches) in [(0.7, false), (0.8, true)] {
+            let (mut bench, held) = running(both, more);
+            let values = [("loss", 0.5), ("accuracy", accuracy)];
+            for rank in &held {
+                told(&mut bench, rank, 1, true, &values);
+            }
+            assert!(!closed(&bench), "not before its turn");
+            for rank in &held {
+                bench.report(1, rank, ended(outcome, ""));
+            }
+            assert_eq!(closed(&bench), reaches, "{more} {accuracy}");
+        }
+    }
+}

@@ -82,3 +82,35 @@ fn a_member_that_is_lost_before_its_checkpoint_is_there_makes_it_again() {
     let step = pause(&mut bench, again);
     assert_eq!(copied(&step, again), Some(0.0));
 }
+
+/// Who is to copy is held by a person, while its source goes on and saves again before its next epoch has ended.
+#[test]
+fn a_copy_is_of_the_epoch_that_counted_and_not_of_the_way_on_from_there() {
+    let (mut bench, first) = without_the_first();
+    let last = Some(TrialId(3));
+    bench.apply(Event::Pause {
+        request: "hold".into(),
+        job: "p-1".into(),
+        trial: last,
+    });
+    let step = pause(&mut bench, &first);
+    let on = given(&step);
+    let on = on.iter().find(|given| given.at.trial == first.at.trial);
+    let on = rank_of(on.unwrap());
+    let within = CheckpointRef {
+        epoch: 1,
+        metrics: Vec::new(),
+        ..checkpoint(&on, 2, METRIC, 0.0)
+    };
+    bench.report(1, &on, ReportBody::Checkpoint(within));
+    let step = bench.apply(Event::Resume {
+        request: "let go".into(),
+        job: "p-1".into(),
+        trial: last,
+    });
+    let given = given(&step);
+    let copy = given.iter().find(|given| Some(given.at.trial) == last);
+    let copy = copy.unwrap();
+    let from = checkpoint(&rank_of(&first), 1, METRIC, 0.0);
+    assert_eq!((copy.copies, &copy.resume_from), (true, &Some(from)));
+}
