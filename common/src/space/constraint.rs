@@ -6,13 +6,16 @@
 //! configuration meets a constraint on every machine or on none.
 
 mod evaluate;
+mod interval;
 mod miss;
+mod narrow;
 mod parse;
 mod tokens;
 
 use serde_json::Value;
 
 pub(super) use miss::Demand;
+pub(super) use narrow::{Bounds, Narrowing};
 
 use super::domain::Domain;
 use crate::spec::Params;

@@ -1,6 +1,7 @@
 //! The values that one hyperparameter may take.
 
 mod numbers;
+mod parts;
 mod read;
 
 use std::collections::{HashMap, HashSet};

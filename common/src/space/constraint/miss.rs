@@ -27,7 +27,7 @@ pub(in crate::space) struct Demand {
 }
 
 #[derive(Debug)]
-enum Part {
+pub(super) enum Part {
     All(Vec<Self>),
     Any(Vec<Self>),
     Compare(Box<Compared>),
@@ -35,11 +35,11 @@ enum Part {
 }
 
 #[derive(Debug)]
-struct Compared {
-    how: Comparison,
-    left: Node,
-    right: Node,
-    wanted: bool,
+pub(super) struct Compared {
+    pub(super) how: Comparison,
+    pub(super) left: Node,
+    pub(super) right: Node,
+    pub(super) wanted: bool,
     scale: f64,
 }
 
@@ -55,6 +55,10 @@ impl Demand {
     /// Positions of the hyperparameters that it names.
     pub(in crate::space) fn names(&self) -> &[usize] {
         &self.names
+    }
+
+    pub(super) fn part(&self) -> &Part {
+        &self.part
     }
 
     pub(in crate::space) fn characters(&self) -> u64 {
@@ -184,6 +188,12 @@ impl Part {
 }
 
 impl Compared {
+    pub(super) fn meets<'a>(&'a self, value: &impl Fn(usize) -> &'a Value) -> bool {
+        self.how
+            .holds(evaluate(&self.left, value), evaluate(&self.right, value))
+            == self.wanted
+    }
+
     /// 0 where it holds as wanted, else how far apart its sides are.
     fn gap<'a>(&'a self, value: &impl Fn(usize) -> &'a Value) -> f64 {
         let (left, right) = (evaluate(&self.left, value), evaluate(&self.right, value));

@@ -67,6 +67,20 @@ impl Ensemble {
         Self::known(space, frame, key)
     }
 
+    /// So many as are needed of points that meet the constraints and were drawn apart from each other, `share` being that
+    /// of all draws that do.
+    pub(super) fn drawn(
+        space: &SearchSpace,
+        share: f64,
+        place: impl Fn(u64) -> Option<Place>,
+    ) -> Option<Self> {
+        let places: Vec<Place> = (0..points(space)).map_while(place).collect();
+        (!places.is_empty()).then_some(Self {
+            places,
+            share: Some(share),
+        })
+    }
+
     /// The one point that was found otherwise.
     fn known(space: &SearchSpace, frame: &Frame, key: Key) -> Option<Self> {
         let params = space.found_by_looking()?;
@@ -90,7 +104,7 @@ impl Stage {
         Self {
             places: (0..points(space)).map(place).collect(),
             missed: f64::INFINITY,
-            ln_share: 0.0,
+            ln_share: frame.cover.ln_volume,
         }
     }
 

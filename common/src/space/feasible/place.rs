@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::super::constraint::Demand;
 use super::super::effort::{CHARACTER_NS, VALUE_NS};
 use super::super::{Domain, Parameter, SearchSpace, walk};
+use super::cover::Cover;
 use crate::rng::Key;
 use crate::spec::Params;
 
@@ -16,6 +17,9 @@ const MAX_SHRINKS: usize = 60;
 
 /// Jumps of a round of moves.
 const JUMPS: usize = 16;
+
+/// Rounds of moves within one box of the cover, of all.
+const STAYS: f64 = 0.5;
 
 /// Of a move's direction: coordinates that differ by less are the same.
 const STILL: f64 = 1e-12;
@@ -47,7 +51,7 @@ impl Draws {
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     /// One for each hyperparameter, active or not, in [0, 1].
-    coordinates: Vec<f64>,
+    pub(super) coordinates: Vec<f64>,
     /// By hyperparameter; `None` while inactive.
     values: Vec<Option<Value>>,
     /// By constraint.
@@ -110,6 +114,8 @@ impl Within {
 #[derive(Debug)]
 pub(super) struct Frame {
     demands: Vec<Demand>,
+    /// Where all points lie.
+    pub(super) cover: Cover,
     /// By axis: whose values may change with its coordinate, itself first, parents before children.
     moved: Vec<Vec<usize>>,
     /// By axis: constraints that may change with it.
@@ -142,6 +148,7 @@ impl Frame {
             |axis: &&usize| !matches!(parameters[**axis].domain, Domain::Categorical(_));
         let ordered = free.iter().filter(is_ordered).copied().collect();
         let mut frame = Self {
+            cover: Cover::new(space, &demands, key.named("cover")),
             demands,
             moved,
             judged,
@@ -157,10 +164,9 @@ impl Frame {
         frame
     }
 
-    /// A point of the whole cube.
+    /// A point of the cover, whether or not it meets the constraints.
     pub(super) fn drawn(&self, space: &SearchSpace, draws: &mut Draws) -> Place {
-        let coordinates = space.parameters().iter().map(|_| draws.unit()).collect();
-        self.at(space, coordinates)
+        self.at(space, self.cover.draw(draws))
     }
 
     /// The point of a configuration; what is inactive is drawn. `None` where it is none of the space that meets the
@@ -184,7 +190,7 @@ impl Frame {
         (place.missed() == 0.0).then_some(place)
     }
 
-    fn at(&self, space: &SearchSpace, coordinates: Vec<f64>) -> Place {
+    pub(super) fn at(&self, space: &SearchSpace, coordinates: Vec<f64>) -> Place {
         let mut place = Place {
             values: vec![None; coordinates.len()],
             misses: vec![0.0; self.demands.len()],
@@ -204,6 +210,31 @@ impl Frame {
         }
     }
 
+    /// The box of the cover in which a point moves for a round; `None`: in all of them. Both are needed: parts of what
+    /// meets the constraints are small beside the cube, and a box may hold a part of what is connected.
+    fn home(&self, place: &Place, draws: &mut Draws) -> Option<usize> {
+        let stays = self.cover.is_split() && draws.unit() < STAYS;
+        stays
+            .then(|| self.cover.box_of(&place.coordinates))
+            .flatten()
+    }
+
+    /// The part of an axis that is both within and in a box, or in the one around all.
+    fn part(&self, home: Option<usize>, axis: usize, within: &Within) -> (f64, f64) {
+        let (low, high) = within.of(axis);
+        let (least, most) = self.cover.side(home, axis);
+        (f64::max(low, least), f64::min(high, most))
+    }
+
+    /// Whether a point may go where it is. The way back is the same move: from the same box, or between any two.
+    fn may(&self, place: &Place, home: Option<usize>, within: &Within) -> bool {
+        let is_home = || {
+            let found = self.cover.box_of(&place.coordinates);
+            home.map_or(found.is_some(), |home| found == Some(home))
+        };
+        place.missed() <= within.missed && (!self.cover.is_split() || is_home())
+    }
+
     /// One move along every axis, in any order, moves in the directions between `others`, and jumps. Draws that are
     /// even among what is `within` stay so.
     pub(super) fn sweep(
@@ -214,35 +245,56 @@ impl Frame {
         within: Within,
         draws: &mut Draws,
     ) {
+        let home = self.home(place, draws);
         for _ in 0..self.free.len() {
             let axis = self.free[draws.below(self.free.len())];
-            self.slide(space, place, axis, &within, draws);
+            self.slide(space, place, (axis, home), &within, draws);
         }
         if self.ordered.len() > 1 && others.len() > 1 {
             for _ in 0..=self.ordered.len() / 8 {
                 let first = draws.below(others.len());
                 let second = draws.below(others.len());
                 let towards = (&others[first], &others[second]);
-                self.stride(space, place, towards, &within, draws);
+                self.stride(space, place, (towards, home), &within, draws);
             }
         }
         if self.free.len() > 1 {
             for _ in 0..JUMPS {
-                self.jump(space, place, &within, draws);
+                self.jump(space, place, home, &within, draws);
             }
+        }
+        if self.cover.is_split() && within.near.is_none() {
+            self.leap(space, place, &within, draws);
+        }
+    }
+
+    /// To any other point of the cover, where that is within: from one of its boxes to another.
+    fn leap(&self, space: &SearchSpace, place: &mut Place, within: &Within, draws: &mut Draws) {
+        let mut other = self.drawn(space, draws);
+        other.spent_ns += place.spent_ns;
+        match other.missed() <= within.missed {
+            true => *place = other,
+            false => place.spent_ns = other.spent_ns,
         }
     }
 
     /// To any other place on two axes at once, where that is within: between what no single step leads (`a * b ==
     /// 512`).
-    fn jump(&self, space: &SearchSpace, place: &mut Place, within: &Within, draws: &mut Draws) {
+    fn jump(
+        &self,
+        space: &SearchSpace,
+        place: &mut Place,
+        home: Option<usize>,
+        within: &Within,
+        draws: &mut Draws,
+    ) {
         let axes = [0; 2].map(|_| self.free[draws.below(self.free.len())]);
         let from = axes.map(|axis| place.coordinates[axis]);
         for axis in axes {
-            let (low, high) = within.of(axis);
+            let (low, high) = self.part(home, axis, within);
             self.put(space, place, axis, low + (high - low) * draws.unit());
         }
-        if place.missed() > within.missed {
+        if !self.may(place, home, within) {
             for (axis, from) in axes.into_iter().zip(from).rev() {
                 self.put(space, place, axis, from);
             }
@@ -254,16 +306,16 @@ impl Frame {
         &self,
         space: &SearchSpace,
         place: &mut Place,
-        axis: usize,
+        (axis, home): (usize, Option<usize>),
         within: &Within,
         draws: &mut Draws,
     ) {
         let from = place.coordinates[axis];
-        let (mut low, mut high) = within.of(axis);
+        let (mut low, mut high) = self.part(home, axis, within);
         for _ in 0..MAX_SHRINKS {
             let to = low + (high - low) * draws.unit();
             self.put(space, place, axis, to);
-            if place.missed() <= within.missed {
+            if self.may(place, home, within) {
                 return;
             }
             match to < from {
@@ -285,7 +337,7 @@ impl Frame {
         &self,
         space: &SearchSpace,
         place: &mut Place,
-        towards: (&Place, &Place),
+        (towards, home): ((&Place, &Place), Option<usize>),
         within: &Within,
         draws: &mut Draws,
     ) {
@@ -297,7 +349,7 @@ impl Frame {
             if step.abs() < STILL {
                 continue;
             }
-            let (least, most) = within.of(axis);
+            let (least, most) = self.part(home, axis, within);
             let ends = ((least - from[axis]) / step, (most - from[axis]) / step);
             low = f64::max(low, f64::min(ends.0, ends.1));
             high = f64::min(high, f64::max(ends.0, ends.1));
@@ -309,7 +361,7 @@ impl Frame {
         for _ in 0..MAX_SHRINKS {
             let length = low + (high - low) * draws.unit();
             self.put_all(space, place, &direction, &from, length);
-            if place.missed() <= within.missed {
+            if self.may(place, home, within) {
                 return;
             }
             match length < 0.0 {
