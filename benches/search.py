@@ -5,7 +5,9 @@
     python3 benches/search.py regret                       # one fidelity, 1 worker and 8 asynchronous ones
     python3 benches/search.py fidelity                     # several fidelities, on simulated time
     python3 benches/search.py cost                         # processor time of a suggestion, memory of a trial
-    python3 benches/search.py table [regret|fidelity|cost]
+    python3 benches/search.py constrained                  # under constraints, 1 worker
+    python3 benches/search.py uniform                      # how evenly is drawn what meets constraints
+    python3 benches/search.py table [regret|fidelity|cost|constrained|uniform]
 
     --methods auto,gp,optuna_gp  --functions branin,mixed  --workers 1,8  --seeds 0-9  --seconds 600  --records FILE
 
@@ -15,7 +17,8 @@ search_protocol.py on the functions of search_functions.py.
 import argparse, json, sys, time
 from pathlib import Path
 
-import search_cost, search_environment as environment, search_functions as functions, search_protocol as protocol, search_table
+import search_constrained, search_cost, search_environment as environment, search_functions as functions, search_protocol as protocol
+import search_table, search_uniform
 from search_ours import Ours, Refused, build
 
 TARGET = environment.FOLDER.parent
@@ -41,6 +44,22 @@ SEARCHERS = ["random", "tpe", "gp", "auto", "bohb", "dehb"]
 OURS_OF_SEVERAL = [f"{scheduler}+{searcher}" for scheduler in SCHEDULERS for searcher in SEARCHERS]
 PEERS_OF_SEVERAL = {f"optuna_{sampler}{pruner}": ["optuna"] for sampler in ("random", "tpe") for pruner in ("", "_asha", "_hb")}
 PEERS_OF_SEVERAL |= {"syne_asha": ["syne"], "syne_bohb": ["syne"]}
+OURS_CONSTRAINED = ["auto", "gp", "tpe", "random"]
+PEERS_CONSTRAINED = {"optuna_tpe": ["optuna"], "optuna_gp": ["optuna", "torch"], "ax_default": ["torch", "botorch", "ax"]}
+TABLES = ["regret", "fidelity", "cost", "constrained", "uniform"]
+
+
+def groups_of(kind, method):
+    """The packages that a peer needs; none of ours."""
+    if kind == "regret":
+        return PEERS.get(method, (0, None))[1]
+    return (PEERS_OF_SEVERAL if kind == "fidelity" else PEERS_CONSTRAINED).get(method)
+
+
+def measured(kind):
+    """Our methods, the peers, the functions."""
+    return {"regret": (OURS, PEERS, functions.SINGLE), "fidelity": (OURS_OF_SEVERAL, PEERS_OF_SEVERAL, functions.FIDELITY),
+            "constrained": (OURS_CONSTRAINED, PEERS_CONSTRAINED, search_constrained.FUNCTIONS)}[kind]
 
 
 class Records:
@@ -61,7 +80,7 @@ class Records:
 
     @staticmethod
     def key(run):
-        return tuple(run.get(field) for field in ("kind", "method", "function", "workers", "seed", "finished"))
+        return tuple(run.get(field) for field in ("kind", "method", "function", "workers", "seed", "finished", "decade"))
 
     def keep(self, run):
         self.runs[self.key(run)] = run
@@ -90,14 +109,14 @@ def chosen(names, known, what):
         return list(known)
     wanted = set(names.split(","))
     for group in {"ours", "peers"} & wanted:
-        wanted |= {name for name in known if (name in PEERS or name in PEERS_OF_SEVERAL) == (group == "peers")}
+        wanted |= {name for name in known if search_table.is_peer(name) == (group == "peers")}
     if unknown := wanted - set(known) - {"ours", "peers"}:
         sys.exit(f"unknown {what}: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     return [name for name in known if name in wanted]
 
 
 def fits(method, function):
-    return method != "botorch" or function.continuous()
+    return (method != "botorch" or function.continuous()) and (not method.startswith("ax_") or bool(function.linear))
 
 
 def jobs(given, ours, peers, known):
@@ -112,7 +131,15 @@ def jobs(given, ours, peers, known):
                         yield {"kind": given.what, "method": method, "function": name, "workers": workers, "seed": seed}
 
 
+def run_constrained(job, program):
+    function = search_constrained.FUNCTIONS[job["function"]]
+    with Ours(program, function.space, job["method"], job["seed"], constraints=function.constraints) as search:
+        return search_constrained.drive(search, function, job["evaluations"]) | {"cpu_s": round(search.cpu_s, 4)}
+
+
 def run_ours(job, program):
+    if job["kind"] == "constrained":
+        return run_constrained(job, program)
     several = job["kind"] == "fidelity"
     function = (functions.FIDELITY if several else functions.SINGLE)[job["function"]]
     scheduler, _, searcher = job["method"].rpartition("+")
@@ -133,13 +160,13 @@ def carry_out(todo, records, program, usable, end):
         if time.monotonic() > end:
             print(f"out of time: {len(todo) - number + 1} of {len(todo)} runs were not looked at", file=sys.stderr)
             break
-        needs = PEERS_OF_SEVERAL.get(method) if job["kind"] == "fidelity" else PEERS.get(method, (0, None))[1]
+        needs = groups_of(job["kind"], method)
         if (method, job["function"]) in left_out or needs and not usable.issuperset(needs) or records.done(job):
             continue
         begin = time.monotonic()
         try:
             outcome = peers.run(job) if needs else run_ours(job, program)
-        except Refused as refused:
+        except (Refused, search_constrained.Forbidden) as refused:
             outcome = {"error": str(refused)}
         what = " ".join(str(job[field]) for field in ("method", "function", "workers", "seed"))
         if "error" in outcome:
@@ -158,17 +185,20 @@ def carry_out(todo, records, program, usable, end):
 
 
 def measure(given, records):
-    several = given.what == "fidelity"
-    ours, peers = (OURS_OF_SEVERAL, PEERS_OF_SEVERAL) if several else (OURS, PEERS)
-    todo = list(jobs(given, ours, peers, functions.FIDELITY if several else functions.SINGLE))
+    ours, peers, known = measured(given.what)
+    if given.what == "constrained":
+        given.workers = "1"
+    todo = list(jobs(given, ours, peers, known))
     needs_ours = any(job["method"] in ours for job in todo)
     if needs_ours and not given.coordinatorctl.exists():
         sys.exit(f"no {given.coordinatorctl}: build it (cargo build --release -p coordinatorctl) or give --coordinatorctl")
     version = build(given.coordinatorctl) if needs_ours else None
     for job in todo:
         method = job["method"]
-        if several:
+        if given.what == "fidelity":
             job["budget"] = given.budget
+        elif given.what == "constrained":
+            job["evaluations"] = given.evaluations or search_constrained.EVALUATIONS
         else:
             job["evaluations"] = given.evaluations or (OURS[method] if method in ours else PEERS[method][0])
         if method in ours:
@@ -176,15 +206,15 @@ def measure(given, records):
     groups = {}
     for job in todo:
         if job["method"] in peers and not records.done(job):
-            groups |= dict.fromkeys(peers[job["method"]] if several else peers[job["method"]][1])
+            groups |= dict.fromkeys(groups_of(given.what, job["method"]))
     usable = environment.available(groups) if groups else set()
     carry_out(todo, records, given.coordinatorctl, usable, time.monotonic() + given.seconds)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["regret", "fidelity", "cost", "table"])
-    parser.add_argument("tables", nargs="*", help="of `table`: regret, fidelity, cost; default: all")
+    parser.add_argument("what", choices=[*TABLES, "table"])
+    parser.add_argument("tables", nargs="*", help="of `table`: those to show; default: all")
     parser.add_argument("--methods", help="names, `ours`, `peers`; default: all")
     parser.add_argument("--functions", help="default: all")
     parser.add_argument("--workers", default="1,8")
@@ -199,7 +229,7 @@ def arguments():
     parser.add_argument("--idle", action="store_true", help="in `table fidelity` count the time of idle workers as cost, too")
     parser.add_argument("--any-build", action="store_true", help="take runs of another build of coordinatorctl for done")
     given = parser.parse_args()
-    if given.what != "table" and given.tables or set(given.tables) - {"regret", "fidelity", "cost"}:
+    if given.what != "table" and given.tables or set(given.tables) - set(TABLES):
         parser.error(f"not understood: {' '.join(given.tables)}")
     return given
 
@@ -213,6 +243,8 @@ def main():
         search_table.show(records.runs.values(), given)
     elif given.what == "cost":
         search_cost.measure(given, records)
+    elif given.what == "uniform":
+        search_uniform.measure(given, records, whole_numbers(given.seeds))
     else:
         measure(given, records)
 

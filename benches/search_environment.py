@@ -25,6 +25,8 @@ GROUPS = {
     "smac": ("smac", "smac==2.4.1"),
     "botorch": ("botorch", "--no-deps botorch==0.18.1 gpytorch==1.15.2 linear_operator pyre_extensions jaxtyping "
                 "wadler-lindig multipledispatch typing_inspect mypy_extensions threadpoolctl scikit-learn joblib scipy numpy"),
+    # After PyTorch and BoTorch, which it asks for.
+    "ax": ("ax.api.client", "ax-platform==1.3.1"),
 }
 
 

@@ -20,9 +20,12 @@ def cpu_seconds(pid):
 class Ours:
     """Drives one search. `scheduler` and `rungs` for one of several fidelities; with `objectives` a value is a value of each."""
 
-    def __init__(self, program, space, searcher, seed, scheduler=None, rungs=None, objectives=(), **more):
+    def __init__(self, program, space, searcher, seed, scheduler=None, rungs=None, objectives=(), constraints=(),
+                 **more):
         document = {"hyperparameters": {parameter.name: parameter.spec() for parameter in space},
                     "searcher": {"name": searcher} | more}
+        if constraints:
+            document["constraints"] = list(constraints)
         self.objectives = objectives
         if objectives:
             document["objectives"] = [{"metric": metric, "mode": "minimize"} for metric in objectives]

@@ -280,6 +280,16 @@ def cost(job):
     return {"cpu_ms": (made.watch.seconds - before) * 1000 / job["repeats"], "version": made.version}
 
 
+def answered(job):
+    if job["kind"] == "uniform":
+        import search_uniform_peers
+        return search_uniform_peers.answer(job)
+    if job["kind"] == "constrained":
+        import search_constrained_peers
+        return search_constrained_peers.run(job)
+    return cost(job) if job["kind"] == "cost" else run(job)
+
+
 def main():
     # What the packages print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
@@ -287,7 +297,7 @@ def main():
     for line in sys.stdin:
         job = json.loads(line)
         try:
-            answer = cost(job) if job["kind"] == "cost" else run(job)
+            answer = answered(job)
         except Exception as error:  # Whatever a peer does wrong must not end the bench.
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)

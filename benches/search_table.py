@@ -1,8 +1,12 @@
 """The tables of benches/search.py, from what was recorded."""
 import random, statistics
 
+import search_uniform
+
 # A regret below it counts as none: nobody would go on.
 FLOOR = 1e-4
+# And that of a search that has not found anything that is allowed.
+CEILING = 1e9
 RESAMPLES = 2000
 # Both ends of a 90% interval.
 TAIL = 0.05
@@ -10,8 +14,8 @@ TAIL = 0.05
 FEWEST = 5
 
 # Where the curve is looked at, and where it is judged.
-MARKS = {"regret": ((25, 50, 100, 200), (50, 100)), "fidelity": ((5, 10, 25, 50), (25, 50))}
-SIZE = {"regret": "evaluations", "fidelity": "budget"}
+MARKS = {"regret": ((25, 50, 100, 200), (50, 100)), "fidelity": ((5, 10, 25, 50), (25, 50)), "constrained": ((15, 30, 60), (30, 60))}
+SIZE = {"regret": "evaluations", "fidelity": "budget", "constrained": "evaluations"}
 NAMESAKES = {
     "gp": ["optuna_gp"], "tpe": ["optuna_tpe"], "cma_es": ["optuna_cma"], "sobol": ["optuna_qmc"], "random": ["optuna_random"],
     "asha+random": ["optuna_random_asha", "syne_asha"], "asha+tpe": ["optuna_tpe_asha"], "asha+bohb": ["syne_bohb"],
@@ -21,7 +25,7 @@ NAMESAKES = {
 
 
 def is_peer(method):
-    return method.startswith(("optuna_", "syne_", "smac", "botorch"))
+    return method.startswith(("optuna_", "syne_", "smac", "botorch", "ax_", "exact", "rejection"))
 
 
 def is_auto(method):
@@ -58,9 +62,9 @@ class Row:
         self.size, self.idle, self.runs = SIZE[kind], idle, {}
 
     def regrets(self, method, mark):
-        """By seed, none below the floor."""
+        """By seed, none below the floor or above the ceiling."""
         every = {seed: at(run, mark, self.size, self.idle) for seed, run in self.runs.get(method, {}).items()}
-        return {seed: max(regret, FLOOR) for seed, regret in every.items() if regret is not None}
+        return {seed: min(max(regret, FLOOR), CEILING) for seed, regret in every.items() if regret is not None}
 
     def shown(self, method, mark):
         every = [at(run, mark, self.size, self.idle) for run in self.runs[method].values()]
@@ -132,9 +136,18 @@ def curves(rows, kind):
             print(f"| {name} | {workers} | {method} | {len(runs)} | {cpu:.2g} | {' | '.join(cells)} |")
 
 
+def exceeded(rows):
+    """Evaluations that were not allowed, of all of a run: of ours there are none."""
+    print("\n| function | method | evaluations that break a constraint, median of the runs |\n|---|---|---|")
+    for (name, _), row in rows.items():
+        for method in sorted(filter(is_peer, row.runs)):
+            runs = row.runs[method].values()
+            print(f"| {name} | {method} | {statistics.median(run['exceeded'] for run in runs):g} of {min(run['evaluations'] for run in runs)} |")
+
+
 def verdicts(rows, kind, statistic):
     """A line for each comparison that can be made, and what they come to."""
-    unit = "evaluations" if kind == "regret" else "cost"
+    unit = "cost" if kind == "fidelity" else "evaluations"
     print(f"\n| ours | function | workers | {unit} | verdict, ratio of the medians (against; 90% interval of the difference) |\n|---|---|---|---|---|")
     methods = sorted({method for row in rows.values() for method in row.runs if not is_peer(method)},
                      key=lambda method: (not is_auto(method), method))
@@ -178,7 +191,7 @@ def costs(runs):
 def show(runs, given):
     runs = list(runs)
     statistic = statistics.median if given.statistic == "median" else statistics.fmean
-    for kind in given.tables or ["regret", "fidelity", "cost"]:
+    for kind in given.tables or [*MARKS, "cost", "uniform"]:
         if not any(run["kind"] == kind for run in runs):
             print(f"\nnothing recorded of {kind}")
             continue
@@ -186,7 +199,11 @@ def show(runs, given):
         warn_of_builds(runs, kind)
         if kind == "cost":
             costs(runs)
+        elif kind == "uniform":
+            search_uniform.table(runs)
         else:
             rows = grouped(runs, kind, given.idle)
             curves(rows, kind)
             verdicts(rows, kind, statistic)
+            if kind == "constrained":
+                exceeded(rows)
