@@ -32,14 +32,14 @@ fn simulate(seeds: u64, size: Size) -> Stats {
         panic!("{failure}");
     }
     assert_eq!(summary.seeds, seeds);
-    // Too tame a world would prove nothing.
+    // Too tame a world would prove nothing. Where real time has a say in a search little of it can be compared.
     let stats = summary.stats;
     assert!(
         stats.compared >= seeds && stats.restored >= seeds,
         "{stats}"
     );
     assert!(
-        stats.compared_wholly > stats.compared / 4 && stats.promotions > seeds,
+        stats.compared_wholly > stats.compared / 5 && stats.promotions > seeds,
         "{stats}"
     );
     assert!(
