@@ -99,6 +99,25 @@ pub(super) fn cnn_trial() -> TrialSpec {
     trial(cnn(), training, json!({}))
 }
 
+/// A network that is no chain: a residual block, branches, a layer that names its inputs.
+fn graph_trial() -> TrialSpec {
+    let conv = |name: &str| json!({"conv2d": {"filters": 4, "kernel": 3, "padding": "same", "name": name}});
+    let model = json!({"layers": [
+        conv("stem"),
+        {"residual": {"activation": "relu", "body": [
+            {"batch_norm": {"momentum": 0.9}}, {"activation": {"function": "relu"}}, conv("again"), {"dropout": {"rate": 0.2}},
+        ]}},
+        {"branches": {"paths": [[], [{"conv2d": {"filters": 2, "kernel": 1, "activation": "tanh"}}]], "name": "wide"}},
+        {"concat": {"from": ["wide", "stem"]}},
+        {"max_pool2d": {}},
+        {"flatten": {}},
+        {"dense": {"units": CLASSES}},
+    ]});
+    let mut spec = cnn_trial();
+    spec.job.model = Some(serde_json::from_value(model).unwrap());
+    spec
+}
+
 /// Keeps what it is told; asks for a stop after a step.
 #[derive(Default)]
 pub(super) struct Recorder {
@@ -319,6 +338,34 @@ fn any_number_of_ranks_ends_in_the_same_bytes() {
     for world_size in 2..=4 {
         assert_same_run(&alone, &run(&spec, &data, &Way::ranks(world_size)));
     }
+}
+
+#[test]
+fn a_graph_ends_in_the_same_bytes_on_any_ranks_and_after_a_stop() {
+    let (spec, data) = (graph_trial(), classification());
+    let alone = run(&spec, &data, &Way::ranks(1));
+    let names: Vec<_> = alone.end.tensors.iter().map(|t| t.name.as_str()).collect();
+    for name in [
+        "model/1.again.kernel",
+        "model/wide.1.0.conv2d.bias",
+        "optimizer/stem.kernel/m",
+    ] {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+    for world_size in 2..=3 {
+        assert_same_run(&alone, &run(&spec, &data, &Way::ranks(world_size)));
+    }
+    let way = Way {
+        stop: Some((1, STEPS + 1, StopMode::Checkpoint)),
+        ..Way::ranks(2)
+    };
+    let mut first = run(&spec, &data, &way);
+    let (_, snapshot) = first.recorder.snapshots.pop().unwrap();
+    let way = Way {
+        from: snapshot,
+        ..Way::ranks(1)
+    };
+    assert_eq!(bits(&run(&spec, &data, &way).end), bits(&alone.end));
 }
 
 #[test]

@@ -355,3 +355,6 @@ impl<'a> Planner<'a> {
         (slots.into_iter().map(|(size, _)| size).collect(), of)
     }
 }
+
+#[cfg(test)]
+mod tests;
