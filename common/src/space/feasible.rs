@@ -13,13 +13,15 @@
 mod cover;
 #[cfg(test)]
 mod cover_tests;
+mod draws;
 mod ensemble;
 mod place;
 #[cfg(test)]
 mod tests;
 
+use draws::Draws;
 use ensemble::Ensemble;
-use place::{Draws, Frame, Place, Within};
+use place::{Frame, Place, Within};
 
 use super::SearchSpace;
 use crate::rng::Key;

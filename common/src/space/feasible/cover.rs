@@ -6,7 +6,7 @@
 
 use super::super::constraint::{Bounds, Demand, Narrowing};
 use super::super::{Parameter, SearchSpace};
-use super::place::Draws;
+use super::draws::Draws;
 use crate::rng::Key;
 
 /// Boxes at most: a point is compared with each.

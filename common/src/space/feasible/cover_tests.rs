@@ -81,7 +81,7 @@ fn nothing_that_meets_the_constraints_is_left_out() {
         let frame = Frame::new(&space, Key::new(1));
         let everything = Cover::everything(space.parameters().len());
         for draw in 0..DRAWS {
-            let mut draws = super::place::Draws::new(Key::new(at as u64).with(draw));
+            let mut draws = super::draws::Draws::new(Key::new(at as u64).with(draw));
             let place = frame.at(&space, everything.draw(&mut draws));
             if place.missed() == 0.0 {
                 assert!(

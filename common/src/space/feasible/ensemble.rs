@@ -1,7 +1,8 @@
 //! Points that meet the constraints, from which draws begin.
 
 use super::super::SearchSpace;
-use super::place::{Draws, Frame, Place, Within};
+use super::draws::Draws;
+use super::place::{Frame, Place, Within};
 use crate::rng::Key;
 
 /// Points, for so many hyperparameters at most; [`FEWEST`] for more. They are the error of the share and of the sizes

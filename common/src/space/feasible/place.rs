@@ -6,6 +6,7 @@ use super::super::constraint::Demand;
 use super::super::effort::{CHARACTER_NS, VALUE_NS};
 use super::super::{Domain, Parameter, SearchSpace, walk};
 use super::cover::Cover;
+use super::draws::Draws;
 use crate::rng::Key;
 use crate::spec::Params;
 
@@ -23,29 +24,6 @@ const STAYS: f64 = 0.5;
 
 /// Of a move's direction: coordinates that differ by less are the same.
 const STILL: f64 = 1e-12;
-
-/// Random numbers one after another.
-#[derive(Debug)]
-pub(super) struct Draws {
-    key: Key,
-    next: u64,
-}
-
-impl Draws {
-    pub(super) fn new(key: Key) -> Self {
-        Self { key, next: 0 }
-    }
-
-    pub(super) fn unit(&mut self) -> f64 {
-        self.next += 1;
-        self.key.unit(self.next)
-    }
-
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.next += 1;
-        self.key.below(self.next, bound as u64) as usize
-    }
-}
 
 /// A point.
 #[derive(Debug, Clone)]
