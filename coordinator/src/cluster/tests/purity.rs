@@ -25,7 +25,7 @@ fn pure_modules_import_no_runtime_clock_or_store() {
         "placement",
         "../search/src",
         "../../common/src/network",
-        "../../worker/network/src/program.rs",
+        "../../worker/network/src/program",
     ];
     for module in pure {
         sources(&root.join(module), &mut files);
