@@ -9,14 +9,13 @@ mod program;
 mod scheduler;
 mod training;
 
-use std::fmt::Display;
-
 use super::JobSpec;
-use super::error::{Problems, SpecError};
+use super::error::Problems;
+use super::findings::{Findings, is_not_negative, is_positive, is_share};
 
 /// Finds everything that is wrong in one configuration's spec.
 pub(super) fn check(spec: &JobSpec) -> Problems {
-    let mut found = Findings(Problems::default());
+    let mut found = Findings::default();
     job::check(spec, &mut found);
     if let Some(data) = &spec.data {
         data::check(data, spec, &mut found);
@@ -28,32 +27,4 @@ pub(super) fn check(spec: &JobSpec) -> Problems {
         network::check(model, spec, &mut found);
     }
     found.0
-}
-
-struct Findings(Problems);
-
-impl Findings {
-    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(SpecError::new(path, message));
-    }
-
-    /// Adds an error unless `fits`.
-    fn expect(&mut self, fits: bool, path: impl Into<String>, given: impl Display, accepted: &str) {
-        if !fits {
-            self.add(path, format!("{given} given; accepted: {accepted}"));
-        }
-    }
-}
-
-/// In [0, 1).
-fn is_share(x: f64) -> bool {
-    (0.0..1.0).contains(&x)
-}
-
-fn is_positive(x: f64) -> bool {
-    x > 0.0 && x.is_finite()
-}
-
-fn is_not_negative(x: f64) -> bool {
-    x >= 0.0 && x.is_finite()
 }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::optimizers::OptimizerSpec;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSpec {
@@ -121,87 +123,4 @@ pub enum MetricName {
     Accuracy,
     Mse,
     Mae,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum OptimizerSpec {
-    Sgd(SgdSpec),
-    Adam(AdamSpec),
-    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
-    Adamw(AdamwSpec),
-}
-
-impl Default for OptimizerSpec {
-    fn default() -> Self {
-        Self::Adam(AdamSpec {
-            learning_rate: default_learning_rate(),
-            beta1: default_beta1(),
-            beta2: default_beta2(),
-            epsilon: default_adam_epsilon(),
-        })
-    }
-}
-
-/// v <- momentum v + g; p <- p - learning_rate v (with `nesterov`: learning_rate (g + momentum v)).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SgdSpec {
-    pub learning_rate: f64,
-    #[serde(default)]
-    pub momentum: f64,
-    #[serde(default)]
-    pub nesterov: bool,
-    /// Added to the gradient: weight_decay * p.
-    #[serde(default)]
-    pub weight_decay: f64,
-}
-
-/// Kingma and Ba 2015, algorithm 1.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AdamSpec {
-    #[serde(default = "default_learning_rate")]
-    pub learning_rate: f64,
-    #[serde(default = "default_beta1")]
-    pub beta1: f64,
-    #[serde(default = "default_beta2")]
-    pub beta2: f64,
-    #[serde(default = "default_adam_epsilon")]
-    pub epsilon: f64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AdamwSpec {
-    #[serde(default = "default_learning_rate")]
-    pub learning_rate: f64,
-    #[serde(default = "default_beta1")]
-    pub beta1: f64,
-    #[serde(default = "default_beta2")]
-    pub beta2: f64,
-    #[serde(default = "default_adam_epsilon")]
-    pub epsilon: f64,
-    #[serde(default = "default_weight_decay")]
-    pub weight_decay: f64,
-}
-
-fn default_learning_rate() -> f64 {
-    1e-3
-}
-
-fn default_beta1() -> f64 {
-    0.9
-}
-
-fn default_beta2() -> f64 {
-    0.999
-}
-
-fn default_adam_epsilon() -> f64 {
-    1e-7
-}
-
-fn default_weight_decay() -> f64 {
-    0.01
 }

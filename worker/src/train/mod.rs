@@ -12,7 +12,7 @@ mod evaluation;
 #[cfg(test)]
 mod faulty_machines;
 mod observer;
-mod optimizer;
+mod optimizers;
 mod replay;
 mod settings;
 mod shard;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::agreement;
-use super::optimizer::Optimizer;
+use super::optimizers::Optimizer;
 use super::totals::Totals;
 use super::{Metrics, TrainError};
 use crate::checkpoint::{NamedTensor, Snapshot};

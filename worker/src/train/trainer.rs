@@ -9,7 +9,7 @@ use super::agreement::same_data;
 use super::batches::BatchPlan;
 use super::building;
 use super::evaluation::{Evaluation, Judged};
-use super::optimizer::Optimizer;
+use super::optimizers::Optimizer;
 use super::settings::Settings;
 use super::shard::{SCALARS, compute, read_scalars};
 use super::state::{self, Cursor, Identity, TrainedOn, View};

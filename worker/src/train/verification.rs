@@ -8,7 +8,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::TrainError;
-use super::optimizer::Optimizer;
+use super::optimizers::Optimizer;
 use super::totals::Totals;
 use crate::collective::{CollectiveError, Group};
 use trainyard_network::Network;

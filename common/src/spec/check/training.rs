@@ -1,10 +1,10 @@
 //! The trainer's settings, and what it reports.
 
-use super::{Findings, is_not_negative, is_positive, is_share};
+use super::{Findings, is_positive, is_share};
 use crate::spec::JobSpec;
 use crate::spec::data::Task;
 use crate::spec::error::near;
-use crate::spec::training::{Loss, MetricName, OptimizerSpec};
+use crate::spec::training::{Loss, MetricName};
 
 /// Most objectives of one job: with a handful, most trials are as good as each other already.
 const MAX_OBJECTIVES: usize = 100;
@@ -57,7 +57,7 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
             "at least as many as `resources.slots_per_trial`",
         );
     }
-    check_optimizer(&training.optimizer, found);
+    training.optimizer.check("training.optimizer", found);
     check_loss(spec, found);
     for (i, metric) in training.metrics.iter().flatten().enumerate() {
         let task = task_of(spec);
@@ -71,64 +71,6 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
             ),
             "`accuracy` for classification, `mae` and `mse` for regression",
         );
-    }
-}
-
-fn check_optimizer(optimizer: &OptimizerSpec, found: &mut Findings) {
-    let (name, rate) = match optimizer {
-        OptimizerSpec::Sgd(sgd) => ("sgd", sgd.learning_rate),
-        OptimizerSpec::Adam(adam) => ("adam", adam.learning_rate),
-        OptimizerSpec::Adamw(adamw) => ("adamw", adamw.learning_rate),
-    };
-    let path = |field: &str| format!("training.optimizer.{name}.{field}");
-    found.expect(
-        is_positive(rate),
-        path("learning_rate"),
-        rate,
-        "numbers above 0",
-    );
-    let mut moments = |beta1: f64, beta2: f64, epsilon: f64| {
-        for (field, beta) in [("beta1", beta1), ("beta2", beta2)] {
-            found.expect(is_share(beta), path(field), beta, "numbers from 0, below 1");
-        }
-        found.expect(
-            is_positive(epsilon),
-            path("epsilon"),
-            epsilon,
-            "numbers above 0",
-        );
-    };
-    match optimizer {
-        OptimizerSpec::Sgd(sgd) => {
-            found.expect(
-                is_share(sgd.momentum),
-                path("momentum"),
-                sgd.momentum,
-                "numbers from 0, below 1",
-            );
-            found.expect(
-                !sgd.nesterov || sgd.momentum > 0.0,
-                path("nesterov"),
-                "true without momentum",
-                "true with `momentum` above 0",
-            );
-            found.expect(
-                is_not_negative(sgd.weight_decay),
-                path("weight_decay"),
-                sgd.weight_decay,
-                "numbers from 0",
-            );
-        }
-        OptimizerSpec::Adam(adam) => moments(adam.beta1, adam.beta2, adam.epsilon),
-        OptimizerSpec::Adamw(adamw) => {
-            moments(adamw.beta1, adamw.beta2, adamw.epsilon);
-            found.expect(
-                is_not_negative(adamw.weight_decay),
-                path("weight_decay"),
-                adamw.weight_decay,
-                "numbers from 0",
-            );
-        }
     }
 }
 

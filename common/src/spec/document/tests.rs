@@ -553,7 +553,7 @@ fn a_field_of_an_inactive_parameter_takes_its_default() {
             }
             let trial = document.trial(TrialId(0), &params, "file:///c").unwrap();
             match trial.job.training.optimizer {
-                crate::spec::training::OptimizerSpec::Adam(adam) => adam.beta1,
+                crate::spec::optimizers::OptimizerSpec::Adam(adam) => adam.beta1,
                 other => panic!("{other:?}"),
             }
         };

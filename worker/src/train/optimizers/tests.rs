@@ -1,0 +1,138 @@
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Written by `worker/tests/reference/make_optimizers.py` with PyTorch.
+const REFERENCE: &str = include_str!("../../../tests/reference/optimizers.json");
+/// Both compute in f32, in slightly different orders: a few units in the last place a step.
+const TOLERANCE: f32 = 2e-6;
+
+#[derive(Deserialize)]
+struct Reference {
+    start: Vec<f32>,
+    gradients: Vec<Vec<f32>>,
+    after: BTreeMap<String, Vec<Vec<f32>>>,
+}
+
+fn cases() -> Vec<(&'static str, Value)> {
+    vec![
+        ("sgd", json!({"sgd": {"learning_rate": 0.1}})),
+        (
+            "sgd_momentum",
+            json!({"sgd": {"learning_rate": 0.05, "momentum": 0.9}}),
+        ),
+        (
+            "sgd_nesterov",
+            json!({"sgd": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true}}),
+        ),
+        (
+            "sgd_nesterov_decay",
+            json!({"sgd": {
+                "learning_rate": 0.05, "momentum": 0.8, "nesterov": true, "weight_decay": 0.1,
+            }}),
+        ),
+        ("adam", json!({"adam": {"learning_rate": 0.01}})),
+        (
+            "adam_large_epsilon",
+            json!({"adam": {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.95, "epsilon": 0.1}}),
+        ),
+        (
+            "adamw",
+            json!({"adamw": {"learning_rate": 0.01, "weight_decay": 0.1}}),
+        ),
+    ]
+}
+
+fn optimizer(spec: &Value, len: usize) -> Optimizer {
+    let spec: OptimizerSpec = serde_json::from_value(spec.clone()).unwrap();
+    Optimizer::new(&spec, len)
+}
+
+fn number(at: usize) -> f32 {
+    ((at % 1013) as f32 - 500.0) / 321.0
+}
+
+fn numbers(len: usize, factor: usize, offset: usize) -> Vec<f32> {
+    (0..len).map(|at| number(at * factor + offset)).collect()
+}
+
+#[test]
+fn updates_are_those_of_pytorch() {
+    let reference: Reference = serde_json::from_str(REFERENCE).unwrap();
+    assert_eq!(reference.after.len(), cases().len());
+    for (name, spec) in cases() {
+        let mut optimizer = optimizer(&spec, reference.start.len());
+        let mut parameters = reference.start.clone();
+        for (gradients, expected) in reference.gradients.iter().zip(&reference.after[name]) {
+            // Summed over four samples, as a trainer hands them over.
+            let summed: Vec<f32> = gradients.iter().map(|g| g * 4.0).collect();
+            optimizer.begin(4.0).apply(0, &mut parameters, &summed);
+            for (ours, theirs) in parameters.iter().zip(expected) {
+                let error = (ours - theirs).abs();
+                assert!(
+                    error <= TOLERANCE * theirs.abs().max(1.0),
+                    "{name}, step {}: {ours}, PyTorch {theirs}",
+                    optimizer.steps()
+                );
+            }
+        }
+    }
+}
+
+/// FNV-1a over the bits of 1,000 parameters after 100 steps, as the first version of each rule left them:
+/// checkpoints of then go on as if nothing had changed.
+#[test]
+fn updates_are_to_the_bit_what_they_were() {
+    let cases = BTreeMap::from_iter(cases());
+    for (name, expected) in [
+        ("sgd", 0xbc30_db61_5296_f66f),
+        ("sgd_momentum", 0x7ffe_b668_90c1_d670),
+        ("sgd_nesterov", 0x4425_c095_b011_94d4),
+        ("sgd_nesterov_decay", 0x2511_91e6_bc43_a1e9),
+        ("adam", 0x9a37_5132_5ce3_2e2a),
+        ("adam_large_epsilon", 0x0387_ab9b_ecb3_554f),
+        ("adamw", 0x1a37_a9e4_e73c_54b3),
+    ] {
+        let len = 1000;
+        let mut optimizer = optimizer(&cases[name], len);
+        let mut parameters = numbers(len, 7, 0);
+        for step in 0..100 {
+            let gradients = numbers(len, 31, step * 17);
+            optimizer.begin(3.0).apply(0, &mut parameters, &gradients);
+        }
+        let digest = parameters
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |digest, value| {
+                (digest ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
+            });
+        assert_eq!(digest, expected, "{name}: {digest:#018x}");
+    }
+}
+
+#[test]
+fn blocks_and_threads_and_offsets_change_nothing() {
+    let len = 2 * BLOCK + 77;
+    let gradients = numbers(len, 1, 0);
+    for (name, spec) in cases() {
+        let run = |threads: usize, cut: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| {
+                let mut optimizer = optimizer(&spec, len);
+                let mut parameters = numbers(len, 7, 0);
+                for _ in 0..3 {
+                    let mut update = optimizer.begin(8.0);
+                    let (left, right) = parameters.split_at_mut(cut);
+                    update.apply(0, left, &gradients[..cut]);
+                    update.apply(cut, right, &gradients[cut..]);
+                }
+                parameters
+            })
+        };
+        let whole = run(1, len);
+        assert_eq!(whole, run(3, len), "{name}");
+        assert_eq!(whole, run(2, 12_345), "{name}");
+    }
+}
