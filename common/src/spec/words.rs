@@ -80,6 +80,12 @@ const FIELDS: &[(&str, &str)] = &[
         "lr",
         "`learning_rate` here, in the optimizer: `training.optimizer.adam.learning_rate`",
     ),
+    ("eps", "`epsilon` here"),
+    ("betas", "`beta1` and `beta2` here"),
+    (
+        "lrdecay",
+        "`training.schedule` here: a rate that falls with the steps",
+    ),
     ("layers", "`model.layers` here"),
     ("algorithm", "`searcher` here"),
     ("slots", "`resources.slots_per_trial` here"),
@@ -182,6 +188,14 @@ const VALUES: &[(&str, &str)] = &[
     ("batchnorm2d", "`batch_norm` here"),
     ("relu", "`activation: {function: relu}` here"),
     ("softmax", "`activation: {function: softmax}` here"),
+    ("adamax", "not there; `adam` is nearest"),
+    ("sgdm", "`sgd` with `momentum` here"),
+    ("momentum", "`sgd` with `momentum` here"),
+    (
+        "nesterov",
+        "`sgd` with `momentum` and `nesterov: true` here",
+    ),
+    ("amsgrad", "`adam` with `amsgrad: true` here"),
     ("gpu", "`cuda` here"),
     (
         "ignore",

@@ -228,7 +228,9 @@ impl Attempt {
         let step = found.as_ref().map_or(0, |snapshot| snapshot.step);
         observer.step = step;
         match found {
-            Some(snapshot) if self.task.assignment.copies => trainer.restore_copy(snapshot)?,
+            Some(snapshot) if self.task.assignment.copies => {
+                self.tell_begun(&trainer.restore_copy(snapshot)?);
+            }
             Some(snapshot) => trainer.restore(snapshot)?,
             None if evaluates => {
                 return Err(Failed::Text(
@@ -251,6 +253,16 @@ impl Attempt {
             trainer.pause_after(epoch);
         }
         Ok(trainer.run(observer)?)
+    }
+
+    /// What a copied checkpoint lacked, which only rank 0 tells.
+    fn tell_begun(&self, begun: &[String]) {
+        if !begun.is_empty() && self.reporter.key.rank == 0 {
+            self.reporter.info(&format!(
+                "the checkpoint that is copied does not have everything; it begins as in a new trial: {}",
+                begun.join(", ")
+            ));
+        }
     }
 
     /// All ranks of the attempt, together.

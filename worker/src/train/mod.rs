@@ -11,6 +11,7 @@ mod error;
 mod evaluation;
 #[cfg(test)]
 mod faulty_machines;
+mod judging;
 mod observer;
 mod optimizers;
 mod replay;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::agreement;
-use super::optimizers::Optimizer;
+use super::optimizers::{Optimizer, Slot};
 use super::totals::Totals;
 use super::{Metrics, TrainError};
 use crate::checkpoint::{NamedTensor, Snapshot};
@@ -92,11 +92,23 @@ struct State {
     trained_on: Vec<TrainedOn>,
 }
 
+/// Whose snapshot a run goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The same trial's: all of it must be there.
+    Own,
+    /// A copy of another trial's, which may have had another optimizer or another set of its options: state that it
+    /// lacks begins as that of a new trial.
+    Copy,
+}
+
 /// What a restored run goes on from, besides its tensors.
 pub(crate) struct Restored {
     pub(crate) cursor: Cursor,
     pub(crate) totals: Totals,
     pub(crate) trained_on: Vec<TrainedOn>,
+    /// State that was not there and begins anew.
+    pub(crate) begun: Vec<String>,
 }
 
 /// Everything that a snapshot is made of.
@@ -160,28 +172,75 @@ pub(crate) fn restore(
     network: &mut Network,
     optimizer: &mut Optimizer,
     identity: &Identity,
-    data: &str,
+    (data, origin): (&str, Origin),
 ) -> Result<Restored, TrainError> {
     let state = read_state(snapshot.state)?;
     check_data(&state.identity, identity, data)?;
-    check_identity(&state.identity, identity)?;
+    check_identity(&state.identity, identity, origin)?;
     let mut found = by_name(snapshot.tensors);
-    let mut slots = Vec::new();
-    for slot in optimizer.slots() {
-        slots.push(take_flat(network, &mut found, |name| {
-            slot_name(name, slot.name)
-        })?);
-    }
+    let taken = take_optimizer(&mut found, network, optimizer, &state, origin)?;
     restore_model(&mut found, network)?;
-    for (slot, values) in optimizer.slots_mut().iter_mut().zip(slots) {
+    for (slot, values) in optimizer.slots_mut().iter_mut().zip(taken.slots) {
         slot.values = values;
     }
-    optimizer.set_steps(state.optimizer_steps);
+    optimizer.set_steps(taken.steps);
     Ok(Restored {
         cursor: state.cursor,
         totals: Totals::from_bits(state.totals),
         trained_on: state.trained_on,
+        begun: taken.begun,
     })
+}
+
+/// An optimizer's state as a run goes on from it.
+struct Taken {
+    slots: Vec<Vec<f32>>,
+    steps: u64,
+    /// What of it begins anew.
+    begun: Vec<String>,
+}
+
+fn take_optimizer(
+    found: &mut Found,
+    network: &Network,
+    optimizer: &Optimizer,
+    state: &State,
+    origin: Origin,
+) -> Result<Taken, TrainError> {
+    let (name, other) = (optimizer.name(), &state.identity.optimizer);
+    if name != other {
+        // What has the same name in another optimizer means something else.
+        return Ok(Taken {
+            slots: optimizer.slots().iter().map(Slot::fresh).collect(),
+            steps: 0,
+            begun: vec![format!("the state of {name} (it has that of {other})")],
+        });
+    }
+    let mut taken = Taken {
+        slots: Vec::new(),
+        steps: state.optimizer_steps,
+        begun: Vec::new(),
+    };
+    for slot in optimizer.slots() {
+        let tensor = |parameter: &str| slot_name(parameter, slot.name);
+        if origin == Origin::Copy && lacks(network, found, tensor) {
+            taken.begun.push(format!("`{}` of {name}", slot.name));
+            taken.slots.push(slot.fresh());
+        } else {
+            taken.slots.push(take_flat(network, found, tensor)?);
+        }
+    }
+    // Corrections for what a state began with count its own steps.
+    if !taken.begun.is_empty() && taken.begun.len() == taken.slots.len() {
+        taken.steps = 0;
+    }
+    Ok(taken)
+}
+
+/// Whether a snapshot has no such tensor of any parameter.
+fn lacks(network: &Network, found: &Found, name: impl Fn(&str) -> String) -> bool {
+    let mut parameters = network.parameters().iter();
+    parameters.all(|parameter| !found.contains_key(&name(&parameter.name)))
 }
 
 /// Makes a snapshot one of a trial with this seed.
@@ -287,7 +346,7 @@ fn check_data(saved: &Identity, ours: &Identity, data: &str) -> Result<(), Train
     }
 }
 
-fn check_identity(saved: &Identity, ours: &Identity) -> Result<(), TrainError> {
+fn check_identity(saved: &Identity, ours: &Identity, origin: Origin) -> Result<(), TrainError> {
     let differ = |what, saved: &dyn std::fmt::Debug, ours: &dyn std::fmt::Debug| {
         Err(mismatch(what, saved, ours))
     };
@@ -311,7 +370,7 @@ fn check_identity(saved: &Identity, ours: &Identity) -> Result<(), TrainError> {
     if saved.trial_seed != ours.trial_seed {
         return differ("the trial's seed", &saved.trial_seed, &ours.trial_seed);
     }
-    if saved.optimizer != ours.optimizer {
+    if saved.optimizer != ours.optimizer && origin == Origin::Own {
         return differ("the optimizer", &saved.optimizer, &ours.optimizer);
     }
     Ok(())

@@ -689,6 +689,11 @@ fn every_optimizer_learns_with_every_loss_of_classes() {
         json!({"sgd": {"learning_rate": 0.005, "momentum": 0.9, "nesterov": true}}),
         json!({"adam": {"learning_rate": 0.01}}),
         json!({"adamw": {"learning_rate": 0.01}}),
+        json!({"adagrad": {"learning_rate": 0.05}}),
+        json!({"rmsprop": {"learning_rate": 0.005}}),
+        json!({"adadelta": {"learning_rate": 1.0, "epsilon": 1e-4}}),
+        json!({"nadam": {"learning_rate": 0.01}}),
+        json!({"lion": {"learning_rate": 0.002}}),
     ];
     let losses = [
         json!({"cross_entropy": {}}),
@@ -858,6 +863,103 @@ fn a_snapshot_of_another_trial_is_refused_and_changes_nothing() {
     refused(&mut trainer, bent, "model/0.conv2d.kernel");
     assert_eq!(bits(&trainer.snapshot(Metrics::new()).unwrap()), bits(&own));
     trainer.restore(own).unwrap();
+}
+
+/// A trial with this optimizer, and a snapshot after its first step.
+fn stepped(optimizer: &Value, seed: u64) -> (TrialSpec, Snapshot) {
+    let mut spec = cnn_trial();
+    spec.trial_seed = seed;
+    spec.job.training.optimizer = serde_json::from_value(optimizer.clone()).unwrap();
+    let way = Way {
+        stop: Some((0, 0, StopMode::Checkpoint)),
+        ..Way::ranks(1)
+    };
+    let snapshot = run(&spec, &classification(), &way).end;
+    (spec, snapshot)
+}
+
+fn slots(snapshot: &Snapshot, name: &str) -> Vec<f32> {
+    let tensors = snapshot.tensors.iter();
+    let own = tensors.filter(|tensor| tensor.name.ends_with(name));
+    own.flat_map(|tensor| tensor.data.clone()).collect()
+}
+
+#[test]
+fn state_that_a_copy_lacks_begins_as_in_a_new_trial() {
+    let sgd = |momentum: f64| json!({"sgd": {"learning_rate": 0.01, "momentum": momentum}});
+    let adam = |amsgrad: bool| json!({"adam": {"amsgrad": amsgrad}});
+    let table = [
+        (
+            sgd(0.0),
+            sgd(0.9),
+            vec!["`momentum` of sgd"],
+            ("/momentum", 0.0),
+            0,
+        ),
+        (sgd(0.9), sgd(0.0), vec![], ("/momentum", 0.0), 1),
+        (sgd(0.9), sgd(0.5), vec![], ("", 0.0), 1),
+        (
+            adam(false),
+            adam(true),
+            vec!["`v_max` of adam"],
+            ("/v_max", 0.0),
+            1,
+        ),
+        (
+            json!({"rmsprop": {}}),
+            json!({"rmsprop": {"centered": true, "momentum": 0.5}}),
+            vec!["`mean` of rmsprop", "`momentum` of rmsprop"],
+            ("/mean", 0.0),
+            1,
+        ),
+        // Both have a `v`, which is not the same.
+        (
+            adam(false),
+            json!({"adagrad": {}}),
+            vec!["the state of adagrad (it has that of adam)"],
+            ("/accumulator", 0.1),
+            0,
+        ),
+    ];
+    for (from, to, begun, (slot, value), steps) in table {
+        let (_, snapshot) = stepped(&from, 5);
+        let (spec, own) = stepped(&to, 7);
+        // What is copied onto a trial that has state of its own already.
+        let mut trainer = Trainer::new(&spec, classification(), Box::new(LocalGroup)).unwrap();
+        trainer.restore(own).unwrap();
+        assert_eq!(trainer.restore_copy(snapshot.clone()).unwrap(), begun);
+        let copy = trainer.snapshot(Metrics::new()).unwrap();
+        if !slot.is_empty() {
+            let values = slots(&copy, slot);
+            assert!(values.iter().all(|v| *v == value), "{from} to {to}");
+            assert_eq!(values.is_empty(), begun.is_empty());
+        }
+        assert_eq!(
+            copy.state["optimizer_steps"],
+            json!(steps),
+            "{from} to {to}"
+        );
+        assert_eq!(copy.step, 1);
+        assert_eq!(
+            slots(&copy, "dense.kernel"),
+            slots(&snapshot, "dense.kernel")
+        );
+        // It trains, and in the same bytes on two ranks; a trial's own snapshot has to be whole.
+        let mut own = snapshot.clone();
+        own.state["identity"]["trial_seed"] = json!(7);
+        let refused = Trainer::new(&spec, classification(), Box::new(LocalGroup))
+            .unwrap()
+            .restore(own);
+        assert_eq!(refused.is_err(), !begun.is_empty(), "{from} to {to}");
+        let rest = |ranks: usize| {
+            let way = Way {
+                from: Some(copy.clone()),
+                ..Way::ranks(ranks)
+            };
+            bits(&run(&spec, &classification(), &way).end)
+        };
+        assert_eq!(rest(1), rest(2), "{from} to {to}");
+    }
 }
 
 #[test]

@@ -8,11 +8,11 @@ use trainyard_common::spec::TrialSpec;
 use super::agreement::same_data;
 use super::batches::BatchPlan;
 use super::building;
-use super::evaluation::{Evaluation, Judged};
+use super::evaluation::Judged;
 use super::optimizers::Optimizer;
 use super::settings::Settings;
 use super::shard::{SCALARS, compute, read_scalars};
-use super::state::{self, Cursor, Identity, TrainedOn, View};
+use super::state::{self, Cursor, Identity, Origin, TrainedOn, View};
 use super::totals::Totals;
 use super::verification::{Verification, digest_of, state_digest};
 use super::{
@@ -21,15 +21,15 @@ use super::{
 use crate::checkpoint::Snapshot;
 use crate::collective::partition::{Shape, check, owned_leaves};
 use crate::collective::{Group, TreeSum, cpu_kind};
-use crate::data::{Batch, Dataset, Loader, Part};
+use crate::data::{Batch, Dataset, Loader};
 use trainyard_network::Network;
 
 /// Trains one trial, as one rank of its group. Uses the current rayon pool.
 pub struct Trainer {
     pub(super) settings: Settings,
     pub(super) dataset: Arc<Dataset>,
-    group: Box<dyn Group>,
-    network: Network,
+    pub(super) group: Box<dyn Group>,
+    pub(super) network: Network,
     optimizer: Optimizer,
     sums: TreeSum,
     pub(super) plan: BatchPlan,
@@ -113,27 +113,36 @@ impl Trainer {
     /// `Snapshot` if it is of another trial or network, `OtherData` if the data has changed since; then
     /// nothing has changed here.
     pub fn restore(&mut self, snapshot: Snapshot) -> Result<(), TrainError> {
+        self.restore_from(snapshot, Origin::Own).map(drop)
+    }
+
+    fn restore_from(
+        &mut self,
+        snapshot: Snapshot,
+        origin: Origin,
+    ) -> Result<Vec<String>, TrainError> {
         let restored = state::restore(
             snapshot,
             &mut self.network,
             &mut self.optimizer,
             &self.identity,
-            &self.settings.data,
+            (&self.settings.data, origin),
         )?;
         self.cursor = restored.cursor;
         self.totals = restored.totals;
         self.trained_on = state::goes_on(restored.trained_on, self.cursor.step, &cpu_kind());
         self.verification.agreed(self.cursor.step);
-        Ok(())
+        Ok(restored.begun)
     }
 
-    /// Goes on from a copy of another trial's snapshot, with its own seed.
+    /// Goes on from a copy of another trial's snapshot, with its own seed. Returns what state of its own that
+    /// one lacks, which begins as in a new trial.
     ///
     /// # Errors
-    /// As [`Self::restore`], but for the other trial's seed.
-    pub fn restore_copy(&mut self, mut snapshot: Snapshot) -> Result<(), TrainError> {
+    /// As [`Self::restore`], but for the other trial's seed and optimizer.
+    pub fn restore_copy(&mut self, mut snapshot: Snapshot) -> Result<Vec<String>, TrainError> {
         state::give_seed(&mut snapshot, self.identity.trial_seed);
-        self.restore(snapshot)
+        self.restore_from(snapshot, Origin::Copy)
     }
 
     /// The run ends with a snapshot once so many epochs are complete, if there are more.
@@ -420,42 +429,6 @@ impl Trainer {
         every.is_some_and(|every| self.cursor.step.is_multiple_of(every))
     }
 
-    fn judge(
-        &mut self,
-        part: PartName,
-        stop: &dyn Fn() -> Option<StopMode>,
-    ) -> Result<Judged, TrainError> {
-        let samples = self.samples(part);
-        if samples == 0 {
-            let part = match part {
-                PartName::Train => "training",
-                PartName::Validation => "validation",
-                PartName::Test => "test",
-            };
-            return Err(TrainError::EmptyPart { part });
-        }
-        let judged = Evaluation {
-            network: &self.network,
-            part: part_of(&self.dataset, part),
-            samples,
-            chunk: self.settings.validation_batch,
-        }
-        .run(self.group.as_mut(), stop)?;
-        match judged {
-            Judged::Whole(totals, _) if !totals.is_finite() => Err(TrainError::NotANumber {
-                step: self.cursor.step,
-            }),
-            judged => Ok(judged),
-        }
-    }
-
-    /// Samples of a part that are used.
-    fn samples(&self, part: PartName) -> usize {
-        part_of(&self.dataset, part)
-            .len()
-            .min(self.settings.limit_samples)
-    }
-
     /// Hands over a snapshot, on rank 0; every rank checks that there is something worth saving. What is
     /// saved all ranks hold: an attempt that goes on from it leaves behind whatever one of them got wrong.
     fn save(
@@ -481,13 +454,5 @@ impl Trainer {
             .transpose()?;
         observer.snapshot(snapshot, reason);
         Ok(())
-    }
-}
-
-fn part_of(dataset: &Dataset, part: PartName) -> &Part {
-    match part {
-        PartName::Train => &dataset.train,
-        PartName::Validation => &dataset.validation,
-        PartName::Test => &dataset.test,
     }
 }

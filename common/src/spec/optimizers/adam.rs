@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Findings, Optimizer, check_moments};
 
-/// Kingma and Ba 2015, algorithm 1.
+/// m <- beta1 m + (1 - beta1) g; v <- beta2 v + (1 - beta2) g^2; p <- p - learning_rate m_hat / (sqrt(v_hat) + epsilon)
+/// (Kingma and Ba 2015, algorithm 1).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdamSpec {
@@ -17,6 +18,9 @@ pub struct AdamSpec {
     pub beta2: f64,
     #[serde(default = "super::default_epsilon")]
     pub epsilon: f64,
+    /// Divide by the largest v so far (Reddi et al. 2018).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub amsgrad: bool,
 }
 
 impl Default for AdamSpec {
@@ -26,6 +30,7 @@ impl Default for AdamSpec {
             beta1: super::default_beta1(),
             beta2: super::default_beta2(),
             epsilon: super::default_epsilon(),
+            amsgrad: false,
         }
     }
 }

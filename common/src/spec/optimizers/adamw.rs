@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Findings, Optimizer, Range, check_moments};
 
+/// As Adam, and p <- (1 - learning_rate weight_decay) p (Loshchilov and Hutter 2019, algorithm 2).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdamwSpec {
@@ -18,6 +19,9 @@ pub struct AdamwSpec {
     pub epsilon: f64,
     #[serde(default = "default_weight_decay")]
     pub weight_decay: f64,
+    /// Divide by the largest v so far (Reddi et al. 2018).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub amsgrad: bool,
 }
 
 /// PyTorch's.

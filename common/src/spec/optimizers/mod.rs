@@ -3,8 +3,13 @@
 //! Adding one takes its file here, a line in each of the lists below, and the file of its update rule in
 //! the worker (`train/optimizers`). Schema, reference, messages and hyperparameters follow from the fields.
 
+mod adadelta;
+mod adagrad;
 mod adam;
 mod adamw;
+mod lion;
+mod nadam;
+mod rmsprop;
 mod sgd;
 
 use super::findings::{Findings, Range};
@@ -23,9 +28,20 @@ listed! {
     OptimizerSpec: dyn Optimizer {
         /// Stochastic gradient descent, with momentum or without.
         sgd: Sgd(SgdSpec),
+        /// Duchi, Hazan and Singer 2011.
+        adagrad: Adagrad(AdagradSpec),
+        /// Hinton 2012, lecture 6e.
+        rmsprop: Rmsprop(RmspropSpec),
+        /// Zeiler 2012.
+        adadelta: Adadelta(AdadeltaSpec),
+        /// Kingma and Ba 2015.
         adam: Adam(AdamSpec),
         /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
         adamw: Adamw(AdamwSpec),
+        /// Adam with Nesterov momentum (Dozat 2016).
+        nadam: Nadam(NadamSpec),
+        /// The sign of an interpolated momentum (Chen et al. 2023).
+        lion: Lion(LionSpec),
     }
 }
 

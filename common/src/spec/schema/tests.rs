@@ -90,7 +90,12 @@ fn bare_words_are_those_without_needed_fields() {
             "huber"
         ])
     );
-    assert_eq!(words("OptimizerSpec"), json!(["adam", "adamw"]));
+    assert_eq!(
+        words("OptimizerSpec"),
+        json!([
+            "adagrad", "rmsprop", "adadelta", "adam", "adamw", "nadam", "lion"
+        ])
+    );
 }
 
 #[test]
@@ -107,4 +112,71 @@ fn every_reference_within_the_schema_leads_somewhere() {
     }
     let schema = json_schema();
     visit(&schema, &schema);
+}
+
+/// A field's default, which stands beside its type where references are accepted too.
+fn default_of(field: &Value) -> Option<&Value> {
+    field
+        .get("default")
+        .or_else(|| field.pointer("/anyOf/0/default"))
+}
+
+/// The words of a list as rows of a table: what each is, and its fields with their defaults.
+fn table(schema: &Value, list: &str) -> String {
+    let variants = schema["$defs"][list]["anyOf"][0]["oneOf"].as_array();
+    let mut rows = String::new();
+    for variant in variants.into_iter().flatten() {
+        let (word, inner) = variant["properties"]
+            .as_object()
+            .and_then(|fields| fields.iter().next())
+            .unwrap();
+        let target = inner["$ref"].as_str().unwrap().trim_start_matches('#');
+        let definition = schema.pointer(target).unwrap();
+        let about = definition["description"].as_str();
+        let about = about
+            .or(variant["description"].as_str())
+            .unwrap_or_default();
+        let required: Vec<&str> = definition["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let fields = definition["properties"].as_object().into_iter().flatten();
+        let fields: Vec<String> = fields
+            .map(|(name, field)| match default_of(field) {
+                _ if required.contains(&name.as_str()) => format!("`{name}` (needed)"),
+                Some(Value::Null) | None => format!("`{name}`"),
+                Some(Value::String(word)) => format!("`{name}` {word}"),
+                Some(value) => format!("`{name}` {value}"),
+            })
+            .collect();
+        let about = about.replace('\n', " ");
+        rows += &format!("| `{word}` | {about} | {} |\n", fields.join(", "));
+    }
+    rows
+}
+
+/// The tables of the reference follow from the lists. To write them anew: `TRAINYARD_WRITE_DOCS=1` and this test.
+#[test]
+fn the_reference_has_the_tables_that_follow_from_the_lists() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
+    let mut text = std::fs::read_to_string(path).unwrap();
+    let schema = json_schema();
+    for (list, name) in [("OptimizerSpec", "optimizers")] {
+        let (begin, end) = (
+            format!("<!-- {name}: begin -->\n"),
+            format!("<!-- {name}: end -->"),
+        );
+        let (before, rest) = text.split_once(&begin).expect(name);
+        let (present, after) = rest.split_once(&end).expect(name);
+        let header = "\n| word | what | fields and defaults |\n|---|---|---|\n";
+        let expected = format!("{header}{}\n", table(&schema, list));
+        if std::env::var_os("TRAINYARD_WRITE_DOCS").is_some() {
+            text = format!("{before}{begin}{expected}{end}{after}");
+            std::fs::write(path, &text).unwrap();
+        } else {
+            assert_eq!(present, expected, "docs/reference.md, {name}");
+        }
+    }
 }

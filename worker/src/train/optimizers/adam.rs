@@ -19,9 +19,18 @@ pub(super) struct Adam {
     keep: f32,
 }
 
+/// The state of Adam and what is of its kind.
+pub(super) fn slots(amsgrad: bool) -> Vec<(&'static str, f32)> {
+    let largest = amsgrad.then_some(("v_max", 0.0));
+    [("m", 0.0), ("v", 0.0)]
+        .into_iter()
+        .chain(largest)
+        .collect()
+}
+
 impl Rule for AdamSpec {
     fn slots(&self) -> Vec<(&'static str, f32)> {
-        vec![("m", 0.0), ("v", 0.0)]
+        slots(self.amsgrad)
     }
 
     fn step(&mut self, t: u64, learning_rate: f64) -> Box<dyn Step> {
@@ -57,15 +66,36 @@ impl Adam {
 impl Step for Adam {
     /// m <- beta1 m + (1 - beta1) g; v <- beta2 v + (1 - beta2) g^2;
     /// p <- keep p - learning_rate m_hat / (sqrt(v_hat) + epsilon) (Kingma and Ba 2015, algorithm 1;
-    /// `keep` of Loshchilov and Hutter 2019, algorithm 2).
+    /// `keep` of Loshchilov and Hutter 2019, algorithm 2). With a third buffer v_hat is of the largest v so far
+    /// (Reddi et al. 2018, as PyTorch has it).
     fn update(&self, gradient: Gradient, p: &mut [f32], g: &[f32], state: Vec<&mut [f32]>) {
-        let [m, v] = buffers(state);
-        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-            let g = gradient.of(*g);
-            *m = self.beta1 * *m + self.rest1 * g;
-            *v = self.beta2 * *v + self.rest2 * (g * g);
-            let denominator = v.sqrt() / self.root + self.epsilon;
-            *p = self.keep * *p - self.step_size * (*m / denominator);
+        if state.len() == 2 {
+            let [m, v] = buffers(state);
+            for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                self.moments(gradient.of(*g), m, v);
+                self.take(p, *m, *v);
+            }
+        } else {
+            let [m, v, largest] = buffers(state);
+            for ((((p, g), m), v), largest) in p.iter_mut().zip(g).zip(m).zip(v).zip(largest) {
+                self.moments(gradient.of(*g), m, v);
+                *largest = largest.max(*v);
+                self.take(p, *m, *largest);
+            }
         }
+    }
+}
+
+impl Adam {
+    #[inline(always)]
+    fn moments(&self, g: f32, m: &mut f32, v: &mut f32) {
+        *m = self.beta1 * *m + self.rest1 * g;
+        *v = self.beta2 * *v + self.rest2 * (g * g);
+    }
+
+    #[inline(always)]
+    fn take(&self, p: &mut f32, m: f32, v: f32) {
+        let denominator = v.sqrt() / self.root + self.epsilon;
+        *p = self.keep * *p - self.step_size * (m / denominator);
     }
 }

@@ -2,12 +2,12 @@
 
 use trainyard_common::spec::optimizers::AdamwSpec;
 
-use super::adam::Adam;
+use super::adam::{self, Adam};
 use super::{Rule, Step};
 
 impl Rule for AdamwSpec {
     fn slots(&self) -> Vec<(&'static str, f32)> {
-        vec![("m", 0.0), ("v", 0.0)]
+        adam::slots(self.amsgrad)
     }
 
     fn step(&mut self, t: u64, learning_rate: f64) -> Box<dyn Step> {

@@ -3,8 +3,13 @@
 //! Each number is updated by itself, so that neither the split into blocks nor the number of threads
 //! changes anything. The fields of an optimizer are in common (`spec/optimizers`).
 
+mod adadelta;
+mod adagrad;
 mod adam;
 mod adamw;
+mod lion;
+mod nadam;
+mod rmsprop;
 mod sgd;
 #[cfg(test)]
 mod tests;
@@ -19,8 +24,13 @@ const BLOCK: usize = 32 * 1024;
 fn rule_of(spec: &OptimizerSpec) -> Box<dyn Rule> {
     match spec.clone() {
         OptimizerSpec::Sgd(spec) => Box::new(spec),
+        OptimizerSpec::Adagrad(spec) => Box::new(spec),
+        OptimizerSpec::Rmsprop(spec) => Box::new(spec),
+        OptimizerSpec::Adadelta(spec) => Box::new(spec),
         OptimizerSpec::Adam(spec) => Box::new(spec),
         OptimizerSpec::Adamw(spec) => Box::new(spec),
+        OptimizerSpec::Nadam(spec) => Box::new(nadam::NadamRule::from(spec)),
+        OptimizerSpec::Lion(spec) => Box::new(spec),
     }
 }
 
@@ -79,7 +89,16 @@ pub(crate) struct Optimizer {
 pub(crate) struct Slot {
     /// `m`, `v` (Adam's moments), `momentum` and the like.
     pub(crate) name: &'static str,
+    /// What stands there before the first step.
+    initial: f32,
     pub(crate) values: Vec<f32>,
+}
+
+impl Slot {
+    /// As before the first step.
+    pub(crate) fn fresh(&self) -> Vec<f32> {
+        vec![self.initial; self.values.len()]
+    }
 }
 
 impl Optimizer {
@@ -88,6 +107,7 @@ impl Optimizer {
         let rule = rule_of(spec);
         let slots = rule.slots().into_iter().map(|(name, initial)| Slot {
             name,
+            initial,
             values: vec![initial; len],
         });
         Self {

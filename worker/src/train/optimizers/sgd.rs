@@ -8,6 +8,8 @@ use super::{Gradient, Rule, Step, buffers};
 struct Sgd {
     learning_rate: f32,
     momentum: f32,
+    /// 1 - dampening; 1 at the first step.
+    rest: f32,
     nesterov: bool,
     weight_decay: f32,
 }
@@ -20,10 +22,14 @@ impl Rule for SgdSpec {
         }
     }
 
-    fn step(&mut self, _: u64, learning_rate: f64) -> Box<dyn Step> {
+    fn step(&mut self, t: u64, learning_rate: f64) -> Box<dyn Step> {
         Box::new(Sgd {
             learning_rate: learning_rate as f32,
             momentum: self.momentum as f32,
+            rest: match t {
+                1 => 1.0,
+                _ => (1.0 - self.dampening) as f32,
+            },
             nesterov: self.nesterov,
             weight_decay: self.weight_decay as f32,
         })
@@ -42,11 +48,11 @@ impl Step for Sgd {
 }
 
 impl Sgd {
-    /// v <- momentum v + g; p <- p - learning_rate v, or with Nesterov learning_rate (g + momentum v).
+    /// v <- momentum v + rest g; p <- p - learning_rate v, or with Nesterov learning_rate (g + momentum v).
     fn update_with_momentum(self, gradient: Gradient, p: &mut [f32], g: &[f32], v: &mut [f32]) {
         for ((p, g), v) in p.iter_mut().zip(g).zip(v) {
             let g = gradient.of(*g) + self.weight_decay * *p;
-            *v = self.momentum * *v + g;
+            *v = self.momentum * *v + self.rest * g;
             let direction = if self.nesterov {
                 g + self.momentum * *v
             } else {
