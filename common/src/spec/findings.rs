@@ -19,6 +19,10 @@ pub(super) enum Range {
     NotNegative,
     /// From 0, below 1.
     Share,
+    /// Above 0, at most 1.
+    Factor,
+    /// Whole numbers from 1.
+    Count,
 }
 
 impl Findings {
@@ -52,6 +56,8 @@ impl Range {
             Self::Positive => is_positive(x),
             Self::NotNegative => is_not_negative(x),
             Self::Share => is_share(x),
+            Self::Factor => x > 0.0 && x <= 1.0,
+            Self::Count => x >= 1.0,
         }
     }
 
@@ -60,6 +66,8 @@ impl Range {
             Self::Positive => "numbers above 0",
             Self::NotNegative => "numbers from 0",
             Self::Share => "numbers from 0, below 1",
+            Self::Factor => "numbers above 0, at most 1",
+            Self::Count => "whole numbers from 1",
         }
     }
 }

@@ -19,6 +19,7 @@ mod path;
 mod python;
 mod read;
 mod reference;
+pub mod schedules;
 mod schema;
 pub mod search;
 mod structure;

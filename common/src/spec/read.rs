@@ -202,8 +202,8 @@ pub(super) fn write_out(root: &mut Value) {
     if let Some(list) = root.pointer_mut("/model/layers") {
         layers::for_each_value(list, &mut open_word);
     }
-    for place in ["/training/loss", "/training/optimizer"] {
-        if let Some(place) = root.pointer_mut(place) {
+    for place in ["loss", "optimizer", "schedule", "average"] {
+        if let Some(place) = root.pointer_mut(&format!("/training/{place}")) {
             open_word(place);
         }
     }

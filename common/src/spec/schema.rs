@@ -22,7 +22,13 @@ pub fn json_schema() -> Value {
         let definition = &mut schema["$defs"][name];
         accept_references(definition, false);
     }
-    for name in ["LayerSpec", "Loss", "OptimizerSpec"] {
+    for name in [
+        "LayerSpec",
+        "Loss",
+        "OptimizerSpec",
+        "ScheduleSpec",
+        "AverageSpec",
+    ] {
         accept_bare_words(&mut schema, name);
     }
     accept_constants(&mut schema);

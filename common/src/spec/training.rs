@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::optimizers::OptimizerSpec;
+use super::schedules::{ScheduleSpec, WarmupSpec};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +19,17 @@ pub struct TrainingSpec {
     pub loss: Option<Loss>,
     #[serde(default)]
     pub optimizer: OptimizerSpec,
+    /// How the learning rate changes. Unset: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleSpec>,
+    /// A rise of the learning rate before the schedule begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<WarmupSpec>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_clipping: Option<ClippingSpec>,
+    /// An average of the parameters over the steps, which is judged instead of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageSpec>,
     /// Reported besides `loss`. Unset: `accuracy` for classification, `mae` for regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Vec<MetricName>>,
@@ -70,6 +82,10 @@ impl Default for TrainingSpec {
             epochs: default_epochs(),
             loss: None,
             optimizer: OptimizerSpec::default(),
+            schedule: None,
+            warmup: None,
+            gradient_clipping: None,
+            average: None,
             metrics: None,
             virtual_shards: None,
             report_every_steps: default_report_steps(),
@@ -123,4 +139,39 @@ pub enum MetricName {
     Accuracy,
     Mse,
     Mae,
+}
+
+/// Limits of the mean gradient of a global batch. With both, values are clipped first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClippingSpec {
+    /// Each element lies between minus this and this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// The gradient of all parameters together is scaled to at most this norm (Pascanu et al. 2013).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_norm: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum AverageSpec {
+    Ema(EmaSpec),
+}
+
+/// a <- decay a + (1 - decay) p after every step; it begins with the parameters after the first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmaSpec {
+    #[serde(default = "default_decay")]
+    pub decay: f64,
+    /// At step t the decay is (1 + t) / (10 + t) while that is smaller, so that a short training is not judged by
+    /// how it began.
+    #[serde(default)]
+    pub ramp_up: bool,
+}
+
+/// That of PyTorch's `AveragedModel` with `get_ema_multi_avg_fn`.
+fn default_decay() -> f64 {
+    0.999
 }

@@ -82,6 +82,53 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     ("eps", "`epsilon` here"),
     ("betas", "`beta1` and `beta2` here"),
+    ("lrscheduler", "`training.schedule` here"),
+    ("learningratescheduler", "`training.schedule` here"),
+    (
+        "scheduler",
+        "`training.schedule` here for the learning rate",
+    ),
+    ("warmupsteps", "`training.warmup: {steps: ..}` here"),
+    (
+        "clipvalue",
+        "`training.gradient_clipping: {value: ..}` here",
+    ),
+    (
+        "clipnorm",
+        "`training.gradient_clipping: {global_norm: ..}` here",
+    ),
+    (
+        "globalclipnorm",
+        "`training.gradient_clipping: {global_norm: ..}` here",
+    ),
+    (
+        "maxgradnorm",
+        "`training.gradient_clipping: {global_norm: ..}` here",
+    ),
+    (
+        "gradientclipval",
+        "`training.gradient_clipping: {global_norm: ..}` here",
+    ),
+    ("ema", "`training.average: {ema: {decay: ..}}` here"),
+    ("useema", "`training.average: {ema: {decay: ..}}` here"),
+    (
+        "accumulatesteps",
+        "not needed: `batch_size` is all of a step's samples, computed in `virtual_shards` parts whose gradients are added up",
+    ),
+    (
+        "accumulategradbatches",
+        "not needed: `batch_size` is all of a step's samples, computed in `virtual_shards` parts whose gradients are added up",
+    ),
+    (
+        "gradientaccumulationsteps",
+        "not needed: `batch_size` is all of a step's samples, computed in `virtual_shards` parts whose gradients are added up",
+    ),
+    ("tmax", "`period` here"),
+    ("etamin", "`min_lr` here"),
+    ("tmult", "`period_factor` here"),
+    ("maxlr", "the optimizer's `learning_rate` here"),
+    ("monitor", "`metric` here"),
+    ("threshold", "`min_delta` here"),
     (
         "lrdecay",
         "`training.schedule` here: a rate that falls with the steps",
@@ -189,6 +236,23 @@ const VALUES: &[(&str, &str)] = &[
     ("relu", "`activation: {function: relu}` here"),
     ("softmax", "`activation: {function: softmax}` here"),
     ("adamax", "not there; `adam` is nearest"),
+    ("steplr", "`step` here"),
+    ("multisteplr", "`step` with `milestones` here"),
+    ("exponentiallr", "`exponential` here"),
+    ("cosineannealinglr", "`cosine` here"),
+    ("cosinedecay", "`cosine` here"),
+    (
+        "cosineannealingwarmrestarts",
+        "`cosine` with `restarts: true` here",
+    ),
+    ("onecyclelr", "`one_cycle` here"),
+    ("polynomiallr", "`polynomial` here"),
+    ("polynomialdecay", "`polynomial` here"),
+    (
+        "linear",
+        "`dense` here among layers, `polynomial` among schedules",
+    ),
+    ("reducelronplateau", "`plateau` here"),
     ("sgdm", "`sgd` with `momentum` here"),
     ("momentum", "`sgd` with `momentum` here"),
     (

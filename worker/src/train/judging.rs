@@ -1,11 +1,22 @@
-//! How a trainer judges itself on a part of the data.
+//! What a trainer says of itself: metrics so far, and of a whole part of the data.
 
 use super::evaluation::{Evaluation, Judged};
-use super::{PartName, StopMode, TrainError, Trainer};
+use super::{Metrics, PartName, StopMode, TrainError, Trainer};
 use crate::data::{Dataset, Part};
 
+/// The rate in force, among the metrics of an epoch.
+pub(super) const LEARNING_RATE: &str = "learning_rate";
+
 impl Trainer {
-    /// Judges a part with the present parameters.
+    /// Of the epoch under way, and the rate of the last step.
+    pub(super) fn metrics_so_far(&self) -> Metrics {
+        let mut metrics = self.totals.metrics("", &self.settings.metrics);
+        let rate = self.rates.at(self.cursor.step.saturating_sub(1));
+        metrics.push((LEARNING_RATE.to_owned(), rate));
+        metrics
+    }
+
+    /// Judges a part with the averaged parameters, where there are any, otherwise with the present ones.
     pub(super) fn judge(
         &mut self,
         part: PartName,
@@ -20,18 +31,27 @@ impl Trainer {
             };
             return Err(TrainError::EmptyPart { part });
         }
+        self.swap_average()?;
         let judged = Evaluation {
             network: &self.network,
             part: part_of(&self.dataset, part),
             samples,
             chunk: self.settings.validation_batch,
         }
-        .run(self.group.as_mut(), stop)?;
-        match judged {
+        .run(self.group.as_mut(), stop);
+        self.swap_average()?;
+        match judged? {
             Judged::Whole(totals, _) if !totals.is_finite() => Err(TrainError::NotANumber {
                 step: self.cursor.step,
             }),
             judged => Ok(judged),
+        }
+    }
+
+    fn swap_average(&mut self) -> Result<(), TrainError> {
+        match &mut self.average {
+            Some(average) => average.swap(&self.network),
+            None => Ok(()),
         }
     }
 

@@ -5,8 +5,10 @@
 //! and restored, changes a bit of it.
 
 mod agreement;
+mod average;
 mod batches;
 mod building;
+mod clipping;
 mod error;
 mod evaluation;
 #[cfg(test)]
@@ -14,6 +16,9 @@ mod faulty_machines;
 mod judging;
 mod observer;
 mod optimizers;
+mod rates;
+#[cfg(test)]
+mod recipes;
 mod replay;
 mod settings;
 mod shard;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use trainyard_common::spec::TrialSpec;
 
-use super::{Metrics, Observer, Progress, SnapshotReason, Started, StopMode, TrainError, Trainer};
+use super::{
+    Metrics, Observer, PartName, Progress, SnapshotReason, Started, StopMode, TrainError, Trainer,
+};
 use crate::checkpoint::Snapshot;
 use crate::collective::LocalGroup;
 use crate::data::{Dataset, Loader};
@@ -60,7 +62,7 @@ pub fn replay(
     trainer.advance(stretch.to.step)?;
     if stretch.to.epoch > trainer.cursor.epoch {
         // The epoch was judged before its checkpoint was made, which changes nothing else.
-        trainer.begin_epoch();
+        trainer.end_epoch_unheard()?;
     }
     let mine = trainer.snapshot(Metrics::new())?;
     Ok(Replayed {
@@ -91,10 +93,27 @@ impl Trainer {
                 });
             };
             if self.cursor.step_in_epoch >= self.plan.steps_per_epoch() {
-                self.begin_epoch();
+                self.end_epoch_unheard()?;
             }
             self.step(&shards, &Unheard)?;
         }
+        Ok(())
+    }
+}
+
+impl Trainer {
+    /// Judges an epoch only where the rates after it depend on what comes of that.
+    fn end_epoch_unheard(&mut self) -> Result<(), TrainError> {
+        let validation = PartName::Validation;
+        if let Some(watched) = self.rates.watched() {
+            let judges = watched.starts_with(validation.prefix());
+            let mut metrics = self.metrics_so_far();
+            if judges && let Some(judged) = self.evaluate(validation, &Unheard)? {
+                metrics.extend(judged);
+            }
+            self.rates.epoch_ended(&metrics);
+        }
+        self.begin_epoch();
         Ok(())
     }
 }

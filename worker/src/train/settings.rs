@@ -2,10 +2,13 @@
 
 use trainyard_common::rng::Key;
 use trainyard_common::spec::data::{DataSpec, SourceSpec, Task};
-use trainyard_common::spec::training::{CrossEntropySpec, Loss, MetricName, NoOptions};
+use trainyard_common::spec::training::{
+    ClippingSpec, CrossEntropySpec, Loss, MetricName, NoOptions,
+};
 use trainyard_common::spec::{ModelSpec, TrialSpec};
 
-use super::TrainError;
+use super::totals::Totals;
+use super::{PartName, TrainError};
 use crate::collective::partition;
 use crate::data::Dataset;
 
@@ -18,6 +21,7 @@ pub(crate) struct Settings {
     /// Where the data lies, for messages.
     pub(crate) data: String,
     pub(crate) metrics: Vec<MetricName>,
+    pub(crate) clipping: Option<ClippingSpec>,
     pub(crate) shards: usize,
     pub(crate) batch_size: usize,
     pub(crate) epochs: u64,
@@ -58,6 +62,7 @@ impl Settings {
                 .as_ref()
                 .map_or_else(|| "memory".to_owned(), sources),
             metrics: metrics(training.metrics.as_deref(), dataset.task)?,
+            clipping: training.gradient_clipping.clone(),
             shards,
             batch_size: training.batch_size,
             epochs: u64::from(training.epochs),
@@ -70,6 +75,29 @@ impl Settings {
             prefetch: job.data.as_ref().map_or(1, |data| data.prefetch_batches),
             seed: spec.trial_seed,
         })
+    }
+
+    /// Whether the metric that rates depend on will be there at the end of every epoch.
+    pub(crate) fn check_watched(
+        &self,
+        watched: Option<&str>,
+        dataset: &Dataset,
+    ) -> Result<(), TrainError> {
+        let Some(watched) = watched else {
+            return Ok(());
+        };
+        let field = "training.schedule.plateau.metric";
+        let validated = watched.strip_prefix(PartName::Validation.prefix());
+        if validated.is_some() && dataset.validation.is_empty() {
+            let message = format!("`{watched}` given, but no sample is for validation");
+            return Err(wrong(field, message));
+        }
+        let names = Totals::default().metrics("", &self.metrics);
+        let name = validated.unwrap_or(watched);
+        if names.iter().all(|(known, _)| known != name) {
+            return Err(wrong(field, format!("`{watched}` is not reported")));
+        }
+        Ok(())
     }
 
     /// The key of one of the trial's uses of chance.

@@ -1,7 +1,7 @@
 //! A trainer's state as a snapshot, and back.
 //!
 //! Tensors: `model/<name>` for parameters and running statistics, `optimizer/<name>/<slot>` for the
-//! optimizer's state, with the shape of its parameter. Everything else is JSON: the cursor, and the
+//! optimizer's state, `average/<name>` for averaged parameters, with the shape of their parameter. Everything else is JSON: the cursor, and the
 //! epoch's sums as the bits of their f64 numbers, so that a restored run ends in the same bytes.
 
 use std::collections::HashMap;
@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::agreement;
+use super::average::Average;
 use super::optimizers::{Optimizer, Slot};
+use super::rates::{Rates, Seen};
 use super::totals::Totals;
 use super::{Metrics, TrainError};
 use crate::checkpoint::{NamedTensor, Snapshot};
@@ -88,6 +90,9 @@ struct State {
     optimizer_steps: u64,
     /// [`Totals::to_bits`] of the epoch under way.
     totals: [u64; Totals::LEN],
+    /// What the learning rate depends on besides the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plateau: Option<Seen>,
     #[serde(default)]
     trained_on: Vec<TrainedOn>,
 }
@@ -115,6 +120,8 @@ pub(crate) struct Restored {
 pub(crate) struct View<'a> {
     pub(crate) network: &'a Network,
     pub(crate) optimizer: &'a Optimizer,
+    pub(crate) rates: &'a Rates,
+    pub(crate) average: Option<&'a Average>,
     pub(crate) identity: &'a Identity,
     pub(crate) cursor: Cursor,
     pub(crate) totals: Totals,
@@ -126,13 +133,13 @@ impl View<'_> {
     pub(crate) fn snapshot(&self, metrics: Metrics) -> Result<Snapshot, TrainError> {
         let mut flat = vec![0.0; self.network.gradient_len()];
         self.network.read_parameters(&mut flat)?;
-        let mut tensors = flat_tensors(self.network, &flat, |name| format!("model/{name}"));
+        let mut tensors = flat_tensors(self.network, &flat, model_name);
         tensors.extend(
             self.network
                 .running_statistics()
                 .into_iter()
                 .map(|tensor| NamedTensor {
-                    name: format!("model/{}", tensor.name),
+                    name: model_name(&tensor.name),
                     shape: tensor.shape,
                     data: tensor.data,
                 }),
@@ -142,12 +149,16 @@ impl View<'_> {
                 slot_name(name, slot.name)
             }));
         }
+        if let Some(average) = self.average {
+            tensors.extend(flat_tensors(self.network, average.values(), average_name));
+        }
         let state = State {
             format: FORMAT,
             cursor: self.cursor,
             identity: self.identity.clone(),
             optimizer_steps: self.optimizer.steps(),
             totals: self.totals.to_bits(),
+            plateau: self.rates.seen(),
             trained_on: self.trained_on.to_vec(),
         };
         let state = serde_json::to_value(state).map_err(|error| TrainError::Snapshot {
@@ -165,12 +176,19 @@ impl View<'_> {
     }
 }
 
+/// Where a snapshot's content goes.
+pub(crate) struct Place<'a> {
+    pub(crate) network: &'a mut Network,
+    pub(crate) optimizer: &'a mut Optimizer,
+    pub(crate) rates: &'a mut Rates,
+    pub(crate) average: Option<&'a mut Average>,
+}
+
 /// Puts a snapshot's content in place. Nothing is changed unless all of it fits. `data` says where
 /// the data lies, for a message.
 pub(crate) fn restore(
     snapshot: Snapshot,
-    network: &mut Network,
-    optimizer: &mut Optimizer,
+    place: Place<'_>,
     identity: &Identity,
     (data, origin): (&str, Origin),
 ) -> Result<Restored, TrainError> {
@@ -178,18 +196,53 @@ pub(crate) fn restore(
     check_data(&state.identity, identity, data)?;
     check_identity(&state.identity, identity, origin)?;
     let mut found = by_name(snapshot.tensors);
-    let taken = take_optimizer(&mut found, network, optimizer, &state, origin)?;
-    restore_model(&mut found, network)?;
-    for (slot, values) in optimizer.slots_mut().iter_mut().zip(taken.slots) {
+    let mut taken = take_optimizer(&mut found, place.network, place.optimizer, &state, origin)?;
+    let average = take_average(&mut found, &place, origin, &mut taken.begun)?;
+    if state.plateau.is_none() && place.rates.seen().is_some() {
+        if origin == Origin::Own {
+            return Err(mismatch("the plateau's state", "missing", "there"));
+        }
+        taken.begun.push("what the plateau has seen".to_owned());
+    }
+    restore_model(&mut found, place.network)?;
+    for (slot, values) in place.optimizer.slots_mut().iter_mut().zip(taken.slots) {
         slot.values = values;
     }
-    optimizer.set_steps(taken.steps);
+    place.optimizer.set_steps(taken.steps);
+    place.rates.set_seen(state.plateau);
+    if let (Some(average), Some(values)) = (place.average, average) {
+        average.set_values(values);
+    }
     Ok(Restored {
         cursor: state.cursor,
         totals: Totals::from_bits(state.totals),
         trained_on: state.trained_on,
         begun: taken.begun,
     })
+}
+
+/// The averaged parameters, if they are kept; those of a copy that has none begin with its parameters.
+fn take_average(
+    found: &mut Found,
+    place: &Place<'_>,
+    origin: Origin,
+    begun: &mut Vec<String>,
+) -> Result<Option<Vec<f32>>, TrainError> {
+    let network = &*place.network;
+    if place.average.is_none() {
+        return Ok(None);
+    }
+    if origin == Origin::Copy && lacks(network, found, average_name) {
+        begun.push("the average of the parameters".to_owned());
+        let parameters = network.parameters().iter();
+        let copied = parameters.map(|parameter| {
+            let tensor = found.get(&model_name(&parameter.name));
+            tensor.map(|tensor| tensor.data.as_slice())
+        });
+        // What does not fit the network is refused with its parameters.
+        return Ok(Some(copied.flatten().flatten().copied().collect()));
+    }
+    take_flat(network, found, average_name).map(Some)
 }
 
 /// An optimizer's state as a run goes on from it.
@@ -251,15 +304,23 @@ pub(crate) fn give_seed(snapshot: &mut Snapshot, trial_seed: u64) {
 }
 
 fn restore_model(found: &mut Found, network: &mut Network) -> Result<(), TrainError> {
-    let parameters = take_flat(network, found, |name| format!("model/{name}"))?;
+    let parameters = take_flat(network, found, model_name)?;
     let mut statistics = Vec::new();
     for present in network.running_statistics() {
-        let data = take(found, &format!("model/{}", present.name), &present.shape)?;
+        let data = take(found, &model_name(&present.name), &present.shape)?;
         statistics.push(NamedTensor { data, ..present });
     }
     network.set_running_statistics(&statistics)?;
     network.write_parameters(&parameters)?;
     Ok(())
+}
+
+fn model_name(tensor: &str) -> String {
+    format!("model/{tensor}")
+}
+
+fn average_name(parameter: &str) -> String {
+    format!("average/{parameter}")
 }
 
 fn slot_name(parameter: &str, slot: &str) -> String {

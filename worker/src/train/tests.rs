@@ -126,7 +126,7 @@ pub(super) struct Recorder {
     stop_at_ask: Option<(u32, StopMode)>,
     asked: Cell<u32>,
     started: Option<Started>,
-    progress: Vec<Progress>,
+    pub(super) progress: Vec<Progress>,
     pub(super) snapshots: Vec<(SnapshotReason, Option<Snapshot>)>,
 }
 
@@ -182,8 +182,8 @@ impl Way {
 pub(super) struct Run {
     finish: Finish,
     pub(super) recorder: Recorder,
-    end: Snapshot,
-    validation: Metrics,
+    pub(super) end: Snapshot,
+    pub(super) validation: Metrics,
 }
 
 pub(super) fn run_rank(
@@ -219,7 +219,7 @@ pub(super) fn run_rank(
     })
 }
 
-fn evaluated(trainer: &mut Trainer, part: PartName) -> Result<Metrics, TrainError> {
+pub(super) fn evaluated(trainer: &mut Trainer, part: PartName) -> Result<Metrics, TrainError> {
     let metrics = trainer.evaluate(part, &Recorder::default())?;
     Ok(metrics.expect("nobody asks to stop"))
 }
@@ -269,7 +269,7 @@ pub(super) fn run(spec: &TrialSpec, data: &Arc<Dataset>, way: &Way) -> Run {
 
 /// Everything that a snapshot holds, in a form whose equality is equality of bits.
 #[derive(Debug, PartialEq)]
-struct Bits {
+pub(super) struct Bits {
     /// Name, shape and values of each.
     tensors: Vec<(String, Vec<usize>, Vec<u32>)>,
     epoch: u64,
@@ -278,7 +278,7 @@ struct Bits {
     metrics: String,
 }
 
-fn bits(snapshot: &Snapshot) -> Bits {
+pub(super) fn bits(snapshot: &Snapshot) -> Bits {
     let tensors = snapshot
         .tensors
         .iter()
@@ -313,7 +313,7 @@ pub(super) fn assert_same_run(a: &Run, b: &Run) {
     }
 }
 
-fn metric(metrics: &Metrics, name: &str) -> f64 {
+pub(super) fn metric(metrics: &Metrics, name: &str) -> f64 {
     let found = metrics.iter().find(|(metric, _)| metric == name);
     found
         .unwrap_or_else(|| panic!("no {name} in {metrics:?}"))
@@ -647,10 +647,10 @@ fn progress_is_reported_when_asked_for() {
     let names = |p: &Progress| p.metrics.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
     assert_eq!(
         names(&run.recorder.progress[0]),
-        ["loss", "accuracy", "mae", "mse"]
+        ["loss", "accuracy", "mae", "mse", "learning_rate"]
     );
     assert_eq!(
-        names(&run.recorder.progress[1])[4..],
+        names(&run.recorder.progress[1])[5..],
         [
             "validation_loss",
             "validation_accuracy",

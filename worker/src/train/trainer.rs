@@ -6,13 +6,16 @@ use trainyard_common::rng::Key;
 use trainyard_common::spec::TrialSpec;
 
 use super::agreement::same_data;
+use super::average::Average;
 use super::batches::BatchPlan;
 use super::building;
+use super::clipping::Gradient;
 use super::evaluation::Judged;
 use super::optimizers::Optimizer;
+use super::rates::Rates;
 use super::settings::Settings;
 use super::shard::{SCALARS, compute, read_scalars};
-use super::state::{self, Cursor, Identity, Origin, TrainedOn, View};
+use super::state::{self, Cursor, Identity, Origin, Place, TrainedOn, View};
 use super::totals::Totals;
 use super::verification::{Verification, digest_of, state_digest};
 use super::{
@@ -31,12 +34,15 @@ pub struct Trainer {
     pub(super) group: Box<dyn Group>,
     pub(super) network: Network,
     optimizer: Optimizer,
+    pub(super) rates: Rates,
+    /// Of the parameters, and judged instead of them.
+    pub(super) average: Option<Average>,
     sums: TreeSum,
     pub(super) plan: BatchPlan,
     identity: Identity,
     pub(super) cursor: Cursor,
     /// Of the epoch under way.
-    totals: Totals,
+    pub(super) totals: Totals,
     trained_on: Vec<TrainedOn>,
     verification: Verification,
     /// Complete epochs after which the run pauses; nothing that is computed depends on it.
@@ -67,7 +73,12 @@ impl Trainer {
             return Err(TrainError::EmptyPart { part: "training" });
         }
         let network = building::build(&settings, &dataset, spec.job.resources.device)?;
-        let optimizer = Optimizer::new(&spec.job.training.optimizer, network.gradient_len());
+        let training = &spec.job.training;
+        let optimizer = Optimizer::new(&training.optimizer, network.gradient_len());
+        let average = training.average.as_ref();
+        let average = average
+            .map(|spec| Average::new(spec, &network))
+            .transpose()?;
         let shape = Shape {
             leaves: settings.shards,
             values: network.gradient_len() + network.statistics_len(),
@@ -89,6 +100,8 @@ impl Trainer {
             data: Some(dataset.digest().to_hex().to_string()),
             optimizer: optimizer.name().to_owned(),
         };
+        let rates = Rates::new(training, plan.steps_per_epoch());
+        settings.check_watched(rates.watched(), &dataset)?;
         let verification = Verification::new(settings.verify_every_steps, group.world_size());
         Ok(Self {
             settings,
@@ -96,6 +109,8 @@ impl Trainer {
             group,
             network,
             optimizer,
+            rates,
+            average,
             sums: TreeSum::new(shape),
             plan,
             identity,
@@ -121,13 +136,14 @@ impl Trainer {
         snapshot: Snapshot,
         origin: Origin,
     ) -> Result<Vec<String>, TrainError> {
-        let restored = state::restore(
-            snapshot,
-            &mut self.network,
-            &mut self.optimizer,
-            &self.identity,
-            (&self.settings.data, origin),
-        )?;
+        let place = Place {
+            network: &mut self.network,
+            optimizer: &mut self.optimizer,
+            rates: &mut self.rates,
+            average: self.average.as_mut(),
+        };
+        let data = &self.settings.data;
+        let restored = state::restore(snapshot, place, &self.identity, (data, origin))?;
         self.cursor = restored.cursor;
         self.totals = restored.totals;
         self.trained_on = state::goes_on(restored.trained_on, self.cursor.step, &cpu_kind());
@@ -163,6 +179,8 @@ impl Trainer {
         View {
             network: &self.network,
             optimizer: &self.optimizer,
+            rates: &self.rates,
+            average: self.average.as_ref(),
             identity: &self.identity,
             cursor: self.cursor,
             totals: self.totals,
@@ -308,7 +326,8 @@ impl Trainer {
 
     fn compare_ranks(&mut self) -> Result<(), TrainError> {
         let step = self.cursor.step;
-        let state = state_digest(&self.network, &self.optimizer, self.totals, step)?;
+        let average = self.average.as_ref();
+        let state = state_digest(&self.network, &self.optimizer, average, self.totals, step)?;
         self.verification.compare(self.group.as_mut(), step, state)
     }
 
@@ -333,10 +352,20 @@ impl Trainer {
             return Ok(stop);
         }
         let (gradients, statistics) = values.split_at(self.network.gradient_len());
-        let mut update = self.optimizer.begin(totals.samples);
+        let gradient = match &self.settings.clipping {
+            None => Gradient::mean(totals.samples),
+            Some(clipping) => Gradient::clipped(totals.samples, clipping, gradients),
+        };
+        let mut update = self
+            .optimizer
+            .begin(self.rates.at(self.cursor.step), gradient);
+        let average = &mut self.average;
         self.network.update_parameters(|offset, parameters| {
             let own = offset..offset + parameters.len();
             update.apply(offset, parameters, &gradients[own]);
+            if let Some(average) = average {
+                average.update(step, offset, parameters);
+            }
         })?;
         self.network.apply_statistics(statistics, totals.samples);
         self.totals.add(totals);
@@ -360,7 +389,7 @@ impl Trainer {
             observer.progress(&Progress {
                 step: self.cursor.step,
                 epoch: self.cursor.epoch,
-                metrics: self.totals.metrics("", &self.settings.metrics),
+                metrics: self.metrics_so_far(),
                 end_of_epoch: false,
             });
         }
@@ -374,7 +403,7 @@ impl Trainer {
 
     /// Validation, the epoch's report and its snapshot; `Some` if the ranks agreed to stop meanwhile.
     fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<Option<StopMode>, TrainError> {
-        let mut metrics = self.totals.metrics("", &self.settings.metrics);
+        let mut metrics = self.metrics_so_far();
         let mut stop = None;
         if self.samples(PartName::Validation) > 0 {
             let Judged::Whole(totals, wish) =
@@ -385,6 +414,7 @@ impl Trainer {
             metrics.extend(totals.metrics(PartName::Validation.prefix(), &self.settings.metrics));
             stop = wish;
         }
+        self.rates.epoch_ended(&metrics);
         self.begin_epoch();
         observer.progress(&Progress {
             step: self.cursor.step,

@@ -8,6 +8,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::TrainError;
+use super::average::Average;
 use super::optimizers::Optimizer;
 use super::totals::Totals;
 use crate::collective::{CollectiveError, Group};
@@ -93,6 +94,7 @@ impl Verification {
 pub(crate) fn state_digest(
     network: &Network,
     optimizer: &Optimizer,
+    average: Option<&Average>,
     totals: Totals,
     step: u64,
 ) -> Result<u64, TrainError> {
@@ -103,6 +105,9 @@ pub(crate) fn state_digest(
     }
     for slot in optimizer.slots() {
         sum.add(&slot.values);
+    }
+    if let Some(average) = average {
+        sum.add(average.values());
     }
     sum.add_bits(&[optimizer.steps(), step]);
     sum.add_bits(&totals.to_bits());

@@ -4,7 +4,9 @@ use super::{Findings, is_positive, is_share};
 use crate::spec::JobSpec;
 use crate::spec::data::Task;
 use crate::spec::error::near;
-use crate::spec::training::{Loss, MetricName};
+use crate::spec::findings::Range;
+use crate::spec::schedules::ScheduleSpec;
+use crate::spec::training::{AverageSpec, ClippingSpec, Loss, MetricName};
 
 /// Most objectives of one job: with a handful, most trials are as good as each other already.
 const MAX_OBJECTIVES: usize = 100;
@@ -58,6 +60,11 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
         );
     }
     training.optimizer.check("training.optimizer", found);
+    check_schedule(spec, found);
+    check_clipping(training.gradient_clipping.as_ref(), found);
+    if let Some(AverageSpec::Ema(ema)) = &training.average {
+        found.range("training.average.ema", "decay", ema.decay, Range::Share);
+    }
     check_loss(spec, found);
     for (i, metric) in training.metrics.iter().flatten().enumerate() {
         let task = task_of(spec);
@@ -72,6 +79,44 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
             "`accuracy` for classification, `mae` and `mse` for regression",
         );
     }
+}
+
+fn check_schedule(spec: &JobSpec, found: &mut Findings) {
+    let training = &spec.training;
+    if let Some(warmup) = &training.warmup {
+        warmup.check("training.warmup", found);
+    }
+    let Some(schedule) = &training.schedule else {
+        return;
+    };
+    schedule.check("training.schedule", found);
+    if let ScheduleSpec::Plateau(plateau) = schedule
+        && spec.model.is_some()
+    {
+        let path = "training.schedule.plateau.metric";
+        check_metric(spec, path, &plateau.metric, found);
+    }
+}
+
+fn check_clipping(clipping: Option<&ClippingSpec>, found: &mut Findings) {
+    let Some(clipping) = clipping else {
+        return;
+    };
+    let path = "training.gradient_clipping";
+    for (field, limit) in [
+        ("value", clipping.value),
+        ("global_norm", clipping.global_norm),
+    ] {
+        if let Some(limit) = limit {
+            found.range(path, field, limit, Range::Positive);
+        }
+    }
+    found.expect(
+        clipping.value.is_some() || clipping.global_norm.is_some(),
+        path,
+        "neither `value` nor `global_norm`",
+        "one of them, or both",
+    );
 }
 
 fn check_loss(spec: &JobSpec, found: &mut Findings) {
@@ -127,7 +172,6 @@ pub(super) fn check_objectives(spec: &JobSpec, found: &mut Findings) {
         format!("{} elements", spec.objectives.len()),
         &format!("at most {MAX_OBJECTIVES}"),
     );
-    let known = spec.model.is_some().then(|| known_metrics(spec));
     for (i, objective) in spec.objectives.iter().take(MAX_OBJECTIVES).enumerate() {
         let path = format!("objectives[{i}].metric");
         let metric = &objective.metric;
@@ -141,29 +185,38 @@ pub(super) fn check_objectives(spec: &JobSpec, found: &mut Findings) {
         {
             found.add(&path, format!("`{metric}` is an objective already"));
         }
-        let Some(known) = &known else { continue };
-        if metric.starts_with("test_") {
-            found.add(
-                &path,
-                format!("`{metric}` given; the search never sees the test part, which judges the winner; accepted are {}", known.join(", ")),
-            );
-        } else if !known.contains(metric) {
-            let hint = near(metric, known.iter().map(String::as_str))
-                .map(|word| format!("; did you mean `{word}`?"))
-                .unwrap_or_default();
-            found.add(
-                &path,
-                format!(
-                    "`{metric}` is not reported{hint}; accepted are {}",
-                    known.join(", ")
-                ),
-            );
-        } else if metric.starts_with(VALIDATION) && spec.split.validation == 0.0 {
-            found.add(
-                "split.validation",
-                format!("0 given, but the objective `{metric}` is measured on the validation part; accepted: numbers above 0, below 1"),
-            );
+        if spec.model.is_some() {
+            check_metric(spec, &path, metric, found);
         }
+    }
+}
+
+/// A metric by which something decides must be reported by the trainer, and not on the test part.
+fn check_metric(spec: &JobSpec, path: &str, metric: &str, found: &mut Findings) {
+    let known = known_metrics(spec);
+    let accepted = known.join(", ");
+    if metric.starts_with("test_") {
+        found.add(
+            path,
+            format!("`{metric}` given; the search never sees the test part, which judges the winner; accepted are {accepted}"),
+        );
+    } else if !known.iter().any(|name| name == metric) {
+        let hint = near(metric, known.iter().map(String::as_str))
+            .map(|word| format!("; did you mean `{word}`?"))
+            .unwrap_or_default();
+        found.add(
+            path,
+            format!("`{metric}` is not reported{hint}; accepted are {accepted}"),
+        );
+    } else if metric.starts_with(VALIDATION) && spec.split.validation == 0.0 {
+        let what = match path.starts_with("objectives") {
+            true => "objective",
+            false => "schedule's metric",
+        };
+        found.add(
+            "split.validation",
+            format!("0 given, but the {what} `{metric}` is measured on the validation part; accepted: numbers above 0, below 1"),
+        );
     }
 }
 

@@ -412,6 +412,68 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["training.optimizer.adam.learning_rate: 0 given; accepted: numbers above 0"],
     ),
     (
+        "training.optimizer={sgd: {learning_rate: 0.1, momentum: 0.9, nesterov: true, dampening: 0.5}}",
+        &[
+            "training.optimizer.sgd.dampening: 0.5 with `nesterov` given; accepted: 0 with `nesterov`",
+        ],
+    ),
+    (
+        "training.optimizer={rmsprop: {rho: 1, epsilon: 0}}",
+        &[
+            "training.optimizer.rmsprop.rho: 1 given; accepted: numbers from 0, below 1",
+            "training.optimizer.rmsprop.epsilon: 0 given; accepted: numbers above 0",
+        ],
+    ),
+    (
+        "training.schedule=cosin",
+        &["training.schedule: unknown word `cosin`; did you mean `cosine`?"],
+    ),
+    (
+        "training.schedule=reduce_lr_on_plateau",
+        &["training.schedule: unknown word `reduce_lr_on_plateau`; it is called `plateau` here"],
+    ),
+    (
+        "training.schedule={step: {gamma: 0}}",
+        &[
+            "training.schedule.step.gamma: 0 given; accepted: numbers above 0, at most 1",
+            "training.schedule.step: neither of `step_size` and `milestones` given",
+        ],
+    ),
+    (
+        "training.schedule={cosine: {restarts: true, period_factor: 0}}",
+        &[
+            "training.schedule.cosine.period_factor: 0 given; accepted: whole numbers from 1",
+            "training.schedule.cosine.restarts: true without a `period` given",
+        ],
+    ),
+    (
+        "training.schedule={plateau: {metric: validation_los, factor: 1}}",
+        &[
+            "training.schedule.plateau.factor: 1 given; accepted: numbers above 0, below 1",
+            "training.schedule.plateau.metric: `validation_los` is not reported; did you mean `validation_loss`?",
+        ],
+    ),
+    (
+        "training.warmup={start_factor: 0.1}",
+        &["training.warmup: neither of `steps` and `epochs` given; accepted: one of them"],
+    ),
+    (
+        "training.gradient_clipping={}",
+        &["training.gradient_clipping: neither `value` nor `global_norm` given"],
+    ),
+    (
+        "training.gradient_clipping.global_norm=0",
+        &["training.gradient_clipping.global_norm: 0 given; accepted: numbers above 0"],
+    ),
+    (
+        "training.average={ema: {decay: 1}}",
+        &["training.average.ema.decay: 1 given; accepted: numbers from 0, below 1"],
+    ),
+    (
+        "training.accumulate_steps=4",
+        &["training.accumulate_steps: unknown field `accumulate_steps`; it is not needed"],
+    ),
+    (
         "checkpoint_storage.url=s4://bucket/x",
         &["checkpoint_storage.url: `s4://bucket/x` given; did you mean `s3://`?"],
     ),
@@ -445,6 +507,39 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["--set model.layers[9]=flatten: there is no element 9; the list has 3"],
     ),
 ];
+
+#[test]
+fn schedules_and_averages_have_short_forms_and_take_hyperparameters() {
+    let document = with(&[
+        "training.schedule=cosine",
+        "training.average=ema",
+        "training.warmup.steps=${warm}",
+        "training.gradient_clipping.global_norm=${norm}",
+        "hyperparameters.warm={type: int, minval: 0, maxval: 100}",
+        "hyperparameters.norm={type: double, minval: 0.1, maxval: 10, log: true}",
+    ])
+    .unwrap();
+    let trial = document.trial(TrialId(0), &document.space().first(), "file:///c");
+    let training = trial.unwrap().job.training;
+    let schedule = training.schedule.map(|schedule| schedule.name());
+    assert_eq!(schedule, Some("cosine"));
+    let crate::spec::training::AverageSpec::Ema(ema) = training.average.unwrap();
+    assert_eq!(ema.decay, 0.999);
+    assert!(training.warmup.unwrap().steps.is_some());
+    assert!(training.gradient_clipping.unwrap().global_norm.is_some());
+    // A job without them is stored as before.
+    let stored = with(&[]).unwrap().to_json().to_string();
+    for field in [
+        "schedule\"",
+        "warmup",
+        "clipping",
+        "average",
+        "amsgrad",
+        "dampening",
+    ] {
+        assert!(!stored.contains(field), "{field} in {stored}");
+    }
+}
 
 #[test]
 fn errors_name_path_given_and_accepted() {

@@ -163,7 +163,10 @@ fn the_reference_has_the_tables_that_follow_from_the_lists() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
     let mut text = std::fs::read_to_string(path).unwrap();
     let schema = json_schema();
-    for (list, name) in [("OptimizerSpec", "optimizers")] {
+    for (list, name) in [
+        ("OptimizerSpec", "optimizers"),
+        ("ScheduleSpec", "schedules"),
+    ] {
         let (begin, end) = (
             format!("<!-- {name}: begin -->\n"),
             format!("<!-- {name}: end -->"),

@@ -17,6 +17,8 @@ mod tests;
 use rayon::prelude::*;
 use trainyard_common::spec::optimizers::OptimizerSpec;
 
+use super::clipping::Gradient;
+
 /// Numbers that one task updates: its four buffers fit a core's second-level cache.
 const BLOCK: usize = 32 * 1024;
 
@@ -51,20 +53,6 @@ trait Step: Sync {
     fn update(&self, gradient: Gradient, p: &mut [f32], g: &[f32], state: Vec<&mut [f32]>);
 }
 
-/// How a summed gradient becomes the one that is taken.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Gradient {
-    /// Samples in the sum.
-    divisor: f32,
-}
-
-impl Gradient {
-    #[inline(always)]
-    fn of(self, summed: f32) -> f32 {
-        summed / self.divisor
-    }
-}
-
 /// The buffers of a state, which has as many as the rule has slots.
 fn buffers<const N: usize>(state: Vec<&mut [f32]>) -> [&mut [f32]; N] {
     match state.try_into() {
@@ -78,7 +66,6 @@ fn buffers<const N: usize>(state: Vec<&mut [f32]>) -> [&mut [f32]; N] {
 pub(crate) struct Optimizer {
     name: &'static str,
     rule: Box<dyn Rule>,
-    learning_rate: f64,
     /// Updates so far.
     steps: u64,
     slots: Vec<Slot>,
@@ -112,7 +99,6 @@ impl Optimizer {
         });
         Self {
             name: spec.name(),
-            learning_rate: spec.learning_rate(),
             steps: 0,
             slots: slots.collect(),
             rule,
@@ -139,14 +125,12 @@ impl Optimizer {
         &mut self.slots
     }
 
-    /// Begins the next step; `divisor` is what summed gradients are divided by.
-    pub(crate) fn begin(&mut self, divisor: f64) -> Update<'_> {
+    /// Begins the next step at a learning rate; `gradient` says what becomes of summed gradients.
+    pub(crate) fn begin(&mut self, learning_rate: f64, gradient: Gradient) -> Update<'_> {
         self.steps += 1;
         Update {
-            step: self.rule.step(self.steps, self.learning_rate),
-            gradient: Gradient {
-                divisor: divisor as f32,
-            },
+            step: self.rule.step(self.steps, learning_rate),
+            gradient,
             slots: &mut self.slots,
         }
     }
