@@ -884,6 +884,15 @@ fn slots(snapshot: &Snapshot, name: &str) -> Vec<f32> {
     own.flat_map(|tensor| tensor.data.clone()).collect()
 }
 
+/// What a trial that goes on from a snapshot ends with.
+fn rest(spec: &TrialSpec, from: &Snapshot, ranks: usize) -> Bits {
+    let way = Way {
+        from: Some(from.clone()),
+        ..Way::ranks(ranks)
+    };
+    bits(&run(spec, &classification(), &way).end)
+}
+
 #[test]
 fn state_that_a_copy_lacks_begins_as_in_a_new_trial() {
     let sgd = |momentum: f64| json!({"sgd": {"learning_rate": 0.01, "momentum": momentum}});
@@ -951,14 +960,11 @@ fn state_that_a_copy_lacks_begins_as_in_a_new_trial() {
             .unwrap()
             .restore(own);
         assert_eq!(refused.is_err(), !begun.is_empty(), "{from} to {to}");
-        let rest = |ranks: usize| {
-            let way = Way {
-                from: Some(copy.clone()),
-                ..Way::ranks(ranks)
-            };
-            bits(&run(&spec, &classification(), &way).end)
-        };
-        assert_eq!(rest(1), rest(2), "{from} to {to}");
+        assert_eq!(
+            rest(&spec, &copy, 1),
+            rest(&spec, &copy, 2),
+            "{from} to {to}"
+        );
     }
 }
 
