@@ -27,7 +27,7 @@ pub fn json_schema() -> Value {
         "Loss",
         "OptimizerSpec",
         "ScheduleSpec",
-        "AverageSpec",
+        "WeightAverageSpec",
     ] {
         accept_bare_words(&mut schema, name);
     }

@@ -29,7 +29,7 @@ pub struct TrainingSpec {
     pub gradient_clipping: Option<ClippingSpec>,
     /// An average of the parameters over the steps, which is judged instead of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub average: Option<AverageSpec>,
+    pub average: Option<WeightAverageSpec>,
     /// Reported besides `loss`. Unset: `accuracy` for classification, `mae` for regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Vec<MetricName>>,
@@ -155,7 +155,7 @@ pub struct ClippingSpec {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum AverageSpec {
+pub enum WeightAverageSpec {
     Ema(EmaSpec),
 }
 

@@ -1,7 +1,7 @@
 //! A moving average of the parameters over the steps, which judges instead of them.
 
 use rayon::prelude::*;
-use trainyard_common::spec::training::{AverageSpec, EmaSpec};
+use trainyard_common::spec::training::{EmaSpec, WeightAverageSpec};
 use trainyard_network::Network;
 
 use super::TrainError;
@@ -18,8 +18,8 @@ pub(crate) struct Average {
 
 impl Average {
     /// Begins with a network's parameters.
-    pub(crate) fn new(spec: &AverageSpec, network: &Network) -> Result<Self, TrainError> {
-        let AverageSpec::Ema(spec) = spec.clone();
+    pub(crate) fn new(spec: &WeightAverageSpec, network: &Network) -> Result<Self, TrainError> {
+        let WeightAverageSpec::Ema(spec) = spec.clone();
         let mut values = vec![0.0; network.gradient_len()];
         network.read_parameters(&mut values)?;
         Ok(Self { spec, values })

@@ -6,7 +6,7 @@ use crate::spec::data::Task;
 use crate::spec::error::near;
 use crate::spec::findings::Range;
 use crate::spec::schedules::ScheduleSpec;
-use crate::spec::training::{AverageSpec, ClippingSpec, Loss, MetricName};
+use crate::spec::training::{ClippingSpec, Loss, MetricName, WeightAverageSpec};
 
 /// Most objectives of one job: with a handful, most trials are as good as each other already.
 const MAX_OBJECTIVES: usize = 100;
@@ -62,7 +62,7 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
     training.optimizer.check("training.optimizer", found);
     check_schedule(spec, found);
     check_clipping(training.gradient_clipping.as_ref(), found);
-    if let Some(AverageSpec::Ema(ema)) = &training.average {
+    if let Some(WeightAverageSpec::Ema(ema)) = &training.average {
         found.range("training.average.ema", "decay", ema.decay, Range::Share);
     }
     check_loss(spec, found);

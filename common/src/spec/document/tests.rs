@@ -523,7 +523,7 @@ fn schedules_and_averages_have_short_forms_and_take_hyperparameters() {
     let training = trial.unwrap().job.training;
     let schedule = training.schedule.map(|schedule| schedule.name());
     assert_eq!(schedule, Some("cosine"));
-    let crate::spec::training::AverageSpec::Ema(ema) = training.average.unwrap();
+    let crate::spec::training::WeightAverageSpec::Ema(ema) = training.average.unwrap();
     assert_eq!(ema.decay, 0.999);
     assert!(training.warmup.unwrap().steps.is_some());
     assert!(training.gradient_clipping.unwrap().global_norm.is_some());
