@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::error::{LayerError, Problem};
+use super::error::{LayerError, MAX_ELEMENTS, Problem};
 use super::graph::{Draw, Graph, Initial, Node, Parameter, Row, Statistic, Tensor};
-use super::layers::LayerSpec;
 use super::ops::Op;
-use super::shape::{MAX_ELEMENTS, elements};
+use super::shape::elements;
 use super::words::Initializer;
 use crate::text::near;
 
@@ -51,6 +50,24 @@ impl NewParameter {
             },
         }
     }
+}
+
+/// What stands in a list of layers.
+pub trait Lower {
+    /// Its word in a document.
+    fn word(&self) -> &'static str;
+
+    /// What others call it.
+    fn name(&self) -> Option<&str>;
+
+    /// Names of the layers whose outputs it takes; none: the one before.
+    fn from(&self) -> &[String];
+
+    /// Adds its operations, and says what it puts out.
+    ///
+    /// # Errors
+    /// Where it does not fit its inputs.
+    fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem>;
 }
 
 /// The layer at hand.
@@ -114,7 +131,7 @@ impl Builder {
     /// The whole model; `output` names the layer whose output is the network's.
     pub(super) fn model(
         mut self,
-        layers: &[LayerSpec],
+        layers: &[impl Lower],
         output: Option<&str>,
     ) -> Result<Graph, Box<LayerError>> {
         let input = self.graph.output.clone();
@@ -122,11 +139,9 @@ impl Builder {
         self.graph.output = last;
         self.graph.last_row = self.row_of(layers.len() - 1);
         if let Some(name) = output {
-            let found = layers
-                .iter()
-                .position(|layer| layer.name.as_deref() == Some(name));
+            let found = layers.iter().position(|layer| layer.name() == Some(name));
             let Some(index) = found else {
-                let names: Vec<&str> = layers.iter().filter_map(|l| l.name.as_deref()).collect();
+                let names: Vec<&str> = layers.iter().filter_map(Lower::name).collect();
                 return Err(Box::new(LayerError {
                     layer: name.to_owned(),
                     name: "model",
@@ -170,12 +185,14 @@ impl Builder {
     /// The layers of a list, each fed by the one before unless it says otherwise.
     fn list(
         &mut self,
-        layers: &[LayerSpec],
+        layers: &[impl Lower],
         input: Tensor,
         prefix: &str,
         path: &str,
     ) -> Result<Tensor, Box<LayerError>> {
-        let names = layers.iter().filter_map(|layer| layer.name.clone());
+        let names = layers
+            .iter()
+            .filter_map(|layer| layer.name().map(str::to_owned));
         self.scopes.push(Scope {
             names: HashMap::from([(INPUT.to_owned(), input.clone())]),
             later: names.collect(),
@@ -184,8 +201,8 @@ impl Builder {
         let mut before = input;
         for (index, layer) in layers.iter().enumerate() {
             before = self.layer(layer, index, &before, prefix, path)?;
-            if let (Some(name), Some(scope)) = (&layer.name, self.scopes.last_mut()) {
-                scope.names.insert(name.clone(), before.clone());
+            if let (Some(name), Some(scope)) = (layer.name(), self.scopes.last_mut()) {
+                scope.names.insert(name.to_owned(), before.clone());
             }
         }
         self.place = around;
@@ -197,14 +214,14 @@ impl Builder {
 
     fn layer(
         &mut self,
-        layer: &LayerSpec,
+        layer: &impl Lower,
         index: usize,
         before: &Tensor,
         prefix: &str,
         path: &str,
     ) -> Result<Tensor, Box<LayerError>> {
-        let own = match &layer.name {
-            Some(name) => name.clone(),
+        let own = match layer.name() {
+            Some(name) => name.to_owned(),
             None => index.to_string(),
         };
         let row = self.graph.rows.len();
@@ -221,11 +238,11 @@ impl Builder {
         });
         self.place = Place {
             row,
-            id: match &layer.name {
+            id: match layer.name() {
                 Some(_) => format!("{prefix}{own}"),
                 None => format!("{prefix}{own}.{}", layer.word()),
             },
-            position: (prefix.is_empty() && layer.name.is_none()).then_some(index as u64),
+            position: (prefix.is_empty() && layer.name().is_none()).then_some(index as u64),
             draws: 0,
         };
         let lowered = self
@@ -260,11 +277,11 @@ impl Builder {
         }
     }
 
-    fn inputs(&self, layer: &LayerSpec, before: &Tensor) -> Result<Vec<Tensor>, Problem> {
-        if layer.from.is_empty() {
+    fn inputs(&self, layer: &impl Lower, before: &Tensor) -> Result<Vec<Tensor>, Problem> {
+        if layer.from().is_empty() {
             return Ok(vec![before.clone()]);
         }
-        layer.from.iter().map(|name| self.named(name)).collect()
+        layer.from().iter().map(|name| self.named(name)).collect()
     }
 
     /// What a name means here: layers before in this list, then in those around it.
@@ -310,7 +327,7 @@ impl Builder {
         &mut self,
         part: &str,
         field: &str,
-        layers: &[LayerSpec],
+        layers: &[impl Lower],
         input: Tensor,
     ) -> Result<Tensor, Problem> {
         if self.scopes.len() > MAX_DEPTH {

@@ -1,6 +1,8 @@
 //! Why a layer cannot stand where it stands.
 
-use super::shape::{MAX_ELEMENTS, show};
+/// Most values that one layer may put out for one sample, and most parameters of one layer: what an
+/// index of 31 bits reaches.
+pub const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 /// A layer that does not fit what comes before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,4 +66,9 @@ impl Problem {
     pub fn other(message: impl Into<String>) -> Self {
         Self::Other(message.into())
     }
+}
+
+/// `[32, 22, 22]`.
+pub(super) fn show(shape: &[usize]) -> String {
+    format!("{shape:?}")
 }

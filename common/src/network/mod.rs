@@ -16,8 +16,8 @@ mod shape;
 mod summary;
 mod words;
 
-pub use builder::{Builder, NewParameter};
-pub use error::{LayerError, Problem};
+pub use builder::{Builder, Lower, NewParameter};
+pub use error::{LayerError, MAX_ELEMENTS, Problem};
 pub use findings::Findings;
 pub use graph::{Draw, Graph, Initial, Node, Parameter, Row, Statistic, Tensor};
 pub use layers::{Layer, LayerSpec};
@@ -26,7 +26,7 @@ pub use ops::{
     BatchNorm, Conv, Dense, Dropout, Function, Merge, Op, Pointwise, Pool, PoolKind, Traits,
 };
 pub use output::Trailing;
-pub use shape::{MAX_ELEMENTS, Window, padding_of, positions};
+pub use shape::{Window, padding_of, positions};
 pub use summary::ModelSummary;
 pub use words::{Activation, Initializer, Padding, Pair};
 

@@ -1,11 +1,7 @@
 //! Shapes of one sample, without the batch: `[features]`, `[channels, height, width]`.
 
-use super::error::Problem;
+use super::error::{MAX_ELEMENTS, Problem};
 use super::words::{Padding, Pair};
-
-/// Most values that one layer may put out for one sample, and most parameters of one layer: what an
-/// index of 31 bits reaches.
-pub const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 /// Positions of a window of size `kernel` along a dimension of `n`; `None` where it does not fit.
 pub fn positions(n: usize, kernel: usize, stride: usize, padding: Padding) -> Option<usize> {
@@ -113,9 +109,4 @@ pub(super) fn elements(shape: &[usize]) -> Option<usize> {
         .iter()
         .try_fold(1usize, |product, &n| product.checked_mul(n))
         .filter(|&product| product <= MAX_ELEMENTS)
-}
-
-/// `[32, 22, 22]`.
-pub(super) fn show(shape: &[usize]) -> String {
-    format!("{shape:?}")
 }

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use super::error::{LayerError, Problem};
+use super::error::{LayerError, Problem, show};
 use super::graph::{Graph, Row};
-use super::shape::show;
 
 /// A network whose layers fit each other. `Display` prints it as a table.
 #[derive(Debug, Clone, PartialEq, Eq)]

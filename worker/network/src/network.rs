@@ -9,24 +9,19 @@ use trainyard_common::spec::training::Loss;
 
 use crate::error::ModelError;
 use crate::head::Head;
-use crate::ops::{self, Kernel};
+use crate::ops;
 use crate::parameters::{self, Parameter};
 use crate::program::Program;
-use crate::run::{Pass, Workspace};
+use crate::run::{Machine, Pass, Workspace};
 use crate::{NamedTensor, ShardOutcome, Targets, check_length, init};
 
 /// A network with its parameters, its running statistics and its buffers.
 #[derive(Debug)]
 pub struct Network {
-    pub(crate) graph: Graph,
-    /// Per node.
-    pub(crate) kernels: Vec<Box<dyn Kernel>>,
-    pub(crate) head: Head,
+    machine: Machine,
     parameters: Vec<Parameter>,
-    /// Start of each parameter in the flat buffers, and their length at the end.
-    pub(crate) offsets: Vec<usize>,
     /// Running statistics, in their order.
-    pub(crate) running: Vec<f32>,
+    running: Vec<f32>,
     training: Pool,
     inference: Pool,
 }
@@ -104,14 +99,16 @@ impl Network {
             ops::kernel(&node.op, &lengths)
         });
         Ok(Self {
-            kernels: kernels.collect(),
-            head,
-            offsets,
             training: Pool::of(Program::training(&graph, &vec![true; parameters.len()])),
             inference: Pool::of(Program::inference(&graph)),
             parameters,
             running,
-            graph,
+            machine: Machine {
+                kernels: kernels.collect(),
+                head,
+                offsets,
+                graph,
+            },
         })
     }
 
@@ -121,17 +118,17 @@ impl Network {
 
     /// Values of one sample.
     pub fn sample_len(&self) -> usize {
-        self.graph.buffers[0]
+        self.machine.graph.buffers[0]
     }
 
     /// Width of the last layer.
     pub fn outputs(&self) -> usize {
-        self.graph.output.len()
+        self.machine.graph.output.len()
     }
 
     /// Length of the flat gradient buffer: all parameters' elements.
     pub fn gradient_len(&self) -> usize {
-        self.offsets[self.offsets.len() - 1]
+        self.machine.offsets[self.machine.offsets.len() - 1]
     }
 
     /// Length of the flat statistics buffer: two values a channel of batch normalization.
@@ -156,7 +153,7 @@ impl Network {
     pub fn read_parameters(&self, flat: &mut [f32]) -> Result<(), ModelError> {
         check_length("parameter buffer", flat.len(), self.gradient_len())?;
         self.with_parameters(|slices| {
-            for (slice, offset) in slices.iter().zip(&self.offsets) {
+            for (slice, offset) in slices.iter().zip(&self.machine.offsets) {
                 flat[*offset..offset + slice.len()].copy_from_slice(slice);
             }
             Ok(())
@@ -177,7 +174,7 @@ impl Network {
         &self,
         mut update: impl FnMut(usize, &mut [f32]),
     ) -> Result<(), ModelError> {
-        for (parameter, &offset) in self.parameters.iter().zip(&self.offsets) {
+        for (parameter, &offset) in self.parameters.iter().zip(&self.machine.offsets) {
             parameters::edit(&parameter.var, |slice| update(offset, slice))?;
         }
         Ok(())
@@ -200,7 +197,7 @@ impl Network {
     ) -> Result<ShardOutcome, ModelError> {
         check_length("gradient buffer", gradients.len(), self.gradient_len())?;
         check_length("statistics buffer", statistics.len(), self.statistics_len())?;
-        let samples = self.head.samples(targets)?;
+        let samples = self.machine.head.samples(targets)?;
         check_length("features", features.len(), samples * self.sample_len())?;
         if samples == 0 {
             gradients.fill(0.0);
@@ -232,7 +229,7 @@ impl Network {
                 output.copy_from_slice(pass.output(workspace));
                 Ok(())
             })?;
-            self.head.finish(&mut output, self.outputs());
+            self.machine.head.finish(&mut output, self.outputs());
         }
         Ok(Tensor::from_vec(
             output,
@@ -247,7 +244,7 @@ impl Network {
         features: &[f32],
         targets: Targets<'_>,
     ) -> Result<ShardOutcome, ModelError> {
-        let samples = self.head.samples(targets)?;
+        let samples = self.machine.head.samples(targets)?;
         check_length("features", features.len(), samples * self.sample_len())?;
         if samples == 0 {
             return Ok(ShardOutcome::default());
@@ -268,7 +265,7 @@ impl Network {
         if samples <= 0.0 || summed.len() != self.running.len() {
             return;
         }
-        for (node, kernel) in self.graph.nodes.iter().zip(&self.kernels) {
+        for (node, kernel) in self.machine.graph.nodes.iter().zip(&self.machine.kernels) {
             let own = node.statistics.clone();
             kernel.apply_statistics(&summed[own.clone()], samples, &mut self.running[own]);
         }
@@ -276,7 +273,7 @@ impl Network {
 
     /// Running statistics by name, for a checkpoint.
     pub fn running_statistics(&self) -> Vec<NamedTensor> {
-        let statistics = self.graph.statistics.iter();
+        let statistics = self.machine.graph.statistics.iter();
         statistics
             .map(|statistic| NamedTensor {
                 name: statistic.name.clone(),
@@ -291,7 +288,7 @@ impl Network {
     /// # Errors
     /// `Statistic` for the first that is not.
     pub fn set_running_statistics(&mut self, tensors: &[NamedTensor]) -> Result<(), ModelError> {
-        for Statistic { name, range, .. } in &self.graph.statistics {
+        for Statistic { name, range, .. } in &self.machine.graph.statistics {
             let wrong = |message: String| ModelError::Statistic {
                 name: name.clone(),
                 message,
@@ -338,7 +335,8 @@ impl Network {
         let mut workspace = pool.take();
         let result = self.with_parameters(|parameters| {
             let pass = Pass {
-                network: self,
+                machine: &self.machine,
+                running: &self.running,
                 program: &pool.program,
                 parameters,
                 features,

@@ -6,9 +6,10 @@ use trainyard_common::network::{Draw, Graph};
 use trainyard_common::rng::Key;
 
 use crate::error::ModelError;
+use crate::head::Head;
 use crate::ops::{At, Kept, Kernel, Known};
 use crate::program::{Backward, Forward, Place, Program, Target};
-use crate::{Network, ShardOutcome, Targets};
+use crate::{ShardOutcome, Targets};
 
 /// Buffers of a pass; they grow to the largest shard seen and stay.
 #[derive(Debug, Default)]
@@ -19,9 +20,22 @@ pub(crate) struct Workspace {
     kept: Vec<Kept>,
 }
 
+/// What computes a network.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) graph: Graph,
+    /// Per node.
+    pub(crate) kernels: Vec<Box<dyn Kernel>>,
+    pub(crate) head: Head,
+    /// Start of each parameter in the flat buffers, and their length at the end.
+    pub(crate) offsets: Vec<usize>,
+}
+
 /// A pass over so many samples.
 pub(crate) struct Pass<'a> {
-    pub(crate) network: &'a Network,
+    pub(crate) machine: &'a Machine,
+    /// Running statistics, in their order.
+    pub(crate) running: &'a [f32],
     pub(crate) program: &'a Program,
     pub(crate) parameters: &'a [&'a [f32]],
     pub(crate) features: &'a [f32],
@@ -51,7 +65,7 @@ impl Workspace {
 
 impl Pass<'_> {
     fn graph(&self) -> &Graph {
-        &self.network.graph
+        &self.machine.graph
     }
 
     fn len(&self, buffer: usize) -> usize {
@@ -62,7 +76,7 @@ impl Pass<'_> {
         let own = &self.graph().nodes[node];
         At {
             parameters: &self.parameters[own.parameters.clone()],
-            running: &self.network.running[own.statistics.clone()],
+            running: &self.running[own.statistics.clone()],
             key: match &own.draw {
                 Draw::Position(position) => self.mask_key.with(*position),
                 Draw::Name(name, nth) => self.mask_key.named(name).with(*nth),
@@ -72,7 +86,7 @@ impl Pass<'_> {
     }
 
     fn kernel(&self, node: usize) -> &dyn Kernel {
-        &*self.network.kernels[node]
+        &*self.machine.kernels[node]
     }
 
     /// All operations, in order.
@@ -152,7 +166,7 @@ impl Pass<'_> {
         let len = self.len(self.graph().output.buffer);
         let mut values = workspace.take(self.program.loss, len);
         values[..len].copy_from_slice(self.output(workspace));
-        let head = &self.network.head;
+        let head = &self.machine.head;
         let outcome = head.evaluate(targets, &mut values[..len], gradient);
         workspace.slots[self.program.loss] = values;
         Ok(outcome)
@@ -222,7 +236,7 @@ impl Pass<'_> {
     /// The part of the flat gradient that belongs to a node: its parameters lie side by side.
     fn own_range(&self, node: usize) -> Range<usize> {
         let parameters = &self.graph().nodes[node].parameters;
-        let offsets = &self.network.offsets;
+        let offsets = &self.machine.offsets;
         offsets[parameters.start]..offsets[parameters.end]
     }
 }

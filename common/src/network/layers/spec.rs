@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::{AnyLayer, Kind, Layer, kind, kinds};
-use crate::network::builder::Builder;
+use crate::network::builder::{Builder, Lower};
 use crate::network::error::Problem;
 use crate::network::findings::Findings;
 use crate::network::graph::Tensor;
@@ -62,14 +62,6 @@ impl LayerSpec {
         self.layer.check(&path, found);
     }
 
-    pub(in crate::network) fn lower(
-        &self,
-        at: &mut Builder,
-        inputs: &[Tensor],
-    ) -> Result<Tensor, Problem> {
-        self.layer.lower(at, inputs)
-    }
-
     fn fields(&self) -> Result<Map<String, Value>, serde_json::Error> {
         let Value::Object(mut fields) = self.layer.fields()? else {
             return Err(<serde_json::Error as serde::ser::Error>::custom(
@@ -83,6 +75,24 @@ impl LayerSpec {
             fields.insert("from".to_owned(), json!(self.from));
         }
         Ok(fields)
+    }
+}
+
+impl Lower for LayerSpec {
+    fn word(&self) -> &'static str {
+        self.kind.word
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn from(&self) -> &[String] {
+        &self.from
+    }
+
+    fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
+        self.layer.lower(at, inputs)
     }
 }
 
