@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{activate, bias, flat, only, yes};
+use super::shared::{activate, bias, only, yes};
 use super::{Findings, Layer};
 use crate::network::builder::{Builder, NewParameter};
 use crate::network::error::Problem;
@@ -11,7 +11,7 @@ use crate::network::graph::Tensor;
 use crate::network::ops::{self, Op};
 use crate::network::words::{Activation, Initializer};
 
-/// y = activation(x W + b).
+/// y = activation(x W + b); of a sequence, each step by itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Dense {
@@ -26,7 +26,8 @@ pub(super) struct Dense {
 
 impl Layer for Dense {
     const WORD: &'static str = "dense";
-    const ABOUT: &'static str = "`[features]` to `[units]`";
+    const ABOUT: &'static str =
+        "`[features]` to `[units]`, `[steps, features]` to `[steps, units]`";
 
     fn check(&self, path: &str, found: &mut Findings) {
         found.at_least_one(self.units, format!("{path}.units"));
@@ -34,7 +35,13 @@ impl Layer for Dense {
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
         let input = only(inputs)?;
-        let (features, units) = (flat(input)?, self.units);
+        let (features, mut shape) = match input.shape[..] {
+            [features] => (features, vec![]),
+            [steps, features] => (features, vec![steps]),
+            _ => return Err(Problem::NeedsFlat(input.shape.clone())),
+        };
+        let units = self.units;
+        shape.push(units);
         if units == 0 {
             return Err(Problem::Zero { field: "units" });
         }
@@ -53,7 +60,7 @@ impl Layer for Dense {
             fans,
         );
         let parameters = [kernel].into_iter().chain(bias(self.use_bias, units));
-        let output = at.apply(op, &[input], vec![units], parameters.collect())?;
+        let output = at.apply(op, &[input], shape, parameters.collect())?;
         match relu {
             true => Ok(output),
             false => activate(at, output, self.activation, None),

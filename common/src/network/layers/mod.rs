@@ -6,18 +6,24 @@
 mod activation;
 mod add;
 mod average;
+mod avg_pool1d;
 mod avg_pool2d;
 mod batch_norm;
 mod branches;
 mod concat;
+mod conv1d;
 mod conv2d;
 mod dense;
 mod dropout;
 mod flatten;
+mod global_avg_pool2d;
+mod global_max_pool2d;
+mod max_pool1d;
 mod max_pool2d;
 mod maximum;
 mod multiply;
 mod repeat;
+mod reshape;
 mod residual;
 mod shared;
 mod spec;
@@ -40,10 +46,16 @@ pub use spec::LayerSpec;
 /// All layers of this program, in the order of the reference page.
 const LAYERS: &[Kind] = &[
     Kind::of::<dense::Dense>(),
+    Kind::of::<conv1d::Conv1d>(),
     Kind::of::<conv2d::Conv2d>(),
+    Kind::of::<max_pool1d::MaxPool1d>(),
     Kind::of::<max_pool2d::MaxPool2d>(),
+    Kind::of::<avg_pool1d::AvgPool1d>(),
     Kind::of::<avg_pool2d::AvgPool2d>(),
+    Kind::of::<global_max_pool2d::GlobalMaxPool2d>(),
+    Kind::of::<global_avg_pool2d::GlobalAvgPool2d>(),
     Kind::of::<flatten::Flatten>(),
+    Kind::of::<reshape::Reshape>(),
     Kind::of::<dropout::Dropout>(),
     Kind::of::<batch_norm::BatchNorm>(),
     Kind::of::<activation::ActivationLayer>(),

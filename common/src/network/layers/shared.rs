@@ -23,14 +23,6 @@ pub(super) fn only(inputs: &[Tensor]) -> Result<&Tensor, Problem> {
     }
 }
 
-/// `[features]`.
-pub(super) fn flat(input: &Tensor) -> Result<usize, Problem> {
-    match input.shape[..] {
-        [features] => Ok(features),
-        _ => Err(Problem::NeedsFlat(input.shape.clone())),
-    }
-}
-
 pub(super) fn bias(used: bool, len: usize) -> Option<NewParameter> {
     used.then(|| NewParameter::constant("bias", vec![len], 0.0))
 }
@@ -75,6 +67,30 @@ pub(super) fn pool(
     let window = Window::over(&input.shape, "window", size, stride, padding)?;
     let shape = vec![input.shape[0], window.out_height, window.out_width];
     at.apply(Op::Pool(Pool { kind, window }), &[input], shape, Vec::new())
+}
+
+/// One window over the whole image.
+pub(super) fn global_pool(
+    at: &mut Builder,
+    input: &Tensor,
+    kind: PoolKind,
+) -> Result<Tensor, Problem> {
+    let [channels, height, width] = input.shape[..] else {
+        return Err(Problem::NeedsImage(input.shape.clone()));
+    };
+    let window = (Pair::Each([height, width]), None, Padding::Valid);
+    Ok(pool(at, input, kind, window)?.arranged(vec![channels]))
+}
+
+/// A sequence `[channels, length]` as an image of one row.
+pub(super) fn as_image(input: &Tensor) -> Result<Tensor, Problem> {
+    match input.shape[..] {
+        [channels, length] => Ok(input.arranged(vec![channels, 1, length])),
+        _ => Err(Problem::Other(format!(
+            "needs a sequence [channels, length], but its input is {:?}; a reshape layer before it makes one",
+            input.shape
+        ))),
+    }
 }
 
 /// Several tensors of one shape, value by value.

@@ -209,7 +209,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "model.layers[2]={dens: {units: 10}}",
         &[
-            "model.layers[2]: unknown word `dens`; did you mean `dense`?; accepted are dense, conv2d",
+            "model.layers[2]: unknown word `dens`; did you mean `dense`?; accepted are dense, conv1d",
         ],
     ),
     (

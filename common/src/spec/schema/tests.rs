@@ -69,8 +69,12 @@ fn bare_words_are_those_without_needed_fields() {
     assert_eq!(
         words("LayerSpec"),
         json!([
+            "max_pool1d",
             "max_pool2d",
+            "avg_pool1d",
             "avg_pool2d",
+            "global_max_pool2d",
+            "global_avg_pool2d",
             "flatten",
             "batch_norm",
             "add",

@@ -97,6 +97,44 @@ def max_pool2d(net, fields, inputs, training, block):
 
 
 @layer
+def conv1d(net, fields, inputs, training, block):
+    x, = inputs
+    kernel = net.parameter(fields["filters"], x.shape[1], fields["kernel"])
+    bias = net.parameter(fields["filters"]) if fields.get("use_bias", True) else None
+    stride = fields.get("stride", 1)
+    if fields.get("padding") == "same":
+        x = F.pad(x, same_pads(x.shape[2:], kernel.shape[2:], (stride,)))
+    return activate(F.conv1d(x, kernel, bias, stride), fields.get("activation", "linear"))
+
+
+@layer
+def max_pool1d(net, fields, inputs, training, block):
+    size = fields.get("size", 2)
+    return F.max_pool1d(inputs[0], size, fields.get("stride", size))
+
+
+@layer
+def avg_pool1d(net, fields, inputs, training, block):
+    size = fields.get("size", 2)
+    return F.avg_pool1d(inputs[0], size, fields.get("stride", size))
+
+
+@layer
+def global_max_pool2d(net, fields, inputs, training, block):
+    return inputs[0].amax((2, 3))
+
+
+@layer
+def global_avg_pool2d(net, fields, inputs, training, block):
+    return inputs[0].mean((2, 3))
+
+
+@layer
+def reshape(net, fields, inputs, training, block):
+    return inputs[0].reshape(inputs[0].shape[0], *fields["shape"])
+
+
+@layer
 def flatten(net, fields, inputs, training, block):
     return inputs[0].flatten(1)
 
@@ -249,6 +287,20 @@ def cases():
         named(conv(3, 3, padding="same", activation="relu"), "high"), pool("max", 2),
         named(conv(4, 3, padding="same", activation="relu"), "low"), FLATTEN, named(dense(8, activation="tanh"), "a"),
         of(FLATTEN, "high"), named(dense(8), "b"), of({"multiply": {}}, "a", "b"), dense(3)], "cross_entropy", samples=3)
+    for how in ["max", "avg"]:
+        yield case(f"global {how} pool", [2, 5, 7], [conv(4, 3, activation="tanh"), {f"global_{how}_pool2d": {}}, dense(3)])
+        yield case(f"{how} pool along a sequence", [2, 3, 9], [
+            {"reshape": {"shape": [3, -1]}}, {"conv1d": {"filters": 4, "kernel": 3}},
+            {f"{how}_pool1d": {"size": 3, "stride": 2}}, activation("tanh"), FLATTEN, dense(3)], samples=4)
+    for name, options in [("valid", {}), ("same", dict(padding="same")), ("stride", dict(stride=2, activation="relu")),
+                          ("same, stride", dict(stride=3, padding="same", use_bias=False)),
+                          ("kernel above stride", dict(kernel=1, stride=2))]:
+        yield case(f"conv1d {name}", [24], [
+            {"reshape": {"shape": [2, 12]}}, {"conv1d": {"filters": 3, "kernel": 4, **options}},
+            {"conv1d": {"filters": 2, "kernel": 2, "activation": "tanh"}}, FLATTEN, dense(3)], "cross_entropy")
+    yield case("dense over a sequence", [12], [
+        {"reshape": {"shape": [4, 3]}}, dense(5, activation="tanh"), dense(6, activation="relu"), dense(2, use_bias=False),
+        FLATTEN, dense(3)])
     yield case("an output of two readers, one of them without parameters before it", [4], [
         named(activation("tanh"), "a"), of(named(activation("sigmoid"), "b"), "input"), of({"add": {}}, "a", "b"), dense(3)])
 

@@ -1,0 +1,25 @@
+//! `global_max_pool2d`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Layer;
+use super::shared::{global_pool, only};
+use crate::network::builder::Builder;
+use crate::network::error::Problem;
+use crate::network::graph::Tensor;
+use crate::network::ops::PoolKind;
+
+/// The largest value of each channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GlobalMaxPool2d {}
+
+impl Layer for GlobalMaxPool2d {
+    const WORD: &'static str = "global_max_pool2d";
+    const ABOUT: &'static str = "`[channels, height, width]` to `[channels]`";
+
+    fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
+        global_pool(at, only(inputs)?, PoolKind::Max)
+    }
+}
