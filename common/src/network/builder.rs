@@ -12,7 +12,7 @@ use crate::text::near;
 /// What layers call the samples.
 const INPUT: &str = "input";
 /// Most layers of a network, those within layers counted as often as they stand there.
-const MAX_LAYERS: usize = 10_000;
+const MAX_LAYERS: usize = 4_000;
 /// Most lists of layers within each other.
 const MAX_DEPTH: usize = 16;
 
@@ -169,10 +169,11 @@ impl Builder {
     /// A layer whose output nobody reads.
     fn unused(&self) -> Option<Box<LayerError>> {
         let graph = &self.graph;
-        let read = |buffer: usize| {
-            buffer == graph.output.buffer || graph.nodes.iter().any(|n| n.inputs.contains(&buffer))
-        };
-        let node = graph.nodes.iter().find(|node| !read(node.output))?;
+        let mut read = vec![false; graph.buffers.len()];
+        read[graph.output.buffer] = true;
+        let inputs = graph.nodes.iter().flat_map(|node| &node.inputs);
+        inputs.for_each(|&buffer| read[buffer] = true);
+        let node = graph.nodes.iter().find(|node| !read[node.output])?;
         Some(self.error(
             node.row,
             Problem::other(

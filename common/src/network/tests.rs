@@ -294,6 +294,51 @@ fn what_does_not_fit_in_a_graph_names_its_place() {
 }
 
 #[test]
+fn what_repeats_itself_is_bounded() {
+    let many = u32::MAX;
+    for (list, message) in [
+        (
+            json!([{"repeat": {"times": many, "layers": []}}]),
+            "`layers` is empty",
+        ),
+        (
+            json!([{"repeat": {"times": many, "layers": [{"flatten": {}}]}}]),
+            "one more than 4000 layers",
+        ),
+        (
+            json!([{"repeat": {"times": many, "layers": [{"repeat": {"times": many, "layers": []}}]}}]),
+            "`layers` is empty",
+        ),
+        (
+            json!([{"repeat": {"times": 40, "layers": [{"concat": {"from": ["input", "input"]}}, {"branches": {"paths": [[], []]}}]}}]),
+            "more than 2147483647 output values",
+        ),
+        (
+            json!([{"repeat": {"times": 40, "layers": [{"branches": {"paths": [[], []]}}]}}]),
+            "more than 2147483647 output values",
+        ),
+    ] {
+        let error = refused(&[4], list.clone());
+        assert!(error.to_string().contains(message), "{list}: {error}");
+    }
+    let mut nested = json!([{"flatten": {}}]);
+    for _ in 0..20 {
+        nested = json!([{"residual": {"body": nested}}]);
+    }
+    let error = refused(&[4], nested);
+    assert!(
+        error
+            .to_string()
+            .contains("lists of layers within each other"),
+        "{error}"
+    );
+    // As often as 0: what comes in.
+    let none =
+        json!([{"repeat": {"times": 0, "layers": [{"flatten": {}}]}}, {"dense": {"units": 2}}]);
+    assert_eq!(summarized(&[4], &layers(none)).unwrap().trainable(), 10);
+}
+
+#[test]
 fn layers_come_out_as_they_went_in_with_defaults_written_out() {
     let given =
         json!({"residual": {"body": [{"dense": {"units": 3}}], "name": "block", "from": "input"}});

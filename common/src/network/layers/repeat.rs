@@ -29,6 +29,11 @@ impl Layer for Repeat {
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
         let mut tensor = only(inputs)?.clone();
+        if self.layers.is_empty() {
+            return Err(Problem::other(
+                "`layers` is empty; accepted are one or more",
+            ));
+        }
         for time in 0..self.times {
             tensor = at.block(&time.to_string(), "layers", &self.layers, tensor)?;
         }
