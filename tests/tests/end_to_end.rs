@@ -78,6 +78,7 @@ fn every_other_example_runs() -> Result<()> {
             "two-ranks.yaml",
             &["--set", "training.epochs=1", "--limit", "200"][..],
         ),
+        ("residual.yaml", &["--limit", "200"]),
         ("program.yaml", &[]),
         ("channel.yaml", &[]),
     ] {
