@@ -1,4 +1,4 @@
-//! The layers that a document may name: a file for each, and a line in [`LAYERS`].
+//! The layers that a document may name: a file for each, and a line in the list `LAYERS`.
 //!
 //! The JSON Schema, the near-word hints, the checks, `model summary` and the table of the reference page follow from
 //! the list.
