@@ -3,7 +3,7 @@ import importlib.metadata, logging, warnings
 
 import search_constrained as constrained
 import search_protocol as protocol
-from search_peers import Optuna
+from search_optuna import Optuna
 
 
 class SoftOptuna(Optuna):

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use super::range::Range;
+
 /// Problems of fields; shapes are another matter.
 #[derive(Debug, Default)]
 pub struct Findings(Vec<(String, String)>);
@@ -27,17 +29,20 @@ impl Findings {
 
     /// In [0, 1).
     pub fn share(&mut self, value: f64, path: impl Into<String>) {
-        let fits = (0.0..1.0).contains(&value);
-        self.expect(fits, path, value, "numbers from 0, below 1");
+        self.range(value, path, Range::Share);
     }
 
     pub fn positive(&mut self, value: f64, path: impl Into<String>) {
-        let fits = value > 0.0 && value.is_finite();
-        self.expect(fits, path, value, "numbers above 0");
+        self.range(value, path, Range::Positive);
     }
 
     pub fn at_least_one(&mut self, value: usize, path: impl Into<String>) {
-        self.expect(value > 0, path, value, "whole numbers from 1");
+        let range = Range::Count;
+        self.expect(range.holds(value as f64), path, value, range.words());
+    }
+
+    fn range(&mut self, value: f64, path: impl Into<String>, range: Range) {
+        self.expect(range.holds(value), path, value, range.words());
     }
 
     /// (path, message), in the order in which they were found.

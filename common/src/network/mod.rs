@@ -12,6 +12,7 @@ pub mod layers;
 mod model;
 mod ops;
 mod output;
+pub(crate) mod range;
 mod shape;
 mod summary;
 mod words;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::builder::Builder;
+use super::builder::{Builder, Lower as _};
 use super::error::{LayerError, Problem};
 use super::findings::Findings;
 use super::graph::Graph;

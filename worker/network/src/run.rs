@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use trainyard_common::network::{Draw, Graph};
+use trainyard_common::network::Graph;
 use trainyard_common::rng::Key;
 
 use crate::error::ModelError;
@@ -77,10 +77,8 @@ impl Pass<'_> {
         At {
             parameters: &self.parameters[own.parameters.clone()],
             running: &self.running[own.statistics.clone()],
-            key: match &own.draw {
-                Draw::Position(position) => self.mask_key.with(*position),
-                Draw::Name(name, nth) => self.mask_key.named(name).with(*nth),
-            },
+            mask_key: self.mask_key,
+            draw: &own.draw,
             training: self.training,
         }
     }

@@ -3,13 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{activate, bias, check_pair, only, softmax_is_flat, yes};
+use super::shared::{Filters, check_pair, convolve, only, yes};
 use super::{Findings, Layer};
-use crate::network::builder::{Builder, NewParameter};
+use crate::network::builder::Builder;
 use crate::network::error::Problem;
 use crate::network::graph::Tensor;
-use crate::network::ops::{self, Op};
-use crate::network::shape::Window;
 use crate::network::words::{Activation, Initializer, Padding, Pair};
 
 /// Cross-correlation with a kernel that moves over an image.
@@ -42,36 +40,18 @@ impl Layer for Conv2d {
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let input = only(inputs)?;
-        if self.filters == 0 {
-            return Err(Problem::Zero { field: "filters" });
-        }
-        let window = Window::over(
-            &input.shape,
-            "kernel",
-            self.kernel,
-            self.stride,
-            self.padding,
-        )?;
-        let (channels, filters, taps) = (input.shape[0], self.filters, window.taps());
-        let shape = vec![filters, window.out_height, window.out_width];
-        softmax_is_flat(self.activation, &shape)?;
-        let relu = self.activation == Activation::Relu;
-        let op = Op::Conv(ops::Conv {
-            channels,
-            filters,
-            window,
-            bias: self.use_bias,
-            relu,
-        });
-        let fans = (channels.saturating_mul(taps), filters.saturating_mul(taps));
-        let kernel = vec![filters, channels, window.kh, window.kw];
-        let kernel = NewParameter::drawn("kernel", kernel, self.kernel_initializer, fans);
-        let parameters = [kernel].into_iter().chain(bias(self.use_bias, filters));
-        let output = at.apply(op, &[input], shape, parameters.collect())?;
-        match relu {
-            true => Ok(output),
-            false => activate(at, output, self.activation, None),
+        let window = (self.kernel, self.stride, self.padding);
+        convolve(at, only(inputs)?, &self.filters(), window, 2)
+    }
+}
+
+impl Conv2d {
+    fn filters(&self) -> Filters {
+        Filters {
+            filters: self.filters,
+            activation: self.activation,
+            use_bias: self.use_bias,
+            kernel_initializer: self.kernel_initializer,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::{AnyLayer, Kind, Layer, kind, kinds};
+use super::{AnyLayer, Kind, kind, kinds};
 use crate::network::builder::{Builder, Lower};
 use crate::network::error::Problem;
 use crate::network::findings::Findings;
@@ -29,21 +29,6 @@ pub struct LayerSpec {
 }
 
 impl LayerSpec {
-    /// A layer without a name, fed by the one before.
-    pub fn new<L: Layer>(layer: L) -> Option<Self> {
-        Some(Self {
-            name: None,
-            from: Vec::new(),
-            kind: kind(L::WORD)?,
-            layer: Arc::new(layer),
-        })
-    }
-
-    /// The layer's word in a document.
-    pub fn word(&self) -> &'static str {
-        self.kind.word
-    }
-
     pub(super) fn check(&self, path: &str, found: &mut Findings) {
         let path = format!("{path}.{}", self.word());
         if let Some(name) = &self.name {

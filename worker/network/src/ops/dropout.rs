@@ -22,7 +22,7 @@ pub(super) struct Dropout {
 
 impl Kernel for Dropout {
     fn forward(&self, at: &At<'_>, inputs: &[&[f32]], output: &mut [f32], _: &mut Kept) {
-        self.masked(at.key, inputs[0], output);
+        self.masked(at.key(), inputs[0], output);
     }
 
     fn backward(
@@ -34,7 +34,7 @@ impl Kernel for Dropout {
         _: &mut [f32],
         _: &mut Kept,
     ) {
-        self.mask_all(at.key, gradient);
+        self.mask_all(at.key(), gradient);
     }
 }
 

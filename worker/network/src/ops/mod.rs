@@ -11,7 +11,7 @@ mod pool;
 
 use std::fmt::Debug;
 
-use trainyard_common::network::Op;
+use trainyard_common::network::{Draw, Op};
 use trainyard_common::rng::Key;
 
 pub(crate) use activation::{sigmoid, softmax};
@@ -23,9 +23,20 @@ pub(crate) struct At<'a> {
     pub(crate) parameters: &'a [&'a [f32]],
     /// Its running statistics.
     pub(crate) running: &'a [f32],
-    /// Of (trial seed, step, virtual shard, operation).
-    pub(crate) key: Key,
+    /// Of (trial seed, step, virtual shard).
+    pub(crate) mask_key: Key,
+    pub(crate) draw: &'a Draw,
     pub(crate) training: bool,
+}
+
+impl At<'_> {
+    /// Of (trial seed, step, virtual shard, operation): what the operation's masks are drawn by.
+    pub(crate) fn key(&self) -> Key {
+        match self.draw {
+            Draw::Position(position) => self.mask_key.with(*position),
+            Draw::Name(name, nth) => self.mask_key.named(name).with(*nth),
+        }
+    }
 }
 
 /// What its backward pass reads: whole only where the operation said that it does ([`Op::traits`]).
