@@ -12,6 +12,7 @@
 mod agreement;
 mod asha;
 mod auto;
+mod choices;
 mod early;
 mod explore;
 mod halving;
@@ -34,6 +35,7 @@ use trainyard_common::ids::TrialId;
 use trainyard_common::spec::search::SchedulerName;
 use trainyard_common::spec::{JobSpec, Params, SchedulerSpec};
 
+pub use choices::{Choices, Chosen};
 pub use member::Lineage;
 
 use asha::Asha;
@@ -74,7 +76,7 @@ pub struct Promotion {
     pub reason: String,
     /// Whose weights it goes on with, if not its own.
     pub clone: Option<CloneOf>,
-    /// Its hyperparameters from now on, if they change.
+    /// Its hyperparameters from now on, if they change. Of one that is promotable: if they are known by now.
     pub params: Option<Params>,
 }
 
@@ -303,6 +305,29 @@ impl Scheduler {
             clone: None,
             params: None,
         })
+    }
+
+    /// What is to be worked out before the promotable trial can go on, if there is something; else the promotion
+    /// itself works it out.
+    pub fn choices(&self) -> Option<&Choices> {
+        match &self.kind {
+            Kind::Pbt(pbt) => pbt.choices(),
+            _ => None,
+        }
+    }
+
+    /// What was worked out for promotions, whenever it comes.
+    pub fn chosen(&mut self, chosen: Chosen) {
+        if let Kind::Pbt(pbt) = &mut self.kind {
+            pbt.chosen(chosen);
+        }
+    }
+
+    /// The hyperparameters that the promotable trial is known to have gone on with.
+    pub fn adopt(&mut self, params: Params) {
+        if let Kind::Pbt(pbt) = &mut self.kind {
+            pbt.adopt(params);
+        }
     }
 
     /// The promotable trial goes on to its next rung. Nothing, where it is not the one.

@@ -140,9 +140,14 @@ impl Bandit {
         best.map(|(_, place)| axes.decode(&place))
     }
 
-    /// Choices were made for all who were to have new numbers.
-    pub(super) fn rest(&mut self) {
-        self.held = None;
+    /// Products that a choice takes at most, beside so many others.
+    pub(super) fn products(&self, others: usize) -> usize {
+        if self.points.len() < MIN_POINTS {
+            return 0;
+        }
+        let rows = self.points.len().saturating_add(others);
+        let candidates = (DRAWN + ROUNDS * NEAR) as usize;
+        candidates.saturating_mul(rows.saturating_mul(rows) / 2)
     }
 }
 

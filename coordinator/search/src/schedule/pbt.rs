@@ -12,6 +12,7 @@
 //! Choices are drawn with the key (seed, trial, resource): they do not depend on who is promoted first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use trainyard_common::ids::TrialId;
 use trainyard_common::rng::Key;
@@ -19,6 +20,7 @@ use trainyard_common::space::SearchSpace;
 use trainyard_common::spec::search::{Inherit, Mode, SchedulerName};
 use trainyard_common::spec::{JobSpec, Params, SchedulerSpec};
 
+use super::choices::{Choices, Open};
 use super::explore::Explore;
 use super::member::{Lineage, Member, Phase};
 use super::pb2::Bandit;
@@ -26,12 +28,23 @@ use super::place::{Place, WORST, cost, order};
 use super::{CloneOf, Promotion, Rule, Verdict};
 use crate::search::axes::Axes;
 
+mod open;
+
 /// What was decided for a member that waits.
 #[derive(Debug, Clone)]
 struct Plan {
     clone: Option<CloneOf>,
-    params: Option<Params>,
+    params: Planned,
     reason: String,
+}
+
+#[derive(Debug, Clone)]
+enum Planned {
+    /// It goes on with those that it has.
+    Same,
+    New(Params),
+    /// Still to be chosen.
+    Open,
 }
 
 /// The state of one search.
@@ -47,7 +60,8 @@ pub(super) struct Pbt {
     explore: Explore,
     /// PB2's model.
     bandit: Option<Bandit>,
-    axes: Axes,
+    choices: Choices,
+    axes: Arc<Axes>,
     key: Key,
     /// By trial number.
     members: Vec<Member>,
@@ -63,6 +77,7 @@ impl Pbt {
         let space = SearchSpace::of(job).ok()?;
         let population = spec.population.or(job.searcher.max_trials);
         let factors = spec.perturb_factors.clone();
+        let axes = Arc::new(Axes::new(space));
         Some(Self {
             mode,
             max: max.max(1),
@@ -78,7 +93,8 @@ impl Pbt {
                     .unwrap_or(SchedulerSpec::RESAMPLE_PROBABILITY),
             },
             bandit: (spec.name == SchedulerName::Pb2).then(Bandit::default),
-            axes: Axes::new(space),
+            choices: Choices::new(Arc::clone(&axes)),
+            axes,
             key: Key::new(job.seed).named("pbt"),
             members: Vec::new(),
             results: BTreeMap::new(),
@@ -198,43 +214,39 @@ impl Pbt {
             }
             let plan = Plan {
                 clone: None,
-                params: None,
+                params: Planned::Same,
                 reason: format!("number {} of {n} at epoch {resource}: goes on", rank + 1),
             };
             self.ready.insert(*trial, plan);
         }
-        if let Some(bandit) = self.bandit.as_mut().filter(|_| !exploiting.is_empty()) {
-            bandit.prepare();
-        }
+        let others = self.others();
+        let mut open = Vec::new();
         for (trial, rank) in exploiting {
-            self.exploit(trial, resource, &top, (rank, n));
+            open.extend(self.exploit(trial, resource, &top, (rank, n)));
         }
-        if let Some(bandit) = &mut self.bandit {
-            bandit.rest();
-        }
+        self.leave_open(resource, others, open);
     }
 
+    /// Plans what a member copies. What PB2 has to choose for it, if that is so.
     fn exploit(
         &mut self,
         trial: TrialId,
         resource: u64,
         top: &[TrialId],
         (rank, n): (usize, usize),
-    ) {
+    ) -> Option<Open> {
         let key = self.key.with(u64::from(trial.0)).with(resource);
         let which = key.below(0, top.len() as u64) as usize;
-        let Some(source) = top.get(which).copied() else {
-            return;
-        };
+        let source = top.get(which).copied()?;
         let heir = match self.inherit {
             Inherit::All => source,
             Inherit::Weights => trial,
         };
         let base = self
             .member(heir)
-            .and_then(|known| known.params_until(resource))
-            .cloned();
-        let params = base.map(|base| self.vary(&base, resource, key.named("explore")));
+            .and_then(|known| known.params_until(resource));
+        let key = key.named("explore");
+        let varied = base.map(|base| self.explore.vary(self.axes.space(), base, key));
         let what = match self.inherit {
             Inherit::All => "weights and hyperparameters",
             Inherit::Weights => "weights",
@@ -247,35 +259,25 @@ impl Pbt {
             trial: source,
             resource,
         });
-        self.ready.insert(
-            trial,
-            Plan {
-                clone,
-                params,
-                reason,
-            },
-        );
-    }
-
-    fn vary(&mut self, base: &Params, resource: u64, key: Key) -> Params {
-        let varied = self.explore.vary(self.axes.space(), base, key);
-        let Some(bandit) = &mut self.bandit else {
-            return varied;
-        };
-        // What the others train with from here on.
-        let others = (0..).zip(&self.members).filter_map(|(number, member)| {
-            let planned = self.ready.get(&TrialId(number));
-            let known = member.lineage.last().map(|known| &known.params);
-            match (member.phase, planned) {
-                (Phase::Waits, Some(plan)) => plan.params.as_ref().or(known),
-                (Phase::Runs, _) => known,
-                _ => None,
+        let (params, open) = match varied {
+            Some(varied) if self.bandit.is_some() => {
+                let open = Open {
+                    seat: (trial, resource),
+                    varied,
+                    key: key.named("bandit"),
+                };
+                (Planned::Open, Some(open))
             }
-        });
-        let others: Vec<&Params> = others.collect();
-        let time = resource as f64 / self.interval as f64;
-        let chosen = bandit.choose(&self.axes, &varied, time, &others, key.named("bandit"));
-        chosen.unwrap_or(varied)
+            Some(varied) => (Planned::New(varied), None),
+            None => (Planned::Same, None),
+        };
+        let plan = Plan {
+            clone,
+            params,
+            reason,
+        };
+        self.ready.insert(trial, plan);
+        open
     }
 
     /// Tells PB2 what a stretch of training gained.
@@ -390,11 +392,18 @@ impl Rule for Pbt {
             rung: self.number(self.from(*trial)),
             reason: plan.reason.clone(),
             clone: plan.clone,
-            params: plan.params.clone(),
+            params: match &plan.params {
+                Planned::New(params) => Some(params.clone()),
+                Planned::Same | Planned::Open => None,
+            },
         })
     }
 
     fn promote(&mut self, trial: TrialId) -> Option<Promotion> {
+        if let Some(choices) = self.choices() {
+            let chosen = choices.clone().work_out();
+            self.chosen(chosen);
+        }
         let promotion = self.promotable().filter(|next| next.trial == trial)?;
         self.ready.remove(&trial);
         let cloned = promotion.clone;

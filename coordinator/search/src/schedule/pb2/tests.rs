@@ -117,7 +117,7 @@ fn choices_are_those_of_the_slow_way() {
                 planned[member as usize] = Some(found.unwrap_or_else(|| base.clone()));
             }
             if time % 2 == 0 {
-                bandit.rest();
+                bandit.held = None;
             }
             population = planned.into_iter().flatten().collect();
         }

@@ -75,6 +75,9 @@ pub(super) struct World {
     key: Key,
     draws: u64,
     luck: Luck,
+    /// How often what is to be chosen is worked out aside, and what of it is not back yet.
+    aside: f64,
+    away: Option<Choices>,
 }
 
 /// The job with this scheduler and so many trials of at most 30 epochs.
@@ -105,7 +108,15 @@ impl World {
             key: Key::new(seed).named("world"),
             draws: 0,
             luck,
+            aside: 0.0,
+            away: None,
         }
+    }
+
+    /// Has choices worked out beside it, after each entry with this probability; they are back some entries later.
+    pub(super) fn aside(mut self, probability: f64) -> Self {
+        self.aside = probability;
+        self
     }
 
     fn happens(&mut self, probability: f64) -> bool {
@@ -178,10 +189,15 @@ impl World {
                     assert_eq!(source.resource, from, "training times are equal");
                     assert!(self.scheduler.keeps(source.trial, source.resource));
                 }
+                let known = self.scheduler.choices().is_none();
+                let promoted = self.scheduler.promote(trial).unwrap();
+                if known {
+                    assert_eq!(promoted, next);
+                }
+                let next = promoted;
                 if let Some(params) = &next.params {
                     self.space.contains(params).unwrap();
                 }
-                assert_eq!(self.scheduler.promote(trial).as_ref(), Some(&next));
                 assert_eq!(
                     (self.scheduler.waits(trial), self.scheduler.from(trial)),
                     (None, from)
@@ -301,17 +317,30 @@ impl World {
 
     fn tell(&mut self, entry: Entry, check: &mut impl FnMut(&Scheduler, &[Entry])) {
         self.log.push(entry);
+        let luck = self.key.named("aside").unit(self.log.len() as u64);
+        if luck < self.aside {
+            match self.away.take() {
+                Some(choices) => self.scheduler.chosen(choices.work_out()),
+                None => self.away = self.scheduler.choices().cloned(),
+            }
+        }
         check(&self.scheduler, &self.log);
     }
 }
 
-/// Tells a fresh scheduler a log; it gives every answer again.
-pub(super) fn replay(job: &Document, log: &[Entry]) -> Scheduler {
+/// Tells a fresh scheduler a log; it gives every answer again. `adopts`: it is told what was chosen.
+pub(super) fn replay(job: &Document, log: &[Entry], adopts: bool) -> Scheduler {
     let mut scheduler = Scheduler::of(job.job());
     for entry in log {
         match entry {
             Entry::Begun(trial, params) => scheduler.begun(*trial, params),
-            Entry::Promoted(told) => assert_eq!(scheduler.promote(told.trial).as_ref(), Some(told)),
+            Entry::Promoted(told) => {
+                if let Some(params) = told.params.as_ref().filter(|_| adopts) {
+                    scheduler.adopt(params.clone());
+                    assert!(scheduler.choices().is_none(), "it is known");
+                }
+                assert_eq!(scheduler.promote(told.trial).as_ref(), Some(told));
+            }
             Entry::Reached {
                 trial,
                 number,
@@ -331,7 +360,7 @@ pub(super) fn replay(job: &Document, log: &[Entry]) -> Scheduler {
     scheduler
 }
 
-const ALL: [&str; 17] = [
+const ALL: [&str; 18] = [
     "name: fifo",
     "name: auto, max_resource: 27",
     "name: auto, max_resource: 20, min_resource: 2, eta: 2",
@@ -349,6 +378,7 @@ const ALL: [&str; 17] = [
     "name: pbt, max_resource: 20, interval: 3",
     "name: pbt, max_resource: 20, interval: 4, synchronous: false, population: 12",
     "name: pb2, max_resource: 20, interval: 3",
+    "name: pb2, max_resource: 24, interval: 2, synchronous: false, quantile: 0.4",
 ];
 
 #[test]
@@ -379,8 +409,37 @@ fn every_search_ends_and_replays() {
             if luck.closed == 0.0 && !scheduler.contains("population") {
                 assert_eq!(begun.count(), trials as usize, "{scheduler}");
             }
-            let replayed = replay(&job, &world.log);
-            assert_eq!(replayed.promotable(), world.scheduler.promotable());
+            for adopts in [false, true] {
+                let replayed = replay(&job, &world.log, adopts);
+                assert_eq!(replayed.promotable(), world.scheduler.promotable());
+            }
         }
     }
+}
+
+/// PB2's choices are the same whenever they are worked out, and whatever comes in meanwhile.
+#[test]
+fn choices_do_not_depend_on_when_they_are_worked_out() {
+    let (mut chosen, mut aside) = (0, 0);
+    for scheduler in ALL.into_iter().filter(|name| name.contains("pb2")) {
+        for seed in 0..24 {
+            let luck = if seed % 2 == 0 { FAIR } else { ROUGH };
+            let job = job(scheduler, [5, 16, 40][seed as usize % 3], seed);
+            let workers = [2, 5, 16][seed as usize / 8];
+            let mut at_once = World::new(&job, seed, luck);
+            at_once.run(workers, |_, _| {});
+            let mut late = World::new(&job, seed, luck).aside(0.6);
+            let mut pending = false;
+            late.run(workers, |scheduler, _| {
+                let now = scheduler.choices().is_some();
+                aside += usize::from(pending && !now);
+                pending = now;
+            });
+            assert!(late.log == at_once.log, "{scheduler}, seed {seed}");
+            let changes =
+                |entry: &&Entry| matches!(entry, Entry::Promoted(told) if told.params.is_some());
+            chosen += late.log.iter().filter(changes).count();
+        }
+    }
+    assert!(chosen > 500 && aside > 100, "{chosen} {aside}");
 }
