@@ -228,6 +228,7 @@ impl Machine {
         let mut job = Job {
             record,
             scheduler,
+            choosing: None,
             stints: BTreeMap::new(),
             document: Arc::clone(&document),
             mind,

@@ -80,8 +80,8 @@ impl Machine {
             Event::Searched {
                 job,
                 ticket,
-                thought,
-            } => self.searched(&job, ticket, *thought),
+                computed,
+            } => self.computed(&job, ticket, computed),
             more @ (Event::Extend { .. } | Event::Wake { .. }) => self.extending_event(more)?,
             Event::SetWorkspace { workspace, change } => self.set_workspace(&workspace, change)?,
             Event::RemoveWorkspace { workspace } => self.remove_workspace(&workspace),

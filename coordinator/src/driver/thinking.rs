@@ -1,4 +1,4 @@
-//! What searchers compute, on threads of their own beside the loop.
+//! What searchers and schedulers compute, on threads of their own beside the loop.
 //!
 //! Owns how many there are and whose turn it is: of one job one at a time, and one thread always for what is not
 //! long, so that a slow search delays itself alone. What comes of it goes back to the loop, whatever happens.
@@ -16,13 +16,13 @@ use trainyard_common::ids::JobId;
 use super::Input;
 use super::input::WeakInputs;
 use crate::cluster::api::Event;
-use crate::cluster::model::{SearchTask, Thought, Ticket};
+use crate::cluster::model::{Computation, Computed, Ticket};
 
 /// One for what is long and one for what is not.
 pub(crate) const LEAST_THREADS: usize = 2;
 
 /// What came of a task, or why nothing did.
-type Answer = Result<Thought, String>;
+type Answer = Result<Computed, String>;
 
 /// Computes beside the loop. What is not begun when it is dropped never is.
 pub(super) struct Thinker {
@@ -52,7 +52,7 @@ struct Line {
 struct Waiting {
     job: JobId,
     long: bool,
-    task: Box<SearchTask>,
+    task: Computation,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -70,13 +70,7 @@ impl Thinker {
     }
 
     /// Computes it and tells the loop.
-    pub(super) fn start(
-        &self,
-        job: JobId,
-        ticket: Ticket,
-        task: Box<SearchTask>,
-        inputs: WeakInputs,
-    ) {
+    pub(super) fn start(&self, job: JobId, ticket: Ticket, task: Computation, inputs: WeakInputs) {
         let (answer, answered) = oneshot::channel();
         self.desk.put(Waiting {
             job: job.clone(),
@@ -91,12 +85,11 @@ impl Thinker {
                 answered = answered => answered,
             };
             // Without one, another of its job has taken its place: nobody waits for it.
-            if let (Ok(thought), Some(inputs)) = (answered, inputs.upgrade()) {
-                let thought = Box::new(thought);
+            if let (Ok(computed), Some(inputs)) = (answered, inputs.upgrade()) {
                 let event = Event::Searched {
                     job,
                     ticket,
-                    thought,
+                    computed,
                 };
                 // The loop may have ended: the next one asks again.
                 let _ = inputs.send(Input::own(event)).await;
@@ -123,7 +116,9 @@ impl Desk {
     fn put(self: &Arc<Self>, new: Waiting) {
         let mut line = self.lock();
         // What a job had in line before, nobody waits for any more.
-        line.waiting.retain(|waiting| waiting.job != new.job);
+        let chooses = new.task.chooses();
+        line.waiting
+            .retain(|waiting| waiting.job != new.job || waiting.task.chooses() != chooses);
         line.waiting.push_back(new);
         let idle = line.threads - line.busy.len();
         if line.threads < self.most && idle < line.waiting.len() {
@@ -163,7 +158,7 @@ impl Desk {
                 task,
                 answer,
             } = next;
-            let computed = compute(*task);
+            let computed = compute(task);
             line = self.lock();
             line.busy.remove(&job);
             line.long -= usize::from(long);
@@ -192,7 +187,7 @@ impl Line {
 }
 
 /// A panic is the job's own.
-fn compute(task: SearchTask) -> Answer {
+fn compute(task: Computation) -> Answer {
     // What it had is gone with it.
     let computed = catch_unwind(AssertUnwindSafe(|| task.run()));
     computed.unwrap_or_else(|panic| Err(format!("its search panicked: {}", said(&*panic))))

@@ -150,7 +150,11 @@ impl Decisions {
                 let told = (*value, values.as_slice());
                 self.reached(*trial, *rung, resource, told, records(*trial))?;
             }
-            SearchEntry::Promoted { trial, rung } => self.promoted(*trial, *rung, records)?,
+            SearchEntry::Promoted {
+                trial,
+                rung,
+                params,
+            } => self.promoted((*trial, *rung), params.as_ref(), records)?,
         }
         self.log.push(entry.clone());
         Ok(())
@@ -347,10 +351,13 @@ impl Decisions {
 
     fn promoted<'a>(
         &mut self,
-        trial: TrialId,
-        rung: u32,
+        (trial, rung): (TrialId, u32),
+        params: Option<&Params>,
         records: impl Fn(TrialId) -> Option<&'a TrialRecord>,
     ) -> Result<(), String> {
+        if let Some(choices) = self.scheduler.choices().cloned() {
+            self.scheduler.chosen(choices.work_out());
+        }
         let next = self.scheduler.promotable();
         let at = next.as_ref().map(|next| (next.trial, next.rung));
         let ruled = self.rule.as_ref().and_then(Rule::next);
@@ -363,7 +370,12 @@ impl Decisions {
             self.copies(next, records)?;
         }
         self.promoted += 1;
-        self.scheduler.promote(trial);
+        let chosen = self.scheduler.promote(trial).and_then(|next| next.params);
+        if params != chosen.as_ref() {
+            return Err(format!(
+                "trial {trial} is promoted from rung {rung} with {params:?}; in a replay it is {chosen:?}"
+            ));
+        }
         self.searcher.promoted(trial);
         if let Some(rule) = &mut self.rule {
             if rule.owes_to_front(trial, rung) {

@@ -111,7 +111,7 @@ impl World {
                 }
                 self.keep(n, term, job, Task::Remove { keep, checkpoints });
             }
-            Effect::Search { job, ticket, task } => self.think(n, job, ticket, *task),
+            Effect::Search { job, ticket, task } => self.think(n, job, ticket, task),
             Effect::Changed { job, trials } => self.notify(n, &job, |changes| {
                 changes.job = true;
                 changes.trials.extend(&trials);
@@ -204,8 +204,8 @@ pub(super) fn shown(input: &Input) -> String {
                 running.len()
             )
         }
-        Input::Tell(_, Event::Searched { job, thought, .. }) => {
-            let fails = thought.as_ref().as_ref().err();
+        Input::Tell(_, Event::Searched { job, computed, .. }) => {
+            let fails = computed.as_ref().err();
             format!(
                 "the answer of the searcher of {job}: {}",
                 fails.map_or("it is back", |error| error)

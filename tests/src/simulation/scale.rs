@@ -347,11 +347,11 @@ impl Cluster {
                     self.apply(probed, Of::Trials)?;
                 }
                 Effect::Search { job, ticket, task } => {
-                    let thought = Box::new(task.run());
+                    let computed = task.run();
                     let searched = Event::Searched {
                         job,
                         ticket,
-                        thought,
+                        computed,
                     };
                     self.apply(searched, Of::Trials)?;
                 }

@@ -3,7 +3,7 @@
 
 use trainyard_common::ids::JobId;
 use trainyard_coordinator::cluster::api::Event;
-use trainyard_coordinator::cluster::model::{SearchTask, Ticket};
+use trainyard_coordinator::cluster::model::{Computation, Ticket};
 
 use super::stats::Hit;
 use super::turn::Input;
@@ -25,7 +25,7 @@ pub(super) struct Answer {
 
 impl World {
     /// A searcher of a leader begins to compute.
-    pub(super) fn think(&mut self, n: usize, job: JobId, ticket: Ticket, task: SearchTask) {
+    pub(super) fn think(&mut self, n: usize, job: JobId, ticket: Ticket, task: Computation) {
         let most = match self.below(LONG_ONE_IN) {
             0 => LONG_MS,
             _ => SHORT_MS,
@@ -35,7 +35,7 @@ impl World {
             job,
             ticket,
             // When it is computed makes no difference.
-            thought: Box::new(task.run()),
+            computed: task.run(),
         };
         let epoch = self.nodes[n].epoch;
         let number = self.answers.len();

@@ -6,7 +6,7 @@ use trainyard_common::ids::{AttemptId, JobId, TrialId, WorkerId};
 
 use super::answer::Reply;
 use super::wire::{LogText, Point, ToWorker};
-use crate::cluster::model::{Decision, Key, Record, SearchTask, SessionId, Ticket};
+use crate::cluster::model::{Computation, Decision, Key, Record, SessionId, Ticket};
 
 /// What one event led to.
 ///
@@ -107,11 +107,11 @@ pub enum Effect {
         bundle_url: Option<String>,
     },
     /// Run the task on a thread of its own and tell the machine `Searched`, whatever came of it: its error, or what
-    /// it panicked with. Of one job one at a time. An answer that is lost is asked for again by the next leader.
+    /// it panicked with. Of one job one at a time; of two of its searcher, or of its scheduler, the newer. An answer that is lost is asked for again by the next leader.
     Search {
         job: JobId,
         ticket: Ticket,
-        task: Box<SearchTask>,
+        task: Computation,
     },
     /// For those who watch: the job's summary and these trials' have changed.
     Changed { job: JobId, trials: Vec<TrialId> },

@@ -9,7 +9,7 @@ use trainyard_common::spec::Document;
 
 use super::wire::{LogText, Report};
 use crate::cluster::model::{
-    ArchiveRef, Awake, Pulse, RankRef, SecretDigest, SessionId, Thought, Ticket, WorkerInfo,
+    ArchiveRef, Awake, Computed, Pulse, RankRef, SecretDigest, SessionId, Ticket, WorkerInfo,
 };
 
 /// What the driver tells the machine.
@@ -84,7 +84,7 @@ pub enum Event {
     Searched {
         job: JobId,
         ticket: Ticket,
-        thought: Box<Result<Thought, String>>,
+        computed: Result<Computed, String>,
     },
     /// Removes an ended job for good; answered by `Reply::Deleted`.
     Delete {

@@ -39,7 +39,7 @@ impl Machine {
         self.check_job(job);
     }
 
-    /// Gives free logical workers a promoted trial or a new one. False: the next suggestion is being found, and all
+    /// Gives free logical workers a promoted trial or a new one. False: what comes next is being found, and all
     /// results wait behind it.
     fn fill(&mut self, job: &JobId) -> bool {
         while let Some(found) = self.jobs.get(job)
@@ -48,6 +48,9 @@ impl Machine {
             let clock = found.record.logical_clock;
             if let Some(next) = found.scheduler.promotable() {
                 let from = found.scheduler.from(next.trial);
+                if !self.settled(job) {
+                    return false;
+                }
                 self.promote(job);
                 self.begin_stint(job, next.trial, clock, from);
             } else if found.record.search_closed.is_none() && found.scheduler.admits() {

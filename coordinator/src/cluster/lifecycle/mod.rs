@@ -22,6 +22,7 @@ mod alike;
 pub(super) mod attempts;
 pub(super) mod best;
 mod bundles;
+mod choosing;
 mod conclude;
 mod ending;
 mod extend;

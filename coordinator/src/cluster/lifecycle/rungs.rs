@@ -134,16 +134,20 @@ impl Machine {
         }
     }
 
-    /// Takes the scheduler's promotion. `None`: there is none, or the trial cannot be placed yet, because
-    /// a person holds it or its attempt has not quite ended.
+    /// Takes the scheduler's promotion, which is [`settled`](Self::settled). `None`: there is none, or the trial
+    /// cannot be placed yet, because a person holds it or its attempt has not quite ended.
     pub(in crate::cluster) fn promote(&mut self, job: &JobId) -> Option<TrialId> {
         let found = self.jobs.get_mut(job)?;
         let trial = found.scheduler.promotable()?.trial;
         let promotion = found.scheduler.promote(trial)?;
         found.mind.tell(Told::Promoted { trial });
         let running = found.running.contains(&trial);
-        let rung = promotion.rung;
-        self.log_search(job, SearchEntry::Promoted { trial, rung });
+        let entry = SearchEntry::Promoted {
+            trial,
+            rung: promotion.rung,
+            params: promotion.params,
+        };
+        self.log_search(job, entry);
         self.explain(job, trial, Decision::Promoted, promotion.reason.clone());
         let free = !running && !self.held(job, trial);
         let found = self.jobs.get_mut(job)?;

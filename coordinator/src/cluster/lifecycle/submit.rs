@@ -61,6 +61,7 @@ impl Machine {
         self.insert_job(Job {
             record,
             scheduler: Scheduler::of(spec),
+            choosing: None,
             stints: BTreeMap::new(),
             mind: Mind::here(searcher.into()),
             document: Arc::new(document),

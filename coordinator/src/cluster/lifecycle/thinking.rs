@@ -10,7 +10,9 @@ use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
 use crate::cluster::api::Effect;
-use crate::cluster::model::{Expected, JobState, SearchEntry, SearchTask, Thought, Ticket, Told};
+use crate::cluster::model::{
+    Computation, Computed, Expected, JobState, SearchEntry, SearchTask, Thought, Ticket, Told,
+};
 
 impl Machine {
     /// Asks the searcher for a trial that takes long to find.
@@ -34,10 +36,11 @@ impl Machine {
         };
         let task = SearchTask::ask(searcher, Arc::clone(&found.document), ask);
         self.log_search(job, SearchEntry::Asked { trial });
-        self.search(job, ticket, Box::new(task));
+        self.compute(job, ticket, Computation::Search(Box::new(task)));
     }
 
-    fn search(&mut self, job: &JobId, ticket: Ticket, task: Box<SearchTask>) {
+    /// Has something of the job's search computed beside the loop.
+    pub(in crate::cluster) fn compute(&mut self, job: &JobId, ticket: Ticket, task: Computation) {
         self.draft.step.effects.push(Effect::Search {
             job: job.clone(),
             ticket,
@@ -50,18 +53,31 @@ impl Machine {
         for (job, ticket, task) in std::mem::take(&mut self.unread) {
             let found = self.jobs.get(&job);
             if found.is_some_and(|found| found.mind.awaits(ticket)) {
-                self.search(&job, ticket, task);
+                self.compute(&job, ticket, Computation::Search(task));
+            }
+        }
+    }
+
+    /// What was computed beside the loop is there, or will never be.
+    pub(in crate::cluster) fn computed(
+        &mut self,
+        job: &JobId,
+        ticket: Ticket,
+        computed: Result<Computed, String>,
+    ) {
+        match computed {
+            Ok(Computed::Thought(thought)) => self.searched(job, ticket, Ok(*thought)),
+            Ok(Computed::Chosen(chosen)) => self.chosen(job, ticket, Ok(chosen)),
+            // Who waits for that ticket knows itself.
+            Err(error) => {
+                self.searched(job, ticket, Err(error.clone()));
+                self.chosen(job, ticket, Err(error));
             }
         }
     }
 
     /// A searcher is back, or will never be. Nothing, where nobody waits for it any more.
-    pub(in crate::cluster) fn searched(
-        &mut self,
-        job: &JobId,
-        ticket: Ticket,
-        thought: Result<Thought, String>,
-    ) {
+    fn searched(&mut self, job: &JobId, ticket: Ticket, thought: Result<Thought, String>) {
         let found = self.jobs.get_mut(job);
         let Some(found) = found.filter(|found| found.mind.awaits(ticket)) else {
             return;

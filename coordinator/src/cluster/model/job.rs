@@ -11,7 +11,7 @@ use trainyard_common::space::KnownSpace;
 use trainyard_common::spec::{Document, ObjectiveSpec};
 
 use super::attempt::Metrics;
-use super::mind::Mind;
+use super::mind::{Mind, Ticket};
 use super::trial::{Trial, TrialCounts, TrialSlot, TrialState};
 use crate::placement::Needs;
 use crate::schedule::Scheduler;
@@ -197,6 +197,8 @@ pub(in crate::cluster) struct Job {
     /// Its searcher. It rests once the job has ended: a search that is extended then is woken by its log.
     pub(in crate::cluster) mind: Mind,
     pub(in crate::cluster) scheduler: Scheduler,
+    /// What the scheduler has chosen for its next promotions is awaited.
+    pub(in crate::cluster) choosing: Option<Ticket>,
     /// What the logical workers run; empty without logical time.
     pub(in crate::cluster) stints: BTreeMap<TrialId, Stint>,
     /// Index of the next entry of the search log.

@@ -5,6 +5,7 @@
 mod archive;
 mod attempt;
 mod codec;
+mod computation;
 mod job;
 mod keys;
 mod mind;
@@ -25,6 +26,7 @@ pub use attempt::{
     Vacate,
 };
 pub use codec::{FORMAT_VERSION, Record, RecordError};
+pub use computation::{Computation, Computed};
 pub use job::{Alike, Best, Evaluation, Expected, JobRecord, JobState, Leaving, SpecRecord};
 pub(in crate::cluster) use job::{Job, Turns};
 pub use keys::Key;

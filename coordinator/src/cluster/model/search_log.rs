@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use trainyard_common::ids::{JobId, TrialId};
+use trainyard_common::spec::Params;
 
 use super::told::Thought;
 use crate::schedule::Scheduler;
@@ -55,5 +56,12 @@ pub enum SearchEntry {
         values: Vec<f64>,
     },
     /// The scheduler lets a trial go on from this rung to the next.
-    Promoted { trial: TrialId, rung: u32 },
+    Promoted {
+        trial: TrialId,
+        rung: u32,
+        /// Its hyperparameters from there on, where they change. Logs that were written before these were kept have
+        /// none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        params: Option<Params>,
+    },
 }

@@ -23,6 +23,9 @@ impl Machine {
             Want::Resume(trial) => self.assign(job, trial, AttemptKind::Train, places),
             Want::Judge(trial) => self.assign(job, trial, AttemptKind::Evaluate, places),
             Want::Promote => {
+                if !self.settled(job) {
+                    return false;
+                }
                 if let Some(trial) = self.promote(job) {
                     self.assign(job, trial, AttemptKind::Train, places);
                 }

@@ -63,7 +63,10 @@ impl Machine {
                 if most.is_some_and(|most| under_way >= most.max(1) as usize) {
                     None
                 } else if found.scheduler.promotable().is_some() {
-                    Some(Would::Do(Want::Promote))
+                    Some(match found.choosing {
+                        Some(_) => Would::Think,
+                        None => Would::Do(Want::Promote),
+                    })
                 } else {
                     let open = found.record.search_closed.is_none();
                     let admits = found.scheduler.admits();

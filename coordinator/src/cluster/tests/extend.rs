@@ -316,6 +316,7 @@ fn a_take_over_looks_through_no_space_and_replays_no_ended_search() {
             entry.entry = crate::cluster::model::SearchEntry::Promoted {
                 trial: TrialId(0),
                 rung: 7,
+                params: None,
             };
         }
     }
@@ -341,11 +342,11 @@ fn records_without_counts_are_counted_once() {
     let mut written = step.records;
     for effect in step.effects {
         if let Effect::Search { job, ticket, task } = effect {
-            let thought = Box::new(task.run());
+            let computed = task.run();
             let searched = Event::Searched {
                 job,
                 ticket,
-                thought,
+                computed,
             };
             written.extend(old.apply(bench.now, searched).unwrap().records);
         }

@@ -193,11 +193,11 @@ fn long_suggestions_come_one_at_a_time_and_let_others_in_between() {
             let Some((job, ticket, task)) = asked.pop() else {
                 break;
             };
-            let thought = Box::new(task.run());
+            let computed = task.run();
             step = bench.apply(Event::Searched {
                 job,
                 ticket,
-                thought,
+                computed,
             });
             let now = assigned(&step).len();
             assert!(now <= 1, "{more}: {now} at once");

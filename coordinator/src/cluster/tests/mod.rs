@@ -3,6 +3,7 @@
 mod asha;
 mod aside;
 mod bound;
+mod choosing;
 mod extend;
 mod failures;
 mod found;
@@ -253,7 +254,7 @@ impl Bench {
                 Effect::Search { job, ticket, task } if self.computes => Some(Event::Searched {
                     job: job.clone(),
                     ticket: *ticket,
-                    thought: Box::new(task.clone().run()),
+                    computed: task.clone().run(),
                 }),
                 _ => None,
             })

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::cluster::model::{
-    AttemptRef, JobState, SearchEntry, SearchTask, Thought, Ticket, TrialState,
+    AttemptRef, Computation, Computed, JobState, SearchEntry, Ticket, TrialState,
 };
 use crate::cluster::view::replay::verify;
 
 /// A machine whose searchers compute everything beside it, as an answer that comes when it is told to.
-struct Late {
-    bench: Bench,
-    asked: Vec<(JobId, Ticket, Box<SearchTask>)>,
+pub(super) struct Late {
+    pub(super) bench: Bench,
+    asked: Vec<(JobId, Ticket, Computation)>,
 }
 
 fn late_config() -> MachineConfig {
@@ -22,7 +22,7 @@ fn late_config() -> MachineConfig {
 }
 
 impl Late {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut bench = Bench::new();
         bench.machine = Machine::new(Term(1), late_config());
         bench.computes = false;
@@ -30,7 +30,7 @@ impl Late {
         Self { bench, asked }
     }
 
-    fn apply(&mut self, event: Event) -> Step {
+    pub(super) fn apply(&mut self, event: Event) -> Step {
         let step = self.bench.apply(event);
         for effect in &step.effects {
             if let Effect::Search { job, ticket, task } = effect {
@@ -40,24 +40,48 @@ impl Late {
         step
     }
 
+    /// Whether something is being computed.
+    pub(super) fn asks(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    pub(super) fn report(&mut self, rank: &RankRef, body: ReportBody) -> Step {
+        self.bench.sequence += 1;
+        let report = Report {
+            sequence: self.bench.sequence,
+            rank: rank.clone(),
+            time_ms: 0,
+            body,
+        };
+        let (session, reports) = (SessionId(1), vec![report]);
+        self.apply(Event::Reports { session, reports })
+    }
+
+    /// First ranks of what runs.
+    pub(super) fn running(&self, job: &str) -> Vec<RankRef> {
+        let trials = (0..self.trials(job)).map(|trial| TrialId(trial as u32));
+        let living = trials.filter_map(|trial| self.bench.machine.living(&job.into(), trial));
+        living.map(|at| RankRef { at, rank: 0 }).collect()
+    }
+
     /// The job's searcher answers.
-    fn answer(&mut self, job: &str) -> Step {
+    pub(super) fn answer(&mut self, job: &str) -> Step {
         let of = |(asked, ..): &(JobId, _, _)| asked.as_str() == job;
         let at = self.asked.iter().position(of).expect("nothing was asked");
         let (job, ticket, task) = self.asked.remove(at);
         self.thought(job, ticket, task.run())
     }
 
-    fn thought(&mut self, job: JobId, ticket: Ticket, thought: Result<Thought, String>) -> Step {
-        let thought = Box::new(thought);
+    fn thought(&mut self, job: JobId, ticket: Ticket, thought: Result<Computed, String>) -> Step {
+        let computed = thought;
         self.apply(Event::Searched {
             job,
             ticket,
-            thought,
+            computed,
         })
     }
 
-    fn log(&self, job: &str) -> Vec<SearchEntry> {
+    pub(super) fn log(&self, job: &str) -> Vec<SearchEntry> {
         let records = self.bench.stored.values();
         let entries = records.filter_map(|record| match record {
             Record::Search(record) if record.job.as_str() == job => {
@@ -70,7 +94,7 @@ impl Late {
     }
 
     /// Another coordinator takes over. What was computed for the last one is lost.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         let records: Vec<Record> = self.bench.stored.values().cloned().collect();
         let now = self.bench.now;
         self.bench.machine = Machine::restore(Term(2), late_config(), now, records).unwrap();
@@ -79,7 +103,7 @@ impl Late {
     }
 
     /// Its log leads to what its trials were given.
-    fn replays(&self, job: &str) {
+    pub(super) fn replays(&self, job: &str) {
         let trials: BTreeMap<TrialId, _> = self
             .bench
             .stored
@@ -100,7 +124,7 @@ impl Late {
         self.bench.machine.job(&job.into()).unwrap().state
     }
 
-    fn working(&self, job: &str) -> String {
+    pub(super) fn working(&self, job: &str) -> String {
         self.bench.machine.job(&job.into()).unwrap().working
     }
 
@@ -388,9 +412,11 @@ fn a_search_that_finds_nothing_more_ends() {
             });
         }
         let (job, ticket, task) = late.asked.remove(0);
-        let mut thought = task.run().unwrap();
+        let Ok(Computed::Thought(mut thought)) = task.run() else {
+            panic!("it is the searcher's");
+        };
         thought.proposal.as_mut().unwrap().params = None;
-        late.thought(job, ticket, Ok(thought));
+        late.thought(job, ticket, Ok(Computed::Thought(thought)));
         let last = late.log("a-1").pop();
         if extended {
             assert_eq!(last, Some(SearchEntry::Asked { trial: TrialId(0) }));

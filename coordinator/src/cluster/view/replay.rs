@@ -52,7 +52,7 @@ pub fn verify<'a>(
 ) -> Result<Tally, String> {
     let searcher = Searcher::of(spec);
     let mut searcher = searcher.map_err(|error| error.to_string())?;
-    let mut log_read = Reading::of(spec);
+    let mut log_read = Reading::of(spec, Check::All);
     for entry in log {
         if let Some(told) = log_read.next(entry, &params)? {
             told.tell(&mut searcher, Check::All)?;
@@ -96,7 +96,7 @@ pub(in crate::cluster) fn read<'a>(
     log: impl IntoIterator<Item = &'a SearchEntry>,
     params: impl Fn(TrialId) -> Option<&'a Params>,
 ) -> Result<Read, String> {
-    let (mut reading, mut told) = (Reading::of(spec), Vec::new());
+    let (mut reading, mut told) = (Reading::of(spec, Check::Adopt), Vec::new());
     for entry in log {
         told.extend(reading.next(entry, &params)?);
     }
@@ -110,6 +110,7 @@ pub(in crate::cluster) fn read<'a>(
 /// How far a log was read.
 struct Reading {
     scheduler: Scheduler,
+    check: Check,
     /// The searcher was asked for this trial and it has not begun.
     asked: Option<TrialId>,
     entries: usize,
@@ -117,8 +118,9 @@ struct Reading {
 }
 
 impl Reading {
-    fn of(spec: &JobSpec) -> Self {
+    fn of(spec: &JobSpec, check: Check) -> Self {
         Self {
+            check,
             scheduler: Scheduler::of(spec),
             asked: None,
             entries: 0,
@@ -192,8 +194,12 @@ impl Reading {
                     value: *value,
                 })
             }
-            SearchEntry::Promoted { trial, rung } => {
-                promoted(scheduler, *trial, *rung)?;
+            SearchEntry::Promoted {
+                trial,
+                rung,
+                params,
+            } => {
+                promoted(scheduler, (*trial, *rung), params.as_ref(), self.check)?;
                 Some(Told::Promoted { trial: *trial })
             }
         })
@@ -226,7 +232,12 @@ fn reached(
     Ok(())
 }
 
-fn promoted(scheduler: &mut Scheduler, trial: TrialId, rung: u32) -> Result<(), String> {
+fn promoted(
+    scheduler: &mut Scheduler,
+    (trial, rung): (TrialId, u32),
+    params: Option<&Params>,
+    check: Check,
+) -> Result<(), String> {
     let next = scheduler.promotable();
     let next = next.map(|next| (next.trial, next.rung));
     if next != Some((trial, rung)) {
@@ -234,6 +245,16 @@ fn promoted(scheduler: &mut Scheduler, trial: TrialId, rung: u32) -> Result<(), 
             "trial {trial} was promoted from rung {rung}, and this version of the scheduler promotes {next:?}"
         ));
     }
-    scheduler.promote(trial);
+    if let (Check::Adopt, Some(params)) = (check, params) {
+        scheduler.adopt(params.clone());
+    }
+    let promotion = scheduler.promote(trial);
+    let chosen = promotion.and_then(|promotion| promotion.params);
+    if params.is_some() && params != chosen.as_ref() {
+        return Err(format!(
+            "trial {trial} went on from rung {rung} with {params:?}, and this version of the scheduler chooses \
+             {chosen:?}"
+        ));
+    }
     Ok(())
 }

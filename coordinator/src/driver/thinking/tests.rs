@@ -11,7 +11,7 @@ use crate::cluster::Machine;
 use crate::cluster::api::{Effect, MachineConfig};
 
 /// A search of a job of this name, as after a restart.
-fn task(name: &str) -> (JobId, Ticket, Box<SearchTask>) {
+fn task(name: &str) -> (JobId, Ticket, Computation) {
     let spec = format!(
         "name: {name}\nentrypoint: {{command: [train]}}\n\
          hyperparameters: {{x: {{type: double, minval: 0, maxval: 1}}}}\n\
@@ -82,13 +82,13 @@ async fn an_answer_comes_back_to_the_loop() {
         queue.recv_many(&mut taken, 8).await;
         for input in taken.drain(..) {
             let Input::Tell {
-                event: Event::Searched { job, thought, .. },
+                event: Event::Searched { job, computed, .. },
                 ..
             } = input
             else {
                 panic!("{input:?}");
             };
-            assert!(thought.is_ok());
+            assert!(computed.is_ok());
             jobs.insert(job);
         }
     }
