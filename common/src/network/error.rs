@@ -43,7 +43,8 @@ pub enum Problem {
         window: &'static str,
         kernel: (usize, usize),
         input: (usize, usize),
-        padding: &'static str,
+        /// And dilation, if there is any.
+        padding: String,
     },
     #[error("`{field}` is 0; accepted are whole numbers from 1")]
     Zero { field: &'static str },

@@ -27,9 +27,9 @@ pub use ops::{
     BatchNorm, Conv, Dense, Dropout, Function, Merge, Op, Pointwise, Pool, PoolKind, Traits,
 };
 pub use output::Trailing;
-pub use shape::{Window, padding_of, positions};
+pub use shape::{Along, Placed, Window};
 pub use summary::ModelSummary;
-pub use words::{Activation, Initializer, Padding, Pair};
+pub use words::{Activation, Border, Initializer, Padding, Pair};
 
 #[cfg(test)]
 mod tests;

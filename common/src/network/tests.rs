@@ -123,6 +123,115 @@ fn errors_name_layer_and_shapes() {
     assert!(summarized(&[3], &[]).is_err());
 }
 
+fn along(size: usize, stride: usize, border: Border) -> Along {
+    Along {
+        size,
+        stride,
+        dilation: 1,
+        border,
+        ceil: false,
+    }
+}
+
+#[test]
+fn windows_stand_where_pytorchs_do() {
+    // (n, size, stride, dilation, padding before and after, ceil) -> positions, by PyTorch 2.15's pools and
+    // convolutions over a tensor of n; None: it refuses.
+    for ((n, size, stride, dilation, before, after, ceil), out) in [
+        ((7, 3, 2, 1, 0, 0, false), Some(3)),
+        ((8, 3, 2, 1, 0, 0, false), Some(3)),
+        ((8, 3, 2, 1, 0, 0, true), Some(4)),
+        ((2, 3, 2, 1, 0, 0, true), Some(1)),
+        ((1, 3, 2, 1, 0, 0, true), None),
+        // The third window would begin in the padding after the image.
+        ((3, 2, 2, 1, 1, 1, true), Some(2)),
+        ((5, 2, 3, 1, 0, 0, true), Some(2)),
+        ((7, 3, 2, 2, 0, 0, false), Some(2)),
+        ((4, 3, 1, 2, 0, 0, false), None),
+        ((4, 3, 1, 2, 2, 2, false), Some(4)),
+        ((4, 3, 1, 1, 0, 2, false), Some(4)),
+        ((usize::MAX, 3, 1, 1, 1, 1, false), None),
+        ((4, usize::MAX, 1, usize::MAX, 0, 0, false), None),
+    ] {
+        let along = Along {
+            size,
+            stride,
+            dilation,
+            border: Border::Around(before, after),
+            ceil,
+        };
+        let placed = along.place(n);
+        assert_eq!(placed.map(|placed| placed.out), out, "{along:?} over {n}");
+    }
+}
+
+#[test]
+fn padding_and_groups_that_do_not_fit_are_refused() {
+    let conv = |fields: serde_json::Value| {
+        let mut all = json!({"filters": 6, "kernel": 3});
+        all.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        json!([{"conv2d": all}])
+    };
+    for (list, message) in [
+        (
+            conv(json!({"groups": 4})),
+            "4 groups given; accepted are divisors of both its 3 channels and its 6 filters",
+        ),
+        (conv(json!({"groups": 0})), "`groups` is 0"),
+        (conv(json!({"dilation": [1, 0]})), "`dilation` is 0"),
+        (
+            conv(json!({"dilation": 5, "padding": [[0, 1], [1, 1]]})),
+            "a 3x3 kernel does not fit an input of 8x8 with padding [[0, 1], [1, 1]] and dilation 5x5",
+        ),
+        (
+            conv(json!({"padding": [1, 2, 3]})),
+            "padding [1, 2, 3]; accepted: `valid`, `same`, a whole number, [height, width]",
+        ),
+        (
+            conv(json!({"padding": 1_000_000})),
+            "more than 2147483647 output values",
+        ),
+        (conv(json!({"padding": u64::MAX})), "does not fit"),
+        (
+            json!([{"max_pool2d": {"size": 3, "padding": [[0, 3], [0, 0]]}}]),
+            "padding [[0, 3], [0, 0]]; accepted beside a window of 3x3 is less than its size",
+        ),
+    ] {
+        let error = refused(&[3, 8, 8], list.clone());
+        assert!(error.to_string().contains(message), "{list}: {error}");
+    }
+    let mut found = Findings::default();
+    let model = ModelSpec::of(layers(json!([
+        {"conv2d": {"filters": 2, "kernel": 1, "groups": 0, "dilation": 0, "padding": [1]}},
+        {"max_pool1d": {"padding": [1, 1]}},
+    ])));
+    model.check(&mut found);
+    let places: Vec<String> = found
+        .into_inner()
+        .into_iter()
+        .map(|(place, _)| place)
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "model.layers[0].conv2d.dilation",
+            "model.layers[0].conv2d.groups",
+            "model.layers[0].conv2d.padding",
+            "model.layers[1].max_pool1d.padding",
+        ]
+    );
+    let unknown = json!({"conv2d": {"filters": 2, "kernel": 1, "padding": "full"}});
+    let error = serde_json::from_value::<LayerSpec>(unknown).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("`valid`, `same`, a whole number"),
+        "{error}"
+    );
+}
+
 #[test]
 fn same_padding_is_tensorflows() {
     // (n, kernel, stride) -> positions, before, after, by TensorFlow's formulas
@@ -135,14 +244,12 @@ fn same_padding_is_tensorflows() {
         ((7, 1, 3), (3, 0, 0)),
         ((2, 5, 1), (2, 2, 2)),
     ] {
-        assert_eq!(positions(n, kernel, stride, Padding::Same), Some(out));
-        assert_eq!(
-            padding_of(n, kernel, stride, Padding::Same),
-            (before, after)
-        );
+        let placed = Placed { before, after, out };
+        assert_eq!(along(kernel, stride, Border::Same).place(n), Some(placed));
     }
-    assert_eq!(positions(4, 5, 1, Padding::Valid), None);
-    assert_eq!(positions(7, 3, 2, Padding::Valid), Some(3));
+    assert_eq!(along(5, 1, Border::Valid).place(4), None);
+    let placed = along(3, 2, Border::Valid).place(7);
+    assert_eq!(placed.map(|placed| placed.out), Some(3));
 }
 
 fn refused(shape: &[usize], value: serde_json::Value) -> LayerError {

@@ -1,5 +1,7 @@
 //! Words and pairs of numbers that several layers take.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,14 +40,74 @@ pub enum Initializer {
 }
 
 /// How borders are treated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "`valid`, `same`, a whole number, one for each dimension, or [before, after] for each dimension"
+)]
+pub enum Padding {
+    Word(PaddingWord),
+    /// So many on every side.
+    Every(usize),
+    /// So many before and after, for each dimension: `[height, width]`.
+    Each(Vec<usize>),
+    /// `[[top, bottom], [left, right]]`.
+    Sides(Vec<[usize; 2]>),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Padding {
+pub enum PaddingWord {
     /// No padding: floor((n - k) / s) + 1 positions.
     #[default]
     Valid,
     /// ceil(n / s) positions; zeros (for max pooling: nothing) around, the odd one at the end.
     Same,
+}
+
+/// How the borders of one dimension are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Border {
+    Valid,
+    Same,
+    /// So many before and after.
+    Around(usize, usize),
+}
+
+impl Default for Padding {
+    fn default() -> Self {
+        Self::Word(PaddingWord::default())
+    }
+}
+
+impl Padding {
+    /// Of the dimension `at` of `dimensions`; `None` where a list is of another length.
+    pub(crate) fn border(&self, dimensions: usize, at: usize) -> Option<Border> {
+        match self {
+            Self::Word(PaddingWord::Valid) => Some(Border::Valid),
+            Self::Word(PaddingWord::Same) => Some(Border::Same),
+            Self::Every(n) => Some(Border::Around(*n, *n)),
+            Self::Each(list) if list.len() == dimensions => {
+                Some(Border::Around(list[at], list[at]))
+            }
+            Self::Sides(list) if list.len() == dimensions => {
+                Some(Border::Around(list[at][0], list[at][1]))
+            }
+            Self::Each(_) | Self::Sides(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Padding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(PaddingWord::Valid) => write!(f, "valid"),
+            Self::Word(PaddingWord::Same) => write!(f, "same"),
+            Self::Every(n) => write!(f, "{n}"),
+            Self::Each(list) => write!(f, "{list:?}"),
+            Self::Sides(list) => write!(f, "{list:?}"),
+        }
+    }
 }
 
 /// A number for both dimensions, or `[height, width]`.

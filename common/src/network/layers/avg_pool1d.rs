@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{as_image, only, pool};
+use super::moving::{Movement, as_image, as_sequence, check_padding, in_one_row, pool};
+use super::shared::only;
 use super::{Findings, Layer};
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
@@ -11,7 +12,7 @@ use crate::network::graph::Tensor;
 use crate::network::ops::PoolKind;
 use crate::network::words::{Padding, Pair};
 
-/// The mean of each window that moves along a sequence; padding is not counted.
+/// The mean of each window that moves along a sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AvgPool1d {
@@ -20,8 +21,15 @@ pub(super) struct AvgPool1d {
     /// Unset: equal to `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stride: Option<usize>,
+    /// `valid`, `same`, so many on both sides, or `[[before, after]]`; less than the size.
     #[serde(default)]
     padding: Padding,
+    /// Whether the mean counts padding as zeros.
+    #[serde(default)]
+    count_padding: bool,
+    /// Whether a last window may reach over the end of the image.
+    #[serde(default)]
+    ceil: bool,
 }
 
 fn two() -> usize {
@@ -37,15 +45,25 @@ impl Layer for AvgPool1d {
         if let Some(stride) = self.stride {
             found.at_least_one(stride, format!("{path}.stride"));
         }
+        check_padding(&self.padding, 1, path, found);
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let along = |size: usize| Pair::Each([1, size]);
-        let window = (along(self.size), self.stride.map(along), self.padding);
-        let pooled = pool(at, &as_image(only(inputs)?)?, PoolKind::Average, window)?;
-        let [channels, _, length] = pooled.shape[..] else {
-            unreachable!("a pooled image is an image");
+        let movement = Movement {
+            size: in_one_row(self.size),
+            stride: in_one_row(self.stride.unwrap_or(self.size)),
+            dilation: Pair::one(),
+            padding: &self.padding,
+            ceil: self.ceil,
+            dimensions: 1,
         };
-        Ok(pooled.arranged(vec![channels, length]))
+        let image = as_image(only(inputs)?)?;
+        Ok(as_sequence(&pool(
+            at,
+            &image,
+            PoolKind::Average,
+            self.count_padding,
+            &movement,
+        )?))
     }
 }

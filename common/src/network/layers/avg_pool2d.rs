@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{check_pair, only, pool};
+use super::moving::{Movement, check_padding, pool};
+use super::shared::{check_pair, only};
 use super::{Findings, Layer};
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
@@ -11,7 +12,7 @@ use crate::network::graph::Tensor;
 use crate::network::ops::PoolKind;
 use crate::network::words::{Padding, Pair};
 
-/// The mean of each window that moves over an image; padding is not counted.
+/// The mean of each window that moves over an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AvgPool2d {
@@ -20,8 +21,15 @@ pub(super) struct AvgPool2d {
     /// Unset: equal to `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stride: Option<Pair>,
+    /// `valid`, `same`, so many on every side, `[height, width]`, or `[[top, bottom], [left, right]]`; less than the size.
     #[serde(default)]
     padding: Padding,
+    /// Whether the mean counts padding as zeros.
+    #[serde(default)]
+    count_padding: bool,
+    /// Whether a last window may reach over the end of the image.
+    #[serde(default)]
+    ceil: bool,
 }
 
 impl Layer for AvgPool2d {
@@ -33,10 +41,24 @@ impl Layer for AvgPool2d {
         if let Some(stride) = self.stride {
             check_pair(stride, format!("{path}.stride"), found);
         }
+        check_padding(&self.padding, 2, path, found);
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let window = (self.size, self.stride, self.padding);
-        pool(at, only(inputs)?, PoolKind::Average, window)
+        let movement = Movement {
+            size: self.size,
+            stride: self.stride.unwrap_or(self.size),
+            dilation: Pair::one(),
+            padding: &self.padding,
+            ceil: self.ceil,
+            dimensions: 2,
+        };
+        pool(
+            at,
+            only(inputs)?,
+            PoolKind::Average,
+            self.count_padding,
+            &movement,
+        )
     }
 }

@@ -3,12 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{Filters, as_image, convolve, only, yes};
+use super::moving::{Filters, Movement, as_image, check_padding, convolve, in_one_row, one};
+use super::shared::{only, yes};
 use super::{Findings, Layer};
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
 use crate::network::graph::Tensor;
-use crate::network::words::{Activation, Initializer, Padding, Pair};
+use crate::network::words::{Activation, Initializer, Padding};
 
 /// Cross-correlation with a kernel that moves along a sequence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,18 +19,21 @@ pub(super) struct Conv1d {
     kernel: usize,
     #[serde(default = "one")]
     stride: usize,
+    /// `valid`, `same`, zeros on both sides, or `[[before, after]]`.
     #[serde(default)]
     padding: Padding,
+    /// Distance of the kernel's taps.
+    #[serde(default = "one")]
+    dilation: usize,
+    /// Parts of the channels that have filters of their own; as many as channels: a depthwise convolution.
+    #[serde(default = "one")]
+    groups: usize,
     #[serde(default)]
     activation: Activation,
     #[serde(default = "yes")]
     use_bias: bool,
     #[serde(default)]
     kernel_initializer: Initializer,
-}
-
-fn one() -> usize {
-    1
 }
 
 impl Layer for Conv1d {
@@ -40,13 +44,21 @@ impl Layer for Conv1d {
         found.at_least_one(self.filters, format!("{path}.filters"));
         found.at_least_one(self.kernel, format!("{path}.kernel"));
         found.at_least_one(self.stride, format!("{path}.stride"));
+        found.at_least_one(self.dilation, format!("{path}.dilation"));
+        found.at_least_one(self.groups, format!("{path}.groups"));
+        check_padding(&self.padding, 1, path, found);
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let image = as_image(only(inputs)?)?;
-        let one_row = |along: usize| Pair::Each([1, along]);
-        let window = (one_row(self.kernel), one_row(self.stride), self.padding);
-        convolve(at, &image, &self.filters(), window, 1)
+        let movement = Movement {
+            size: in_one_row(self.kernel),
+            stride: in_one_row(self.stride),
+            dilation: in_one_row(self.dilation),
+            padding: &self.padding,
+            ceil: false,
+            dimensions: 1,
+        };
+        convolve(at, &as_image(only(inputs)?)?, &self.filters(), &movement)
     }
 }
 
@@ -54,6 +66,7 @@ impl Conv1d {
     fn filters(&self) -> Filters {
         Filters {
             filters: self.filters,
+            groups: self.groups,
             activation: self.activation,
             use_bias: self.use_bias,
             kernel_initializer: self.kernel_initializer,

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{Filters, check_pair, convolve, only, yes};
+use super::moving::{Filters, Movement, check_padding, convolve, one};
+use super::shared::{check_pair, only, yes};
 use super::{Findings, Layer};
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
@@ -19,8 +20,15 @@ pub(super) struct Conv2d {
     kernel: Pair,
     #[serde(default = "Pair::one")]
     stride: Pair,
+    /// `valid`, `same`, zeros on every side, `[height, width]`, or `[[top, bottom], [left, right]]`.
     #[serde(default)]
     padding: Padding,
+    /// Distance of the kernel's taps.
+    #[serde(default = "Pair::one")]
+    dilation: Pair,
+    /// Parts of the channels that have filters of their own; as many as channels: a depthwise convolution.
+    #[serde(default = "one")]
+    groups: usize,
     #[serde(default)]
     activation: Activation,
     #[serde(default = "yes")]
@@ -37,11 +45,21 @@ impl Layer for Conv2d {
         found.at_least_one(self.filters, format!("{path}.filters"));
         check_pair(self.kernel, format!("{path}.kernel"), found);
         check_pair(self.stride, format!("{path}.stride"), found);
+        check_pair(self.dilation, format!("{path}.dilation"), found);
+        found.at_least_one(self.groups, format!("{path}.groups"));
+        check_padding(&self.padding, 2, path, found);
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let window = (self.kernel, self.stride, self.padding);
-        convolve(at, only(inputs)?, &self.filters(), window, 2)
+        let movement = Movement {
+            size: self.kernel,
+            stride: self.stride,
+            dilation: self.dilation,
+            padding: &self.padding,
+            ceil: false,
+            dimensions: 2,
+        };
+        convolve(at, only(inputs)?, &self.filters(), &movement)
     }
 }
 
@@ -49,6 +67,7 @@ impl Conv2d {
     fn filters(&self) -> Filters {
         Filters {
             filters: self.filters,
+            groups: self.groups,
             activation: self.activation,
             use_bias: self.use_bias,
             kernel_initializer: self.kernel_initializer,

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Layer;
-use super::shared::{global_pool, only};
+use super::moving::global_pool;
+use super::shared::only;
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
 use crate::network::graph::Tensor;

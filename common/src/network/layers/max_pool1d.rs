@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{as_image, only, pool};
+use super::moving::{Movement, as_image, as_sequence, check_padding, in_one_row, pool};
+use super::shared::only;
 use super::{Findings, Layer};
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
@@ -20,8 +21,12 @@ pub(super) struct MaxPool1d {
     /// Unset: equal to `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stride: Option<usize>,
+    /// `valid`, `same`, so many on both sides, or `[[before, after]]`; less than the size. It is never the largest.
     #[serde(default)]
     padding: Padding,
+    /// Whether a last window may reach over the end of the image.
+    #[serde(default)]
+    ceil: bool,
 }
 
 fn two() -> usize {
@@ -37,15 +42,25 @@ impl Layer for MaxPool1d {
         if let Some(stride) = self.stride {
             found.at_least_one(stride, format!("{path}.stride"));
         }
+        check_padding(&self.padding, 1, path, found);
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let along = |size: usize| Pair::Each([1, size]);
-        let window = (along(self.size), self.stride.map(along), self.padding);
-        let pooled = pool(at, &as_image(only(inputs)?)?, PoolKind::Max, window)?;
-        let [channels, _, length] = pooled.shape[..] else {
-            unreachable!("a pooled image is an image");
+        let movement = Movement {
+            size: in_one_row(self.size),
+            stride: in_one_row(self.stride.unwrap_or(self.size)),
+            dilation: Pair::one(),
+            padding: &self.padding,
+            ceil: self.ceil,
+            dimensions: 1,
         };
-        Ok(pooled.arranged(vec![channels, length]))
+        let image = as_image(only(inputs)?)?;
+        Ok(as_sequence(&pool(
+            at,
+            &image,
+            PoolKind::Max,
+            false,
+            &movement,
+        )?))
     }
 }

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{check_pair, only, pool};
+use super::moving::{Movement, check_padding, pool};
+use super::shared::{check_pair, only};
 use super::{Findings, Layer};
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
@@ -20,8 +21,12 @@ pub(super) struct MaxPool2d {
     /// Unset: equal to `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stride: Option<Pair>,
+    /// `valid`, `same`, so many on every side, `[height, width]`, or `[[top, bottom], [left, right]]`; less than the size. It is never the largest.
     #[serde(default)]
     padding: Padding,
+    /// Whether a last window may reach over the end of the image.
+    #[serde(default)]
+    ceil: bool,
 }
 
 impl Layer for MaxPool2d {
@@ -33,10 +38,18 @@ impl Layer for MaxPool2d {
         if let Some(stride) = self.stride {
             check_pair(stride, format!("{path}.stride"), found);
         }
+        check_padding(&self.padding, 2, path, found);
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let window = (self.size, self.stride, self.padding);
-        pool(at, only(inputs)?, PoolKind::Max, window)
+        let movement = Movement {
+            size: self.size,
+            stride: self.stride.unwrap_or(self.size),
+            dilation: Pair::one(),
+            padding: &self.padding,
+            ceil: self.ceil,
+            dimensions: 2,
+        };
+        pool(at, only(inputs)?, PoolKind::Max, false, &movement)
     }
 }

@@ -21,6 +21,7 @@ mod global_max_pool2d;
 mod max_pool1d;
 mod max_pool2d;
 mod maximum;
+mod moving;
 mod multiply;
 mod repeat;
 mod reshape;

@@ -3,9 +3,8 @@
 use super::super::builder::{Builder, NewParameter};
 use super::super::error::Problem;
 use super::super::graph::Tensor;
-use super::super::ops::{Conv, Function, Merge, Op, Pointwise, Pool, PoolKind};
-use super::super::shape::Window;
-use super::super::words::{Activation, Initializer, Padding, Pair};
+use super::super::ops::{Function, Merge, Op, Pointwise};
+use super::super::words::{Activation, Pair};
 use super::Findings;
 
 pub(super) fn yes() -> bool {
@@ -50,94 +49,11 @@ pub(super) fn activate(
 
 /// Channels lie first here, so that a softmax over the last dimension of an image would be one over
 /// the pixels of a row: nobody means that.
-fn softmax_is_flat(function: Activation, shape: &[usize]) -> Result<(), Problem> {
+pub(super) fn softmax_is_flat(function: Activation, shape: &[usize]) -> Result<(), Problem> {
     if function == Activation::Softmax && shape.len() != 1 {
         return Err(Problem::NeedsFlat(shape.to_vec()));
     }
     Ok(())
-}
-
-/// What a convolution of any number of dimensions has besides its kernel and stride.
-pub(super) struct Filters {
-    pub(super) filters: usize,
-    pub(super) activation: Activation,
-    pub(super) use_bias: bool,
-    pub(super) kernel_initializer: Initializer,
-}
-
-/// A kernel that moves over an image by a window. `along`: how many of the last dimensions of image and kernel the
-/// layer speaks of, 1 or 2; those before have the size 1.
-pub(super) fn convolve(
-    at: &mut Builder,
-    image: &Tensor,
-    filters: &Filters,
-    (size, stride, padding): (Pair, Pair, Padding),
-    along: usize,
-) -> Result<Tensor, Problem> {
-    let count = filters.filters;
-    if count == 0 {
-        return Err(Problem::Zero { field: "filters" });
-    }
-    let window = Window::over(&image.shape, "kernel", size, stride, padding)?;
-    let (channels, taps) = (image.shape[0], window.taps());
-    let from = 2 - along;
-    let mut shape = vec![count];
-    shape.extend_from_slice(&[window.out_height, window.out_width][from..]);
-    softmax_is_flat(filters.activation, &shape)?;
-    let relu = filters.activation == Activation::Relu;
-    let op = Op::Conv(Conv {
-        channels,
-        filters: count,
-        window,
-        bias: filters.use_bias,
-        relu,
-    });
-    let fans = (channels.saturating_mul(taps), count.saturating_mul(taps));
-    let mut kernel = vec![count, channels];
-    kernel.extend_from_slice(&[window.kh, window.kw][from..]);
-    let kernel = NewParameter::drawn("kernel", kernel, filters.kernel_initializer, fans);
-    let parameters = [kernel].into_iter().chain(bias(filters.use_bias, count));
-    let output = at.apply(op, &[image], shape, parameters.collect())?;
-    match relu {
-        true => Ok(output),
-        false => activate(at, output, filters.activation, None),
-    }
-}
-
-pub(super) fn pool(
-    at: &mut Builder,
-    input: &Tensor,
-    kind: PoolKind,
-    (size, stride, padding): (Pair, Option<Pair>, Padding),
-) -> Result<Tensor, Problem> {
-    let stride = stride.unwrap_or(size);
-    let window = Window::over(&input.shape, "window", size, stride, padding)?;
-    let shape = vec![input.shape[0], window.out_height, window.out_width];
-    at.apply(Op::Pool(Pool { kind, window }), &[input], shape, Vec::new())
-}
-
-/// One window over the whole image.
-pub(super) fn global_pool(
-    at: &mut Builder,
-    input: &Tensor,
-    kind: PoolKind,
-) -> Result<Tensor, Problem> {
-    let [channels, height, width] = input.shape[..] else {
-        return Err(Problem::NeedsImage(input.shape.clone()));
-    };
-    let window = (Pair::Each([height, width]), None, Padding::Valid);
-    Ok(pool(at, input, kind, window)?.arranged(vec![channels]))
-}
-
-/// A sequence `[channels, length]` as an image of one row.
-pub(super) fn as_image(input: &Tensor) -> Result<Tensor, Problem> {
-    match input.shape[..] {
-        [channels, length] => Ok(input.arranged(vec![channels, 1, length])),
-        _ => Err(Problem::Other(format!(
-            "needs a sequence [channels, length], but its input is {:?}; a reshape layer before it makes one",
-            input.shape
-        ))),
-    }
 }
 
 /// Several tensors of one shape, value by value.

@@ -29,11 +29,13 @@ pub struct Dense {
     pub relu: bool,
 }
 
-/// Cross-correlation with a kernel `[filters, channels, kh, kw]`, b `[filters]`.
+/// Cross-correlation with a kernel `[filters, channels / groups, kh, kw]`, b `[filters]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conv {
     pub channels: usize,
     pub filters: usize,
+    /// Parts of the channels, each of which has as many of the filters for itself.
+    pub groups: usize,
     pub window: Window,
     pub bias: bool,
     pub relu: bool,
@@ -48,6 +50,8 @@ pub enum PoolKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
     pub kind: PoolKind,
+    /// Whether means count the padding as zeros.
+    pub count_padding: bool,
     pub window: Window,
 }
 

@@ -129,8 +129,7 @@ impl Pool {
             });
     }
 
-    /// Each output is the mean of the part of its window that lies inside the image (as TensorFlow:
-    /// padding is not counted).
+    /// Each output is the mean of its window, or of the part of it that lies inside the image (as TensorFlow).
     fn forward_average(&self, input: &[f32], output: &mut [f32]) {
         let (area, out_area) = (self.window.area(), self.window.out_area());
         let planes = self.planes();
@@ -142,7 +141,7 @@ impl Pool {
                     .chunks_exact_mut(out_area)
                     .zip(input.chunks_exact(area));
                 for (output, input) in planes {
-                    self.for_each_window(|place, rows, columns| {
+                    self.for_each_window(|place, rows, columns, count| {
                         let mut sum = 0.0;
                         for y in rows.0..rows.1 {
                             let start = y * self.window.width;
@@ -150,7 +149,7 @@ impl Pool {
                                 .iter()
                                 .sum::<f32>();
                         }
-                        output[place] = sum / count(rows, columns);
+                        output[place] = sum / count;
                     });
                 }
             });
@@ -168,8 +167,8 @@ impl Pool {
                     .chunks_exact_mut(area)
                     .zip(gradient.chunks_exact(out_area));
                 for (input_gradient, gradient) in planes {
-                    self.for_each_window(|place, rows, columns| {
-                        let share = gradient[place] / count(rows, columns);
+                    self.for_each_window(|place, rows, columns, count| {
+                        let share = gradient[place] / count;
                         for y in rows.0..rows.1 {
                             let start = y * self.window.width;
                             input_gradient[start + columns.0..start + columns.1]
@@ -181,20 +180,28 @@ impl Pool {
             });
     }
 
-    /// Calls `visit(output place, rows, columns)` for each window of a plane.
+    /// Calls `visit(output place, rows, columns, values counted)` for each window of a plane.
     #[inline(always)]
-    fn for_each_window(&self, mut visit: impl FnMut(usize, (usize, usize), (usize, usize))) {
+    fn for_each_window(&self, mut visit: impl FnMut(usize, (usize, usize), (usize, usize), f32)) {
         let w = &self.window;
         for oy in 0..w.out_height {
             let rows = inside(oy, w.sh, w.top, w.kh, w.height);
             for ox in 0..w.out_width {
                 let columns = inside(ox, w.sw, w.left, w.kw, w.width);
-                visit(oy * w.out_width + ox, rows, columns);
+                let (down, across) = match self.count_padding {
+                    false => (rows.1 - rows.0, columns.1 - columns.0),
+                    true => (
+                        padded(oy, w.sh, w.kh, w.top + w.height + w.bottom),
+                        padded(ox, w.sw, w.kw, w.left + w.width + w.right),
+                    ),
+                };
+                visit(oy * w.out_width + ox, rows, columns, (down * across) as f32);
             }
         }
     }
 }
 
-fn count(rows: (usize, usize), columns: (usize, usize)) -> f32 {
-    ((rows.1 - rows.0) * (columns.1 - columns.0)) as f32
+/// Length of a window within the padded image. With `ceil` it may reach over that, which counts for nothing, as in PyTorch.
+fn padded(position: usize, stride: usize, k: usize, n: usize) -> usize {
+    k.min(n - position * stride)
 }

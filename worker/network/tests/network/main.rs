@@ -4,4 +4,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod images;
 mod reference;

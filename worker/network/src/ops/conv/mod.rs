@@ -1,23 +1,29 @@
 //! 2-d cross-correlation: matrix products over columns of unfolded images, or, where that is faster,
-//! `shifted`.
+//! `shifted`. Channels in groups are `grouped`'s or `depthwise`'s.
 
+mod depthwise;
 #[cfg(target_arch = "x86_64")]
 mod direct;
+mod grouped;
 #[cfg(target_arch = "x86_64")]
 mod shifted;
+mod tap;
 
 use std::cell::RefCell;
 
 use rayon::prelude::*;
-use trainyard_common::network::{self, Window};
+use trainyard_common::network;
 
 use super::activation::{mask_positive, relu};
 use super::dense::add;
 use super::{At, Kept, Known};
 use crate::gemm::{View, gemm};
 use crate::simd::vectorized;
+use depthwise::Depthwise;
+use grouped::Grouped;
 #[cfg(target_arch = "x86_64")]
 use shifted::Shifted;
+use tap::Tap;
 
 /// Fixed pieces of a batch. The kernel's gradient is summed piece by piece in order, so that it does
 /// not depend on the number of threads.
@@ -28,7 +34,7 @@ const COLUMNS: usize = 512;
 /// Kernel elements summed by one task.
 const BLOCK: usize = 1 << 14;
 
-/// Parameters: the kernel [filters, channels, kh, kw], then the bias [filters], if any.
+/// Parameters: the kernel [filters, channels / groups, kh, kw], then the bias [filters], if any.
 #[derive(Debug)]
 pub(super) struct Conv(pub(super) network::Conv);
 
@@ -71,6 +77,8 @@ enum Kernel<'a> {
     Matrix(View<'a>),
     #[cfg(target_arch = "x86_64")]
     Shifted(Shifted<'a>, Vec<f32>),
+    Grouped(Grouped, &'a [f32]),
+    Depthwise(Depthwise, &'a [f32]),
 }
 
 /// Scratch of one thread.
@@ -109,9 +117,9 @@ impl Conv {
         self.filters * self.window.out_area()
     }
 
-    /// Rows of the unfolded matrix: taps of all channels.
+    /// Rows of the unfolded matrix: taps of all channels that a filter sees.
     fn depth(&self) -> usize {
-        self.channels * self.window.taps()
+        self.channels / self.groups * self.window.taps()
     }
 
     /// Samples of one matrix product.
@@ -122,6 +130,12 @@ impl Conv {
     /// input [n, channels, height, width] -> output [n, filters, height', width'].
     fn correlate(&self, parameters: &[&[f32]], input: &[f32], output: &mut [f32]) {
         let bias = self.bias.then(|| parameters[1]);
+        if self.groups > 1 {
+            return match Depthwise::new(self) {
+                Some(depthwise) => depthwise.forward(parameters[0], bias, input, output),
+                None => Grouped::new(self).forward(parameters[0], bias, input, output),
+            };
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(shifted) = Shifted::new(self) {
             let packed = shifted.pack_forward(parameters[0]);
@@ -253,6 +267,12 @@ impl Conv {
     }
 
     fn backward_kernel<'a>(&'a self, kernel: &'a [f32], input_gradient: bool) -> Kernel<'a> {
+        if self.groups > 1 {
+            return match Depthwise::new(self) {
+                Some(depthwise) => Kernel::Depthwise(depthwise, kernel),
+                None => Kernel::Grouped(Grouped::new(self), kernel),
+            };
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(shifted) = Shifted::new(self) {
             let packed = if input_gradient {
@@ -281,6 +301,20 @@ impl Conv {
         }
         let kernel = match kernel {
             Kernel::Matrix(kernel) => kernel,
+            Kernel::Grouped(grouped, kernel) => {
+                let values = (input, gradient);
+                return grouped.backward(kernel, values, input_gradient, kernel_gradient, scratch);
+            }
+            Kernel::Depthwise(depthwise, kernel) => {
+                let values = (input, gradient);
+                return depthwise.backward(
+                    kernel,
+                    values,
+                    input_gradient,
+                    kernel_gradient,
+                    scratch,
+                );
+            }
             #[cfg(target_arch = "x86_64")]
             Kernel::Shifted(shifted, packed) => {
                 kernel_gradient.fill(0.0);
@@ -377,71 +411,6 @@ impl Conv {
                     }
                 }
             }
-        }
-    }
-}
-
-/// One tap of a kernel: where it reads for each output column.
-struct Tap {
-    ky: usize,
-    /// Output columns whose input column lies inside the image.
-    first: usize,
-    end: usize,
-    /// Input column of the output column `first`.
-    start: usize,
-}
-
-impl Tap {
-    fn new(window: &Window, tap: usize) -> Self {
-        let (ky, kx) = (tap / window.kw, tap % window.kw);
-        let first = window.left.saturating_sub(kx).div_ceil(window.sw);
-        let start = first * window.sw + kx - window.left;
-        let count = window.width.saturating_sub(start).div_ceil(window.sw);
-        Self {
-            ky,
-            first: first.min(window.out_width),
-            end: (first + count).min(window.out_width),
-            start,
-        }
-    }
-
-    /// Input row of an output row, if inside the image.
-    fn row(&self, window: &Window, oy: usize) -> Option<usize> {
-        (oy * window.sh + self.ky)
-            .checked_sub(window.top)
-            .filter(|&y| y < window.height)
-    }
-
-    #[inline(always)]
-    fn read(&self, window: &Window, source: &[f32], line: &mut [f32]) {
-        if self.first >= self.end {
-            line.fill(0.0);
-            return;
-        }
-        line[..self.first].fill(0.0);
-        line[self.end..].fill(0.0);
-        let line = &mut line[self.first..self.end];
-        if window.sw == 1 {
-            line.copy_from_slice(&source[self.start..self.start + line.len()]);
-        } else {
-            let source = source[self.start..].iter().step_by(window.sw);
-            line.iter_mut()
-                .zip(source)
-                .for_each(|(to, from)| *to = *from);
-        }
-    }
-
-    #[inline(always)]
-    fn add(&self, window: &Window, line: &[f32], target: &mut [f32]) {
-        if self.first >= self.end {
-            return;
-        }
-        let line = &line[self.first..self.end];
-        if window.sw == 1 {
-            add(&mut target[self.start..self.start + line.len()], line);
-        } else {
-            let target = target[self.start..].iter_mut().step_by(window.sw);
-            target.zip(line).for_each(|(to, from)| *to += from);
         }
     }
 }

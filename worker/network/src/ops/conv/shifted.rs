@@ -35,7 +35,9 @@ impl<'a> Shifted<'a> {
         let w = &conv.window;
         let width = w.out_width + w.kw - 1;
         let share = w.out_width as f64 / width as f64;
-        let fits = (w.sh, w.sw) == (1, 1)
+        // With more rows of padding below than the kernel reaches, the layout of the gradient would be too short.
+        let fits = (w.sh, w.sw, w.dh, w.dw) == (1, 1, 1, 1)
+            && w.out_height <= w.top + w.height
             && w.taps() > 1
             && share >= LEAST_SHARE
             && w.out_area() >= LEAST_POSITIONS;
