@@ -10,6 +10,7 @@ pub mod config;
 pub mod files;
 pub mod ids;
 pub mod leader;
+mod listed;
 pub mod network;
 pub mod process;
 pub mod rng;

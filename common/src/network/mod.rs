@@ -9,6 +9,7 @@ mod error;
 mod findings;
 mod graph;
 pub mod layers;
+pub mod losses;
 mod model;
 mod ops;
 mod output;
@@ -22,6 +23,7 @@ pub use error::{LayerError, MAX_ELEMENTS, Problem};
 pub use findings::Findings;
 pub use graph::{Draw, Graph, Initial, Node, Parameter, Row, Statistic, Tensor};
 pub use layers::{Layer, LayerSpec};
+pub use losses::Loss;
 pub use model::ModelSpec;
 pub use ops::{
     BatchNorm, Conv, Dense, Dropout, Function, Merge, Op, Pointwise, Pool, PoolKind, Traits,

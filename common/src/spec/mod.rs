@@ -11,7 +11,6 @@ mod events;
 pub mod failure;
 mod findings;
 mod keys;
-mod listed;
 pub mod model;
 mod nodes;
 pub mod optimizers;

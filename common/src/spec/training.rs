@@ -3,8 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::data::Task;
 use super::optimizers::OptimizerSpec;
 use super::schedules::{ScheduleSpec, WarmupSpec};
+use crate::network::losses::{CrossEntropySpec, MseSpec};
+
+pub use crate::network::Loss;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +79,24 @@ fn default_validation_batch() -> usize {
     256
 }
 
+impl TrainingSpec {
+    /// The loss, or what it is without one.
+    pub fn loss_of(&self, task: Task) -> Loss {
+        self.loss.clone().unwrap_or(match task {
+            Task::Classification => Loss::CrossEntropy(CrossEntropySpec::default()),
+            Task::Regression => Loss::Mse(MseSpec {}),
+        })
+    }
+
+    /// The metrics, or what they are without a list.
+    pub fn metrics_of(&self, task: Task) -> Vec<MetricName> {
+        self.metrics.clone().unwrap_or(match task {
+            Task::Classification => vec![MetricName::Accuracy],
+            Task::Regression => vec![MetricName::Mae],
+        })
+    }
+}
+
 impl Default for TrainingSpec {
     fn default() -> Self {
         Self {
@@ -94,42 +116,6 @@ impl Default for TrainingSpec {
             limit_samples: None,
         }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Loss {
-    /// -log softmax(y)`[class]`. A softmax at the end of the model is folded in.
-    CrossEntropy(CrossEntropySpec),
-    /// Of targets in [0, 1]. A sigmoid at the end of the model is folded in.
-    BinaryCrossEntropy(NoOptions),
-    Mse(NoOptions),
-    Mae(NoOptions),
-    /// Quadratic within `delta` of the target, linear beyond (Huber 1964).
-    Huber(HuberSpec),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NoOptions {}
-
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CrossEntropySpec {
-    /// Share of the target spread evenly over all classes, in [0, 1).
-    #[serde(default)]
-    pub label_smoothing: f64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HuberSpec {
-    #[serde(default = "one")]
-    pub delta: f64,
-}
-
-fn one() -> f64 {
-    1.0
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

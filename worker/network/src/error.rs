@@ -20,6 +20,8 @@ pub enum ModelError {
         loss: &'static str,
         expected: String,
     },
+    #[error("{field}: {message}")]
+    Loss { field: String, message: String },
     #[error("{loss} needs {expected}, but the targets are {given}")]
     Targets {
         loss: &'static str,

@@ -9,6 +9,7 @@ mod error;
 mod gemm;
 mod head;
 mod init;
+mod losses;
 mod network;
 mod ops;
 mod parameters;

@@ -2,9 +2,7 @@
 
 use trainyard_common::rng::Key;
 use trainyard_common::spec::data::{DataSpec, SourceSpec, Task};
-use trainyard_common::spec::training::{
-    ClippingSpec, CrossEntropySpec, Loss, MetricName, NoOptions,
-};
+use trainyard_common::spec::training::{ClippingSpec, Loss, MetricName, TrainingSpec};
 use trainyard_common::spec::{ModelSpec, TrialSpec};
 
 use super::totals::Totals;
@@ -55,13 +53,13 @@ impl Settings {
         let storage = &job.checkpoint_storage;
         Ok(Self {
             model,
-            loss: training.loss.clone().unwrap_or(default_loss(dataset.task)),
+            loss: training.loss_of(dataset.task),
             outputs: outputs(dataset)?,
             data: job
                 .data
                 .as_ref()
                 .map_or_else(|| "memory".to_owned(), sources),
-            metrics: metrics(training.metrics.as_deref(), dataset.task)?,
+            metrics: metrics(training, dataset.task)?,
             clipping: training.gradient_clipping.clone(),
             shards,
             batch_size: training.batch_size,
@@ -120,13 +118,6 @@ fn wrong(field: &'static str, message: String) -> TrainError {
     TrainError::Spec { field, message }
 }
 
-fn default_loss(task: Task) -> Loss {
-    match task {
-        Task::Classification => Loss::CrossEntropy(CrossEntropySpec::default()),
-        Task::Regression => Loss::Mse(NoOptions {}),
-    }
-}
-
 fn outputs(dataset: &Dataset) -> Result<usize, TrainError> {
     match dataset.task {
         Task::Regression => Ok(dataset.target_width),
@@ -136,16 +127,11 @@ fn outputs(dataset: &Dataset) -> Result<usize, TrainError> {
     }
 }
 
-fn metrics(wanted: Option<&[MetricName]>, task: Task) -> Result<Vec<MetricName>, TrainError> {
-    let Some(wanted) = wanted else {
-        return Ok(vec![match task {
-            Task::Classification => MetricName::Accuracy,
-            Task::Regression => MetricName::Mae,
-        }]);
-    };
-    if task == Task::Regression && wanted.contains(&MetricName::Accuracy) {
+fn metrics(training: &TrainingSpec, task: Task) -> Result<Vec<MetricName>, TrainError> {
+    let metrics = training.metrics_of(task);
+    if task == Task::Regression && metrics.contains(&MetricName::Accuracy) {
         let message = "accuracy needs classes, for a regression mae and mse are accepted";
         return Err(wrong("training.metrics", message.to_owned()));
     }
-    Ok(wanted.to_vec())
+    Ok(metrics)
 }

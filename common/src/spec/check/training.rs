@@ -1,6 +1,7 @@
 //! The trainer's settings, and what it reports.
 
-use super::{Findings, is_positive, is_share};
+use super::Findings;
+use crate::network::{self, losses::Takes};
 use crate::spec::JobSpec;
 use crate::spec::data::Task;
 use crate::spec::error::near;
@@ -123,38 +124,44 @@ fn check_loss(spec: &JobSpec, found: &mut Findings) {
     let Some(loss) = &spec.training.loss else {
         return;
     };
-    let (name, fits) = match loss {
-        Loss::CrossEntropy(_) => ("cross_entropy", Task::Classification),
-        Loss::BinaryCrossEntropy(_) => ("binary_cross_entropy", Task::Classification),
-        Loss::Mse(_) => ("mse", Task::Regression),
-        Loss::Mae(_) => ("mae", Task::Regression),
-        Loss::Huber(_) => ("huber", Task::Regression),
-    };
     if let Some(data) = &spec.data
-        && data.task != fits
+        && task_of_loss(loss.kind().takes) != data.task
     {
-        let task = task_word(data.task);
         found.add(
             "training.loss",
             format!(
-                "`{name}` with `task: {task}`; accepted are cross_entropy and binary_cross_entropy for classification, mse, mae and huber for regression"
+                "`{}` with `task: {}`; accepted are {} for classification, {} for regression",
+                loss.name(),
+                task_word(data.task),
+                losses_of(Task::Classification),
+                losses_of(Task::Regression)
             ),
         );
     }
-    match loss {
-        Loss::CrossEntropy(options) => found.expect(
-            is_share(options.label_smoothing),
-            "training.loss.cross_entropy.label_smoothing",
-            options.label_smoothing,
-            "numbers from 0, below 1",
-        ),
-        Loss::Huber(options) => found.expect(
-            is_positive(options.delta),
-            "training.loss.huber.delta",
-            options.delta,
-            "numbers above 0",
-        ),
-        _ => {}
+    let mut numbers = network::Findings::default();
+    loss.check("training.loss", &mut numbers);
+    for (path, message) in numbers.into_inner() {
+        found.add(path, message);
+    }
+}
+
+fn task_of_loss(takes: Takes) -> Task {
+    match takes {
+        Takes::Classes => Task::Classification,
+        Takes::Values => Task::Regression,
+    }
+}
+
+/// Their words, as a sentence has them.
+fn losses_of(task: Task) -> String {
+    let kinds = Loss::KINDS.iter();
+    let words: Vec<&str> = kinds
+        .filter(|kind| task_of_loss(kind.takes) == task)
+        .map(|kind| kind.word)
+        .collect();
+    match words.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => words.concat(),
     }
 }
 

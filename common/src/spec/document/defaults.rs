@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::spec::data::Task;
 use crate::spec::error::SpecErrors;
 use crate::spec::search::Mode;
-use crate::spec::training::{CrossEntropySpec, Loss, MetricName, NoOptions};
+use crate::spec::training::MetricName;
 use crate::spec::{JobSpec, ObjectiveSpec, reference};
 
 /// Writes out what follows from other fields.
@@ -23,14 +23,9 @@ pub(super) fn fill_defaults(job: &mut JobSpec) {
     if job.model.is_none() {
         return;
     }
-    training.loss.get_or_insert(match task {
-        Task::Classification => Loss::CrossEntropy(CrossEntropySpec::default()),
-        Task::Regression => Loss::Mse(NoOptions {}),
-    });
-    let metrics = training.metrics.get_or_insert(match task {
-        Task::Classification => vec![MetricName::Accuracy],
-        Task::Regression => vec![MetricName::Mae],
-    });
+    let metrics = training.metrics_of(task);
+    training.loss = Some(training.loss_of(task));
+    training.metrics = Some(metrics.clone());
     if job.objectives.is_empty() {
         let (metric, mode) = match task {
             Task::Classification if metrics.contains(&MetricName::Accuracy) => {

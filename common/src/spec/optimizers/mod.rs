@@ -13,7 +13,7 @@ mod rmsprop;
 mod sgd;
 
 use super::findings::{Findings, Range};
-use super::listed::listed;
+use crate::listed::listed;
 
 /// What is asked of every optimizer's fields.
 trait Optimizer {

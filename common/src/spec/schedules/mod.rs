@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::findings::{Findings, Range};
-use super::listed::listed;
+use crate::listed::listed;
 pub use one_cycle::Anneal;
 pub use plateau::PlateauState;
 pub use warmup::WarmupSpec;

@@ -327,7 +327,7 @@ fn what_does_not_fit_is_named() {
         (
             json!([{"flatten": {}}, {"dense": {"units": 10}}]),
             &json!({"huber": {"delta": 0.0}}),
-            ["huber", "delta above 0"],
+            ["huber.delta", "numbers above 0"],
         ),
         (json!([]), &cross_entropy, ["model", "at least one"]),
     ] {

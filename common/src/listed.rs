@@ -1,4 +1,4 @@
-//! One line for each of a kind: optimizers, schedules.
+//! One line for each of a kind: losses, optimizers, schedules.
 
 /// An enum of words with fields below them, such as `adam: {beta1: 0.9}`, from a list of
 /// `module: Variant(Fields)`: its name in the spec is the module's. What each answers is a trait's,
@@ -41,4 +41,4 @@ macro_rules! listed {
     };
 }
 
-pub(super) use listed;
+pub(crate) use listed;
