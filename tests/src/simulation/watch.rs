@@ -64,8 +64,9 @@ impl World {
         let jobs = self.store.jobs.values();
         let wanted: Vec<(&JobView, u32)> = jobs
             .filter_map(|job| {
-                let computes = leader.machine.computes(&job.record.job);
-                Some((job, waiting(job, clock, computes)?))
+                let (machine, name) = (&leader.machine, &job.record.job);
+                let busy = (machine.computes(name), machine.chooses(name));
+                Some((job, waiting(job, clock, busy)?))
             })
             .collect();
         if wanted.is_empty() {
@@ -190,8 +191,9 @@ fn settled(machine: &Machine) -> Vec<JobSummary> {
     jobs
 }
 
-/// The slots that the job would take at once, if some work of it waits. `computes`: its next trial is being found.
-fn waiting(job: &JobView, clock: u64, computes: bool) -> Option<u32> {
+/// The slots that the job would take at once, if some work of it waits. `computes`: its next trial is being found;
+/// `chooses`: or what those that wait go on with.
+fn waiting(job: &JobView, clock: u64, (computes, chooses): (bool, bool)) -> Option<u32> {
     let variant = variant_of(&job.record.job)?;
     match job.record.state {
         JobState::Pending | JobState::Running => {}
@@ -212,7 +214,7 @@ fn waiting(job: &JobView, clock: u64, computes: bool) -> Option<u32> {
     let room = most.is_none_or(|most| under_way < most.max(1));
     let admits = || job.decisions.scheduler.admits();
     let begins = || !computes && job.record.search_closed.is_none() && admits();
-    let goes_on = || begins() || promotable(job);
+    let goes_on = || begins() || (!chooses && promotable(job));
     (resumes || (room && goes_on())).then_some(variant.ranks)
 }
 

@@ -1,5 +1,6 @@
 //! What a search costs as it grows: processor time of all that searcher and scheduler do for a result, of the dearest
-//! single step, and of the scheduler's replay, as a table.
+//! single step of the loop, of the dearest computation for promotions beside it, and of the scheduler's replay, as a
+//! table.
 //!
 //! `cargo run --release -p trainyard-search --example growth -- --methods 'asha+gp of 2,pb2 100' --marks 100,1000`
 //!
@@ -62,10 +63,10 @@ fn options() -> Result<Options, String> {
 
 fn table(options: &Options) -> Result<(), String> {
     println!(
-        "ms a result, of the dearest step, and of the scheduler's replay, after so many results:"
+        "ms a result, of the dearest step, beside the loop, and of the scheduler's replay, after so many results:"
     );
-    println!("| method | results | a result | a new trial | dearest step | replay |");
-    println!("|---|---|---|---|---|---|");
+    println!("| method | results | a result | a new trial | dearest step | beside | replay |");
+    println!("|---|---|---|---|---|---|---|");
     for name in &options.methods {
         let method = Method::parse(name)?;
         let mut search = Search::new(&method, options.axes)?;
@@ -73,6 +74,7 @@ fn table(options: &Options) -> Result<(), String> {
             while search.results() + WINDOW < *mark && search.step().is_some() {}
             let (clock, trials) = (Clock::start(), search.trials());
             let (mut results, mut dearest) = (0, 0.0_f64);
+            search.beside();
             while results < WINDOW
                 && let Some(took) = search.step()
             {
@@ -85,9 +87,9 @@ fn table(options: &Options) -> Result<(), String> {
             let spent = clock.ms();
             let new = (search.trials() - trials).max(1);
             let known = search.results();
-            let replayed = search.replay()?;
+            let (beside, replayed) = (search.beside(), search.replay()?);
             println!(
-                "| {name} | {known} | {:.3} | {:.3} | {dearest:.2} | {replayed:.1} |",
+                "| {name} | {known} | {:.3} | {:.3} | {dearest:.2} | {beside:.2} | {replayed:.1} |",
                 spent / results as f64,
                 spent / new as f64,
             );

@@ -71,8 +71,8 @@ impl Method {
 
 enum Entry {
     Begun(TrialId, Params),
-    Reached(TrialId, u64, Vec<f64>),
-    Promoted(TrialId),
+    Reached(TrialId, u64, Option<f64>, Vec<f64>),
+    Promoted(TrialId, Option<Params>),
     Ended(TrialId, Vec<f64>),
 }
 
@@ -86,6 +86,8 @@ pub(crate) struct Search {
     at_once: usize,
     log: Vec<Entry>,
     results: usize,
+    /// Milliseconds of the longest that was worked out for promotions, which a coordinator does beside its loop.
+    beside: f64,
 }
 
 impl Search {
@@ -101,6 +103,7 @@ impl Search {
             at_once: method.members.map_or(1, |members| members as usize),
             log: Vec::new(),
             results: 0,
+            beside: 0.0,
             document,
         })
     }
@@ -113,10 +116,26 @@ impl Search {
         self.params.len()
     }
 
+    /// The longest since this was asked.
+    pub(crate) fn beside(&mut self) -> f64 {
+        std::mem::take(&mut self.beside)
+    }
+
+    /// Works out what the next promotion lacks.
+    fn work_out(&mut self) {
+        if let Some(choices) = self.scheduler.choices().cloned() {
+            let begun = Instant::now();
+            let chosen = choices.work_out();
+            self.beside = self.beside.max(begun.elapsed().as_secs_f64() * 1e3);
+            self.scheduler.chosen(chosen);
+        }
+    }
+
     /// Takes in one result: the ms of the dearest call meanwhile. `None`: the search is over.
     pub(crate) fn step(&mut self) -> Option<f64> {
         let mut dearest = 0.0;
         while self.running.len() < self.at_once {
+            self.work_out();
             let begun = Instant::now();
             let filled = self.fill();
             dearest = f64::max(dearest, begun.elapsed().as_secs_f64());
@@ -139,7 +158,7 @@ impl Search {
             .scheduler
             .reached_with(trial, resource, value, &several);
         self.log
-            .push(Entry::Reached(trial, resource, several.clone()));
+            .push(Entry::Reached(trial, resource, value, several.clone()));
         match verdict {
             Verdict::Continue => self.running.push_back(trial),
             Verdict::Pause => {}
@@ -162,8 +181,9 @@ impl Search {
         if let Some(trial) = self.scheduler.promotable().map(|next| next.trial) {
             let promotion = self.scheduler.promote(trial)?;
             self.searcher.promoted(trial);
-            self.log.push(Entry::Promoted(trial));
-            if let Some(params) = promotion.params {
+            let params = promotion.params;
+            self.log.push(Entry::Promoted(trial, params.clone()));
+            if let Some(params) = params {
                 self.params[trial.0 as usize] = params;
             }
             self.running.push_back(trial);
@@ -205,14 +225,13 @@ impl Search {
         for entry in &self.log {
             match entry {
                 Entry::Begun(trial, params) => scheduler.begun(*trial, params),
-                Entry::Reached(trial, resource, values) => {
-                    let value = match values.first() {
-                        Some(value) => Some(*value),
-                        None => Some(self.values(*trial, *resource)[0]),
-                    };
-                    scheduler.reached_with(*trial, *resource, value, values);
+                Entry::Reached(trial, resource, value, values) => {
+                    scheduler.reached_with(*trial, *resource, *value, values);
                 }
-                Entry::Promoted(trial) => {
+                Entry::Promoted(trial, params) => {
+                    if let Some(params) = params {
+                        scheduler.adopt(params.clone());
+                    }
                     let next = scheduler.promote(*trial);
                     next.ok_or_else(|| format!("trial {trial} is promoted no more"))?;
                 }

@@ -31,7 +31,13 @@ impl Machine {
     /// Whether the job's searcher computes something, so that no trial of it can begin.
     pub fn computes(&self, job: &JobId) -> bool {
         let found = self.jobs.get(job);
-        found.is_some_and(|found| found.mind.thinks())
+        found.is_some_and(|found| found.mind.thinks() || found.choosing.is_some())
+    }
+
+    /// Whether what trials are to go on with is being worked out: nobody is promoted meanwhile.
+    pub fn chooses(&self, job: &JobId) -> bool {
+        let found = self.jobs.get(job);
+        found.is_some_and(|found| found.choosing.is_some())
     }
 
     /// Whether its search is still being read from its log.
@@ -122,6 +128,9 @@ pub(in crate::cluster) fn job_summary(job: &Job) -> JobSummary {
 fn working(job: &Job) -> &'static str {
     let searches = matches!(job.record.state, JobState::Pending | JobState::Running);
     let waits = job.running.is_empty() && job.pending.is_empty();
+    if searches && waits && job.choosing.is_some() {
+        return "what its trials go on with is being worked out";
+    }
     match searches && job.record.search_closed.is_none() {
         true if job.mind.loads() => {
             "its search is still being read from its log: no trial begins before that is done"
