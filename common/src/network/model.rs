@@ -7,7 +7,7 @@ use super::builder::{Builder, Lower as _};
 use super::error::{LayerError, Problem};
 use super::findings::Findings;
 use super::graph::Graph;
-use super::layers::{LayerSpec, check_all};
+use super::layers::{self, LayerSpec, check_all};
 use super::shape::elements;
 
 /// Most layers in the model's own list.
@@ -48,6 +48,28 @@ impl ModelSpec {
             "the name of one layer",
         );
         check_all(&self.layers, "model.layers", found);
+    }
+
+    /// Whether so many samples can be cut into so many virtual shards, each of which is computed by itself.
+    ///
+    /// # Errors
+    /// Batch normalization over one sample: flat features all become the shift, and of images the statistics in
+    /// training are not those that they are judged by.
+    pub fn check_shards(&self, batch: usize, shards: usize) -> Result<(), String> {
+        match self.normalizes_shards() {
+            Some(layer) if batch <= shards => Err(format!(
+                "{batch} samples in {shards} virtual shards are one sample a shard: `{layer}` takes mean and variance of \
+                 each shard by itself, and learns nothing of those of single samples; accepted here: at least two \
+                 samples for each of the `virtual_shards`, 8 or more are advisable"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where its first layer stands that normalizes over the samples of a shard.
+    pub fn normalizes_shards(&self) -> Option<String> {
+        let layers = serde_json::to_value(&self.layers).ok()?;
+        layers::find(&layers, layers::NORMALIZES_SHARDS, "model.layers")
     }
 
     /// The graph for samples of `sample_shape`: `[features]` or `[channels, height, width]`.

@@ -7,11 +7,14 @@ mod job;
 mod network;
 mod program;
 mod scheduler;
+mod shards;
 mod training;
 
 use super::JobSpec;
 use super::error::Problems;
 use super::findings::{Findings, is_not_negative, is_positive, is_share};
+
+pub(super) use shards::warning as few_samples;
 
 /// Finds everything that is wrong in one configuration's spec.
 pub(super) fn check(spec: &JobSpec) -> Problems {
@@ -26,5 +29,6 @@ pub(super) fn check(spec: &JobSpec) -> Problems {
     if let Some(model) = &spec.model {
         network::check(model, spec, &mut found);
     }
+    shards::check(spec, &mut found);
     found.0
 }

@@ -142,6 +142,23 @@ pub struct PreprocessSpec {
     pub per: ScalingUnit,
 }
 
+impl PreprocessSpec {
+    /// Whether samples of so many dimensions have what it is learnt over.
+    ///
+    /// # Errors
+    /// What was given, and what is accepted.
+    pub fn check_dimensions(&self, dimensions: usize) -> Result<(), String> {
+        if self.per != ScalingUnit::Channel || dimensions > 1 {
+            return Ok(());
+        }
+        Err(
+            "`channel` with flat samples given; accepted: `channel` with images [channels, height, width] (which \
+             `data.shape` may make of a row), otherwise `feature` or `dataset`"
+                .to_owned(),
+        )
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scaling {

@@ -2,6 +2,19 @@
 
 use trainyard_common::store_url::StoreUrlError;
 
+/// What is said of a label that is too large. The one that is too large by 1 is mostly the last of labels that begin
+/// with 1.
+pub(super) fn label_beyond(what: &str, label: f64, classes: usize) -> String {
+    let hint = match label == classes as f64 {
+        true => {
+            "; labels begin with 0 here: if these begin with 1, take 1 off each, or give one class more"
+        }
+        false => "",
+    };
+    let last = classes.saturating_sub(1);
+    format!("{what} is not below the {classes} classes (0 to {last}){hint}")
+}
+
 /// Each names the source and the place in it, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use super::DataError;
 use super::allowance::{Allowance, Refusal};
+use super::error::label_beyond;
 use super::samples::{Features, Samples, Shard, TargetValues};
 use super::source::{Stream, failed};
 
@@ -127,10 +128,10 @@ fn targets(
         return Err(DataError::Label {
             url: url.to_owned(),
             sample: first + within,
-            reason: format!(
-                "label {} is not below the {classes} classes (0 to {})",
-                values[within],
-                classes - 1
+            reason: label_beyond(
+                &format!("label {}", values[within]),
+                f64::from(values[within]),
+                classes,
             ),
         });
     }

@@ -113,6 +113,12 @@ pub async fn load_within(
     check_settings(spec, data)?;
     let train = read(&data.train, data, data.classes, &allowance).await?;
     let sample_shape = shape_of(data, &train)?;
+    spec.preprocess
+        .check_dimensions(sample_shape.len())
+        .map_err(|reason| DataError::Setting {
+            field: "preprocess.per",
+            reason,
+        })?;
     let classes = match data.task {
         Task::Classification => Some(classes_of(data, &train)?),
         Task::Regression => None,

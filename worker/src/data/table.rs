@@ -6,6 +6,7 @@ use trainyard_common::text::shortened;
 
 use super::DataError;
 use super::allowance::{Allowance, Refusal};
+use super::error::label_beyond;
 use super::rows::{Rows, line_feeds};
 use super::samples::{Features, Samples, Shard, TargetValues};
 use super::source::Stream;
@@ -346,13 +347,11 @@ impl<'a> Filling<'a> {
         }
         let name = self.columns.name(at);
         let reason = match self.settings.classes {
-            _ if value.fract() != 0.0 || value < 0.0 => {
-                format!("{name}: label {value} is not a whole number from 0")
-            }
-            Some(classes) => format!(
-                "{name}: label {value} is not below the {classes} classes (0 to {})",
-                classes.saturating_sub(1)
+            _ if value.fract() != 0.0 => format!(
+                "{name}: label {value} is not a whole number from 0; is the column a number to predict? then take `task: regression` (in `data`)"
             ),
+            _ if value < 0.0 => format!("{name}: label {value} is not a whole number from 0"),
+            Some(classes) => label_beyond(&format!("{name}: label {value}"), value, classes),
             None => format!("{name}: label {value} is too large"),
         };
         Err(self.bad(record, reason))

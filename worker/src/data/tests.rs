@@ -285,6 +285,53 @@ async fn numbers_that_are_no_classes() {
 }
 
 #[tokio::test]
+async fn labels_from_1_and_numbers_to_predict_get_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    let two = serde_json::json!({"data": {"classes": 2}});
+    let from_1 = file(&folder, "a.csv", b"a,y\n1,1\n2,2\n");
+    let message = refused(&csv_job(&from_1, two.clone())).await;
+    assert!(
+        message.contains("if these begin with 1, take 1 off each"),
+        "{message}"
+    );
+    let far = file(&folder, "b.csv", b"a,y\n1,1\n2,7\n");
+    let message = refused(&csv_job(&far, two)).await;
+    assert!(!message.contains("begin with 1"), "{message}");
+    let number = file(&folder, "c.csv", b"a,y\n1,0.5\n2,1\n");
+    let message = refused(&csv_job(&number, serde_json::json!({}))).await;
+    assert!(message.contains("take `task: regression`"), "{message}");
+    let (features, labels) = (idx(&[3, 1, 1], &[1, 2, 3]), idx(&[3], &[1, 2, 3]));
+    let (features, labels) = (file(&folder, "f", &features), file(&folder, "l", &labels));
+    let mut spec = idx_job(&features, &labels);
+    spec.data.as_mut().unwrap().classes = Some(3);
+    let message = refused(&spec).await;
+    assert!(
+        message.contains("label 3") && message.contains("begin with 1"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn channels_are_scaled_of_images_alone_whoever_tells_the_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "a.csv", b"a,b,y\n1,2,0\n3,4,1\n5,6,0\n7,8,1\n");
+    let preprocess = serde_json::json!({"scaling": "standard", "per": "channel"});
+    for data in [serde_json::json!({}), serde_json::json!({"shape": [2]})] {
+        let spec = csv_job(
+            &path,
+            serde_json::json!({"preprocess": preprocess, "data": data}),
+        );
+        let message = refused(&spec).await;
+        assert!(
+            message.contains("preprocess.per: `channel` with flat samples"),
+            "{message}"
+        );
+    }
+    let image = serde_json::json!({"preprocess": preprocess, "data": {"shape": [2, 1, 1]}});
+    load(&csv_job(&path, image)).await.unwrap();
+}
+
+#[tokio::test]
 async fn missing_files_and_wrong_urls() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.csv");

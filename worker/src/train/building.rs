@@ -17,7 +17,16 @@ pub(super) fn build(
     dataset: &Dataset,
     device: Device,
 ) -> Result<Network, TrainError> {
-    let memory = machine::memory_bytes();
+    within(settings, dataset, device, machine::memory_bytes())
+}
+
+/// `memory`: the most bytes that this process can have.
+fn within(
+    settings: &Settings,
+    dataset: &Dataset,
+    device: Device,
+    memory: u64,
+) -> Result<Network, TrainError> {
     let network = Network::build(
         &settings.model,
         &dataset.sample_shape,
@@ -31,7 +40,13 @@ pub(super) fn build(
         |samples| network.pass_bytes(samples).0,
         |samples| network.pass_bytes(samples).1,
     );
-    let batch = settings.batch_size.min(dataset.train.len());
+    let limit = settings.limit_samples;
+    let batch = settings.batch_size.min(dataset.train.len()).min(limit);
+    let shards = settings.model.check_shards(batch, settings.shards);
+    shards.map_err(|message| TrainError::Spec {
+        field: "training.batch_size",
+        message,
+    })?;
     let shard = batch.div_ceil(settings.shards);
     fits(shard, memory, step).map_err(|most| TrainError::Spec {
         field: "training.batch_size",
@@ -43,7 +58,8 @@ pub(super) fn build(
             most.saturating_mul(settings.shards)
         ),
     })?;
-    let chunk = settings.validation_batch.min(dataset.validation.len());
+    let judged = dataset.validation.len().min(limit);
+    let chunk = settings.validation_batch.min(judged);
     fits(chunk, memory, judging).map_err(|most| TrainError::Spec {
         field: "training.validation_batch_size",
         message: format!(
@@ -65,7 +81,11 @@ fn fits(samples: usize, memory: u64, bytes: impl Fn(usize) -> u64) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use super::fits;
+    use serde_json::json;
+    use trainyard_common::spec::Device;
+
+    use super::super::tests::{classification, cnn_trial};
+    use super::{Settings, fits, within};
 
     #[test]
     fn what_does_not_fit_is_told_with_what_would() {
@@ -74,5 +94,49 @@ mod tests {
         assert_eq!(fits(11, 1_000, bytes), Err(10));
         assert_eq!(fits(1, 10, bytes), Err(0));
         assert_eq!(fits(0, 0, |_| 0), Ok(()));
+    }
+
+    /// Few parameters, many values.
+    fn settings(limit: Option<usize>) -> Settings {
+        let mut spec = cnn_trial();
+        let layers = json!([
+            {"conv2d": {"filters": 64, "kernel": 1}}, {"global_avg_pool2d": {}}, {"dense": {"units": 3}},
+        ]);
+        spec.job.model = Some(serde_json::from_value(json!({ "layers": layers })).unwrap());
+        spec.job.training.batch_size = 1 << 20;
+        spec.job.training.validation_batch_size = 1 << 20;
+        spec.job.training.limit_samples = limit;
+        Settings::of(&spec, &classification()).unwrap()
+    }
+
+    #[test]
+    fn memory_is_asked_for_the_samples_that_are_used() {
+        let data = classification();
+        let build = |limit, memory| within(&settings(limit), &data, Device::Cpu, memory);
+        let network = build(None, u64::MAX).unwrap();
+        let memory = network.pass_bytes(1).0.max(network.pass_bytes(4).1);
+        // Four samples in four virtual shards.
+        build(Some(4), memory).unwrap();
+        let error = build(None, memory).unwrap_err().to_string();
+        assert!(error.starts_with("training.batch_size: "), "{error}");
+    }
+
+    #[test]
+    fn a_batch_of_one_sample_a_shard_is_no_batch_to_normalize() {
+        let data = classification();
+        let mut spec = cnn_trial();
+        for (limit, fits) in [(None, true), (Some(8), true), (Some(4), false)] {
+            spec.job.training.limit_samples = limit;
+            let settings = Settings::of(&spec, &data).unwrap();
+            match within(&settings, &data, Device::Cpu, u64::MAX) {
+                Ok(_) => assert!(fits, "{limit:?}"),
+                Err(error) => {
+                    assert!(
+                        !fits && error.to_string().contains("one sample a shard"),
+                        "{error}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -188,6 +188,30 @@ pub(crate) fn for_each_value(list: &mut Value, visit: &mut impl FnMut(&mut Value
     }
 }
 
+/// The layer that takes statistics over the samples of a virtual shard.
+pub(super) const NORMALIZES_SHARDS: &str = batch_norm::BatchNorm::WORD;
+
+/// Where the first layer of this word stands in a list that is a value tree, those within layers too.
+pub(super) fn find(list: &Value, word: &str, path: &str) -> Option<String> {
+    let items = list.as_array()?.iter().enumerate();
+    items
+        .filter_map(|(index, item)| {
+            let path = format!("{path}[{index}]");
+            let Some((own, fields)) = item.as_object().and_then(|all| all.iter().next()) else {
+                return find(item, word, &path);
+            };
+            let path = format!("{path}.{own}");
+            if own == word {
+                return Some(path);
+            }
+            let lists = kind(own).map_or(&[] as &[&str], |kind| kind.lists);
+            lists
+                .iter()
+                .find_map(|list| find(fields.get(*list)?, word, &format!("{path}.{list}")))
+        })
+        .next()
+}
+
 /// The numbers of the layers of a list.
 pub(super) fn check_all(layers: &[LayerSpec], path: &str, found: &mut Findings) {
     for (index, layer) in layers.iter().enumerate() {

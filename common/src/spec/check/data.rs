@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Findings, is_share, job::check_url};
-use crate::spec::data::{ColumnRef, CsvSpec, ScalingUnit, SourceSpec, Task};
+use crate::spec::data::{ColumnRef, CsvSpec, SourceSpec, Task};
 use crate::spec::{DataSpec, JobSpec};
 
 const MAX_SHARD: usize = 1_048_576;
@@ -23,12 +23,11 @@ pub(super) fn check(data: &DataSpec, spec: &JobSpec, found: &mut Findings) {
             format!("{shape:?}"),
             "[features] or [channels, height, width], all from 1",
         );
-        found.expect(
-            spec.preprocess.per != ScalingUnit::Channel || shape.len() == 3,
-            "preprocess.per",
-            format!("`channel` with samples of shape {shape:?}"),
-            "`channel` with images [channels, height, width]; otherwise `feature` or `dataset`",
-        );
+    }
+    if let Some(dimensions) = dimensions(data)
+        && let Err(message) = spec.preprocess.check_dimensions(dimensions)
+    {
+        found.add("preprocess.per", message);
     }
     if let Some(classes) = data.classes {
         found.expect(
@@ -56,6 +55,15 @@ pub(super) fn check(data: &DataSpec, spec: &JobSpec, found: &mut Findings) {
         data.prefetch_batches,
         "whole numbers from 1 to 64",
     );
+}
+
+/// Of a sample, where the document tells them: a row is flat unless its shape is given.
+fn dimensions(data: &DataSpec) -> Option<usize> {
+    match (&data.shape, &data.train) {
+        (Some(shape), _) => Some(shape.len()),
+        (None, SourceSpec::Csv(_)) => Some(1),
+        (None, SourceSpec::Idx(_)) => None,
+    }
 }
 
 fn check_source(source: &SourceSpec, path: &str, task: Task, found: &mut Findings) {

@@ -8,7 +8,7 @@ use crate::space::SearchSpace;
 use crate::spec::error::{Problems, SpecError, SpecErrors, quoted};
 use crate::spec::read::MAX_BYTES;
 use crate::spec::search::{SchedulerName, SearcherName};
-use crate::spec::{EntrypointSpec, JobSpec, SchedulerSpec, reference};
+use crate::spec::{EntrypointSpec, JobSpec, SchedulerSpec, check, reference};
 
 /// Most trials of a grid without `max_trials`.
 const MAX_GRID: u128 = 1_000_000;
@@ -174,6 +174,7 @@ pub(super) fn warnings(
         }
     }
     warnings.extend(saves_nothing(job));
+    warnings.extend(check::few_samples(job));
     let distinct = space.cardinality().filter(|&count| count > 1);
     if let (Some(wanted), Some(distinct)) = (job.searcher.max_trials, distinct)
         && job.searcher.name != SearcherName::Grid

@@ -113,3 +113,76 @@ fn thousands_of_hyperparameters_go_with_searchers_that_take_them() {
         "{refused}"
     );
 }
+
+/// A job over rows of four numbers, two of two classes, with more fields.
+fn job(more: Value) -> Result<Document, SpecErrors> {
+    let mut job = json!({
+        "name": "job",
+        "data": {"train": {"csv": {"url": "file:///a.csv", "targets": ["y"]}}, "classes": 2},
+        "model": {"layers": [{"dense": {"units": 2}}]},
+        "searcher": {"name": "random", "max_trials": 1},
+    });
+    for (field, value) in more.as_object().unwrap() {
+        job[field] = value.clone();
+    }
+    Document::parse(&job.to_string())
+}
+
+#[test]
+fn batch_normalization_is_given_samples_enough_by_each_shard() {
+    let norm = json!({"layers": [
+        {"residual": {"body": [{"dense": {"units": 4}}, {"branches": {"paths": [[], [{"batch_norm": {}}]], "merge": "add"}}]}},
+        {"dense": {"units": 2}},
+    ]});
+    let with = |model: &Value, training: Value| job(json!({"model": model, "training": training}));
+    for training in [
+        json!({"batch_size": 4, "virtual_shards": 4}),
+        json!({"batch_size": 2, "virtual_shards": 4}),
+        json!({"batch_size": 1}),
+        json!({"batch_size": 64, "virtual_shards": 8, "limit_samples": 8}),
+    ] {
+        let refused = with(&norm, training.clone()).unwrap_err().to_string();
+        let told = "are one sample a shard: `model.layers[0].residual.body[1].branches.paths[1][0].batch_norm`";
+        assert!(
+            refused.contains("training.batch_size: ") && refused.contains(told),
+            "{refused}"
+        );
+        // Only of what normalizes over samples.
+        let plain = json!({"layers": [{"dense": {"units": 2}}]});
+        assert_eq!(with(&plain, training).unwrap().warnings(), [""; 0]);
+    }
+    let few = with(&norm, json!({"batch_size": 28, "virtual_shards": 4})).unwrap();
+    let warning = few.warnings().join("\n");
+    assert!(
+        warning.contains("28 samples in 4 virtual shards are 7 a shard"),
+        "{warning}"
+    );
+    let enough = with(&norm, json!({"batch_size": 32, "virtual_shards": 4})).unwrap();
+    assert_eq!(enough.warnings(), [""; 0]);
+}
+
+#[test]
+fn channels_are_scaled_of_images_alone() {
+    let with = |shape: Value| {
+        let mut data =
+            json!({"train": {"csv": {"url": "file:///a.csv", "targets": ["y"]}}, "classes": 2});
+        let mut layers = json!([{"flatten": {}}, {"dense": {"units": 2}}]);
+        if !shape.is_null() {
+            data["shape"] = shape;
+        } else {
+            layers = json!([{"dense": {"units": 2}}]);
+        }
+        job(
+            json!({"data": data, "model": {"layers": layers}, "preprocess": {"per": "channel", "scaling": "standard"}}),
+        )
+    };
+    // Whether the shape is written or not.
+    for flat in [Value::Null, json!([4])] {
+        let refused = with(flat).unwrap_err().to_string();
+        assert!(
+            refused.contains("preprocess.per: `channel` with flat samples"),
+            "{refused}"
+        );
+    }
+    with(json!([1, 2, 2])).unwrap();
+}
