@@ -65,6 +65,11 @@ pub struct Node {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Initial {
     Constant(f32),
+    /// 1 in this part, 0 elsewhere.
+    Ones {
+        start: usize,
+        len: usize,
+    },
     Drawn {
         initializer: Initializer,
         fan_in: usize,

@@ -14,7 +14,7 @@ mod model;
 mod ops;
 mod output;
 pub(crate) mod range;
-mod shape;
+pub(crate) mod shape;
 mod summary;
 mod words;
 
@@ -26,7 +26,8 @@ pub use layers::{Layer, LayerSpec};
 pub use losses::Loss;
 pub use model::ModelSpec;
 pub use ops::{
-    BatchNorm, Conv, Dense, Dropout, Function, Merge, Op, Pointwise, Pool, PoolKind, Traits,
+    BatchNorm, Cell, Conv, Dense, Dropout, Function, Gate, Merge, Norm, Op, Permute, Pointwise,
+    Pool, PoolKind, Recurrent, Traits,
 };
 pub use output::Trailing;
 pub use shape::{Along, Placed, Window};

@@ -8,7 +8,7 @@ use super::error::{LayerError, Problem};
 use super::findings::Findings;
 use super::graph::Graph;
 use super::layers::{self, LayerSpec, check_all};
-use super::shape::elements;
+use super::shape::{elements, is_sample_shape};
 
 /// Most layers in the model's own list.
 const MAX_LAYERS: usize = 1_000;
@@ -72,7 +72,8 @@ impl ModelSpec {
         layers::find(&layers, layers::NORMALIZES_SHARDS, "model.layers")
     }
 
-    /// The graph for samples of `sample_shape`: `[features]` or `[channels, height, width]`.
+    /// The graph for samples of `sample_shape`: `[features]`, `[steps, features]` or
+    /// `[channels, height, width]`.
     ///
     /// # Errors
     /// The first layer that does not fit its input, with its number, word and shapes.
@@ -88,10 +89,7 @@ impl ModelSpec {
         let Some(first) = self.layers.first() else {
             return Err(error("model", Problem::NoLayers));
         };
-        let fits = matches!(sample_shape.len(), 1 | 3)
-            && !sample_shape.contains(&0)
-            && elements(sample_shape).is_some();
-        if !fits {
+        if !is_sample_shape(sample_shape) || elements(sample_shape).is_none() {
             let shape = Problem::SampleShape(sample_shape.to_vec());
             return Err(error(first.word(), shape));
         }

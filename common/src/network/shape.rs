@@ -1,4 +1,4 @@
-//! Shapes of one sample, without the batch: `[features]`, `[channels, height, width]`.
+//! Shapes of one sample, without the batch: `[features]`, `[steps, features]`, `[channels, height, width]`.
 
 use super::error::{MAX_ELEMENTS, Problem};
 use super::words::{Border, Pair};
@@ -203,4 +203,9 @@ pub(super) fn elements(shape: &[usize]) -> Option<usize> {
         .iter()
         .try_fold(1usize, |product, &n| product.checked_mul(n))
         .filter(|&product| product <= MAX_ELEMENTS)
+}
+
+/// Whether samples of data may have this shape: `[features]`, `[steps, features]` or `[channels, height, width]`.
+pub(crate) fn is_sample_shape(shape: &[usize]) -> bool {
+    (1..=3).contains(&shape.len()) && !shape.contains(&0)
 }

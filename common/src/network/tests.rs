@@ -2,6 +2,8 @@ use serde_json::json;
 
 use super::*;
 
+mod sequences;
+
 fn layers(value: serde_json::Value) -> Vec<LayerSpec> {
     serde_json::from_value(value).unwrap()
 }
@@ -110,9 +112,9 @@ fn errors_name_layer_and_shapes() {
             "layer 0 (dense): from [70000] it would need more than 2147483647 parameters",
         ),
         (
-            vec![2, 2],
+            vec![2, 0],
             json!([{"flatten": {}}]),
-            "layer 0 (flatten): the shape of a sample is [2, 2]; accepted are [features] and [channels, height, width], all at least 1",
+            "layer 0 (flatten): the shape of a sample is [2, 0]; accepted are [features], [steps, features] and [channels, height, width], all at least 1",
         ),
     ] {
         assert_eq!(

@@ -37,6 +37,10 @@ pub enum Initializer {
     /// N(0, 2 / fan_in).
     HeNormal,
     Zeros,
+    /// U(-0.05, 0.05), as Keras's `uniform`.
+    Uniform,
+    /// A matrix of the first dimension and all others, whose shorter side is orthonormal; Saxe et al. 2014.
+    Orthogonal,
 }
 
 /// How borders are treated.

@@ -11,7 +11,8 @@ pub struct DataSpec {
     /// Samples for the test part alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<SourceSpec>,
-    /// Shape of one sample without the batch: `[features]` or `[channels, height, width]`.
+    /// Shape of one sample without the batch: `[features]`, `[steps, features]` or
+    /// `[channels, height, width]`.
     /// Unset: `[columns]` of a CSV, `[1, rows, columns]` of IDX images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Vec<usize>>,

@@ -34,6 +34,19 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Row-major, rows `row_stride` apart.
+    pub(crate) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let view = Self {
+            data,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        };
+        assert!(view.is_inside(), "matrix larger than its slice");
+        view
+    }
+
     pub(crate) fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -75,6 +88,26 @@ pub(crate) fn gemm(dst: &mut [f32], accumulate: bool, lhs: View<'_>, rhs: View<'
     #[allow(unsafe_code)]
     unsafe {
         gemm_into(dst.as_mut_ptr(), rhs.columns, accumulate, lhs, rhs);
+    }
+}
+
+/// As [`gemm`], into rows that are `row_stride` apart; what lies between them stays.
+pub(crate) fn gemm_strided(
+    dst: &mut [f32],
+    row_stride: usize,
+    accumulate: bool,
+    lhs: View<'_>,
+    rhs: View<'_>,
+) {
+    let last = lhs.rows.saturating_sub(1) * row_stride;
+    assert!(
+        rhs.columns <= row_stride && dst.len() >= last + rhs.columns,
+        "product larger than its slice"
+    );
+    // SAFETY: dst holds all rows, each of rhs.columns values, and is borrowed for writing.
+    #[allow(unsafe_code)]
+    unsafe {
+        gemm_into(dst.as_mut_ptr(), row_stride, accumulate, lhs, rhs);
     }
 }
 

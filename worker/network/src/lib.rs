@@ -10,6 +10,7 @@ mod gemm;
 mod head;
 mod init;
 mod losses;
+mod math;
 mod network;
 mod ops;
 mod parameters;

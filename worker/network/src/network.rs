@@ -48,7 +48,8 @@ fn fits(graph: &Graph, memory: u64) -> Result<(), ModelError> {
 }
 
 impl Network {
-    /// Builds a network for samples of `sample_shape`: `[features]` or `[channels, height, width]`.
+    /// Builds a network for samples of `sample_shape`: `[features]`, `[steps, features]` or
+    /// `[channels, height, width]`.
     ///
     /// `outputs` is the number of classes or the width of the targets; the last layer must put out
     /// `[outputs]` (with binary cross-entropy and two classes, `[1]` too). Parameters are drawn
@@ -139,8 +140,11 @@ impl Network {
     /// Bytes of the values and gradients that a step over so many samples of one virtual shard holds, and judging so
     /// many.
     pub fn pass_bytes(&self, samples: usize) -> (u64, u64) {
+        let nodes = self.machine.graph.nodes.iter();
+        let kept = nodes.fold(0u64, |sum, node| sum.saturating_add(node.op.keeps() as u64));
         let bytes = |program: &Program| {
-            let values = (program.values() as u64).saturating_mul(samples as u64);
+            let values = (program.values() as u64).saturating_add(kept);
+            let values = values.saturating_mul(samples as u64);
             values.saturating_mul(size_of::<f32>() as u64)
         };
         (

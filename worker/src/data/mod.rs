@@ -43,7 +43,7 @@ use split::{Division, divide};
 /// Samples of a job, checked and divided.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// `[features]` or `[channels, height, width]`.
+    /// `[features]`, `[steps, features]` or `[channels, height, width]`.
     pub sample_shape: Vec<usize>,
     pub task: Task,
     /// Of a classification.

@@ -58,7 +58,7 @@ impl Layer for Branches {
             outputs.push(at.block(&index.to_string(), &field, layers, input.clone())?);
         }
         let how = match self.merge {
-            How::Concat => return concat(at, &outputs),
+            How::Concat => return concat(at, &outputs, 0),
             How::Add => Merge::Add,
             How::Multiply => Merge::Multiply,
             How::Mean => Merge::Average,

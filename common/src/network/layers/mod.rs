@@ -9,6 +9,7 @@ mod average;
 mod avg_pool1d;
 mod avg_pool2d;
 mod batch_norm;
+mod bidirectional;
 mod branches;
 mod concat;
 mod conv1d;
@@ -18,15 +19,23 @@ mod dropout;
 mod flatten;
 mod global_avg_pool2d;
 mod global_max_pool2d;
+mod group_norm;
+mod gru;
+mod instance_norm;
+mod layer_norm;
+mod lstm;
 mod max_pool1d;
 mod max_pool2d;
 mod maximum;
 mod moving;
 mod multiply;
+mod permute;
+mod recurrent;
 mod repeat;
 mod reshape;
 mod residual;
 mod shared;
+mod simple_rnn;
 mod spec;
 
 use std::fmt::Debug;
@@ -57,8 +66,16 @@ const LAYERS: &[Kind] = &[
     Kind::of::<global_avg_pool2d::GlobalAvgPool2d>(),
     Kind::of::<flatten::Flatten>(),
     Kind::of::<reshape::Reshape>(),
+    Kind::of::<permute::Permute>(),
     Kind::of::<dropout::Dropout>(),
     Kind::of::<batch_norm::BatchNorm>(),
+    Kind::of::<layer_norm::LayerNorm>(),
+    Kind::of::<group_norm::GroupNorm>(),
+    Kind::of::<instance_norm::InstanceNorm>(),
+    Kind::of::<lstm::Lstm>(),
+    Kind::of::<gru::Gru>(),
+    Kind::of::<simple_rnn::SimpleRnn>(),
+    Kind::of::<bidirectional::Bidirectional>(),
     Kind::of::<activation::ActivationLayer>(),
     Kind::of::<add::Add>(),
     Kind::of::<multiply::Multiply>(),

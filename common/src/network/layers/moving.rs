@@ -97,7 +97,13 @@ impl Movement<'_> {
             borders: borders(self.padding, self.dimensions)?,
             ceil: self.ceil,
         };
-        Window::over(image, moves)
+        Window::over(image, moves).map_err(|problem| match problem {
+            Problem::DoesNotFit { .. } if self.dimensions == 1 => Problem::Other(format!(
+                "{problem}; the length of a sequence is its last dimension here: of [steps, features] \
+                 `permute: {{order: [2, 1]}}` makes [channels, length]"
+            )),
+            problem => problem,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::builder::{Builder, NewParameter};
 use super::super::error::Problem;
 use super::super::graph::Tensor;
-use super::super::ops::{Function, Merge, Op, Pointwise};
+use super::super::ops::{Function, Merge, Norm, Op, Pointwise};
 use super::super::words::{Activation, Pair};
 use super::Findings;
 
@@ -70,21 +70,39 @@ pub(super) fn merge(at: &mut Builder, inputs: &[Tensor], merge: Merge) -> Result
     at.apply(Op::Merge(merge), &inputs, shape, Vec::new())
 }
 
-/// Several tensors one after the other, along the first dimension: channels or features.
-pub(super) fn concat(at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
+/// Several tensors one after the other along a dimension, counted from 0: the first has channels or features, the
+/// last of a sequence its features.
+pub(super) fn concat(at: &mut Builder, inputs: &[Tensor], along: usize) -> Result<Tensor, Problem> {
     several(inputs)?;
     let mut shape = inputs[0].shape.clone();
+    if along >= shape.len() {
+        return Err(Problem::Other(format!(
+            "`axis` is {}, but its inputs are {shape:?}; accepted: 1 to {}",
+            along + 1,
+            shape.len()
+        )));
+    }
+    let others = |shape: &[usize]| {
+        let mut shape = shape.to_vec();
+        shape.remove(along);
+        shape
+    };
     for other in &inputs[1..] {
-        if other.shape.len() != shape.len() || other.shape[1..] != shape[1..] {
+        if other.shape.len() != shape.len() || others(&other.shape) != others(&shape) {
+            let which = match along {
+                0 => "their first dimension".to_owned(),
+                _ => format!("dimension {}", along + 1),
+            };
             return Err(Problem::Other(format!(
-                "its inputs are {:?} and {:?}; accepted are inputs that differ in their first dimension alone",
+                "its inputs are {:?} and {:?}; accepted are inputs that differ in {which} alone",
                 inputs[0].shape, other.shape
             )));
         }
-        shape[0] = shape[0].saturating_add(other.shape[0]);
+        shape[along] = shape[along].saturating_add(other.shape[along]);
     }
+    let rows = shape[..along].iter().product();
     let inputs: Vec<&Tensor> = inputs.iter().collect();
-    at.apply(Op::Concat, &inputs, shape, Vec::new())
+    at.apply(Op::Concat { rows }, &inputs, shape, Vec::new())
 }
 
 fn several(inputs: &[Tensor]) -> Result<(), Problem> {
@@ -94,4 +112,35 @@ fn several(inputs: &[Tensor]) -> Result<(), Problem> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Keras's epsilon of normalizations within a sample.
+pub(super) fn norm_epsilon() -> f64 {
+    1e-3
+}
+
+/// Normalization of every `width` values of a sample, scaled and shifted by channel.
+pub(super) fn normalize(
+    at: &mut Builder,
+    input: &Tensor,
+    (channels, area): (usize, usize),
+    width: usize,
+    epsilon: f64,
+) -> Result<Tensor, Problem> {
+    if !(epsilon > 0.0 && epsilon.is_finite()) {
+        return Err(Problem::Other(format!(
+            "epsilon {epsilon}; accepted: above 0"
+        )));
+    }
+    let op = Op::Norm(Norm {
+        width,
+        channels,
+        area,
+        epsilon,
+    });
+    let parameters = vec![
+        NewParameter::constant("gamma", vec![channels], 1.0),
+        NewParameter::constant("beta", vec![channels], 0.0),
+    ];
+    at.apply(op, &[input], input.shape.clone(), parameters)
 }

@@ -1,10 +1,12 @@
 //! What operations compute. A kernel for each is in `trainyard-network`.
 
 mod activation;
+mod sequence;
 
 use super::shape::Window;
 
 pub use activation::{Function, Pointwise};
+pub use sequence::{Cell, Gate, Norm, Permute, Recurrent};
 
 /// An operation between buffers of one virtual shard.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +19,13 @@ pub enum Op {
     Activation(Pointwise),
     Merge(Merge),
     /// Samples of several buffers one after the other.
-    Concat,
+    Concat {
+        /// Parts of a sample that are put together each for itself.
+        rows: usize,
+    },
+    Permute(Permute),
+    Norm(Norm),
+    Recurrent(Recurrent),
 }
 
 /// y = x W + b, W `[inputs, units]`, b `[units]`.
@@ -109,7 +117,10 @@ impl Op {
             Self::BatchNorm(_) => "batch normalization",
             Self::Activation(_) => "activation",
             Self::Merge(_) => "merge",
-            Self::Concat => "concat",
+            Self::Concat { .. } => "concat",
+            Self::Permute(_) => "permute",
+            Self::Norm(_) => "normalization",
+            Self::Recurrent(_) => "recurrent",
         }
     }
 
@@ -121,14 +132,14 @@ impl Op {
                 reads_output: *relu,
                 ..none
             },
-            Self::Pool(_) | Self::Concat => none,
+            Self::Pool(_) | Self::Concat { .. } | Self::Permute(_) | Self::Recurrent(_) => none,
             Self::Dropout(_) => Traits {
                 gradient_in_place: true,
                 draws: true,
                 rests_in_inference: true,
                 ..none
             },
-            Self::BatchNorm(_) => Traits {
+            Self::BatchNorm(_) | Self::Norm(_) => Traits {
                 reads_inputs: true,
                 ..none
             },
@@ -147,6 +158,14 @@ impl Op {
                 gradient_in_place: matches!(merge, Merge::Add),
                 ..none
             },
+        }
+    }
+
+    /// Values of a sample that it keeps from its forward to its backward pass, where they are many.
+    pub fn keeps(&self) -> usize {
+        match self {
+            Self::Recurrent(recurrent) => recurrent.kept(),
+            _ => 0,
         }
     }
 

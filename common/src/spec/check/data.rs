@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Findings, is_share, job::check_url};
+use crate::network::shape::is_sample_shape;
 use crate::spec::data::{ColumnRef, CsvSpec, SourceSpec, Task};
 use crate::spec::{DataSpec, JobSpec};
 
@@ -18,10 +19,10 @@ pub(super) fn check(data: &DataSpec, spec: &JobSpec, found: &mut Findings) {
     }
     if let Some(shape) = &data.shape {
         found.expect(
-            matches!(shape.len(), 1 | 3) && !shape.contains(&0),
+            is_sample_shape(shape),
             "data.shape",
             format!("{shape:?}"),
-            "[features] or [channels, height, width], all from 1",
+            "[features], [steps, features] or [channels, height, width], all from 1",
         );
     }
     if let Some(dimensions) = dimensions(data)

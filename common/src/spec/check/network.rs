@@ -1,6 +1,7 @@
 //! Layers: their numbers, and whether their shapes fit.
 
 use super::Findings;
+use crate::network::shape::is_sample_shape;
 use crate::network::{self, Problem, Trailing};
 use crate::spec::data::{SourceSpec, Task};
 use crate::spec::training::Loss;
@@ -21,7 +22,7 @@ pub(super) fn check(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
 fn check_shapes(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
     let Some(data) = &spec.data else { return };
     let Some(shape) = &data.shape else { return };
-    if !matches!(shape.len(), 1 | 3) || shape.contains(&0) {
+    if !is_sample_shape(shape) {
         return;
     }
     let graph = match model.graph(shape) {

@@ -8,7 +8,7 @@ use super::{At, Kept, Kernel, Known};
 use crate::simd::vectorized;
 
 /// Independent partial sums of a reduction: fixes its order and lets it use wide vectors.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// Values handled by one task, at least.
 const BLOCK: usize = 1 << 14;
 
@@ -306,7 +306,7 @@ impl BatchNorm {
 }
 
 #[inline(always)]
-fn reduce_plane(
+pub(super) fn reduce_plane(
     a: &[f32],
     b: &[f32],
     f: &impl Fn(f32, f32, f32) -> (f32, f32),

@@ -1,4 +1,4 @@
-//! Samples of several buffers one after the other.
+//! Samples of several buffers one after the other, or parts of samples.
 
 use rayon::prelude::*;
 
@@ -7,7 +7,7 @@ use super::{At, Kept, Kernel, Known};
 /// Values handled by one task, at least.
 const BLOCK: usize = 1 << 14;
 
-/// Values of a sample in each input.
+/// Values of a part in each input, and together.
 #[derive(Debug)]
 pub(super) struct Concat {
     lengths: Vec<usize>,
@@ -15,10 +15,12 @@ pub(super) struct Concat {
 }
 
 impl Concat {
-    pub(super) fn new(lengths: &[usize]) -> Self {
+    /// `lengths`: of a sample in each input; `rows`: parts of a sample.
+    pub(super) fn new(lengths: &[usize], rows: usize) -> Self {
+        let lengths: Vec<usize> = lengths.iter().map(|len| len / rows).collect();
         Self {
-            lengths: lengths.to_vec(),
             row: lengths.iter().sum(),
+            lengths,
         }
     }
 

@@ -7,7 +7,10 @@ mod conv;
 mod dense;
 mod dropout;
 mod merge;
+mod norm;
+mod permute;
 mod pool;
+mod recurrent;
 
 use std::fmt::Debug;
 
@@ -97,6 +100,9 @@ pub(crate) fn kernel(op: &Op, lengths: &[usize]) -> Box<dyn Kernel> {
         Op::BatchNorm(op) => Box::new(batch_norm::BatchNorm(op.clone())),
         Op::Activation(op) => Box::new(activation::Pointwise(op.clone())),
         Op::Merge(op) => Box::new(merge::Merge(*op)),
-        Op::Concat => Box::new(concat::Concat::new(lengths)),
+        Op::Concat { rows } => Box::new(concat::Concat::new(lengths, *rows)),
+        Op::Permute(op) => Box::new(permute::Permute::new(op)),
+        Op::Norm(op) => Box::new(norm::Norm(op.clone())),
+        Op::Recurrent(op) => Box::new(recurrent::Recurrent(op.clone())),
     }
 }

@@ -53,6 +53,23 @@ fn everything() -> Network {
     .unwrap()
 }
 
+/// Every kind of layer along sequences.
+fn sequences() -> Network {
+    let layers = json!([
+        {"permute": {"order": [2, 1]}},
+        {"layer_norm": {}},
+        {"bidirectional": {"layer": {"lstm": {"units": 7, "return_sequences": true}}}},
+        {"group_norm": {"groups": 3}},
+        {"dropout": {"rate": 0.25}},
+        {"gru": {"units": 9, "return_sequences": true, "mask_value": 0}},
+        {"instance_norm": {}},
+        {"gru": {"units": 5, "reset_after": false, "go_backwards": true, "return_sequences": true}},
+        {"simple_rnn": {"units": 6}},
+        {"dense": {"units": 10, "activation": "softmax"}},
+    ]);
+    build(layers, &[5, 12], json!({"cross_entropy": {}}), 10).unwrap()
+}
+
 fn features(len: usize) -> Vec<f32> {
     let key = Key::new(11);
     (0..len as u64).map(|i| key.normal(i) as f32).collect()
@@ -90,18 +107,24 @@ fn step(network: &Network, samples: usize, mask_key: Key) -> Step {
 
 #[test]
 fn threads_do_not_change_a_bit() {
+    for (network, samples) in [(everything as fn() -> Network, 23), (sequences, 71)] {
+        threads_do_not_change(network, samples);
+    }
+}
+
+fn threads_do_not_change(network: fn() -> Network, samples: usize) {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .unwrap();
         pool.install(|| {
-            let network = everything();
+            let network = network();
             let prediction = network
-                .predict(&features(23 * network.sample_len()), 23)
+                .predict(&features(samples * network.sample_len()), samples)
                 .unwrap();
             let prediction: Vec<f32> = prediction.flatten_all().unwrap().to_vec1().unwrap();
-            (step(&network, 23, Key::new(5)), prediction)
+            (step(&network, samples, Key::new(5)), prediction)
         })
     };
     let (one, prediction) = run(1);

@@ -1,5 +1,5 @@
 //! Networks against numbers from PyTorch: `tests/reference/make_reference.py` made `layers.json` there, `make_graphs.py` `graphs.json`,
-//! `make_images.py` `images.json` (PyTorch 2.15, float64). Tolerance: 1e-5 of the value plus 1e-5 of the largest value beside it,
+//! `make_images.py` `images.json`, `make_sequences.py` `sequences.json` (PyTorch 2.15, float64). Tolerance: 1e-5 of the value plus 1e-5 of the largest value beside it,
 //! which is what f32 sums of this length can keep.
 
 use candle_core::Device;
@@ -81,8 +81,15 @@ fn cases() -> Vec<Case> {
     let chains = read(include_str!("../reference/layers.json"));
     let graphs = read(include_str!("../reference/graphs.json"));
     let images = read(include_str!("../reference/images.json"));
+    let sequences = read(include_str!("../reference/sequences.json"));
+    assert!(sequences.len() > 20);
     assert!(chains.len() > 60 && graphs.len() > 30 && images.len() > 100);
-    chains.into_iter().chain(graphs).chain(images).collect()
+    chains
+        .into_iter()
+        .chain(graphs)
+        .chain(images)
+        .chain(sequences)
+        .collect()
 }
 
 fn check(what: &str, given: impl IntoIterator<Item = f64>, expected: &[f64]) {

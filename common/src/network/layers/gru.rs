@@ -1,0 +1,76 @@
+//! `gru`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::recurrent::{Cells, orthogonal, sigmoid, tanh};
+use super::shared::{only, yes};
+use super::{Findings, Layer};
+use crate::network::builder::Builder;
+use crate::network::error::Problem;
+use crate::network::graph::Tensor;
+use crate::network::ops::Cell;
+use crate::network::words::{Activation, Initializer};
+
+/// Gated recurrent units along a sequence; Cho et al. 2014.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gru {
+    units: usize,
+    #[serde(default = "tanh")]
+    activation: Activation,
+    /// Of the gates.
+    #[serde(default = "sigmoid")]
+    recurrent_activation: Activation,
+    /// The outputs of all steps, otherwise that of the last.
+    #[serde(default)]
+    return_sequences: bool,
+    /// From the last step to the first; outputs come in that order.
+    #[serde(default)]
+    go_backwards: bool,
+    /// A step all of whose features are this is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mask_value: Option<f64>,
+    #[serde(default = "yes")]
+    use_bias: bool,
+    /// Whether the reset comes after the product with the recurrent kernel, which then has a bias of its own.
+    #[serde(default = "yes")]
+    reset_after: bool,
+    #[serde(default)]
+    kernel_initializer: Initializer,
+    #[serde(default = "orthogonal")]
+    recurrent_initializer: Initializer,
+}
+
+impl Gru {
+    pub(super) fn cells(&self) -> Cells {
+        Cells {
+            cell: Cell::Gru {
+                reset_after: self.reset_after,
+            },
+            units: self.units,
+            activation: self.activation,
+            recurrent_activation: Some(self.recurrent_activation),
+            return_sequences: self.return_sequences,
+            go_backwards: self.go_backwards,
+            use_bias: self.use_bias,
+            ones: None,
+            mask_value: self.mask_value,
+            kernel_initializer: self.kernel_initializer,
+            recurrent_initializer: self.recurrent_initializer,
+        }
+    }
+}
+
+impl Layer for Gru {
+    const WORD: &'static str = "gru";
+    const ABOUT: &'static str = "`[steps, features]` to `[units]` or `[steps, units]`";
+
+    fn check(&self, path: &str, found: &mut Findings) {
+        self.cells().check(path, found);
+    }
+
+    fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
+        self.cells().run(at, only(inputs)?, "", false)
+    }
+}
