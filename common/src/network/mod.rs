@@ -26,8 +26,8 @@ pub use layers::{Layer, LayerSpec};
 pub use losses::Loss;
 pub use model::ModelSpec;
 pub use ops::{
-    BatchNorm, Cell, Conv, Dense, Dropout, Function, Gate, Merge, Norm, Op, Permute, Pointwise,
-    Pool, PoolKind, Recurrent, Traits,
+    BatchNorm, Cell, Channels, Conv, Dense, Dropout, Function, Gate, Merge, Noise, Norm, Op,
+    Permute, Pointwise, Pool, PoolKind, Prelu, Recurrent, Scalar, Traits,
 };
 pub use output::Trailing;
 pub use shape::{Along, Placed, Window};

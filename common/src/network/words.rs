@@ -21,6 +21,22 @@ pub enum Activation {
     Swish,
     /// x * Phi(x), the exact form by the error function.
     Gelu,
+    /// log(1 + e^x).
+    Softplus,
+    /// x / (1 + |x|).
+    Softsign,
+    /// 1.0507 x above 0, 1.0507 * 1.6733 (e^x - 1) below; Klambauer et al. 2017.
+    Selu,
+    /// x tanh(log(1 + e^x)); Misra 2019.
+    Mish,
+    /// e^x.
+    Exponential,
+    /// x / 6 + 1 / 2, between 0 and 1.
+    HardSigmoid,
+    /// 1 from 0 on, 0 below. Its gradient is 0: nothing before it learns.
+    Step,
+    /// The logarithm of softmax, over the last dimension.
+    LogSoftmax,
 }
 
 /// How kernels begin. Biases begin at 0.

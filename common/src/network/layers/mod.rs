@@ -17,6 +17,8 @@ mod conv2d;
 mod dense;
 mod dropout;
 mod flatten;
+mod gaussian_dropout;
+mod gaussian_noise;
 mod global_avg_pool2d;
 mod global_max_pool2d;
 mod group_norm;
@@ -30,13 +32,16 @@ mod maximum;
 mod moving;
 mod multiply;
 mod permute;
+mod prelu;
 mod recurrent;
 mod repeat;
 mod reshape;
 mod residual;
 mod shared;
 mod simple_rnn;
+mod spatial_dropout;
 mod spec;
+mod threshold;
 
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
@@ -68,6 +73,9 @@ const LAYERS: &[Kind] = &[
     Kind::of::<reshape::Reshape>(),
     Kind::of::<permute::Permute>(),
     Kind::of::<dropout::Dropout>(),
+    Kind::of::<spatial_dropout::SpatialDropout>(),
+    Kind::of::<gaussian_dropout::GaussianDropout>(),
+    Kind::of::<gaussian_noise::GaussianNoise>(),
     Kind::of::<batch_norm::BatchNorm>(),
     Kind::of::<layer_norm::LayerNorm>(),
     Kind::of::<group_norm::GroupNorm>(),
@@ -77,6 +85,8 @@ const LAYERS: &[Kind] = &[
     Kind::of::<simple_rnn::SimpleRnn>(),
     Kind::of::<bidirectional::Bidirectional>(),
     Kind::of::<activation::ActivationLayer>(),
+    Kind::of::<prelu::Prelu>(),
+    Kind::of::<threshold::Threshold>(),
     Kind::of::<add::Add>(),
     Kind::of::<multiply::Multiply>(),
     Kind::of::<average::Average>(),

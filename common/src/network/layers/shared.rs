@@ -42,15 +42,25 @@ pub(super) fn activate(
     let Some(function) = Function::new(function, alpha).map_err(Problem::Other)? else {
         return Ok(input);
     };
+    pointwise(at, &input, function)
+}
+
+/// A function over all values, softmax over the last dimension.
+pub(super) fn pointwise(
+    at: &mut Builder,
+    input: &Tensor,
+    function: Function,
+) -> Result<Tensor, Problem> {
     let width = input.shape[input.shape.len() - 1];
     let op = Op::Activation(Pointwise { function, width });
-    at.apply(op, &[&input], input.shape.clone(), Vec::new())
+    at.apply(op, &[input], input.shape.clone(), Vec::new())
 }
 
 /// Channels lie first here, so that a softmax over the last dimension of an image would be one over
 /// the pixels of a row: nobody means that.
 pub(super) fn softmax_is_flat(function: Activation, shape: &[usize]) -> Result<(), Problem> {
-    if function == Activation::Softmax && shape.len() != 1 {
+    let over_features = matches!(function, Activation::Softmax | Activation::LogSoftmax);
+    if over_features && shape.len() != 1 {
         return Err(Problem::NeedsFlat(shape.to_vec()));
     }
     Ok(())

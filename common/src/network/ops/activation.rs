@@ -1,5 +1,6 @@
 //! Functions applied to each value, and softmax over the last dimension.
 
+use super::scalar::Scalar;
 use crate::network::words::Activation;
 
 /// Keras' slope of leaky ReLU below 0.
@@ -18,6 +19,10 @@ pub enum Function {
     Softmax,
     Swish,
     Gelu,
+    /// x - log(sum(e^x)), over the last dimension.
+    LogSoftmax,
+    /// One of those whose derivative is had from what came in.
+    Scalar(Scalar),
 }
 
 impl Function {
@@ -45,6 +50,14 @@ impl Function {
             Activation::Softmax => Some(Self::Softmax),
             Activation::Swish => Some(Self::Swish),
             Activation::Gelu => Some(Self::Gelu),
+            Activation::LogSoftmax => Some(Self::LogSoftmax),
+            Activation::Softplus => Some(Self::Scalar(Scalar::Softplus)),
+            Activation::Softsign => Some(Self::Scalar(Scalar::Softsign)),
+            Activation::Selu => Some(Self::Scalar(Scalar::Selu)),
+            Activation::Mish => Some(Self::Scalar(Scalar::Mish)),
+            Activation::Exponential => Some(Self::Scalar(Scalar::Exponential)),
+            Activation::HardSigmoid => Some(Self::Scalar(Scalar::HardSigmoid)),
+            Activation::Step => Some(Self::Scalar(Scalar::Step)),
         })
     }
 
@@ -53,7 +66,7 @@ impl Function {
     /// With a slope of 0 the sign of a leaky ReLU's output no longer tells that of its input, but
     /// its gradient below 0 is then 0 as well.
     pub fn gradient_from_output(self) -> bool {
-        !matches!(self, Self::Swish | Self::Gelu)
+        !matches!(self, Self::Swish | Self::Gelu | Self::Scalar(_))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What operations compute. A kernel for each is in `trainyard-network`.
 
 mod activation;
+mod scalar;
 mod sequence;
 
 use super::shape::Window;
 
 pub use activation::{Function, Pointwise};
+pub use scalar::{Channels, Noise, Prelu, Scalar};
 pub use sequence::{Cell, Gate, Norm, Permute, Recurrent};
 
 /// An operation between buffers of one virtual shard.
@@ -17,6 +19,8 @@ pub enum Op {
     Dropout(Dropout),
     BatchNorm(BatchNorm),
     Activation(Pointwise),
+    Prelu(Prelu),
+    Noise(Noise),
     Merge(Merge),
     /// Samples of several buffers one after the other.
     Concat {
@@ -115,7 +119,8 @@ impl Op {
             Self::Pool(_) => "pooling",
             Self::Dropout(_) => "dropout",
             Self::BatchNorm(_) => "batch normalization",
-            Self::Activation(_) => "activation",
+            Self::Activation(_) | Self::Prelu(_) => "activation",
+            Self::Noise(_) => "noise",
             Self::Merge(_) => "merge",
             Self::Concat { .. } => "concat",
             Self::Permute(_) => "permute",
@@ -133,7 +138,12 @@ impl Op {
                 ..none
             },
             Self::Pool(_) | Self::Concat { .. } | Self::Permute(_) | Self::Recurrent(_) => none,
-            Self::Dropout(_) => Traits {
+            Self::Prelu(_) => Traits {
+                reads_inputs: true,
+                gradient_in_place: true,
+                ..none
+            },
+            Self::Dropout(_) | Self::Noise(_) => Traits {
                 gradient_in_place: true,
                 draws: true,
                 rests_in_inference: true,

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use trainyard_common::network::{self, Function};
 
-use super::{At, Kept, Kernel, Known};
+use super::{At, Kept, Kernel, Known, scalar};
 use crate::simd::vectorized;
 
 /// Values handled by one task, at least; a multiple of the width for softmax.
@@ -83,6 +83,8 @@ impl Pointwise {
             Function::Softmax => values.chunks_exact_mut(self.width).for_each(softmax),
             Function::Swish => values.iter_mut().for_each(|v| *v *= sigmoid(*v)),
             Function::Gelu => values.iter_mut().for_each(|v| *v *= normal_cdf(*v)),
+            Function::LogSoftmax => values.chunks_exact_mut(self.width).for_each(log_softmax),
+            Function::Scalar(function) => scalar::forward(function, values),
         }
     }
 
@@ -107,6 +109,8 @@ impl Pointwise {
                 s + x * s * (1.0 - s)
             }),
             Function::Gelu => scale_by(gradient, known, |x| normal_cdf(x) + x * normal_density(x)),
+            Function::LogSoftmax => log_softmax_backward(gradient, known, self.width),
+            Function::Scalar(function) => scalar::backward(function, gradient, known),
         }
     }
 }
@@ -174,6 +178,28 @@ fn softmax_backward(gradient: &mut [f32], output: &[f32], width: usize) {
         let dot: f32 = gradient.iter().zip(output).map(|(g, y)| g * y).sum();
         for (gradient, output) in gradient.iter_mut().zip(output) {
             *gradient = output * (*gradient - dot);
+        }
+    }
+}
+
+/// In place over one row, shifted by its maximum.
+fn log_softmax(row: &mut [f32]) {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f32 = row.iter().map(|&value| libm::expf(value - max)).sum();
+    let log = libm::logf(sum);
+    row.iter_mut()
+        .for_each(|value| *value = (*value - max) - log);
+}
+
+/// dx = dy - e^y sum(dy).
+fn log_softmax_backward(gradient: &mut [f32], output: &[f32], width: usize) {
+    for (gradient, output) in gradient
+        .chunks_exact_mut(width)
+        .zip(output.chunks_exact(width))
+    {
+        let sum: f32 = gradient.iter().sum();
+        for (gradient, output) in gradient.iter_mut().zip(output) {
+            *gradient -= libm::expf(*output) * sum;
         }
     }
 }

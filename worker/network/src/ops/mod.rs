@@ -7,10 +7,13 @@ mod conv;
 mod dense;
 mod dropout;
 mod merge;
+mod noise;
 mod norm;
 mod permute;
 mod pool;
+mod prelu;
 mod recurrent;
+mod scalar;
 
 use std::fmt::Debug;
 
@@ -99,6 +102,8 @@ pub(crate) fn kernel(op: &Op, lengths: &[usize]) -> Box<dyn Kernel> {
         Op::Dropout(op) => Box::new(dropout::Dropout::new(op)),
         Op::BatchNorm(op) => Box::new(batch_norm::BatchNorm(op.clone())),
         Op::Activation(op) => Box::new(activation::Pointwise(op.clone())),
+        Op::Prelu(op) => Box::new(prelu::Prelu(op.clone())),
+        Op::Noise(op) => Box::new(noise::Noise(*op)),
         Op::Merge(op) => Box::new(merge::Merge(*op)),
         Op::Concat { rows } => Box::new(concat::Concat::new(lengths, *rows)),
         Op::Permute(op) => Box::new(permute::Permute::new(op)),

@@ -5,4 +5,5 @@
 
 mod behaviour;
 mod images;
+mod noise;
 mod reference;

@@ -76,20 +76,22 @@ impl Case {
     }
 }
 
+/// Files of cases, each with the least number of them.
+const FILES: &[(&str, usize)] = &[
+    (include_str!("../reference/layers.json"), 60),
+    (include_str!("../reference/graphs.json"), 30),
+    (include_str!("../reference/images.json"), 100),
+    (include_str!("../reference/sequences.json"), 20),
+    (include_str!("../reference/activations.json"), 40),
+];
+
 fn cases() -> Vec<Case> {
-    let read = |text: &str| -> Vec<Case> { serde_json::from_str(text).unwrap() };
-    let chains = read(include_str!("../reference/layers.json"));
-    let graphs = read(include_str!("../reference/graphs.json"));
-    let images = read(include_str!("../reference/images.json"));
-    let sequences = read(include_str!("../reference/sequences.json"));
-    assert!(sequences.len() > 20);
-    assert!(chains.len() > 60 && graphs.len() > 30 && images.len() > 100);
-    chains
-        .into_iter()
-        .chain(graphs)
-        .chain(images)
-        .chain(sequences)
-        .collect()
+    let read = |(text, least): &(&str, usize)| {
+        let cases: Vec<Case> = serde_json::from_str(text).unwrap();
+        assert!(cases.len() > *least, "{} cases", cases.len());
+        cases
+    };
+    FILES.iter().flat_map(read).collect()
 }
 
 fn check(what: &str, given: impl IntoIterator<Item = f64>, expected: &[f64]) {
