@@ -26,8 +26,9 @@ pub use layers::{Layer, LayerSpec};
 pub use losses::Loss;
 pub use model::ModelSpec;
 pub use ops::{
-    BatchNorm, Cell, Channels, Conv, Dense, Dropout, Function, Gate, Merge, Noise, Norm, Op,
-    Permute, Pointwise, Pool, PoolKind, Prelu, Recurrent, Scalar, Traits,
+    Axis, BatchNorm, Broadcast, Cell, Channels, Conv, ConvTranspose, Dense, Dropout, Frame,
+    Function, Gate, Merge, Method, Noise, Norm, Op, Permute, Pointwise, Pool, PoolKind, Prelu,
+    Recurrent, Resample, Scalar, Traits,
 };
 pub use output::Trailing;
 pub use shape::{Along, Placed, Window};

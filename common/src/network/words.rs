@@ -19,6 +19,12 @@ pub enum Activation {
     Softmax,
     /// x * sigmoid(x), also called SiLU.
     Swish,
+    /// The same as `swish`.
+    Silu,
+    /// min(max(x, 0), 6).
+    Relu6,
+    /// x * relu6(x + 3) / 6.
+    HardSwish,
     /// x * Phi(x), the exact form by the error function.
     Gelu,
     /// log(1 + e^x).
@@ -67,12 +73,22 @@ pub enum Initializer {
 )]
 pub enum Padding {
     Word(PaddingWord),
+    Told(Sides),
+}
+
+/// So many before and after each dimension.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "a whole number, one for each dimension, or [before, after] for each dimension"
+)]
+pub enum Sides {
     /// So many on every side.
     Every(usize),
     /// So many before and after, for each dimension: `[height, width]`.
     Each(Vec<usize>),
     /// `[[top, bottom], [left, right]]`.
-    Sides(Vec<[usize; 2]>),
+    Pairs(Vec<[usize; 2]>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -106,14 +122,22 @@ impl Padding {
         match self {
             Self::Word(PaddingWord::Valid) => Some(Border::Valid),
             Self::Word(PaddingWord::Same) => Some(Border::Same),
-            Self::Every(n) => Some(Border::Around(*n, *n)),
-            Self::Each(list) if list.len() == dimensions => {
-                Some(Border::Around(list[at], list[at]))
+            Self::Told(sides) => {
+                let (before, after) = sides.around(dimensions, at)?;
+                Some(Border::Around(before, after))
             }
-            Self::Sides(list) if list.len() == dimensions => {
-                Some(Border::Around(list[at][0], list[at][1]))
-            }
-            Self::Each(_) | Self::Sides(_) => None,
+        }
+    }
+}
+
+impl Sides {
+    /// Before and after the dimension `at` of `dimensions`; `None` where a list is of another length.
+    pub(crate) fn around(&self, dimensions: usize, at: usize) -> Option<(usize, usize)> {
+        match self {
+            Self::Every(n) => Some((*n, *n)),
+            Self::Each(list) if list.len() == dimensions => Some((list[at], list[at])),
+            Self::Pairs(list) if list.len() == dimensions => Some((list[at][0], list[at][1])),
+            Self::Each(_) | Self::Pairs(_) => None,
         }
     }
 }
@@ -123,11 +147,29 @@ impl fmt::Display for Padding {
         match self {
             Self::Word(PaddingWord::Valid) => write!(f, "valid"),
             Self::Word(PaddingWord::Same) => write!(f, "same"),
-            Self::Every(n) => write!(f, "{n}"),
-            Self::Each(list) => write!(f, "{list:?}"),
-            Self::Sides(list) => write!(f, "{list:?}"),
+            Self::Told(sides) => write!(f, "{sides}"),
         }
     }
+}
+
+impl fmt::Display for Sides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(n) => write!(f, "{n}"),
+            Self::Each(list) => write!(f, "{list:?}"),
+            Self::Pairs(list) => write!(f, "{list:?}"),
+        }
+    }
+}
+
+/// How an image of another size gets its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Interpolation {
+    /// That of the pixel at floor(position n / out).
+    Nearest,
+    /// Between the nearest, pixels being areas with a middle (PyTorch's `align_corners=False`).
+    Bilinear,
 }
 
 /// A number for both dimensions, or `[height, width]`.
@@ -152,6 +194,28 @@ impl Pair {
         match self {
             Self::Both(n) => (n, n),
             Self::Each([height, width]) => (height, width),
+        }
+    }
+}
+
+/// A number for all three dimensions, or `[depth, height, width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a whole number or [depth, height, width]")]
+pub(crate) enum Triple {
+    All(usize),
+    Each([usize; 3]),
+}
+
+impl Triple {
+    pub(crate) fn two() -> Self {
+        Self::All(2)
+    }
+
+    /// `[depth, height, width]`.
+    pub(crate) fn get(self) -> [usize; 3] {
+        match self {
+            Self::All(n) => [n; 3],
+            Self::Each(sizes) => sizes,
         }
     }
 }

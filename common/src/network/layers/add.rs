@@ -17,7 +17,8 @@ pub(super) struct Add {}
 
 impl Layer for Add {
     const WORD: &'static str = "add";
-    const ABOUT: &'static str = "several of one shape to one";
+    const ABOUT: &'static str =
+        "several of one shape to one; `[channels]` or `[channels, 1, 1]` holds for whole planes";
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
         merge(at, inputs, Merge::Add)

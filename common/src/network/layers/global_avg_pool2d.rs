@@ -14,13 +14,17 @@ use crate::network::ops::PoolKind;
 /// The mean of each channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct GlobalAvgPool2d {}
+pub(super) struct GlobalAvgPool2d {
+    /// Whether it puts out `[channels, 1, 1]`.
+    #[serde(default)]
+    keep_dims: bool,
+}
 
 impl Layer for GlobalAvgPool2d {
     const WORD: &'static str = "global_avg_pool2d";
     const ABOUT: &'static str = "`[channels, height, width]` to `[channels]`";
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        global_pool(at, only(inputs)?, PoolKind::Average)
+        global_pool(at, only(inputs)?, PoolKind::Average, 2, self.keep_dims)
     }
 }

@@ -14,13 +14,17 @@ use crate::network::ops::PoolKind;
 /// The largest value of each channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct GlobalMaxPool2d {}
+pub(super) struct GlobalMaxPool2d {
+    /// Whether it puts out `[channels, 1, 1]`.
+    #[serde(default)]
+    keep_dims: bool,
+}
 
 impl Layer for GlobalMaxPool2d {
     const WORD: &'static str = "global_max_pool2d";
     const ABOUT: &'static str = "`[channels, height, width]` to `[channels]`";
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        global_pool(at, only(inputs)?, PoolKind::Max)
+        global_pool(at, only(inputs)?, PoolKind::Max, 2, self.keep_dims)
     }
 }

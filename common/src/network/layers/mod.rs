@@ -4,6 +4,7 @@
 //! the list.
 
 mod activation;
+mod adaptive_avg_pool2d;
 mod add;
 mod average;
 mod avg_pool1d;
@@ -14,13 +15,22 @@ mod branches;
 mod concat;
 mod conv1d;
 mod conv2d;
+mod conv2d_transpose;
+mod cropping1d;
+mod cropping2d;
+mod cropping3d;
 mod dense;
 mod dropout;
 mod flatten;
+mod framing;
 mod gaussian_dropout;
 mod gaussian_noise;
+mod global_avg_pool1d;
 mod global_avg_pool2d;
+mod global_avg_pool3d;
+mod global_max_pool1d;
 mod global_max_pool2d;
+mod global_max_pool3d;
 mod group_norm;
 mod gru;
 mod instance_norm;
@@ -29,6 +39,8 @@ mod lstm;
 mod max_pool1d;
 mod max_pool2d;
 mod maximum;
+mod min_pool1d;
+mod min_pool2d;
 mod moving;
 mod multiply;
 mod permute;
@@ -37,11 +49,18 @@ mod recurrent;
 mod repeat;
 mod reshape;
 mod residual;
+mod resize2d;
 mod shared;
 mod simple_rnn;
 mod spatial_dropout;
 mod spec;
 mod threshold;
+mod upsampling1d;
+mod upsampling2d;
+mod upsampling3d;
+mod zero_padding1d;
+mod zero_padding2d;
+mod zero_padding3d;
 
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
@@ -63,12 +82,30 @@ const LAYERS: &[Kind] = &[
     Kind::of::<dense::Dense>(),
     Kind::of::<conv1d::Conv1d>(),
     Kind::of::<conv2d::Conv2d>(),
+    Kind::of::<conv2d_transpose::Conv2dTranspose>(),
     Kind::of::<max_pool1d::MaxPool1d>(),
     Kind::of::<max_pool2d::MaxPool2d>(),
     Kind::of::<avg_pool1d::AvgPool1d>(),
     Kind::of::<avg_pool2d::AvgPool2d>(),
+    Kind::of::<min_pool1d::MinPool1d>(),
+    Kind::of::<min_pool2d::MinPool2d>(),
+    Kind::of::<adaptive_avg_pool2d::AdaptiveAvgPool2d>(),
+    Kind::of::<global_max_pool1d::GlobalMaxPool1d>(),
     Kind::of::<global_max_pool2d::GlobalMaxPool2d>(),
+    Kind::of::<global_max_pool3d::GlobalMaxPool3d>(),
+    Kind::of::<global_avg_pool1d::GlobalAvgPool1d>(),
     Kind::of::<global_avg_pool2d::GlobalAvgPool2d>(),
+    Kind::of::<global_avg_pool3d::GlobalAvgPool3d>(),
+    Kind::of::<zero_padding1d::ZeroPadding1d>(),
+    Kind::of::<zero_padding2d::ZeroPadding2d>(),
+    Kind::of::<zero_padding3d::ZeroPadding3d>(),
+    Kind::of::<cropping1d::Cropping1d>(),
+    Kind::of::<cropping2d::Cropping2d>(),
+    Kind::of::<cropping3d::Cropping3d>(),
+    Kind::of::<upsampling1d::Upsampling1d>(),
+    Kind::of::<upsampling2d::Upsampling2d>(),
+    Kind::of::<upsampling3d::Upsampling3d>(),
+    Kind::of::<resize2d::Resize2d>(),
     Kind::of::<flatten::Flatten>(),
     Kind::of::<reshape::Reshape>(),
     Kind::of::<permute::Permute>(),

@@ -3,7 +3,7 @@
 use super::super::builder::{Builder, NewParameter};
 use super::super::error::Problem;
 use super::super::graph::Tensor;
-use super::super::ops::{Conv, Op, Pool, PoolKind};
+use super::super::ops::{Axis, Conv, Method, Op, Pool, PoolKind, Resample};
 use super::super::shape::{Moves, Window};
 use super::super::words::{Activation, Border, Initializer, Padding, Pair};
 use super::Findings;
@@ -22,11 +22,18 @@ pub(super) fn in_one_row(along: usize) -> Pair {
 pub(super) fn as_image(input: &Tensor) -> Result<Tensor, Problem> {
     match input.shape[..] {
         [channels, length] => Ok(input.arranged(vec![channels, 1, length])),
-        _ => Err(Problem::Other(format!(
-            "needs a sequence [channels, length], but its input is {:?}; a reshape layer before it makes one",
-            input.shape
-        ))),
+        _ => Err(needs(SEQUENCE, input)),
     }
+}
+
+pub(super) const SEQUENCE: &str = "a sequence [channels, length]";
+pub(super) const VOLUME: &str = "a volume [channels, depth, height, width]";
+
+pub(super) fn needs(what: &str, input: &Tensor) -> Problem {
+    Problem::Other(format!(
+        "needs {what}, but its input is {:?}; a reshape layer before it makes one",
+        input.shape
+    ))
 }
 
 /// An image of one row as a sequence.
@@ -88,7 +95,7 @@ pub(super) struct Movement<'a> {
 }
 
 impl Movement<'_> {
-    fn over(&self, what: &'static str, image: &[usize]) -> Result<Window, Problem> {
+    pub(super) fn over(&self, what: &'static str, image: &[usize]) -> Result<Window, Problem> {
         let moves = Moves {
             what,
             size: self.size,
@@ -198,15 +205,23 @@ pub(super) fn pool(
     at.apply(op, &[input], shape, Vec::new())
 }
 
-/// One window over the whole image.
+/// One window over the whole image, sequence or volume, of so many dimensions beside the channels.
 pub(super) fn global_pool(
     at: &mut Builder,
     input: &Tensor,
     kind: PoolKind,
+    dimensions: usize,
+    keep_dims: bool,
 ) -> Result<Tensor, Problem> {
-    let [channels, height, width] = input.shape[..] else {
-        return Err(Problem::NeedsImage(input.shape.clone()));
-    };
+    if input.shape.len() != dimensions + 1 {
+        return Err(match dimensions {
+            2 => Problem::NeedsImage(input.shape.clone()),
+            _ => needs(if dimensions == 1 { SEQUENCE } else { VOLUME }, input),
+        });
+    }
+    let (channels, width) = (input.shape[0], input.shape[dimensions]);
+    let height = input.len() / channels / width;
+    let image = input.arranged(vec![channels, height, width]);
     let movement = Movement {
         size: Pair::Each([height, width]),
         stride: Pair::one(),
@@ -215,5 +230,27 @@ pub(super) fn global_pool(
         ceil: false,
         dimensions: 2,
     };
-    Ok(pool(at, input, kind, false, &movement)?.arranged(vec![channels]))
+    let mut shape = vec![channels];
+    if keep_dims {
+        shape.resize(dimensions + 1, 1);
+    }
+    Ok(pool(at, &image, kind, false, &movement)?.arranged(shape))
+}
+
+/// Another size of all dimensions but the channels.
+pub(super) fn resample(
+    at: &mut Builder,
+    input: &Tensor,
+    size: &[usize],
+    method: Method,
+) -> Result<Tensor, Problem> {
+    if size.contains(&0) {
+        return Err(Problem::Zero { field: "size" });
+    }
+    let axes = input.shape[1..].iter().zip(size);
+    let axes = axes.map(|(&n, &out)| Axis { n, out, method }).collect();
+    let mut shape = vec![input.shape[0]];
+    shape.extend_from_slice(size);
+    let op = Op::Resample(Resample { axes });
+    at.apply(op, &[input], shape, Vec::new())
 }

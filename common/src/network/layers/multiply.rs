@@ -17,7 +17,8 @@ pub(super) struct Multiply {}
 
 impl Layer for Multiply {
     const WORD: &'static str = "multiply";
-    const ABOUT: &'static str = "several of one shape to one";
+    const ABOUT: &'static str =
+        "several of one shape to one; `[channels]` or `[channels, 1, 1]` holds for whole planes";
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
         merge(at, inputs, Merge::Multiply)

@@ -3,7 +3,7 @@
 use super::super::builder::{Builder, NewParameter};
 use super::super::error::Problem;
 use super::super::graph::Tensor;
-use super::super::ops::{Function, Merge, Norm, Op, Pointwise};
+use super::super::ops::{Broadcast, Function, Merge, Norm, Op, Pointwise};
 use super::super::words::{Activation, Pair};
 use super::Findings;
 
@@ -66,18 +66,50 @@ pub(super) fn softmax_is_flat(function: Activation, shape: &[usize]) -> Result<(
     Ok(())
 }
 
-/// Several tensors of one shape, value by value.
+/// Several tensors of one shape, value by value. Sums and products take tensors with one value a channel beside those of
+/// whole planes.
 pub(super) fn merge(at: &mut Builder, inputs: &[Tensor], merge: Merge) -> Result<Tensor, Problem> {
     several(inputs)?;
-    let shape = inputs[0].shape.clone();
-    if let Some(other) = inputs.iter().find(|input| input.shape != shape) {
+    let whole = &inputs[0].shape;
+    let size = |input: &Tensor| (input.len(), input.shape.len());
+    let largest = inputs.iter().fold(&inputs[0], |largest, input| {
+        if size(input) > size(largest) {
+            input
+        } else {
+            largest
+        }
+    });
+    let shape = largest.shape.clone();
+    let sides: Vec<&Tensor> = inputs.iter().collect();
+    if inputs.iter().all(|input| input.shape == shape) {
+        return at.apply(Op::Merge(merge), &sides, shape, Vec::new());
+    }
+    let broadcasts = matches!(merge, Merge::Add | Merge::Multiply);
+    let is_spread = |input: &Tensor| {
+        let ones = input.shape[1..].iter().all(|&size| size == 1);
+        input.shape != shape && input.shape[0] == shape[0] && ones
+    };
+    let fits = |input: &&Tensor| input.shape == shape || (broadcasts && is_spread(input));
+    if !inputs.iter().all(|input| fits(&input)) {
+        let odd = inputs.iter().find(|input| input.shape != *whole);
+        let odd = odd.unwrap_or(largest);
+        let other = whole;
+        let also = if broadcasts {
+            ", and with them [channels] or [channels, 1, 1]"
+        } else {
+            ""
+        };
         return Err(Problem::Other(format!(
-            "its inputs are {shape:?} and {:?}; accepted are inputs of one shape",
-            other.shape
+            "its inputs are {other:?} and {:?}; accepted are inputs of one shape{also}",
+            odd.shape
         )));
     }
-    let inputs: Vec<&Tensor> = inputs.iter().collect();
-    at.apply(Op::Merge(merge), &inputs, shape, Vec::new())
+    let op = Op::Broadcast(Broadcast {
+        merge,
+        area: shape[1..].iter().product(),
+        spread: inputs.iter().map(is_spread).collect(),
+    });
+    at.apply(op, &sides, shape, Vec::new())
 }
 
 /// Several tensors one after the other along a dimension, counted from 0: the first has channels or features, the

@@ -18,6 +18,8 @@ pub enum Function {
     Tanh,
     Softmax,
     Swish,
+    Relu6,
+    HardSwish,
     Gelu,
     /// x - log(sum(e^x)), over the last dimension.
     LogSoftmax,
@@ -48,7 +50,9 @@ impl Function {
             Activation::Sigmoid => Some(Self::Sigmoid),
             Activation::Tanh => Some(Self::Tanh),
             Activation::Softmax => Some(Self::Softmax),
-            Activation::Swish => Some(Self::Swish),
+            Activation::Swish | Activation::Silu => Some(Self::Swish),
+            Activation::Relu6 => Some(Self::Relu6),
+            Activation::HardSwish => Some(Self::HardSwish),
             Activation::Gelu => Some(Self::Gelu),
             Activation::LogSoftmax => Some(Self::LogSoftmax),
             Activation::Softplus => Some(Self::Scalar(Scalar::Softplus)),
@@ -66,7 +70,10 @@ impl Function {
     /// With a slope of 0 the sign of a leaky ReLU's output no longer tells that of its input, but
     /// its gradient below 0 is then 0 as well.
     pub fn gradient_from_output(self) -> bool {
-        !matches!(self, Self::Swish | Self::Gelu | Self::Scalar(_))
+        !matches!(
+            self,
+            Self::Swish | Self::HardSwish | Self::Gelu | Self::Scalar(_)
+        )
     }
 }
 

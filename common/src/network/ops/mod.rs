@@ -1,12 +1,14 @@
 //! What operations compute. A kernel for each is in `trainyard-network`.
 
 mod activation;
+mod image;
 mod scalar;
 mod sequence;
 
 use super::shape::Window;
 
 pub use activation::{Function, Pointwise};
+pub use image::{Axis, Broadcast, ConvTranspose, Frame, Method, Resample};
 pub use scalar::{Channels, Noise, Prelu, Scalar};
 pub use sequence::{Cell, Gate, Norm, Permute, Recurrent};
 
@@ -15,6 +17,7 @@ pub use sequence::{Cell, Gate, Norm, Permute, Recurrent};
 pub enum Op {
     Dense(Dense),
     Conv(Conv),
+    ConvTranspose(ConvTranspose),
     Pool(Pool),
     Dropout(Dropout),
     BatchNorm(BatchNorm),
@@ -22,6 +25,9 @@ pub enum Op {
     Prelu(Prelu),
     Noise(Noise),
     Merge(Merge),
+    Broadcast(Broadcast),
+    Resample(Resample),
+    Frame(Frame),
     /// Samples of several buffers one after the other.
     Concat {
         /// Parts of a sample that are put together each for itself.
@@ -56,6 +62,7 @@ pub struct Conv {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolKind {
     Max,
+    Min,
     Average,
 }
 
@@ -116,12 +123,15 @@ impl Op {
         match self {
             Self::Dense(_) => "dense",
             Self::Conv(_) => "convolution",
+            Self::ConvTranspose(_) => "transposed convolution",
             Self::Pool(_) => "pooling",
             Self::Dropout(_) => "dropout",
             Self::BatchNorm(_) => "batch normalization",
             Self::Activation(_) | Self::Prelu(_) => "activation",
             Self::Noise(_) => "noise",
-            Self::Merge(_) => "merge",
+            Self::Merge(_) | Self::Broadcast(_) => "merge",
+            Self::Resample(_) => "resampling",
+            Self::Frame(_) => "padding and cropping",
             Self::Concat { .. } => "concat",
             Self::Permute(_) => "permute",
             Self::Norm(_) => "normalization",
@@ -137,7 +147,16 @@ impl Op {
                 reads_output: *relu,
                 ..none
             },
-            Self::Pool(_) | Self::Concat { .. } | Self::Permute(_) | Self::Recurrent(_) => none,
+            Self::Pool(_)
+            | Self::Concat { .. }
+            | Self::Resample(_)
+            | Self::Frame(_)
+            | Self::Permute(_)
+            | Self::Recurrent(_) => none,
+            Self::Broadcast(broadcast) => Traits {
+                reads_inputs: broadcast.merge == Merge::Multiply,
+                ..none
+            },
             Self::Prelu(_) => Traits {
                 reads_inputs: true,
                 gradient_in_place: true,
@@ -149,7 +168,7 @@ impl Op {
                 rests_in_inference: true,
                 ..none
             },
-            Self::BatchNorm(_) | Self::Norm(_) => Traits {
+            Self::BatchNorm(_) | Self::Norm(_) | Self::ConvTranspose(_) => Traits {
                 reads_inputs: true,
                 ..none
             },

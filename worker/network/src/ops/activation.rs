@@ -82,6 +82,14 @@ impl Pointwise {
             Function::Tanh => values.iter_mut().for_each(|v| *v = libm::tanhf(*v)),
             Function::Softmax => values.chunks_exact_mut(self.width).for_each(softmax),
             Function::Swish => values.iter_mut().for_each(|v| *v *= sigmoid(*v)),
+            Function::Relu6 => vectorized(
+                #[inline(always)]
+                || relu6(values),
+            ),
+            Function::HardSwish => vectorized(
+                #[inline(always)]
+                || values.iter_mut().for_each(|v| *v = hard_swish(*v)),
+            ),
             Function::Gelu => values.iter_mut().for_each(|v| *v *= normal_cdf(*v)),
             Function::LogSoftmax => values.chunks_exact_mut(self.width).for_each(log_softmax),
             Function::Scalar(function) => scalar::forward(function, values),
@@ -108,6 +116,14 @@ impl Pointwise {
                 let s = sigmoid(x);
                 s + x * s * (1.0 - s)
             }),
+            Function::Relu6 => vectorized(
+                #[inline(always)]
+                || scale_by(gradient, known, |y| f32::from(u8::from(y > 0.0 && y < 6.0))),
+            ),
+            Function::HardSwish => vectorized(
+                #[inline(always)]
+                || scale_by(gradient, known, hard_swish_slope),
+            ),
             Function::Gelu => scale_by(gradient, known, |x| normal_cdf(x) + x * normal_density(x)),
             Function::LogSoftmax => log_softmax_backward(gradient, known, self.width),
             Function::Scalar(function) => scalar::backward(function, gradient, known),
@@ -120,6 +136,38 @@ impl Pointwise {
 pub(crate) fn relu(values: &mut [f32]) {
     for value in values {
         *value = if *value < 0.0 { 0.0 } else { *value };
+    }
+}
+
+/// min(max(x, 0), 6), keeping NaN.
+#[inline(always)]
+fn relu6(values: &mut [f32]) {
+    relu(values);
+    for value in values {
+        *value = if *value > 6.0 { 6.0 } else { *value };
+    }
+}
+
+/// x relu6(x + 3) / 6, keeping NaN. Howard et al. 2019.
+#[inline(always)]
+fn hard_swish(x: f32) -> f32 {
+    if x <= -3.0 {
+        0.0
+    } else if x >= 3.0 {
+        x
+    } else {
+        x * (x + 3.0) / 6.0
+    }
+}
+
+#[inline(always)]
+fn hard_swish_slope(x: f32) -> f32 {
+    if x <= -3.0 {
+        0.0
+    } else if x >= 3.0 {
+        1.0
+    } else {
+        x / 3.0 + 0.5
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod activation;
 mod batch_norm;
+mod broadcast;
 mod concat;
 mod conv;
 mod dense;
 mod dropout;
+mod frame;
 mod merge;
 mod noise;
 mod norm;
@@ -13,6 +15,7 @@ mod permute;
 mod pool;
 mod prelu;
 mod recurrent;
+mod resample;
 mod scalar;
 
 use std::fmt::Debug;
@@ -98,6 +101,7 @@ pub(crate) fn kernel(op: &Op, lengths: &[usize]) -> Box<dyn Kernel> {
     match op {
         Op::Dense(op) => Box::new(dense::Dense(op.clone())),
         Op::Conv(op) => Box::new(conv::Conv(op.clone())),
+        Op::ConvTranspose(op) => Box::new(conv::Transpose::new(op)),
         Op::Pool(op) => Box::new(pool::Pool(op.clone())),
         Op::Dropout(op) => Box::new(dropout::Dropout::new(op)),
         Op::BatchNorm(op) => Box::new(batch_norm::BatchNorm(op.clone())),
@@ -105,6 +109,9 @@ pub(crate) fn kernel(op: &Op, lengths: &[usize]) -> Box<dyn Kernel> {
         Op::Prelu(op) => Box::new(prelu::Prelu(op.clone())),
         Op::Noise(op) => Box::new(noise::Noise(*op)),
         Op::Merge(op) => Box::new(merge::Merge(*op)),
+        Op::Broadcast(op) => Box::new(broadcast::Broadcast(op.clone())),
+        Op::Resample(op) => Box::new(resample::Resample::new(op)),
+        Op::Frame(op) => Box::new(frame::Frame(op.clone())),
         Op::Concat { rows } => Box::new(concat::Concat::new(lengths, *rows)),
         Op::Permute(op) => Box::new(permute::Permute::new(op)),
         Op::Norm(op) => Box::new(norm::Norm(op.clone())),

@@ -1,4 +1,4 @@
-//! Maximum and average pooling over windows of an image.
+//! Maximum, minimum and average pooling over windows of an image.
 
 use rayon::prelude::*;
 
@@ -25,7 +25,15 @@ impl Kernel for Pool {
         match self.kind {
             PoolKind::Max => {
                 kept.picks.resize(output.len(), 0);
-                self.forward_max(inputs[0], output, &mut kept.picks);
+                self.pick(inputs[0], output, &mut kept.picks, |value, best| {
+                    value > best
+                });
+            }
+            PoolKind::Min => {
+                kept.picks.resize(output.len(), 0);
+                self.pick(inputs[0], output, &mut kept.picks, |value, best| {
+                    value < best
+                });
             }
             PoolKind::Average => self.forward_average(inputs[0], output),
         }
@@ -44,7 +52,9 @@ impl Kernel for Pool {
             return;
         };
         match self.kind {
-            PoolKind::Max => self.backward_max(&kept.picks, gradient, input_gradient),
+            PoolKind::Max | PoolKind::Min => {
+                self.backward_picks(&kept.picks, gradient, input_gradient)
+            }
             PoolKind::Average => self.backward_average(gradient, input_gradient),
         }
     }
@@ -61,9 +71,15 @@ impl Pool {
         (BLOCK / self.window.area()).max(1)
     }
 
-    /// Each output is the largest value of its window; `picks` gets that value's place in its plane:
-    /// of equal ones the first, row by row. NaN counts as largest. Padding is never picked.
-    fn forward_max(&self, input: &[f32], output: &mut [f32], picks: &mut [u32]) {
+    /// Each output is the value of its window that no other is better than; `picks` gets that value's place in its
+    /// plane: of equal ones the first, row by row. NaN counts as best. Padding is never picked.
+    fn pick(
+        &self,
+        input: &[f32],
+        output: &mut [f32],
+        picks: &mut [u32],
+        better: impl Fn(f32, f32) -> bool + Copy + Sync,
+    ) {
         let (area, out_area) = (self.window.area(), self.window.out_area());
         let planes = self.planes();
         output
@@ -76,12 +92,19 @@ impl Pool {
                     .zip(picks.chunks_exact_mut(out_area))
                     .zip(input.chunks_exact(area));
                 for ((output, picks), input) in planes {
-                    self.max_plane(input, output, picks);
+                    self.pick_plane(input, output, picks, better);
                 }
             });
     }
 
-    fn max_plane(&self, input: &[f32], output: &mut [f32], picks: &mut [u32]) {
+    #[inline(always)]
+    fn pick_plane(
+        &self,
+        input: &[f32],
+        output: &mut [f32],
+        picks: &mut [u32],
+        better: impl Fn(f32, f32) -> bool,
+    ) {
         let w = &self.window;
         let out_rows = output
             .chunks_exact_mut(w.out_width)
@@ -95,7 +118,7 @@ impl Pool {
                 for y in top..bottom {
                     let start = y * w.width;
                     for (x, &value) in input[start + left..start + right].iter().enumerate() {
-                        if value > best || (value.is_nan() && !best.is_nan()) {
+                        if better(value, best) || (value.is_nan() && !best.is_nan()) {
                             best = value;
                             place = start + left + x;
                         }
@@ -108,7 +131,7 @@ impl Pool {
     }
 
     /// Sends each gradient to the place that was picked; overlapping windows add up.
-    fn backward_max(&self, picks: &[u32], gradient: &[f32], input_gradient: &mut [f32]) {
+    fn backward_picks(&self, picks: &[u32], gradient: &[f32], input_gradient: &mut [f32]) {
         let (area, out_area) = (self.window.area(), self.window.out_area());
         let planes = self.planes();
         input_gradient

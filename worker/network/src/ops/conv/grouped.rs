@@ -6,10 +6,11 @@ use trainyard_common::network;
 use super::{Conv, Scratch, sized, with_scratch};
 use crate::gemm::{View, gemm};
 
+#[derive(Debug)]
 pub(super) struct Grouped {
-    groups: usize,
+    pub(super) groups: usize,
     /// The convolution of one group.
-    part: Conv,
+    pub(super) part: Conv,
 }
 
 impl Grouped {
@@ -26,7 +27,7 @@ impl Grouped {
     }
 
     /// The kernel of a group.
-    fn kernel<'a>(&self, kernel: &'a [f32], group: usize) -> View<'a> {
+    pub(super) fn kernel<'a>(&self, kernel: &'a [f32], group: usize) -> View<'a> {
         let (rows, columns) = (self.part.filters, self.part.depth());
         let len = rows * columns;
         View::new(&kernel[group * len..(group + 1) * len], rows, columns)

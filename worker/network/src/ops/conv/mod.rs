@@ -8,6 +8,7 @@ mod grouped;
 #[cfg(target_arch = "x86_64")]
 mod shifted;
 mod tap;
+mod transpose;
 
 use std::cell::RefCell;
 
@@ -24,6 +25,7 @@ use grouped::Grouped;
 #[cfg(target_arch = "x86_64")]
 use shifted::Shifted;
 use tap::Tap;
+pub(super) use transpose::Transpose;
 
 /// Fixed pieces of a batch. The kernel's gradient is summed piece by piece in order, so that it does
 /// not depend on the number of threads.

@@ -1,0 +1,30 @@
+//! `global_max_pool3d`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Layer;
+use super::moving::global_pool;
+use super::shared::only;
+use crate::network::builder::Builder;
+use crate::network::error::Problem;
+use crate::network::graph::Tensor;
+use crate::network::ops::PoolKind;
+
+/// The largest value of each channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GlobalMaxPool3d {
+    /// Whether it puts out `[channels, 1, 1, 1]`.
+    #[serde(default)]
+    keep_dims: bool,
+}
+
+impl Layer for GlobalMaxPool3d {
+    const WORD: &'static str = "global_max_pool3d";
+    const ABOUT: &'static str = "`[channels, depth, height, width]` to `[channels]`";
+
+    fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
+        global_pool(at, only(inputs)?, PoolKind::Max, 3, self.keep_dims)
+    }
+}
