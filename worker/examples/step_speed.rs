@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 use serde_json::json;
+use trainyard_common::network::TargetKind;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::ModelSpec;
 use trainyard_common::spec::training::Loss;
@@ -116,7 +117,15 @@ fn measure(
 ) -> Result<(f64, f64), Box<dyn std::error::Error>> {
     let spec: ModelSpec = serde_json::from_value(json!({ "layers": layers }))?;
     let loss: Loss = serde_json::from_value(json!({"cross_entropy": {}}))?;
-    let network = Network::build(&spec, shape, &loss, 10, Key::new(1), &Device::Cpu, u64::MAX)?;
+    let network = Network::build(
+        &spec,
+        shape,
+        &loss,
+        TargetKind::Classes(Some(10)),
+        Key::new(1),
+        &Device::Cpu,
+        u64::MAX,
+    )?;
     let key = Key::new(2);
     let len = (batch * network.sample_len()) as u64;
     let features: Vec<f32> = (0..len).map(|i| key.unit(i) as f32).collect();

@@ -53,8 +53,12 @@ pub enum Problem {
         what: &'static str,
         input: Vec<usize>,
     },
-    #[error("puts out {}, but {expected} {} expected", show(.got), if *.expected == 1 { "output is" } else { "outputs are" })]
-    Outputs { got: Vec<usize>, expected: usize },
+    #[error("puts out {}, but {loss} needs {needed}", show(.got))]
+    Output {
+        got: Vec<usize>,
+        loss: &'static str,
+        needed: String,
+    },
     /// What only one kind of layer says: what was given and what is accepted.
     #[error("{0}")]
     Other(String),

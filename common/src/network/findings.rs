@@ -36,6 +36,10 @@ impl Findings {
         self.range(value, path, Range::Positive);
     }
 
+    pub fn not_negative(&mut self, value: f64, path: impl Into<String>) {
+        self.range(value, path, Range::NotNegative);
+    }
+
     pub fn at_least_one(&mut self, value: usize, path: impl Into<String>) {
         let range = Range::Count;
         self.expect(range.holds(value as f64), path, value, range.words());

@@ -23,7 +23,7 @@ pub use error::{LayerError, MAX_ELEMENTS, Problem};
 pub use findings::Findings;
 pub use graph::{Draw, Graph, Initial, Node, Parameter, Row, Statistic, Tensor};
 pub use layers::{Layer, LayerSpec};
-pub use losses::Loss;
+pub use losses::{Loss, TargetKind};
 pub use model::ModelSpec;
 pub use ops::{
     Axis, BatchNorm, Broadcast, Cell, Channels, Conv, ConvTranspose, Dense, Dropout, Frame,

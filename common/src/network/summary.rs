@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::error::{LayerError, Problem, show};
+use super::error::show;
 use super::graph::{Graph, Row};
 
 /// A network whose layers fit each other. `Display` prints it as a table.
@@ -11,7 +11,6 @@ pub struct ModelSummary {
     pub sample_shape: Vec<usize>,
     pub rows: Vec<Row>,
     output_shape: Vec<usize>,
-    last_row: usize,
 }
 
 impl Graph {
@@ -20,7 +19,6 @@ impl Graph {
             sample_shape: self.sample_shape.clone(),
             rows: self.rows.clone(),
             output_shape: self.output.shape.clone(),
-            last_row: self.last_row,
         }
     }
 }
@@ -39,31 +37,6 @@ impl ModelSummary {
     /// Running statistics.
     pub fn non_trainable(&self) -> usize {
         self.rows.iter().map(|row| row.non_trainable).sum()
-    }
-
-    /// Whether the network puts out `[expected]`.
-    ///
-    /// # Errors
-    /// Names the layer whose output it is, what it puts out and what is expected.
-    pub fn check_outputs(&self, expected: usize) -> Result<(), Box<LayerError>> {
-        if self.output_shape() == [expected] {
-            return Ok(());
-        }
-        let row = &self.rows[self.last_row];
-        Err(Box::new(LayerError {
-            layer: row.layer.clone(),
-            name: row.name,
-            path: row.path.clone(),
-            problem: Problem::Outputs {
-                got: self.output_shape().to_vec(),
-                expected,
-            },
-        }))
-    }
-
-    /// The place in the document of the layer whose output is the network's.
-    pub fn output_path(&self) -> &str {
-        &self.rows[self.last_row].path
     }
 }
 

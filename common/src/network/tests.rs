@@ -50,11 +50,6 @@ fn the_keras_tuner_example_has_its_known_count() {
             .to_string()
             .contains("total parameters: 1,552,746\n")
     );
-    assert!(summary.check_outputs(10).is_ok());
-    assert_eq!(
-        summary.check_outputs(26).unwrap_err().to_string(),
-        "layer 4 (dense): puts out [10], but 26 outputs are expected"
-    );
 }
 
 #[test]

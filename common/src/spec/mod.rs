@@ -4,6 +4,7 @@
 //! document, replacing references and checking what types alone cannot say are in the modules beside.
 
 mod check;
+pub mod class_weights;
 pub mod data;
 mod document;
 pub mod error;

@@ -2,6 +2,7 @@
 //!
 //! Unlike decoding, this finds everything that is wrong at once, and knows what is accepted where.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
@@ -322,11 +323,8 @@ fn check_word(value: &Value, words: &[&str], path: &str, errors: &mut Problems) 
 }
 
 fn unknown_word(word: &str, accepted: &[&str]) -> String {
-    let hint = hint(
-        word,
-        accepted,
-        words::value(word).or_else(|| words::field(word)),
-    );
+    let foreign = words::value(word).or_else(|| words::field(word).map(Cow::from));
+    let hint = hint(word, accepted, foreign.as_deref());
     format!(
         "unknown word `{}`{hint}; accepted are {}",
         quoted(word),

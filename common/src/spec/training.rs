@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::class_weights::ClassWeights;
 use super::data::Task;
 use super::optimizers::OptimizerSpec;
 use super::schedules::{ScheduleSpec, WarmupSpec};
@@ -21,6 +22,10 @@ pub struct TrainingSpec {
     /// Unset: cross-entropy for classification, mean squared error for regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
+    /// How much samples of each class count in training, by their losses and gradients; validation counts all alike.
+    /// With `task: classification`. Unset: 1 each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
     #[serde(default)]
     pub optimizer: OptimizerSpec,
     /// How the learning rate changes. Unset: not at all.
@@ -103,6 +108,7 @@ impl Default for TrainingSpec {
             batch_size: default_batch_size(),
             epochs: default_epochs(),
             loss: None,
+            class_weights: None,
             optimizer: OptimizerSpec::default(),
             schedule: None,
             warmup: None,

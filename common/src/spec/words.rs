@@ -1,5 +1,9 @@
 //! Words of other systems, and what they are called here.
 
+use std::borrow::Cow;
+
+use crate::network::Loss;
+
 /// `(their word, ours)`; theirs in lower case without `_` and `-`. Sources: the configuration pages of
 /// Determined, Ray Tune, Katib, Optuna, Keras and PyTorch.
 const FIELDS: &[(&str, &str)] = &[
@@ -229,14 +233,6 @@ const VALUES: &[(&str, &str)] = &[
     ("constant", "`const` here"),
     ("min", "`minimize` here"),
     ("max", "`maximize` here"),
-    ("sparsecategoricalcrossentropy", "`cross_entropy` here"),
-    ("categoricalcrossentropy", "`cross_entropy` here"),
-    ("binarycrossentropy", "`binary_cross_entropy` here"),
-    ("bce", "`binary_cross_entropy` here"),
-    ("nll", "`cross_entropy` here"),
-    ("meansquarederror", "`mse` here"),
-    ("meanabsoluteerror", "`mae` here"),
-    ("l1", "`mae` here"),
     ("conv", "`conv2d` here"),
     (
         "depthwiseconv2d",
@@ -352,18 +348,28 @@ pub(super) fn field(word: &str) -> Option<&'static str> {
 }
 
 /// What a value of another system is called here.
-pub(super) fn value(word: &str) -> Option<&'static str> {
-    find(VALUES, word)
+pub(super) fn value(word: &str) -> Option<Cow<'static, str>> {
+    let plain = plain(word);
+    if let Some(ours) = find(VALUES, word) {
+        return Some(ours.into());
+    }
+    let kind = Loss::KINDS
+        .iter()
+        .find(|kind| kind.also.contains(&&*plain))?;
+    Some(format!("`{}` here", kind.word).into())
 }
 
 fn find(table: &[(&str, &'static str)], word: &str) -> Option<&'static str> {
-    let plain: String = word
-        .chars()
-        .filter(|c| !matches!(c, '_' | '-' | ' '))
-        .flat_map(char::to_lowercase)
-        .collect();
+    let plain = plain(word);
     table
         .iter()
         .find(|(theirs, _)| *theirs == plain)
         .map(|(_, ours)| *ours)
+}
+
+fn plain(word: &str) -> String {
+    word.chars()
+        .filter(|c| !matches!(c, '_' | '-' | ' '))
+        .flat_map(char::to_lowercase)
+        .collect()
 }

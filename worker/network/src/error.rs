@@ -5,21 +5,9 @@ use trainyard_common::network::LayerError;
 /// An error of the network. None of them can be cured by a retry.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A layer that does not fit its input.
+    /// A layer that does not fit its input, or whose output does not fit the loss.
     #[error("model: {0}")]
     Shape(#[from] Box<LayerError>),
-    /// The output of the last layer is not what the loss needs.
-    #[error(
-        "layer {layer} ({name}) puts out {given:?}, but {loss} over this data needs {expected}"
-    )]
-    Output {
-        /// Its name, or its position in `model.layers`.
-        layer: String,
-        name: &'static str,
-        given: Vec<usize>,
-        loss: &'static str,
-        expected: String,
-    },
     #[error("{field}: {message}")]
     Loss { field: String, message: String },
     #[error("{loss} needs {expected}, but the targets are {given}")]
@@ -34,11 +22,12 @@ pub enum ModelError {
         sample: usize,
         classes: usize,
     },
-    #[error("target {value} of sample {sample}; {loss} accepts [0, 1]")]
+    #[error("target {value} of sample {sample}; {loss} accepts {accepted}")]
     Target {
         loss: &'static str,
         value: f32,
         sample: usize,
+        accepted: String,
     },
     /// A buffer handed in has the wrong length.
     #[error("{what} has {given} values, expected {expected}")]

@@ -1,10 +1,10 @@
 //! Losses, their gradients with respect to the network's output, and the metrics of a shard.
 
 use rayon::prelude::*;
-use trainyard_common::network::{Findings, Graph, Loss};
+use trainyard_common::network::{Findings, Graph, Loss, TargetKind};
 
 use crate::error::ModelError;
-use crate::losses::{Kernel, Target, kernel, mean};
+use crate::losses::{Form, Kernel, Target, kernel, mean};
 use crate::{ShardOutcome, Targets};
 
 /// Values handled by one task, at least.
@@ -17,8 +17,13 @@ pub(crate) struct Head {
     kernel: Box<dyn Kernel>,
     folded: bool,
     width: usize,
+    /// Numbers of a target, where targets are numbers.
+    target_width: usize,
     /// Number of classes, where targets are class numbers.
-    classes: usize,
+    classes: Option<usize>,
+    is_map: bool,
+    /// Of the classes, in training; none: 1 each.
+    weights: Vec<f32>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -30,48 +35,44 @@ struct Row {
 }
 
 impl Head {
-    /// `outputs`: the number of classes, or the width of the targets.
-    pub(crate) fn new(loss: &Loss, graph: &Graph, outputs: usize) -> Result<Self, ModelError> {
-        let shape = &graph.output.shape[..];
+    pub(crate) fn new(loss: &Loss, graph: &Graph, targets: TargetKind) -> Result<Self, ModelError> {
         let mut numbers = Findings::default();
         loss.check("training.loss", &mut numbers);
         if let Some((field, message)) = numbers.into_inner().into_iter().next() {
             return Err(ModelError::Loss { field, message });
         }
-        let mismatch = |expected: String| {
-            let row = &graph.rows[graph.last_row];
-            ModelError::Output {
-                layer: row.layer.clone(),
-                name: row.name,
-                given: shape.to_vec(),
-                loss: loss.name(),
-                expected,
-            }
+        graph.check_output(loss, targets)?;
+        let shape = &graph.output.shape[..];
+        let width = graph.output.len();
+        let target_width = match targets {
+            TargetKind::Values(Some(target_width)) => target_width,
+            _ => width,
         };
-        let binary = matches!(loss, Loss::BinaryCrossEntropy(_)) && outputs == 2;
-        if shape != [outputs] && !(binary && shape == [1]) {
-            let or = if binary { " or [1]" } else { "" };
-            return Err(mismatch(format!("[{outputs}]{or}")));
-        }
-        let folded = loss.folds(graph.trailing());
-        if folded && graph.masks_output() {
-            return Err(mismatch(
-                "probabilities as they are: a dropout after a softmax or sigmoid would set some of them to 0; put it \
-                 before the last dense layer"
-                    .to_owned(),
-            ));
-        }
+        let form = Form {
+            channels: shape[0],
+            is_map: target_width != width,
+        };
         Ok(Self {
             loss: loss.clone(),
-            kernel: kernel(loss),
-            folded,
-            width: shape[0],
-            // One output tells two classes apart, but for a softmax.
-            classes: match loss {
-                Loss::CrossEntropy(_) => outputs,
-                _ => outputs.max(2),
+            kernel: kernel(loss, form),
+            folded: loss.folds(graph.trailing()),
+            width,
+            target_width,
+            classes: match targets {
+                // One output tells two classes apart.
+                TargetKind::Classes(classes) => Some(classes.unwrap_or(width).max(2)),
+                TargetKind::Values(_) => None,
             },
+            is_map: form.is_map,
+            weights: Vec::new(),
         })
+    }
+
+    /// Multiplies the losses and gradients of training by the weight of the sample's class.
+    pub(crate) fn weigh_classes(&mut self, weights: Vec<f32>) -> Result<(), ModelError> {
+        crate::check_length("class weights", weights.len(), self.classes.unwrap_or(0))?;
+        self.weights = weights;
+        Ok(())
     }
 
     pub(crate) fn folds_trailing(&self) -> bool {
@@ -82,34 +83,36 @@ impl Head {
     pub(crate) fn samples(&self, targets: Targets<'_>) -> Result<usize, ModelError> {
         match targets {
             Targets::Classes(labels) => {
-                for (sample, &label) in labels.iter().enumerate() {
-                    if label as usize >= self.classes {
-                        return Err(ModelError::Label {
-                            label,
-                            sample,
-                            classes: self.classes,
-                        });
-                    }
-                }
-                Ok(labels.len())
-            }
-            Targets::Values(_) if matches!(self.loss, Loss::CrossEntropy(_)) => {
-                Err(ModelError::Targets {
+                let classes = self.classes.ok_or(ModelError::Targets {
                     loss: self.loss.name(),
-                    expected: "class numbers",
-                    given: "values",
-                })
+                    expected: "values",
+                    given: "class numbers",
+                })?;
+                let outside = |label: &u32| *label as usize >= classes;
+                match labels.iter().position(outside) {
+                    Some(sample) => Err(ModelError::Label {
+                        label: labels[sample],
+                        sample,
+                        classes,
+                    }),
+                    None => Ok(labels.len()),
+                }
             }
+            Targets::Values(_) if !self.loss.takes().values() => Err(ModelError::Targets {
+                loss: self.loss.name(),
+                expected: "class numbers",
+                given: "values",
+            }),
             Targets::Values(values) => {
-                let samples = values.len() / self.width;
-                crate::check_length("targets", values.len(), samples * self.width)?;
-                let probability = matches!(self.loss, Loss::BinaryCrossEntropy(_));
-                let outside = |value: &f32| probability && !(0.0..=1.0).contains(value);
-                match values.iter().position(outside) {
+                let width = self.target_width;
+                let samples = values.len() / width;
+                crate::check_length("targets", values.len(), samples * width)?;
+                match self.kernel.refused(values) {
                     Some(at) => Err(ModelError::Target {
                         loss: self.loss.name(),
                         value: values[at],
-                        sample: at / self.width,
+                        sample: at / width,
+                        accepted: self.kernel.accepted(),
                     }),
                     None => Ok(samples),
                 }
@@ -136,16 +139,16 @@ impl Head {
             .par_chunks_mut(per_task * self.width)
             .enumerate()
             .flat_map_iter(|(task, values)| {
-                values
-                    .chunks_exact_mut(self.width)
-                    .enumerate()
-                    .map(move |(i, row)| {
-                        self.row(
-                            target(targets, task * per_task + i, self.width),
-                            row,
-                            gradient,
-                        )
-                    })
+                let mut outputs = Vec::new();
+                let rows = values.chunks_exact_mut(self.width).enumerate();
+                rows.map(move |(i, row)| {
+                    let sample = task * per_task + i;
+                    let loss = self.row(self.target(targets, sample), row, gradient, &mut outputs);
+                    match (targets, gradient) {
+                        (Targets::Classes(labels), true) => self.weigh(labels[sample], loss, row),
+                        _ => loss,
+                    }
+                })
             })
             .collect();
         let mut outcome = ShardOutcome {
@@ -161,37 +164,66 @@ impl Head {
         outcome
     }
 
-    fn row(&self, target: Target<'_>, values: &mut [f32], gradient: bool) -> Row {
+    /// `outputs` is anybody's.
+    fn row(
+        &self,
+        target: Target<'_>,
+        values: &mut [f32],
+        gradient: bool,
+        outputs: &mut Vec<f32>,
+    ) -> Row {
         let loss = self.kernel.value(values, target);
+        if gradient {
+            outputs.clear();
+            outputs.extend_from_slice(values);
+        }
         self.kernel.finish(values);
         let row = Row {
             loss,
-            correct: is_correct(values, target),
+            correct: is_correct(values, target, self.kernel.threshold()),
             abs_err: mean(values, target, |y, t| f64::from(y - t).abs()),
             sq_err: mean(values, target, |y, t| f64::from(y - t).powi(2)),
         };
         if gradient {
-            self.kernel.differentiate(values, target);
+            self.kernel.differentiate(outputs, values, target);
         }
         row
     }
-}
 
-fn target(targets: Targets<'_>, sample: usize, width: usize) -> Target<'_> {
-    match targets {
-        Targets::Classes(labels) if width == 1 => Target::Number(labels[sample] as f32),
-        Targets::Classes(labels) => Target::OneHot(labels[sample] as usize),
-        Targets::Values(values) => Target::Values(&values[sample * width..(sample + 1) * width]),
+    /// A sample's loss and gradient, as often as its class counts.
+    fn weigh(&self, label: u32, row: Row, gradient: &mut [f32]) -> Row {
+        let Some(&weight) = self.weights.get(label as usize) else {
+            return row;
+        };
+        gradient.iter_mut().for_each(|g| *g *= weight);
+        Row {
+            loss: row.loss * f64::from(weight),
+            ..row
+        }
+    }
+
+    fn target<'t>(&self, targets: Targets<'t>, sample: usize) -> Target<'t> {
+        match targets {
+            Targets::Classes(labels) if self.width == 1 => Target::Number(labels[sample] as f32),
+            Targets::Classes(labels) => Target::OneHot(labels[sample] as usize),
+            Targets::Values(values) => {
+                let own = &values[sample * self.target_width..][..self.target_width];
+                match self.is_map {
+                    true => Target::Map(own),
+                    false => Target::Values(own),
+                }
+            }
+        }
     }
 }
 
-/// Largest prediction at the class; for one output, on the target's side of one half.
-fn is_correct(predictions: &[f32], target: Target<'_>) -> bool {
+/// Largest prediction at the class; for one output, on the target's side of the threshold.
+fn is_correct(predictions: &[f32], target: Target<'_>, threshold: f32) -> bool {
     match (predictions, target) {
-        ([prediction], target) => (*prediction > 0.5) == (target.at(0) > 0.5),
+        ([prediction], target) => (*prediction > threshold) == (target.at(0) > 0.5),
         (_, Target::OneHot(class)) => largest(predictions) == class,
         (_, Target::Values(values)) => largest(predictions) == largest(values),
-        (_, Target::Number(_)) => false,
+        (_, Target::Number(_) | Target::Map(_)) => false,
     }
 }
 

@@ -3,9 +3,8 @@
 use std::sync::Mutex;
 
 use candle_core::{Device, Tensor, Var};
-use trainyard_common::network::{self, Graph, ModelSpec, Statistic};
+use trainyard_common::network::{self, Graph, Loss, ModelSpec, Statistic, TargetKind};
 use trainyard_common::rng::Key;
-use trainyard_common::spec::training::Loss;
 
 use crate::error::ModelError;
 use crate::head::Head;
@@ -51,20 +50,18 @@ impl Network {
     /// Builds a network for samples of `sample_shape`: `[features]`, `[steps, features]` or
     /// `[channels, height, width]`.
     ///
-    /// `outputs` is the number of classes or the width of the targets; the last layer must put out
-    /// `[outputs]` (with binary cross-entropy and two classes, `[1]` too). Parameters are drawn
-    /// from `key`, each by its name. `memory`: the most bytes that this process can have.
+    /// The last layer must put out what the loss needs for these targets. Parameters are drawn from `key`, each by its name. `memory`: the most bytes that this process can have.
     pub fn build(
         spec: &ModelSpec,
         sample_shape: &[usize],
         loss: &Loss,
-        outputs: usize,
+        targets: TargetKind,
         key: Key,
         device: &Device,
         memory: u64,
     ) -> Result<Self, ModelError> {
         let graph = spec.graph(sample_shape)?;
-        let head = Head::new(loss, &graph, outputs)?;
+        let head = Head::new(loss, &graph, targets)?;
         let graph = match head.folds_trailing() {
             true => graph.without_trailing(),
             false => graph,
@@ -111,6 +108,15 @@ impl Network {
                 graph,
             },
         })
+    }
+
+    /// Multiplies the losses and gradients of training by the weight of the sample's class, in their order; what is
+    /// judged has no weights.
+    ///
+    /// # Errors
+    /// `Length` unless there is one for each class.
+    pub fn weigh_classes(&mut self, weights: Vec<f32>) -> Result<(), ModelError> {
+        self.machine.head.weigh_classes(weights)
     }
 
     pub fn parameters(&self) -> &[Parameter] {

@@ -61,6 +61,17 @@ impl Part {
         self.order.is_empty()
     }
 
+    /// How many samples each class has; of a regression all are of class 0.
+    pub fn class_counts(&self, classes: usize) -> Vec<usize> {
+        let mut counts = vec![0; classes];
+        for &index in self.order.iter() {
+            if let Some(count) = counts.get_mut(self.samples.class(index as usize) as usize) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// The samples at these positions, in this order.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! The network of a trial, once it is known that there is memory for a step.
 
+use trainyard_common::network::TargetKind;
 use trainyard_common::spec::Device;
 use trainyard_network::{self as network, Network};
 
@@ -27,15 +28,16 @@ fn within(
     device: Device,
     memory: u64,
 ) -> Result<Network, TrainError> {
-    let network = Network::build(
+    let mut network = Network::build(
         &settings.model,
         &dataset.sample_shape,
         &settings.loss,
-        settings.outputs,
+        settings.targets,
         settings.key("initializer"),
         &network::open_device(device)?,
         memory,
     )?;
+    weigh(settings, dataset, &mut network)?;
     let (step, judging) = (
         |samples| network.pass_bytes(samples).0,
         |samples| network.pass_bytes(samples).1,
@@ -68,6 +70,21 @@ fn within(
         ),
     })?;
     Ok(network)
+}
+
+/// Gives it the weights of the classes, where some are to be weighed.
+fn weigh(settings: &Settings, dataset: &Dataset, network: &mut Network) -> Result<(), TrainError> {
+    let (Some(weights), TargetKind::Classes(Some(classes))) =
+        (&settings.class_weights, settings.targets)
+    else {
+        return Ok(());
+    };
+    let counts = dataset.train.class_counts(classes);
+    let weights = weights.of(&counts).map_err(|message| TrainError::Spec {
+        field: "training.class_weights",
+        message,
+    })?;
+    Ok(network.weigh_classes(weights)?)
 }
 
 /// Whether so many samples fit; otherwise how many would.

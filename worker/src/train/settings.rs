@@ -1,6 +1,8 @@
 //! What a trial's spec means for the trainer, with every default in place. Pure.
 
+use trainyard_common::network::TargetKind;
 use trainyard_common::rng::Key;
+use trainyard_common::spec::class_weights::ClassWeights;
 use trainyard_common::spec::data::{DataSpec, SourceSpec, Task};
 use trainyard_common::spec::training::{ClippingSpec, Loss, MetricName, TrainingSpec};
 use trainyard_common::spec::{ModelSpec, TrialSpec};
@@ -14,8 +16,8 @@ use crate::data::Dataset;
 pub(crate) struct Settings {
     pub(crate) model: ModelSpec,
     pub(crate) loss: Loss,
-    /// Classes, or the width of the targets.
-    pub(crate) outputs: usize,
+    pub(crate) targets: TargetKind,
+    pub(crate) class_weights: Option<ClassWeights>,
     /// Where the data lies, for messages.
     pub(crate) data: String,
     pub(crate) metrics: Vec<MetricName>,
@@ -54,7 +56,8 @@ impl Settings {
         Ok(Self {
             model,
             loss: training.loss_of(dataset.task),
-            outputs: outputs(dataset)?,
+            targets: targets(dataset)?,
+            class_weights: training.class_weights.clone(),
             data: job
                 .data
                 .as_ref()
@@ -118,12 +121,14 @@ fn wrong(field: &'static str, message: String) -> TrainError {
     TrainError::Spec { field, message }
 }
 
-fn outputs(dataset: &Dataset) -> Result<usize, TrainError> {
-    match dataset.task {
-        Task::Regression => Ok(dataset.target_width),
-        Task::Classification => dataset
-            .classes
-            .ok_or_else(|| wrong("data.classes", "unknown for a classification".to_owned())),
+fn targets(dataset: &Dataset) -> Result<TargetKind, TrainError> {
+    match (dataset.task, dataset.classes) {
+        (Task::Regression, _) => Ok(TargetKind::Values(Some(dataset.target_width))),
+        (Task::Classification, Some(classes)) => Ok(TargetKind::Classes(Some(classes))),
+        (Task::Classification, None) => Err(wrong(
+            "data.classes",
+            "unknown for a classification".to_owned(),
+        )),
     }
 }
 

@@ -717,7 +717,13 @@ fn every_optimizer_learns_with_every_loss_of_classes() {
 fn regression_learns_with_every_loss_of_values() {
     let data = regression();
     let model = json!({"layers": [{"dense": {"units": 2}}]});
-    for loss in [json!({"mse": {}}), json!({"mae": {}}), json!({"huber": {}})] {
+    for loss in [
+        json!({"mse": {}}),
+        json!({"mae": {}}),
+        json!({"huber": {}}),
+        json!({"log_cosh": {}}),
+        json!({"quantile": {"quantile": 0.5}}),
+    ] {
         let training = json!({
             "batch_size": 8, "epochs": 40, "loss": loss, "metrics": ["mae", "mse"],
             "optimizer": {"adam": {"learning_rate": 0.02}},
@@ -730,6 +736,91 @@ fn regression_learns_with_every_loss_of_values() {
         );
         assert!(mae < 0.1 && mse < 0.02, "{loss}: {mae} {mse}");
         assert_same_run(&one, &run(&spec, &data, &Way::ranks(3)));
+    }
+}
+
+/// Samples of three features, which class or labels `of` tells.
+fn told<T>(count: usize, seed: u64, of: impl Fn([f64; 3]) -> T) -> (Vec<f32>, Vec<T>) {
+    let key = Key::new(seed);
+    let samples = (0..count as u64).map(|sample| {
+        let x: [f64; 3] = std::array::from_fn(|at| key.with(sample).normal(at as u64));
+        (x.map(|x| x as f32), of(x))
+    });
+    let (features, targets): (Vec<[f32; 3]>, Vec<T>) = samples.unzip();
+    (features.concat(), targets)
+}
+
+#[test]
+fn labels_of_their_own_and_masks_are_learnt() {
+    let part = |seed, count| {
+        let of = |x: [f64; 3]| [x[0] > 0.0, x[1] > x[2]].map(|is| f32::from(u8::from(is)));
+        let (features, labels) = told(count, seed, of);
+        Part::in_memory(3, features, BatchTargets::Values(labels.concat()))
+    };
+    let parts = (part(1, TRAIN), part(2, 31), part(3, 0));
+    let data = Arc::new(Dataset::new(vec![3], None, 2, parts.0, parts.1, parts.2));
+    let model = json!({"layers": [{"dense": {"units": 2, "activation": "linear"}}]});
+    for loss in [
+        json!({"binary_cross_entropy": {}}),
+        json!({"binary_focal": {"alpha": 0.4}}),
+        json!({"hinge": {}}),
+        json!({"squared_hinge": {}}),
+        json!({"dice": {}}),
+        json!({"jaccard": {}}),
+        json!({"tversky": {}}),
+    ] {
+        let training = json!({
+            "batch_size": 8, "epochs": 40, "loss": loss, "optimizer": {"adam": {"learning_rate": 0.05}},
+        });
+        let spec = trial(model.clone(), training, json!({}));
+        let one = run(&spec, &data, &Way::ranks(1));
+        let progress = one.recorder.progress.iter();
+        let losses: Vec<f64> = progress
+            .filter(|progress| progress.end_of_epoch)
+            .map(|progress| metric(&progress.metrics, "loss"))
+            .collect();
+        assert!(losses[39] < 0.7 * losses[0], "{loss}: {losses:?}");
+        assert_same_run(&one, &run(&spec, &data, &Way::ranks(3)));
+    }
+}
+
+#[test]
+fn class_weights_follow_from_the_training_part_on_any_number_of_ranks() {
+    let part = |seed, count| {
+        let (features, classes) = told(count, seed, |x| u32::from(x[0] > 0.8));
+        Part::in_memory(3, features, BatchTargets::Classes(classes))
+    };
+    let parts = (part(1, TRAIN), part(2, 31), part(3, 0));
+    let data = Arc::new(Dataset::new(vec![3], Some(2), 1, parts.0, parts.1, parts.2));
+    let spec = |weights: &Value| {
+        let training = json!({
+            "batch_size": 8, "epochs": 3, "loss": {"binary_cross_entropy": {}}, "class_weights": weights,
+            "optimizer": {"adam": {"learning_rate": 0.02}},
+        });
+        let model = json!({"layers": [{"dense": {"units": 1, "activation": "sigmoid"}}]});
+        trial(model, training, json!({}))
+    };
+    let counts = data.train.class_counts(2);
+    assert!(counts[1] > 0 && counts[0] > 2 * counts[1], "{counts:?}");
+    let weights = counts
+        .iter()
+        .map(|&count| TRAIN as f64 / (2.0 * count as f64));
+    let weights: Vec<f64> = weights.collect();
+    let balanced = run(&spec(&json!("balanced")), &data, &Way::ranks(1));
+    for (weights, ranks) in [
+        (json!("balanced"), 3),
+        (json!(weights), 1),
+        (json!({"0": weights[0], "1": weights[1]}), 2),
+    ] {
+        assert_same_run(&balanced, &run(&spec(&weights), &data, &Way::ranks(ranks)));
+    }
+    let plain = run(&spec(&Value::Null), &data, &Way::ranks(1));
+    let judged = |run: &Run| metric(&run.validation, "validation_loss");
+    assert_ne!(judged(&plain), judged(&balanced));
+    for weights in [json!([1.0]), json!({"2": 1.0})] {
+        let ends = run_all(&spec(&weights), &data, &Way::ranks(1));
+        let error = ends.into_iter().next().unwrap().err().unwrap().to_string();
+        assert!(error.contains("training.class_weights"), "{error}");
     }
 }
 

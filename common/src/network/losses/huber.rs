@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fields, Findings, Takes};
 
-/// Quadratic within `delta` of the target, linear beyond (Huber 1964).
+/// Of d = |y - t|: d^2 / 2 up to `delta`, delta (d - delta / 2) beyond, the mean over the outputs (Huber 1964).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HuberSpec {
@@ -18,6 +18,7 @@ fn one() -> f64 {
 }
 
 impl Fields for HuberSpec {
+    const ALSO: &'static [&'static str] = &["huberloss", "smoothl1", "smoothl1loss"];
     const TAKES: Takes = Takes::Values;
 
     fn check(&self, path: &str, found: &mut Findings) {

@@ -1,30 +1,61 @@
 //! Losses: the fields of each, one file for each, and their list.
 //!
 //! Adding one takes its file here, a line in each of the lists below, and the file of its kernel with a line in the
-//! list of `trainyard-network` (`losses`). Schema, checks, messages, the table of the reference page and
-//! hyperparameters follow from the fields.
+//! list of `trainyard-network` (`losses`). Schema, checks, hints for words of other systems, the table of the reference
+//! page and hyperparameters follow from the fields.
 
 mod binary_cross_entropy;
+mod binary_focal;
+mod categorical_focal;
+mod categorical_hinge;
+mod cosine_similarity;
 mod cross_entropy;
+mod dice;
+mod hinge;
 mod huber;
+mod jaccard;
+mod kl_divergence;
+mod log_cosh;
 mod mae;
+mod mape;
 mod mse;
+mod msle;
+mod output;
+mod poisson;
+mod quantile;
+mod squared_hinge;
+mod tversky;
 
 use super::findings::Findings;
 use super::output::Trailing;
 use crate::listed::listed;
 
-/// What targets a loss is computed from.
+pub use output::TargetKind;
+
+/// What targets a document may give a loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
     /// A class number a sample.
     Classes,
     /// Numbers.
     Values,
+    Both,
+}
+
+impl Takes {
+    pub fn classes(self) -> bool {
+        self != Self::Values
+    }
+
+    pub fn values(self) -> bool {
+        self != Self::Classes
+    }
 }
 
 /// What is asked of every loss's fields.
 trait Fields {
+    /// What other systems call it, in lower case without `_` and `-`.
+    const ALSO: &'static [&'static str];
     const TAKES: Takes;
     /// The function at the end of a network that the loss applies itself, exactly.
     const FOLDS: Trailing = Trailing::Other;
@@ -33,16 +64,29 @@ trait Fields {
     fn check(&self, path: &str, found: &mut Findings) {
         let _ = (path, found);
     }
+
+    /// Whether what a network puts out for a sample goes with the targets.
+    ///
+    /// # Errors
+    /// What is needed, in words.
+    fn fits(&self, output: &[usize], targets: TargetKind) -> Result<(), String> {
+        output::each(output, targets)
+    }
 }
 
 /// [`Fields`] of a loss that is known at run time only.
 trait AnyLoss {
     fn check(&self, path: &str, found: &mut Findings);
+    fn fits(&self, output: &[usize], targets: TargetKind) -> Result<(), String>;
 }
 
 impl<L: Fields> AnyLoss for L {
     fn check(&self, path: &str, found: &mut Findings) {
         Fields::check(self, path, found);
+    }
+
+    fn fits(&self, output: &[usize], targets: TargetKind) -> Result<(), String> {
+        Fields::fits(self, output, targets)
     }
 }
 
@@ -50,6 +94,7 @@ impl<L: Fields> AnyLoss for L {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     pub(crate) word: &'static str,
+    pub(crate) also: &'static [&'static str],
     pub(crate) takes: Takes,
     folds: Trailing,
 }
@@ -66,6 +111,7 @@ macro_rules! losses {
             /// In the order of the list.
             pub(crate) const KINDS: &[Kind] = &[$(Kind {
                 word: stringify!($module),
+                also: <$fields as Fields>::ALSO,
                 takes: <$fields as Fields>::TAKES,
                 folds: <$fields as Fields>::FOLDS,
             }),+];
@@ -76,9 +122,24 @@ macro_rules! losses {
 losses! {
     cross_entropy: CrossEntropy(CrossEntropySpec),
     binary_cross_entropy: BinaryCrossEntropy(BinaryCrossEntropySpec),
+    categorical_focal: CategoricalFocal(CategoricalFocalSpec),
+    binary_focal: BinaryFocal(BinaryFocalSpec),
+    kl_divergence: KlDivergence(KlDivergenceSpec),
+    categorical_hinge: CategoricalHinge(CategoricalHingeSpec),
+    hinge: Hinge(HingeSpec),
+    squared_hinge: SquaredHinge(SquaredHingeSpec),
     mse: Mse(MseSpec),
     mae: Mae(MaeSpec),
     huber: Huber(HuberSpec),
+    log_cosh: LogCosh(LogCoshSpec),
+    msle: Msle(MsleSpec),
+    mape: Mape(MapeSpec),
+    quantile: Quantile(QuantileSpec),
+    poisson: Poisson(PoissonSpec),
+    cosine_similarity: CosineSimilarity(CosineSimilaritySpec),
+    dice: Dice(DiceSpec),
+    jaccard: Jaccard(JaccardSpec),
+    tversky: Tversky(TverskySpec),
 }
 
 impl Loss {
@@ -87,6 +148,10 @@ impl Loss {
         // The list has every word.
         let at = Self::KINDS.iter().position(|kind| kind.word == name);
         &Self::KINDS[at.unwrap_or(0)]
+    }
+
+    pub fn takes(&self) -> Takes {
+        self.kind().takes
     }
 
     /// Whether the loss applies this function itself, where a network ends in it.
@@ -99,4 +164,18 @@ impl Loss {
         self.fields()
             .check(&format!("{path}.{}", self.name()), found);
     }
+
+    fn fits(&self, output: &[usize], targets: TargetKind) -> Result<(), String> {
+        self.fields().fits(output, targets)
+    }
 }
+
+/// A number that lies between 0 and 1.
+fn inner(value: f64, path: &str, field: &str, found: &mut Findings) {
+    let path = format!("{path}.{field}");
+    let fits = value > 0.0 && value < 1.0;
+    found.expect(fits, path, value, "numbers above 0, below 1");
+}
+
+#[cfg(test)]
+mod tests;

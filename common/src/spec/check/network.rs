@@ -2,9 +2,8 @@
 
 use super::Findings;
 use crate::network::shape::is_sample_shape;
-use crate::network::{self, Problem, Trailing};
+use crate::network::{self, Problem, TargetKind};
 use crate::spec::data::{SourceSpec, Task};
-use crate::spec::training::Loss;
 use crate::spec::{JobSpec, ModelSpec};
 
 pub(super) fn check(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
@@ -34,32 +33,28 @@ fn check_shapes(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
             return;
         }
     };
-    let summary = graph.summary();
-    let binary = matches!(spec.training.loss, Some(Loss::BinaryCrossEntropy(_)));
-    let (expected, why) = match (data.task, &data.train) {
-        (Task::Classification, _) if binary => (Some(1), "binary_cross_entropy".to_owned()),
-        (Task::Classification, _) => (data.classes, "data.classes".to_owned()),
-        (Task::Regression, SourceSpec::Csv(csv)) => {
-            (Some(csv.targets.len()), "data.train.csv.targets".to_owned())
+    let loss = spec.training.loss_of(data.task);
+    let (targets, why) = match (data.task, &data.train) {
+        (Task::Classification, _) => (TargetKind::Classes(data.classes), "data.classes"),
+        (Task::Regression, SourceSpec::Csv(csv)) => (
+            TargetKind::Values(Some(csv.targets.len())),
+            "data.train.csv.targets",
+        ),
+        (Task::Regression, SourceSpec::Idx(_)) => {
+            (TargetKind::Values(Some(1)), "data.train.idx.labels")
         }
-        (Task::Regression, SourceSpec::Idx(_)) => (Some(1), "data.train.idx.labels".to_owned()),
     };
-    if let Some(expected) = expected
-        && let Err(error) = summary.check_outputs(expected)
-    {
-        found.add(summary.output_path(), format!("{error} (by {why})"));
-    } else if graph.trailing() == Trailing::Softmax && summary.output_shape() == [1] {
-        found.add(
-            summary.output_path(),
-            "a softmax over one output is 1 always; accepted: a sigmoid, or more outputs",
-        );
-    }
-    if let (true, Some(classes)) = (binary, data.classes) {
-        found.expect(
-            classes == 2,
-            "data.classes",
-            format!("{classes} with binary_cross_entropy"),
-            "2, or `loss: cross_entropy`",
-        );
+    // A loss for other targets was reported above, with the field.
+    let takes = match data.task {
+        Task::Classification => loss.takes().classes(),
+        Task::Regression => loss.takes().values(),
+    };
+    if takes && let Err(error) = graph.check_output(&loss, targets) {
+        let by = match (&error.problem, targets) {
+            (_, TargetKind::Classes(None)) => String::new(),
+            (Problem::Output { .. }, _) => format!(" (by {why})"),
+            _ => String::new(),
+        };
+        found.add(error.path.clone(), format!("{error}{by}"));
     }
 }

@@ -1,7 +1,7 @@
 //! The trainer's settings, and what it reports.
 
 use super::Findings;
-use crate::network::{self, losses::Takes};
+use crate::network::{self, losses};
 use crate::spec::JobSpec;
 use crate::spec::data::Task;
 use crate::spec::error::near;
@@ -67,6 +67,7 @@ pub(super) fn check(spec: &JobSpec, found: &mut Findings) {
         found.range("training.average.ema", "decay", ema.decay, Range::Share);
     }
     check_loss(spec, found);
+    check_class_weights(spec, found);
     for (i, metric) in training.metrics.iter().flatten().enumerate() {
         let task = task_of(spec);
         found.expect(
@@ -125,12 +126,12 @@ fn check_loss(spec: &JobSpec, found: &mut Findings) {
         return;
     };
     if let Some(data) = &spec.data
-        && task_of_loss(loss.kind().takes) != data.task
+        && !suits(loss.kind(), data.task)
     {
         found.add(
             "training.loss",
             format!(
-                "`{}` with `task: {}`; accepted are {} for classification, {} for regression",
+                "`{}` with `task: {}`; accepted for classification are {}; for regression {}",
                 loss.name(),
                 task_word(data.task),
                 losses_of(Task::Classification),
@@ -145,24 +146,32 @@ fn check_loss(spec: &JobSpec, found: &mut Findings) {
     }
 }
 
-fn task_of_loss(takes: Takes) -> Task {
-    match takes {
-        Takes::Classes => Task::Classification,
-        Takes::Values => Task::Regression,
+fn check_class_weights(spec: &JobSpec, found: &mut Findings) {
+    let Some(weights) = &spec.training.class_weights else {
+        return;
+    };
+    let path = "training.class_weights";
+    found.expect(
+        task_of(spec) == Task::Classification,
+        path,
+        "`task: regression`",
+        "class weights with `task: classification`",
+    );
+    let classes = spec.data.as_ref().and_then(|data| data.classes);
+    weights.check(path, classes, found);
+}
+
+fn suits(kind: &losses::Kind, task: Task) -> bool {
+    match task {
+        Task::Classification => kind.takes.classes(),
+        Task::Regression => kind.takes.values(),
     }
 }
 
-/// Their words, as a sentence has them.
+/// Their words.
 fn losses_of(task: Task) -> String {
-    let kinds = Loss::KINDS.iter();
-    let words: Vec<&str> = kinds
-        .filter(|kind| task_of_loss(kind.takes) == task)
-        .map(|kind| kind.word)
-        .collect();
-    match words.split_last() {
-        Some((last, first)) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
-        _ => words.concat(),
-    }
+    let kinds = Loss::KINDS.iter().filter(|kind| suits(kind, task));
+    kinds.map(|kind| kind.word).collect::<Vec<_>>().join(", ")
 }
 
 /// Objectives must be reported by the trainer, and not on the test part.

@@ -83,6 +83,7 @@ fn what_follows_from_a_searched_task_is_left_open() {
         "data.task=${task}",
         "hyperparameters.task={type: categorical, vals: [classification, regression]}",
         "data.classes=null",
+        "data.shape=null",
         "model.layers=[flatten, dense: {units: 1}]",
     ])
     .unwrap();
@@ -221,7 +222,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "model.layers[2].dense.units=11",
         &[
-            "model.layers[2]: layer 2 (dense): puts out [11], but 10 outputs are expected (by data.classes)",
+            "model.layers[2]: layer 2 (dense): puts out [11], but cross_entropy needs [10] (by data.classes)",
         ],
     ),
     (
@@ -402,6 +403,30 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "training.loss=mse",
         &["training.loss: `mse` with `task: classification`"],
+    ),
+    (
+        "training.loss=categorical_crossentropy",
+        &[
+            "training.loss: unknown word `categorical_crossentropy`; it is called `cross_entropy` here",
+        ],
+    ),
+    (
+        "training.loss=BCEWithLogitsLoss",
+        &[
+            "training.loss: unknown word `BCEWithLogitsLoss`; it is called `binary_cross_entropy` here",
+        ],
+    ),
+    (
+        "training.loss={quantile: {}}",
+        &["training.loss.quantile.quantile: missing; accepted: a number"],
+    ),
+    (
+        "training.class_weights=balance",
+        &["training.class_weights: `balance` given; accepted: one of balanced"],
+    ),
+    (
+        "training.class_weights={10: 2}",
+        &["training.class_weights: `10` given; accepted: classes from 0 to 9"],
     ),
     (
         "training.optimizer=adm",

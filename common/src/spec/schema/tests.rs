@@ -103,9 +103,23 @@ fn bare_words_are_those_without_needed_fields() {
         json!([
             "cross_entropy",
             "binary_cross_entropy",
+            "categorical_focal",
+            "binary_focal",
+            "kl_divergence",
+            "categorical_hinge",
+            "hinge",
+            "squared_hinge",
             "mse",
             "mae",
-            "huber"
+            "huber",
+            "log_cosh",
+            "msle",
+            "mape",
+            "poisson",
+            "cosine_similarity",
+            "dice",
+            "jaccard",
+            "tversky"
         ])
     );
     assert_eq!(
@@ -169,7 +183,8 @@ fn table(schema: &Value, list: &str) -> String {
                 Some(value) => format!("`{name}` {value}"),
             })
             .collect();
-        let about = about.replace('\n', " ");
+        // A line of a table ends its cells with bars.
+        let about = about.replace('\n', " ").replace('|', "\\|");
         rows += &format!("| `{word}` | {about} | {} |\n", fields.join(", "));
     }
     rows
@@ -184,6 +199,7 @@ fn the_reference_has_the_tables_that_follow_from_the_lists() {
     for (list, name) in [
         ("OptimizerSpec", "optimizers"),
         ("ScheduleSpec", "schedules"),
+        ("Loss", "losses"),
     ] {
         let (begin, end) = (
             format!("<!-- {name}: begin -->\n"),

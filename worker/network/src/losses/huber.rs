@@ -17,7 +17,7 @@ impl Kernel for HuberSpec {
         })
     }
 
-    fn differentiate(&self, values: &mut [f32], target: Target<'_>) {
+    fn differentiate(&self, _: &[f32], values: &mut [f32], target: Target<'_>) {
         let delta = self.delta as f32;
         each(values, target, |y, t| {
             let d = y - t;

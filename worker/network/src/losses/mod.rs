@@ -1,10 +1,27 @@
 //! Losses of one sample, and their gradients by the network's output: a file each, and a line in [`kernel`].
 
 mod binary_cross_entropy;
+mod binary_focal;
+mod categorical_focal;
+mod categorical_hinge;
+mod channels;
+mod cosine_similarity;
 mod cross_entropy;
+mod dice;
+mod hinge;
 mod huber;
+mod jaccard;
+mod kl_divergence;
+mod log_cosh;
 mod mae;
+mod mape;
 mod mse;
+mod msle;
+mod overlap;
+mod poisson;
+mod quantile;
+mod squared_hinge;
+mod tversky;
 
 use std::fmt::Debug;
 
@@ -18,6 +35,8 @@ pub(crate) enum Target<'a> {
     /// A class number as the value of the single output.
     Number(f32),
     Values(&'a [f32]),
+    /// A class for each position of outputs `[classes, positions]`.
+    Map(&'a [f32]),
 }
 
 impl Target<'_> {
@@ -27,8 +46,30 @@ impl Target<'_> {
             Self::OneHot(class) => f32::from(u8::from(class == j)),
             Self::Number(value) => value,
             Self::Values(values) => values[j],
+            Self::Map(classes) => {
+                let class = classes[j % classes.len()];
+                f32::from(u8::from(class as usize == j / classes.len()))
+            }
         }
     }
+
+    /// The class, for losses that are given nothing else.
+    fn class(&self) -> usize {
+        match *self {
+            Self::OneHot(class) => class,
+            Self::Number(value) => value as usize,
+            Self::Values(_) | Self::Map(_) => unreachable!("targets of this loss are classes"),
+        }
+    }
+}
+
+/// How outputs and targets of a sample are arranged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form {
+    /// Size of the outputs' first dimension.
+    pub(crate) channels: usize,
+    /// Targets are a class for each position.
+    pub(crate) is_map: bool,
 }
 
 /// What computes a loss here. Outputs are those of one sample, as the network has them before a function that the loss
@@ -42,16 +83,47 @@ pub(crate) trait Kernel: Debug + Send + Sync {
     }
 
     /// Predictions, in `values`, become the gradient of the loss by the outputs.
-    fn differentiate(&self, values: &mut [f32], target: Target<'_>);
+    fn differentiate(&self, outputs: &[f32], values: &mut [f32], target: Target<'_>);
+
+    /// What a prediction of the only output is above where the label is.
+    fn threshold(&self) -> f32 {
+        0.5
+    }
+
+    /// The first of these targets that the loss is not defined for.
+    fn refused(&self, targets: &[f32]) -> Option<usize> {
+        let _ = targets;
+        None
+    }
+
+    /// Which targets it is defined for, in words.
+    fn accepted(&self) -> String {
+        "finite numbers".to_owned()
+    }
 }
 
-pub(crate) fn kernel(loss: &Loss) -> Box<dyn Kernel> {
+pub(crate) fn kernel(loss: &Loss, form: Form) -> Box<dyn Kernel> {
     match loss {
-        Loss::CrossEntropy(loss) => Box::new(*loss),
+        Loss::CrossEntropy(loss) => Box::new(cross_entropy::CrossEntropy::new(*loss, form)),
         Loss::BinaryCrossEntropy(loss) => Box::new(*loss),
+        Loss::CategoricalFocal(loss) => Box::new(*loss),
+        Loss::BinaryFocal(loss) => Box::new(*loss),
+        Loss::KlDivergence(_) => Box::new(kl_divergence::KlDivergence::new(form)),
+        Loss::CategoricalHinge(loss) => Box::new(*loss),
+        Loss::Hinge(loss) => Box::new(*loss),
+        Loss::SquaredHinge(loss) => Box::new(*loss),
         Loss::Mse(loss) => Box::new(*loss),
         Loss::Mae(loss) => Box::new(*loss),
         Loss::Huber(loss) => Box::new(*loss),
+        Loss::LogCosh(loss) => Box::new(*loss),
+        Loss::Msle(loss) => Box::new(*loss),
+        Loss::Mape(loss) => Box::new(*loss),
+        Loss::Quantile(loss) => Box::new(*loss),
+        Loss::Poisson(loss) => Box::new(*loss),
+        Loss::CosineSimilarity(loss) => Box::new(*loss),
+        Loss::Dice(loss) => Box::new(*loss),
+        Loss::Jaccard(loss) => Box::new(*loss),
+        Loss::Tversky(loss) => Box::new(*loss),
     }
 }
 
@@ -82,4 +154,9 @@ fn sign(d: f32) -> f32 {
     } else {
         d
     }
+}
+
+/// 1 for a label that is, -1 for one that is not: 0 or -1.
+fn side(target: f32) -> f32 {
+    if target > 0.0 { 1.0 } else { -1.0 }
 }

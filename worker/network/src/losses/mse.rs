@@ -9,7 +9,7 @@ impl Kernel for MseSpec {
         mean(outputs, target, |y, t| f64::from(y - t).powi(2))
     }
 
-    fn differentiate(&self, values: &mut [f32], target: Target<'_>) {
+    fn differentiate(&self, _: &[f32], values: &mut [f32], target: Target<'_>) {
         each(values, target, |y, t| 2.0 * (y - t));
     }
 }

@@ -2,6 +2,7 @@
 
 use candle_core::Device;
 use serde_json::json;
+use trainyard_common::network::TargetKind;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::ModelSpec;
 use trainyard_common::spec::training::Loss;
@@ -19,7 +20,7 @@ fn build(
         &spec,
         sample_shape,
         &loss,
-        outputs,
+        TargetKind::Classes(Some(outputs)),
         Key::new(7),
         &Device::Cpu,
         u64::MAX,
@@ -381,7 +382,7 @@ fn bad_batches_are_named() {
     );
     assert!(label.contains("class 3 of sample 1"), "{label}");
     let values = run(
-        json!({"cross_entropy": {}}),
+        json!({"categorical_hinge": {}}),
         &[0.0; 2],
         Targets::Values(&[0.0; 3]),
     );

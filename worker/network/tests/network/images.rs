@@ -2,6 +2,7 @@
 
 use candle_core::Device;
 use serde_json::json;
+use trainyard_common::network::TargetKind;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::ModelSpec;
 use trainyard_network::{Network, Targets};
@@ -20,7 +21,16 @@ fn network() -> Network {
     let spec: ModelSpec = serde_json::from_value(json!({ "layers": layers })).unwrap();
     let loss = serde_json::from_value(json!({"cross_entropy": {}})).unwrap();
     let (key, device) = (Key::new(7), Device::Cpu);
-    Network::build(&spec, &[3, 33, 29], &loss, 10, key, &device, u64::MAX).unwrap()
+    Network::build(
+        &spec,
+        &[3, 33, 29],
+        &loss,
+        TargetKind::Classes(Some(10)),
+        key,
+        &device,
+        u64::MAX,
+    )
+    .unwrap()
 }
 
 #[test]

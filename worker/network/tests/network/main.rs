@@ -5,5 +5,6 @@
 
 mod behaviour;
 mod images;
+mod losses;
 mod noise;
 mod reference;

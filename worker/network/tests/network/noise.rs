@@ -2,6 +2,7 @@
 
 use candle_core::Device;
 use serde_json::{Value, json};
+use trainyard_common::network::TargetKind;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::ModelSpec;
 use trainyard_common::spec::training::Loss;
@@ -14,7 +15,16 @@ fn build(layers: Value) -> Network {
     let loss: Loss = serde_json::from_value(json!({"cross_entropy": {}})).unwrap();
     let shape = [2, 17, 21];
     let (key, memory) = (Key::new(7), u64::MAX);
-    Network::build(&spec, &shape, &loss, 5, key, &Device::Cpu, memory).unwrap()
+    Network::build(
+        &spec,
+        &shape,
+        &loss,
+        TargetKind::Classes(Some(5)),
+        key,
+        &Device::Cpu,
+        memory,
+    )
+    .unwrap()
 }
 
 fn noisy() -> Value {

@@ -1,9 +1,11 @@
 //! Networks against numbers from PyTorch: `tests/reference/make_reference.py` made `layers.json` there, `make_graphs.py` `graphs.json`,
-//! `make_images.py` `images.json`, `make_sequences.py` `sequences.json` (PyTorch 2.15, float64). Tolerance: 1e-5 of the value plus 1e-5 of the largest value beside it,
+//! `make_images.py` `images.json`, `make_sequences.py` `sequences.json`, `make_losses.py` `losses.json` (PyTorch 2.15, float64).
+//! Tolerance: 1e-5 of the value plus 1e-5 of the largest value beside it,
 //! which is what f32 sums of this length can keep.
 
 use candle_core::Device;
 use serde::Deserialize;
+use trainyard_common::network::TargetKind;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::ModelSpec;
 use trainyard_common::spec::model::LayerSpec;
@@ -49,13 +51,20 @@ impl Case {
         }
     }
 
+    fn target_kind(&self) -> TargetKind {
+        match &self.values {
+            None => TargetKind::Classes(Some(self.outputs)),
+            Some(values) => TargetKind::Values(Some(values.len() / self.samples)),
+        }
+    }
+
     fn network(&self) -> Network {
         let spec = ModelSpec::of(self.layers.clone());
         let mut network = Network::build(
             &spec,
             &self.sample_shape,
             &self.loss,
-            self.outputs,
+            self.target_kind(),
             Key::new(1),
             &Device::Cpu,
             u64::MAX,
@@ -83,6 +92,7 @@ const FILES: &[(&str, usize)] = &[
     (include_str!("../reference/images.json"), 100),
     (include_str!("../reference/sequences.json"), 20),
     (include_str!("../reference/activations.json"), 40),
+    (include_str!("../reference/losses.json"), 90),
 ];
 
 fn cases() -> Vec<Case> {
@@ -157,7 +167,7 @@ fn inference_is_pytorchs() {
         let name = &case.name;
         let network = case.network();
         let prediction = network.predict(&case.features, case.samples).unwrap();
-        assert_eq!(prediction.dims(), [case.samples, case.outputs]);
+        assert_eq!(prediction.dims(), [case.samples, network.outputs()]);
         let prediction: Vec<f32> = prediction.flatten_all().unwrap().to_vec1().unwrap();
         check(
             &format!("{name}: prediction"),
