@@ -88,6 +88,8 @@ struct Scope {
     names: HashMap<String, Tensor>,
     /// Of the whole list, for the one who looks ahead.
     later: Vec<String>,
+    /// As the builder's when it was opened: tensors of other scopes hold other numbers of steps.
+    times: usize,
 }
 
 /// A graph in the making. A layer asks it for operations, each of which gets shapes that were checked.
@@ -96,6 +98,8 @@ pub struct Builder {
     graph: Graph,
     scopes: Vec<Scope>,
     place: Place,
+    /// How many of the tensors at hand a sample has: the steps of the layers around, multiplied.
+    times: usize,
     /// Names that parameters begin with.
     ids: HashMap<String, String>,
 }
@@ -124,6 +128,7 @@ impl Builder {
                 position: None,
                 draws: 0,
             },
+            times: 1,
             ids: HashMap::new(),
         }
     }
@@ -197,6 +202,7 @@ impl Builder {
         self.scopes.push(Scope {
             names: HashMap::from([(INPUT.to_owned(), input.clone())]),
             later: names.collect(),
+            times: self.times,
         });
         let around = self.place.clone();
         let mut before = input;
@@ -287,22 +293,17 @@ impl Builder {
 
     /// What a name means here: layers before in this list, then in those around it.
     fn named(&self, name: &str) -> Result<Tensor, Problem> {
-        let mut scopes = self.scopes.iter().rev();
+        let visible = || self.scopes.iter().filter(|scope| scope.times == self.times);
+        let mut scopes = visible().rev();
         if let Some(found) = scopes.find_map(|scope| scope.names.get(name)) {
             return Ok(found.clone());
         }
-        if self
-            .scopes
-            .iter()
-            .any(|s| s.later.iter().any(|n| n == name))
-        {
+        if visible().any(|s| s.later.iter().any(|n| n == name)) {
             return Err(Problem::Other(format!(
                 "`from` names `{name}`, which does not stand before it; a network has no circles"
             )));
         }
-        let known: Vec<&str> = self
-            .scopes
-            .iter()
+        let known: Vec<&str> = visible()
             .flat_map(|scope| scope.names.keys())
             .map(String::as_str)
             .collect();
@@ -344,6 +345,29 @@ impl Builder {
             .map_err(Problem::Within)
     }
 
+    /// Layers that see one step of `[steps, ...]` at a time, with the same parameters for all. They see no names outside.
+    ///
+    /// # Errors
+    /// `Within`, for a layer that does not fit there.
+    pub fn for_each_step(
+        &mut self,
+        layers: &[impl Lower],
+        input: &Tensor,
+    ) -> Result<Tensor, Problem> {
+        let (steps, one) = (input.shape[0], input.shape[1..].to_vec());
+        let around = self.times;
+        self.times = around.saturating_mul(steps);
+        let one = Tensor {
+            buffer: input.buffer,
+            shape: one,
+        };
+        let output = self.block("", "layers", layers, one);
+        self.times = around;
+        let Tensor { buffer, mut shape } = output?;
+        shape.insert(0, steps);
+        Ok(Tensor { buffer, shape })
+    }
+
     /// An operation over one or more tensors. Its parameters lie side by side.
     ///
     /// # Errors
@@ -362,7 +386,22 @@ impl Builder {
             what,
             input: input.clone(),
         };
-        let len = elements(&shape).ok_or_else(|| too_large("output values for a sample"))?;
+        let len = elements(&shape)
+            .and_then(|len| len.checked_mul(self.times))
+            .filter(|&len| len <= MAX_ELEMENTS)
+            .ok_or_else(|| too_large("output values for a sample"))?;
+        if self.times > 1 && !op.statistics().is_empty() {
+            return Err(Problem::other(
+                "keeps statistics of a whole batch, which it cannot for each step; accepted there are layer_norm and \
+                 group_norm",
+            ));
+        }
+        let op = match op {
+            Op::Concat { rows } => Op::Concat {
+                rows: rows.saturating_mul(self.times),
+            },
+            op => op,
+        };
         let row = self.place.row;
         let first = self.graph.parameters.len();
         for new in parameters {

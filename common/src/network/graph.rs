@@ -26,6 +26,11 @@ impl Tensor {
         self.len() == 0
     }
 
+    /// Whether its values are the samples', which no layer changed.
+    pub fn is_of_samples(&self) -> bool {
+        self.buffer == 0
+    }
+
     /// The same values in another arrangement of as many.
     #[must_use]
     pub fn arranged(&self, shape: Vec<usize>) -> Self {

@@ -26,9 +26,9 @@ pub use layers::{Layer, LayerSpec};
 pub use losses::{Loss, TargetKind};
 pub use model::ModelSpec;
 pub use ops::{
-    Axis, BatchNorm, Broadcast, Cell, Channels, Conv, ConvTranspose, Dense, Dropout, Frame,
-    Function, Gate, Merge, Method, Noise, Norm, Op, Permute, Pointwise, Pool, PoolKind, Prelu,
-    Recurrent, Resample, Scalar, Traits,
+    Attention, Axis, BatchNorm, Broadcast, Cell, Channels, Conv, ConvTranspose, Dense, Dropout,
+    Embedding, Frame, Function, Gate, Merge, Method, Noise, Norm, Op, Permute, Pointwise, Pool,
+    PoolKind, Positions, Prelu, Recurrent, Resample, Scalar, Traits,
 };
 pub use output::Trailing;
 pub use shape::{Along, Placed, Window};

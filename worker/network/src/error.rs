@@ -22,6 +22,17 @@ pub enum ModelError {
         sample: usize,
         classes: usize,
     },
+    #[error(
+        "value {value} of sample {sample} is no index; layer {layer} (embedding) accepts whole numbers from 0 to {last}, \
+         without `preprocess.scaling`"
+    )]
+    Index {
+        value: f32,
+        sample: usize,
+        /// Its name, or its position in `model.layers`.
+        layer: String,
+        last: usize,
+    },
     #[error("target {value} of sample {sample}; {loss} accepts {accepted}")]
     Target {
         loss: &'static str,

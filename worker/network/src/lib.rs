@@ -6,6 +6,7 @@
 //! shapes alone, and every sum over pieces is taken in their order.
 
 mod error;
+mod features;
 mod gemm;
 mod head;
 mod init;

@@ -1,4 +1,4 @@
-//! Sigmoid and tanh of many values at once.
+//! exp, sigmoid and tanh of many values at once.
 //!
 //! Each value is computed in f64 by a polynomial of a fixed order, without fused multiply-adds, and rounded to f32 once:
 //! the compiler makes vectors of it, and the bits are the same on every processor, with and without them. The result is
@@ -67,6 +67,12 @@ fn each(values: &mut [f32], f: impl Fn(f64) -> f64) {
     }
 }
 
+/// Each value becomes e^value.
+#[inline(always)]
+pub(crate) fn exp(values: &mut [f32]) {
+    each(values, exp_wide);
+}
+
 /// Each value becomes 1 / (1 + e^-value).
 #[inline(always)]
 pub(crate) fn sigmoid(values: &mut [f32]) {
@@ -106,7 +112,8 @@ mod tests {
     #[test]
     fn values_are_within_one_ulp_of_libms() {
         type Pair = (fn(&mut [f32]), fn(f64) -> f64, &'static str);
-        let functions: [Pair; 2] = [
+        let functions: [Pair; 3] = [
+            (exp, libm::exp, "exp"),
             (tanh, libm::tanh, "tanh"),
             (sigmoid, |x| 1.0 / (1.0 + libm::exp(-x)), "sigmoid"),
         ];
@@ -145,6 +152,7 @@ mod tests {
 
     #[test]
     fn vectors_change_no_bit_and_nan_stays() {
+        is_the_same_in_vectors(exp);
         is_the_same_in_vectors(tanh);
         is_the_same_in_vectors(sigmoid);
         let mut ends = [f32::INFINITY, f32::NEG_INFINITY];

@@ -7,6 +7,7 @@ use trainyard_common::network::{self, Graph, Loss, ModelSpec, Statistic, TargetK
 use trainyard_common::rng::Key;
 
 use crate::error::ModelError;
+use crate::features::Features;
 use crate::head::Head;
 use crate::ops;
 use crate::parameters::{self, Parameter};
@@ -18,6 +19,7 @@ use crate::{NamedTensor, ShardOutcome, Targets, check_length, init};
 #[derive(Debug)]
 pub struct Network {
     machine: Machine,
+    features: Features,
     parameters: Vec<Parameter>,
     /// Running statistics, in their order.
     running: Vec<f32>,
@@ -101,6 +103,7 @@ impl Network {
             inference: Pool::of(Program::inference(&graph)),
             parameters,
             running,
+            features: Features::of(&graph),
             machine: Machine {
                 kernels: kernels.collect(),
                 head,
@@ -146,8 +149,10 @@ impl Network {
     /// Bytes of the values and gradients that a step over so many samples of one virtual shard holds, and judging so
     /// many.
     pub fn pass_bytes(&self, samples: usize) -> (u64, u64) {
-        let nodes = self.machine.graph.nodes.iter();
-        let kept = nodes.fold(0u64, |sum, node| sum.saturating_add(node.op.keeps() as u64));
+        let Graph { nodes, buffers, .. } = &self.machine.graph;
+        let kept = nodes.iter().fold(0u64, |sum, node| {
+            sum.saturating_add(node.op.keeps(buffers[node.output]) as u64)
+        });
         let bytes = |program: &Program| {
             let values = (program.values() as u64).saturating_add(kept);
             let values = values.saturating_mul(samples as u64);
@@ -208,7 +213,7 @@ impl Network {
         check_length("gradient buffer", gradients.len(), self.gradient_len())?;
         check_length("statistics buffer", statistics.len(), self.statistics_len())?;
         let samples = self.machine.head.samples(targets)?;
-        check_length("features", features.len(), samples * self.sample_len())?;
+        self.features.check(features, samples)?;
         if samples == 0 {
             gradients.fill(0.0);
             statistics.fill(0.0);
@@ -231,7 +236,7 @@ impl Network {
     /// Predictions [n, outputs]: the softmax or sigmoid that belongs to the loss is applied.
     /// Running statistics, no dropout.
     pub fn predict(&self, features: &[f32], samples: usize) -> Result<Tensor, ModelError> {
-        check_length("features", features.len(), samples * self.sample_len())?;
+        self.features.check(features, samples)?;
         let mut output = vec![0.0; samples * self.outputs()];
         if samples > 0 {
             let (program, key) = (&self.inference, Key::new(0));
@@ -255,7 +260,7 @@ impl Network {
         targets: Targets<'_>,
     ) -> Result<ShardOutcome, ModelError> {
         let samples = self.machine.head.samples(targets)?;
-        check_length("features", features.len(), samples * self.sample_len())?;
+        self.features.check(features, samples)?;
         if samples == 0 {
             return Ok(ShardOutcome::default());
         }

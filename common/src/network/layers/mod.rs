@@ -21,6 +21,7 @@ mod cropping2d;
 mod cropping3d;
 mod dense;
 mod dropout;
+mod embedding;
 mod flatten;
 mod framing;
 mod gaussian_dropout;
@@ -42,8 +43,10 @@ mod maximum;
 mod min_pool1d;
 mod min_pool2d;
 mod moving;
+mod multi_head_attention;
 mod multiply;
 mod permute;
+mod positional_encoding;
 mod prelu;
 mod recurrent;
 mod repeat;
@@ -55,6 +58,7 @@ mod simple_rnn;
 mod spatial_dropout;
 mod spec;
 mod threshold;
+mod time_distributed;
 mod upsampling1d;
 mod upsampling2d;
 mod upsampling3d;
@@ -121,6 +125,10 @@ const LAYERS: &[Kind] = &[
     Kind::of::<gru::Gru>(),
     Kind::of::<simple_rnn::SimpleRnn>(),
     Kind::of::<bidirectional::Bidirectional>(),
+    Kind::of::<embedding::Embedding>(),
+    Kind::of::<positional_encoding::PositionalEncoding>(),
+    Kind::of::<multi_head_attention::MultiHeadAttention>(),
+    Kind::of::<time_distributed::TimeDistributed>(),
     Kind::of::<activation::ActivationLayer>(),
     Kind::of::<prelu::Prelu>(),
     Kind::of::<threshold::Threshold>(),

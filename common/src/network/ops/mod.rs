@@ -10,7 +10,7 @@ use super::shape::Window;
 pub use activation::{Function, Pointwise};
 pub use image::{Axis, Broadcast, ConvTranspose, Frame, Method, Resample};
 pub use scalar::{Channels, Noise, Prelu, Scalar};
-pub use sequence::{Cell, Gate, Norm, Permute, Recurrent};
+pub use sequence::{Attention, Cell, Embedding, Gate, Norm, Permute, Positions, Recurrent};
 
 /// An operation between buffers of one virtual shard.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,10 @@ pub enum Op {
     Permute(Permute),
     Norm(Norm),
     Recurrent(Recurrent),
+    Embedding(Embedding),
+    Positions(Positions),
+    Scores(Attention),
+    Weighted(Attention),
 }
 
 /// y = x W + b, W `[inputs, units]`, b `[units]`.
@@ -136,6 +140,10 @@ impl Op {
             Self::Permute(_) => "permute",
             Self::Norm(_) => "normalization",
             Self::Recurrent(_) => "recurrent",
+            Self::Embedding(_) => "embedding",
+            Self::Positions(_) => "positional encoding",
+            Self::Scores(_) => "weights of attention",
+            Self::Weighted(_) => "attention",
         }
     }
 
@@ -168,8 +176,22 @@ impl Op {
                 rests_in_inference: true,
                 ..none
             },
-            Self::BatchNorm(_) | Self::Norm(_) | Self::ConvTranspose(_) => Traits {
+            Self::BatchNorm(_)
+            | Self::Norm(_)
+            | Self::ConvTranspose(_)
+            | Self::Embedding(_)
+            | Self::Weighted(_) => Traits {
                 reads_inputs: true,
+                ..none
+            },
+            Self::Scores(_) => Traits {
+                reads_inputs: true,
+                reads_output: true,
+                ..none
+            },
+            Self::Positions(_) => Traits {
+                in_place: true,
+                gradient_in_place: true,
                 ..none
             },
             Self::Activation(pointwise) => {
@@ -190,10 +212,10 @@ impl Op {
         }
     }
 
-    /// Values of a sample that it keeps from its forward to its backward pass, where they are many.
-    pub fn keeps(&self) -> usize {
+    /// Values of a sample that it keeps from its forward to its backward pass, where they are many; it puts out `len`.
+    pub fn keeps(&self, len: usize) -> usize {
         match self {
-            Self::Recurrent(recurrent) => recurrent.kept(),
+            Self::Recurrent(recurrent) => len / recurrent.put_out().max(1) * recurrent.kept(),
             _ => 0,
         }
     }

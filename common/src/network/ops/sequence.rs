@@ -121,3 +121,33 @@ impl Recurrent {
         }
     }
 }
+
+/// A row of a table `[vocabulary, dimensions]` for each value of the samples, which are whole numbers below `vocabulary`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embedding {
+    pub vocabulary: usize,
+    pub dimensions: usize,
+    /// The row of 0 is zeros.
+    pub mask_zero: bool,
+}
+
+/// Adds `[steps, features]`: sines and cosines, or its parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Positions {
+    pub steps: usize,
+    pub features: usize,
+    pub learned: bool,
+}
+
+/// Of queries `[queries, heads, dimensions]` and keys `[keys, heads, dimensions]`: the weights `[heads, queries, keys]`, a
+/// softmax over the keys of the scaled products. Of weights and values `[keys, heads, dimensions]`: what is put out,
+/// `[queries, heads, dimensions]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attention {
+    pub heads: usize,
+    pub dimensions: usize,
+    pub queries: usize,
+    pub keys: usize,
+    /// A query sees no later keys.
+    pub causal: bool,
+}

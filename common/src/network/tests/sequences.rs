@@ -58,6 +58,27 @@ fn layers_along_sequences_have_the_shapes_and_counts_of_keras() {
             vec![5],
             2 * 4 * (35 + 25 + 5),
         ),
+        (
+            json!({"embedding": {"vocabulary": 11, "dimensions": 6}}),
+            vec![4, 7, 6],
+            66,
+        ),
+        (
+            json!({"positional_encoding": {"kind": "learned"}}),
+            vec![4, 7],
+            28,
+        ),
+        // Three of 7 * 2 * 5 + 2 * 5, and 2 * 5 * 7 + 7.
+        (
+            json!({"multi_head_attention": {"heads": 2, "key_dim": 5}}),
+            vec![4, 7],
+            317,
+        ),
+        (
+            json!({"time_distributed": {"layers": [{"dense": {"units": 3}}, {"dense": {"units": 2}}]}}),
+            vec![4, 2],
+            7 * 3 + 3 + 3 * 2 + 2,
+        ),
     ] {
         let summary = summarized(&[4, 7], &layers(json!([layer]))).unwrap();
         assert_eq!(summary.output_shape(), output, "{layer}");
@@ -140,6 +161,84 @@ fn layers_between_them_say_what_they_need() {
 }
 
 #[test]
+fn attention_and_embeddings_say_what_they_need() {
+    for (shape, list, message) in [
+        (
+            vec![6, 2],
+            json!([{"dense": {"units": 2}}, {"embedding": {"vocabulary": 9, "dimensions": 2}}]),
+            "accepted are the whole numbers of the samples",
+        ),
+        (
+            vec![6],
+            json!([{"positional_encoding": {}}]),
+            "needs a sequence [steps, features]",
+        ),
+        (
+            vec![6],
+            json!([attention(1, &[])]),
+            "needs a sequence [steps, features]",
+        ),
+        (vec![6, 2], json!([attention(0, &[])]), "`heads` is 0"),
+        (
+            vec![6, 2],
+            json!([attention(usize::MAX, &[])]),
+            "more than 2147483647",
+        ),
+        (
+            vec![6, 2],
+            json!([attention(1, &["input"; 4])]),
+            "`from` names 4 layers",
+        ),
+        (
+            vec![6, 2],
+            json!([{"reshape": {"shape": [4, 3], "name": "b"}}, attention(1, &["input", "b", "input"])]),
+            "accepted are as many steps in both",
+        ),
+    ] {
+        let error = refused(&shape, list.clone());
+        assert!(error.to_string().contains(message), "{list}: {error}");
+    }
+}
+
+fn attention(heads: usize, from: &[&str]) -> serde_json::Value {
+    match from {
+        [] => json!({"multi_head_attention": {"heads": heads, "key_dim": 2}}),
+        from => json!({"multi_head_attention": {"heads": heads, "key_dim": 2, "from": from}}),
+    }
+}
+
+#[test]
+fn layers_for_each_step_see_no_others() {
+    let distributed = |list: serde_json::Value| json!({"time_distributed": {"layers": list}});
+    let outside = json!([{"dense": {"units": 2}}, {"add": {"from": ["a", "input"]}}]);
+    for (shape, list, message) in [
+        (
+            vec![6],
+            json!([distributed(json!([{"flatten": {}}]))]),
+            "needs steps [steps, ...]",
+        ),
+        (
+            vec![6, 2],
+            json!([distributed(json!([]))]),
+            "`layers` is empty",
+        ),
+        (
+            vec![6, 2],
+            json!([distributed(json!([{"batch_norm": {}}]))]),
+            "accepted there are layer_norm",
+        ),
+        (
+            vec![6, 2],
+            json!([{"dense": {"units": 2, "name": "a"}}, distributed(outside)]),
+            "there is no layer named `a` before it",
+        ),
+    ] {
+        let error = refused(&shape, list.clone());
+        assert!(error.to_string().contains(message), "{list}: {error}");
+    }
+}
+
+#[test]
 fn their_numbers_are_checked_without_samples() {
     let found = |layer: serde_json::Value| {
         let mut found = Findings::default();
@@ -171,6 +270,22 @@ fn their_numbers_are_checked_without_samples() {
             "layer_norm.epsilon",
         ),
         (json!({"concat": {"axis": 0}}), "concat.axis"),
+        (
+            json!({"embedding": {"vocabulary": 1 << 25, "dimensions": 1}}),
+            "embedding.vocabulary",
+        ),
+        (
+            json!({"multi_head_attention": {"heads": 1, "key_dim": 0}}),
+            "multi_head_attention.key_dim",
+        ),
+        (
+            json!({"multi_head_attention": {"heads": 1, "key_dim": 1, "dropout": 1.0}}),
+            "multi_head_attention.dropout",
+        ),
+        (
+            json!({"time_distributed": {"layers": [{"dense": {"units": 0}}]}}),
+            "time_distributed.layers[0].dense.units",
+        ),
     ] {
         let found = found(layer.clone());
         assert_eq!(found.len(), 1, "{layer}: {found:?}");

@@ -3,7 +3,7 @@
 use super::Findings;
 use crate::network::shape::is_sample_shape;
 use crate::network::{self, Problem, TargetKind};
-use crate::spec::data::{SourceSpec, Task};
+use crate::spec::data::{Scaling, SourceSpec, Task};
 use crate::spec::{JobSpec, ModelSpec};
 
 pub(super) fn check(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
@@ -33,6 +33,13 @@ fn check_shapes(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
             return;
         }
     };
+    let looks_up = |node: &network::Node| matches!(node.op, network::Op::Embedding(_));
+    found.expect(
+        spec.preprocess.scaling == Scaling::None || !graph.nodes.iter().any(looks_up),
+        "preprocess.scaling",
+        "a scaling of samples that an `embedding` takes as whole numbers",
+        "`scaling: none`",
+    );
     let loss = spec.training.loss_of(data.task);
     let (targets, why) = match (data.task, &data.train) {
         (Task::Classification, _) => (TargetKind::Classes(data.classes), "data.classes"),

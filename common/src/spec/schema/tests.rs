@@ -90,6 +90,7 @@ fn bare_words_are_those_without_needed_fields() {
             "layer_norm",
             "group_norm",
             "instance_norm",
+            "positional_encoding",
             "prelu",
             "add",
             "multiply",

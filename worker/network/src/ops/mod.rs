@@ -1,18 +1,21 @@
 //! Operations on one virtual shard: a file each, and a line in [`kernel`].
 
 mod activation;
+mod attention;
 mod batch_norm;
 mod broadcast;
 mod concat;
 mod conv;
 mod dense;
 mod dropout;
+mod embedding;
 mod frame;
 mod merge;
 mod noise;
 mod norm;
 mod permute;
 mod pool;
+mod positions;
 mod prelu;
 mod recurrent;
 mod resample;
@@ -96,6 +99,14 @@ pub(crate) trait Kernel: Debug + Send + Sync {
     }
 }
 
+/// The pieces of a gradient, `len` values each, for tasks of their own; where nobody wants it, so many times none.
+fn parts(target: Option<&mut [f32]>, len: usize, count: usize) -> Vec<Option<&mut [f32]>> {
+    match target {
+        Some(target) => target.chunks_mut(len).map(Some).collect(),
+        None => (0..count).map(|_| None).collect(),
+    }
+}
+
 /// What computes an operation here.
 pub(crate) fn kernel(op: &Op, lengths: &[usize]) -> Box<dyn Kernel> {
     match op {
@@ -115,6 +126,10 @@ pub(crate) fn kernel(op: &Op, lengths: &[usize]) -> Box<dyn Kernel> {
         Op::Concat { rows } => Box::new(concat::Concat::new(lengths, *rows)),
         Op::Permute(op) => Box::new(permute::Permute::new(op)),
         Op::Norm(op) => Box::new(norm::Norm(op.clone())),
+        Op::Embedding(op) => Box::new(embedding::Embedding(op.clone())),
+        Op::Positions(op) => Box::new(positions::Positions::new(op)),
+        Op::Scores(op) => Box::new(attention::Scores(attention::Heads::new(op))),
+        Op::Weighted(op) => Box::new(attention::Weighted(attention::Heads::new(op))),
         Op::Recurrent(op) => Box::new(recurrent::Recurrent(op.clone())),
     }
 }

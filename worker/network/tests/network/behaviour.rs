@@ -59,6 +59,10 @@ fn sequences() -> Network {
     let layers = json!([
         {"permute": {"order": [2, 1]}},
         {"layer_norm": {}},
+        {"positional_encoding": {}},
+        {"multi_head_attention": {"heads": 3, "key_dim": 4, "dropout": 0.2, "causal": true}},
+        {"positional_encoding": {"kind": "learned"}},
+        {"time_distributed": {"layers": [{"dense": {"units": 8, "activation": "tanh"}}]}},
         {"bidirectional": {"layer": {"lstm": {"units": 7, "return_sequences": true}}}},
         {"group_norm": {"groups": 3}},
         {"dropout": {"rate": 0.25}},
@@ -418,6 +422,88 @@ fn cuda_needs_its_feature() {
     assert!(open_device(spec::Device::Cpu).unwrap().is_cpu());
     let error = open_device(spec::Device::Cuda).unwrap_err().to_string();
     assert!(error.contains("cuda") && error.contains("cpu"), "{error}");
+}
+
+#[test]
+fn indices_are_checked_before_a_table_is_asked() {
+    let network = build(
+        json!([
+            {"embedding": {"vocabulary": 5, "dimensions": 3, "name": "words"}},
+            {"flatten": {}},
+            {"dense": {"units": 10}},
+        ]),
+        &[4],
+        json!({"cross_entropy": {}}),
+        10,
+    )
+    .unwrap();
+    let targets = [3, 4];
+    let targets = Targets::Classes(&targets);
+    let mut gradients = vec![0.0; network.gradient_len()];
+    for (wrong, shown) in [
+        (5.0, "5"),
+        (-1.0, "-1"),
+        (0.5, "0.5"),
+        (f32::NAN, "NaN"),
+        (f32::INFINITY, "inf"),
+    ] {
+        let mut features = vec![0.0, 4.0, 2.0, 1.0, 3.0, 3.0, 0.0, 1.0];
+        network.predict(&features, 2).unwrap();
+        features[6] = wrong;
+        let message = format!(
+            "value {shown} of sample 1 is no index; layer words (embedding) accepts whole numbers from 0 to 4, without \
+             `preprocess.scaling`"
+        );
+        let error = network.predict(&features, 2).unwrap_err();
+        assert_eq!(error.to_string(), message);
+        let error = network.evaluate(&features, targets).unwrap_err();
+        assert_eq!(error.to_string(), message);
+        let error = network
+            .shard_step(&features, targets, Key::new(1), &mut gradients, &mut [])
+            .unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn gradient_passes_attention_by_the_mask_of_the_forward_pass() {
+    let layers = json!([
+        {"multi_head_attention": {"heads": 2, "key_dim": 3, "dropout": 0.4}},
+        {"flatten": {}},
+        {"dense": {"units": 10}},
+    ]);
+    let network = build(layers, &[5, 4], json!({"cross_entropy": {}}), 10).unwrap();
+    let (features, labels) = (features(6 * 20), labels(6));
+    let loss = |gradients: &mut [f32], key: u64| {
+        let targets = Targets::Classes(&labels);
+        network
+            .shard_step(&features, targets, Key::new(key), gradients, &mut [])
+            .unwrap()
+            .loss_sum
+    };
+    let mut gradients = vec![0.0; network.gradient_len()];
+    let middle = loss(&mut gradients, 3);
+    assert_ne!(
+        middle,
+        loss(&mut gradients.clone(), 4),
+        "nothing is dropped"
+    );
+    // A step along the gradient changes the loss by its squared length.
+    let mut parameters = vec![0.0; network.gradient_len()];
+    network.read_parameters(&mut parameters).unwrap();
+    let square: f64 = gradients.iter().map(|&g| f64::from(g).powi(2)).sum();
+    let step = 1e-3 / square.sqrt();
+    let along = |sign: f64| {
+        let moved: Vec<f32> = parameters
+            .iter()
+            .zip(&gradients)
+            .map(|(&p, &g)| (f64::from(p) + sign * step * f64::from(g)) as f32)
+            .collect();
+        network.write_parameters(&moved).unwrap();
+        loss(&mut vec![0.0; gradients.len()], 3)
+    };
+    let slope = (along(1.0) - along(-1.0)) / (2.0 * step);
+    assert!((slope - square).abs() < 0.01 * square, "{slope} {square}");
 }
 
 #[test]

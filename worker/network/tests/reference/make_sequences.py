@@ -176,6 +176,109 @@ def recurrent():
         {"concat": {"axis": 2, "from": ["c", "a", "c"]}}, FLATTEN, dense(3)], samples=3)
 
 
+@layer
+def embedding(net, fields, inputs, training, block):
+    table = net.parameter(fields["vocabulary"], fields["dimensions"])
+    indices = inputs[0].long()
+    if fields.get("mask_zero"):
+        table = table * (torch.arange(len(table)) > 0)[:, None]
+    return table[indices]
+
+
+@layer
+def positional_encoding(net, fields, inputs, training, block):
+    x, = inputs
+    steps, features = x.shape[1:]
+    if fields.get("kind") == "learned":
+        return x + net.parameter(steps, features)
+    feature = torch.arange(features)
+    angles = torch.arange(steps)[:, None] / 10000 ** (2 * (feature // 2) / features)
+    return x + torch.where(feature % 2 == 0, angles.sin(), angles.cos())
+
+
+@layer
+def multi_head_attention(net, fields, inputs, training, block):
+    """Keras's layer: kernels [features, heads, key_dim], the output's [heads, key_dim, features]."""
+    query, value = inputs[0], inputs[min(1, len(inputs) - 1)]
+    key = inputs[2] if len(inputs) > 2 else value
+    heads, width, bias = fields["heads"], fields["key_dim"], fields.get("use_bias", True)
+
+    def project(x):
+        kernel = net.parameter(x.shape[2], heads, width)
+        y = torch.einsum("nsf,fhd->nhsd", x, kernel)
+        return y + net.parameter(heads, width)[:, None] if bias else y
+
+    q, k, v = project(query), project(key), project(value)
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=fields.get("causal", False))
+    y = torch.einsum("nhsd,hdf->nsf", mixed, net.parameter(heads, width, query.shape[2]))
+    return y + net.parameter(query.shape[2]) if bias else y
+
+
+@layer
+def time_distributed(net, fields, inputs, training, block):
+    x, = inputs
+    y = block(fields["layers"], x.reshape(-1, *x.shape[2:]))
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def indices(samples, steps, vocabulary):
+    return torch.tensor([[(7 * i + 3 * j + i * j) % vocabulary for j in range(steps)] for i in range(samples)]).double()
+
+
+def attention():
+    for more in [{}, {"mask_zero": True}]:
+        yield case(f"embedding {more}", [5], [
+            {"embedding": {"vocabulary": 9, "dimensions": 4, **more}}, dense(3, activation="tanh"), FLATTEN, dense(3)],
+            features=indices(6, 5, 9), samples=6)
+    yield case("embedding, masked", [6], [
+        {"embedding": {"vocabulary": 5, "dimensions": 3, "mask_zero": True}}, {"lstm": {"units": 4, "mask_value": 0}}, dense(3)],
+        "cross_entropy", features=indices(7, 6, 5), samples=7)
+    yield case("embedding of images", [1, 2, 3], [
+        {"embedding": {"vocabulary": 4, "dimensions": 5}}, {"reshape": {"shape": [6, 5]}}, {"gru": {"units": 3}}, dense(3)],
+        features=indices(3, 6, 4).reshape(3, 1, 2, 3), samples=3)
+    yield case("two embeddings of the samples", [4], [
+        {"embedding": {"vocabulary": 7, "dimensions": 3, "name": "a"}},
+        {"embedding": {"vocabulary": 8, "dimensions": 3, "name": "b", "from": "input"}}, {"multiply": {"from": ["a", "b"]}},
+        FLATTEN, dense(3)], features=indices(4, 4, 7), samples=4)
+    for kind in ["sinusoidal", "learned"]:
+        for shape in [[5, 3], [7, 8], [1, 1]]:
+            yield case(f"positional encoding {kind} {shape}", shape, [
+                dense(shape[1], activation="tanh"), {"positional_encoding": {"kind": kind}}, activation("sigmoid"), FLATTEN, dense(3)])
+    for name, options in [("", {}), ("causal", {"causal": True}), ("without bias", {"use_bias": False}),
+                          ("one head", {"heads": 1, "key_dim": 7})]:
+        yield case(f"self-attention {name}", [5, 3], [
+            {"multi_head_attention": {"heads": 2, "key_dim": 3, **options}}, activation("tanh"), FLATTEN, dense(3)], samples=3)
+        yield case(f"attention to others {name}", [5, 3], [
+            named(dense(4), "query"), {"permute": {"order": [2, 1]}}, {"conv1d": {"filters": 6, "kernel": 3}},
+            named({"permute": {"order": [2, 1]}}, "value"),
+            of({"multi_head_attention": {"heads": 3, "key_dim": 2, **options}}, "query", "value"), FLATTEN, dense(3)], samples=2)
+    yield case("attention with keys of their own", [4, 3], [
+        named(dense(4), "q"), named(dense(5), "v"), of(named(dense(2, activation="tanh"), "k"), "input"),
+        of({"multi_head_attention": {"heads": 2, "key_dim": 3}}, "q", "v", "k"), FLATTEN, dense(3)], samples=2)
+    yield case("attention, one sample, one step", [1, 4], [{"multi_head_attention": {"heads": 2, "key_dim": 2}}, FLATTEN, dense(3)], samples=1)
+    block = [
+        {"residual": {"body": [{"layer_norm": {}}, {"multi_head_attention": {"heads": 2, "key_dim": 4, "causal": True}}]}},
+        {"residual": {"body": [{"layer_norm": {}}, dense(9, activation="gelu"), dense(6)]}}]
+    yield case("an encoder", [7], [
+        {"embedding": {"vocabulary": 11, "dimensions": 6}}, {"positional_encoding": {"kind": "learned"}},
+        {"repeat": {"times": 2, "layers": block}}, {"layer_norm": {}}, FLATTEN, dense(3)], "cross_entropy",
+        features=indices(4, 7, 11), samples=4)
+    yield case("time distributed dense", [4, 6], [
+        {"time_distributed": {"layers": [dense(5, activation="tanh"), {"layer_norm": {}}, dense(2)]}}, FLATTEN, dense(3)])
+    image = [{"reshape": {"shape": [1, 5, 4]}}, conv(3, 3, activation="relu"), named(conv(2, 2, activation="tanh"), "a"),
+             {"branches": {"paths": [[], [conv(2, 1)]]}}, {"max_pool2d": {"size": [2, 1]}}, FLATTEN]
+    yield case("time distributed images, then an lstm", [3, 20], [
+        {"time_distributed": {"layers": image}}, {"lstm": {"units": 4}}, dense(3)], "cross_entropy", samples=4)
+    yield case("time distributed sequences", [2, 3, 4], [
+        {"time_distributed": {"layers": [{"gru": {"units": 3, "return_sequences": True}}, {"lstm": {"units": 2}}]}},
+        {"simple_rnn": {"units": 3}}, dense(3)], samples=5)
+    yield case("time distributed in time distributed", [2, 3, 4], [
+        {"time_distributed": {"layers": [
+            named({"time_distributed": {"layers": [dense(3, activation="tanh")]}}, "a"),
+            named({"multi_head_attention": {"heads": 1, "key_dim": 2}}, "b"), {"concat": {"axis": 2, "from": ["input", "b"]}},
+            FLATTEN, dense(2)]}}, FLATTEN, dense(3)], samples=3)
+
+
 def norms():
     for shape, order in [([3, 5], [2, 1]), ([2, 3, 5], [3, 1, 2]), ([2, 3, 5], [1, 3, 2]), ([2, 3, 5], [2, 1, 3]),
                          ([2, 3, 5], [3, 2, 1]), ([2, 3, 5], [2, 3, 1]), ([1, 3, 5], [3, 1, 2])]:
@@ -204,7 +307,7 @@ def norms():
 
 
 def main():
-    lines = [json.dumps(c, separators=(",", ":")) for cases in [norms, recurrent] for c in cases()]
+    lines = [json.dumps(c, separators=(",", ":")) for cases in [norms, recurrent, attention] for c in cases()]
     sys.stdout.write("[\n" + ",\n".join(lines) + "\n]\n")
 
 

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use trainyard_common::network::{self, Cell as Kind};
 
 use self::piece::{Flow, Piece, samples_of_task};
-use super::{At, Kept, Kernel, Known};
+use super::{At, Kept, Kernel, Known, parts};
 
 /// Parts of a flow, each as large as the hidden state.
 const FLOWS: usize = 3;
@@ -81,13 +81,11 @@ impl Kernel for Recurrent {
             values, scratch, ..
         } = kept;
         scratch.resize(samples.div_ceil(task) * each, 0.0);
-        let mut onward: Vec<Option<&mut [f32]>> = match targets[0].as_deref_mut() {
-            Some(target) => target
-                .chunks_mut(task * self.steps * self.features)
-                .map(Some)
-                .collect(),
-            None => (0..samples.div_ceil(task)).map(|_| None).collect(),
-        };
+        let mut onward = parts(
+            targets[0].as_deref_mut(),
+            task * self.steps * self.features,
+            samples.div_ceil(task),
+        );
         values
             .par_chunks_mut(task * self.kept())
             .zip(gradient.par_chunks(task * self.put_out()))
