@@ -79,6 +79,7 @@ fn every_other_example_runs() -> Result<()> {
             &["--set", "training.epochs=1", "--limit", "200"][..],
         ),
         ("residual.yaml", &["--limit", "200"]),
+        ("lstm.yaml", &["--set", "training.epochs=2"]),
         ("program.yaml", &[]),
         ("channel.yaml", &[]),
     ] {

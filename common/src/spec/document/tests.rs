@@ -805,6 +805,7 @@ fn the_examples_and_the_reference_are_accepted() {
         ("examples/asha.yaml", 27),
         ("examples/pbt.yaml", 8),
         ("examples/residual.yaml", 4),
+        ("examples/lstm.yaml", 4),
     ] {
         let path = repository(path);
         let text = std::fs::read_to_string(&path).unwrap();
