@@ -102,6 +102,8 @@ pub struct Builder {
     times: usize,
     /// Names that parameters begin with.
     ids: HashMap<String, String>,
+    /// The model is one network by name: its layers are named as if they were the model's own.
+    bare: bool,
 }
 
 impl Builder {
@@ -130,7 +132,18 @@ impl Builder {
             },
             times: 1,
             ids: HashMap::new(),
+            bare: false,
         }
+    }
+
+    /// The network by name that is the whole model.
+    pub(super) fn architecture(mut self, layer: &impl Lower) -> Result<Graph, Box<LayerError>> {
+        self.bare = true;
+        let layers = std::slice::from_ref(layer);
+        self.model(layers, None).map_err(|mut error| {
+            "model.architecture".clone_into(&mut error.path);
+            error
+        })
     }
 
     /// The whole model; `output` names the layer whose output is the network's.
@@ -366,6 +379,29 @@ impl Builder {
         let Tensor { buffer, mut shape } = output?;
         shape.insert(0, steps);
         Ok(Tensor { buffer, shape })
+    }
+
+    /// The layers that the layer at hand stands for, which are in no document: what is wrong with one of them is wrong
+    /// with it. Their names begin with its name.
+    ///
+    /// # Errors
+    /// `Within`, for one that does not fit there.
+    pub(super) fn expand(
+        &mut self,
+        layers: &[impl Lower],
+        input: Tensor,
+    ) -> Result<Tensor, Problem> {
+        let row = &self.graph.rows[self.place.row];
+        let prefix = match self.bare {
+            true => String::new(),
+            false => format!("{}.", row.layer),
+        };
+        let path = row.path.clone();
+        let lowered = self.list(layers, input, &prefix, &path);
+        lowered.map_err(|mut error| {
+            error.path = path;
+            Problem::Within(error)
+        })
     }
 
     /// An operation over one or more tensors. Its parameters lie side by side.

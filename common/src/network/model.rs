@@ -7,7 +7,7 @@ use super::builder::{Builder, Lower as _};
 use super::error::{LayerError, Problem};
 use super::findings::Findings;
 use super::graph::Graph;
-use super::layers::{self, LayerSpec, check_all};
+use super::layers::{self, LayerSpec, check_all, kinds};
 use super::shape::{elements, is_sample_shape};
 
 /// Most layers in the model's own list.
@@ -16,7 +16,11 @@ const MAX_LAYERS: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerSpec>,
+    /// A network by name, in place of layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<LayerSpec>,
     /// The name of the layer that puts out what the loss sees. Unset: the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<String>,
@@ -27,12 +31,29 @@ impl ModelSpec {
     pub fn of(layers: Vec<LayerSpec>) -> Self {
         Self {
             layers,
+            architecture: None,
             outputs: Vec::new(),
         }
     }
 
     /// What is wrong with its numbers, whatever the samples are.
     pub fn check(&self, found: &mut Findings) {
+        if let Some(architecture) = &self.architecture {
+            let given = architecture.word();
+            found.expect(
+                architecture.is_architecture(),
+                "model.architecture",
+                format!("the layer `{given}`"),
+                &format!("one of {}; layers stand in `model.layers`", named()),
+            );
+            found.expect(
+                self.layers.is_empty() && self.outputs.is_empty(),
+                "model.architecture",
+                "together with `model.layers` or `model.outputs`".to_owned(),
+                "one of them: an architecture may be one of the layers",
+            );
+            return architecture.check("model.architecture", found);
+        }
         let given = self.layers.len();
         if given == 0 || given > MAX_LAYERS {
             found.add(
@@ -86,7 +107,8 @@ impl ModelSpec {
                 problem,
             })
         };
-        let Some(first) = self.layers.first() else {
+        let layers = self.layers.first();
+        let Some(first) = self.architecture.as_ref().or(layers) else {
             return Err(error("model", Problem::NoLayers));
         };
         if !is_sample_shape(sample_shape) || elements(sample_shape).is_none() {
@@ -94,6 +116,16 @@ impl ModelSpec {
             return Err(error(first.word(), shape));
         }
         let output = self.outputs.first().map(String::as_str);
-        Builder::new(sample_shape).model(&self.layers, output)
+        let builder = Builder::new(sample_shape);
+        match &self.architecture {
+            Some(architecture) => builder.architecture(architecture),
+            None => builder.model(&self.layers, output),
+        }
     }
+}
+
+/// Words of the networks by name.
+fn named() -> String {
+    let kinds = kinds().filter(|kind| kind.architecture);
+    kinds.map(|kind| kind.word).collect::<Vec<_>>().join(", ")
 }

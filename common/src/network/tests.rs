@@ -464,11 +464,13 @@ fn layers_come_out_as_they_went_in_with_defaults_written_out() {
     assert!(serde_json::from_value::<LayerSpec>(json!({"danse": {"units": 3}})).is_err());
 }
 
-/// The table of `docs/reference.md`: word, shapes, fields (those that are needed first, in bold) of each layer.
-fn table() -> String {
+/// The tables of `docs/reference.md`: word, shapes, fields (those that are needed first, in bold) of each layer, or of
+/// each network by name.
+fn table(architectures: bool) -> String {
     let schema = crate::spec::json_schema();
-    let mut text = "| layer | what it does | shapes | fields |\n|---|---|---|---|\n".to_owned();
-    for kind in layers::kinds() {
+    let first = if architectures { "network" } else { "layer" };
+    let mut text = format!("| {first} | what it does | shapes | fields |\n|---|---|---|---|\n");
+    for kind in layers::kinds().filter(|kind| kind.architecture == architectures) {
         let variants = schema["$defs"]["LayerSpec"]["anyOf"][0]["oneOf"]
             .as_array()
             .unwrap();
@@ -510,12 +512,13 @@ fn table() -> String {
 }
 
 #[test]
-fn the_reference_page_has_the_table_of_layers() {
+fn the_reference_page_has_the_tables_of_layers() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
     let page = std::fs::read_to_string(path).unwrap();
-    let table = table();
-    assert!(
-        page.contains(&table),
-        "docs/reference.md needs this table:\n{table}"
-    );
+    for table in [table(false), table(true)] {
+        assert!(
+            page.contains(&table),
+            "docs/reference.md needs this table:\n{table}"
+        );
+    }
 }

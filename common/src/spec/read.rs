@@ -202,6 +202,9 @@ pub(super) fn write_out(root: &mut Value) {
     if let Some(list) = root.pointer_mut("/model/layers") {
         layers::for_each_value(list, &mut open_word);
     }
+    if let Some(architecture) = root.pointer_mut("/model/architecture") {
+        open_word(architecture);
+    }
     for place in ["loss", "optimizer", "schedule", "average"] {
         if let Some(place) = root.pointer_mut(&format!("/training/{place}")) {
             open_word(place);

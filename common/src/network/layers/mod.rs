@@ -6,6 +6,7 @@
 mod activation;
 mod adaptive_avg_pool2d;
 mod add;
+mod architectures;
 mod average;
 mod avg_pool1d;
 mod avg_pool2d;
@@ -79,6 +80,8 @@ use super::error::Problem;
 use super::findings::Findings;
 use super::graph::Tensor;
 
+use architectures::{Alexnet, Lenet5, Resnet, Vgg};
+
 pub use spec::LayerSpec;
 
 /// All layers of this program, in the order of the reference page.
@@ -140,6 +143,15 @@ const LAYERS: &[Kind] = &[
     Kind::of::<residual::Residual>(),
     Kind::of::<branches::Branches>(),
     Kind::of::<repeat::Repeat>(),
+    Kind::of::<Lenet5>(),
+    Kind::of::<Alexnet>(),
+    Kind::of::<Vgg<11>>(),
+    Kind::of::<Vgg<16>>(),
+    Kind::of::<Vgg<19>>(),
+    Kind::of::<Resnet<18>>(),
+    Kind::of::<Resnet<34>>(),
+    Kind::of::<Resnet<50>>(),
+    Kind::of::<Resnet<101>>(),
 ];
 
 /// Layers of a program that is built upon this one.
@@ -156,6 +168,8 @@ pub trait Layer:
     const ABOUT: &'static str;
     /// Fields that hold lists of layers, or lists of such lists.
     const LISTS: &'static [&'static str] = &[];
+    /// Whether it is a network by name, which may stand as `model.architecture`.
+    const ARCHITECTURE: bool = false;
 
     /// What is wrong with its numbers, whatever comes in. `path`: where it stands, such as `model.layers[2].dropout`.
     fn check(&self, path: &str, found: &mut Findings) {
@@ -197,6 +211,7 @@ pub struct Kind {
     pub word: &'static str,
     /// A line of the reference page.
     pub about: &'static str,
+    pub(super) architecture: bool,
     lists: &'static [&'static str],
     read: fn(Value) -> Result<Arc<dyn AnyLayer>, serde_json::Error>,
     schema: fn(&mut SchemaGenerator) -> Schema,
@@ -207,6 +222,7 @@ impl Kind {
         Self {
             word: L::WORD,
             about: L::ABOUT,
+            architecture: L::ARCHITECTURE,
             lists: L::LISTS,
             read: |fields| Ok(Arc::new(serde_json::from_value::<L>(fields)?)),
             schema: L::json_schema,

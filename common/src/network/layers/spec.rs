@@ -29,7 +29,7 @@ pub struct LayerSpec {
 }
 
 impl LayerSpec {
-    pub(super) fn check(&self, path: &str, found: &mut Findings) {
+    pub(in crate::network) fn check(&self, path: &str, found: &mut Findings) {
         let path = format!("{path}.{}", self.word());
         if let Some(name) = &self.name {
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -45,6 +45,10 @@ impl LayerSpec {
             );
         }
         self.layer.check(&path, found);
+    }
+
+    pub(in crate::network) fn is_architecture(&self) -> bool {
+        self.kind.architecture
     }
 
     fn fields(&self) -> Result<Map<String, Value>, serde_json::Error> {

@@ -12,7 +12,7 @@ pub(super) fn check(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
     for (path, message) in numbers.into_inner() {
         found.add(path, message);
     }
-    if !model.layers.is_empty() {
+    if !model.layers.is_empty() || model.architecture.is_some() {
         check_shapes(model, spec, found);
     }
 }
