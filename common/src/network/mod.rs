@@ -14,6 +14,7 @@ mod model;
 mod ops;
 mod output;
 pub(crate) mod range;
+pub mod rules;
 pub(crate) mod shape;
 mod summary;
 mod words;
@@ -31,6 +32,7 @@ pub use ops::{
     PoolKind, Positions, Prelu, Recurrent, Resample, Scalar, Traits,
 };
 pub use output::Trailing;
+pub use rules::ParameterRule;
 pub use shape::{Along, Placed, Window};
 pub use summary::ModelSummary;
 pub use words::{Activation, Border, Initializer, Padding, Pair};

@@ -9,7 +9,7 @@ use super::optimizers::OptimizerSpec;
 use super::schedules::{ScheduleSpec, WarmupSpec};
 use crate::network::losses::{CrossEntropySpec, MseSpec};
 
-pub use crate::network::Loss;
+pub use crate::network::{Loss, ParameterRule};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +28,9 @@ pub struct TrainingSpec {
     pub class_weights: Option<ClassWeights>,
     #[serde(default)]
     pub optimizer: OptimizerSpec,
+    /// Parameters that are frozen, or trained at another rate: of each the first rule that is for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<ParameterRule>,
     /// How the learning rate changes. Unset: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleSpec>,
@@ -110,6 +113,7 @@ impl Default for TrainingSpec {
             loss: None,
             class_weights: None,
             optimizer: OptimizerSpec::default(),
+            parameters: Vec::new(),
             schedule: None,
             warmup: None,
             gradient_clipping: None,

@@ -3,13 +3,13 @@
 use std::sync::Mutex;
 
 use candle_core::{Device, Tensor, Var};
-use trainyard_common::network::{self, Graph, Loss, ModelSpec, Statistic, TargetKind};
+use trainyard_common::network::{self, Graph, Loss, ModelSpec, Op, Statistic, TargetKind};
 use trainyard_common::rng::Key;
 
 use crate::error::ModelError;
 use crate::features::Features;
 use crate::head::Head;
-use crate::ops;
+use crate::ops::{self, Kernel};
 use crate::parameters::{self, Parameter};
 use crate::program::Program;
 use crate::run::{Machine, Pass, Workspace};
@@ -88,26 +88,25 @@ impl Network {
             parameters.push(Parameter {
                 name: wanted.name.clone(),
                 var,
+                trained: true,
             });
         }
         let mut running = vec![0.0; graph.statistics_len()];
         for statistic in &graph.statistics {
             running[statistic.range.clone()].fill(statistic.initial);
         }
-        let kernels = graph.nodes.iter().map(|node| {
-            let lengths: Vec<usize> = node.inputs.iter().map(|&b| graph.buffers[b]).collect();
-            ops::kernel(&node.op, &lengths)
-        });
+        let trained = vec![true; parameters.len()];
         Ok(Self {
-            training: Pool::of(Program::training(&graph, &vec![true; parameters.len()])),
+            training: Pool::of(Program::training(&graph, &trained)),
             inference: Pool::of(Program::inference(&graph)),
             parameters,
             running,
             features: Features::of(&graph),
             machine: Machine {
-                kernels: kernels.collect(),
+                kernels: kernels(&graph),
                 head,
                 offsets,
+                trained,
                 graph,
             },
         })
@@ -120,6 +119,39 @@ impl Network {
     /// `Length` unless there is one for each class.
     pub fn weigh_classes(&mut self, weights: Vec<f32>) -> Result<(), ModelError> {
         self.machine.head.weigh_classes(weights)
+    }
+
+    /// The same network, of which only some parameters are trained; `trained` has one for each, in their order. Others
+    /// cost no gradient, and a batch normalization without any that is trained rests.
+    #[must_use]
+    pub fn trained_in_part(mut self, trained: &[bool]) -> Self {
+        let machine = &mut self.machine;
+        for node in &mut machine.graph.nodes {
+            if let Op::BatchNorm(norm) = &mut node.op {
+                norm.frozen = !trained[node.parameters.clone()].contains(&true);
+            }
+        }
+        let mut start = 0;
+        let own = self.parameters.iter_mut().zip(trained);
+        for (at, (parameter, &trained)) in own.enumerate() {
+            parameter.trained = trained;
+            machine.offsets[at] = start;
+            start += if trained {
+                parameter.var.elem_count()
+            } else {
+                0
+            };
+        }
+        machine.offsets[trained.len()] = start;
+        machine.trained = trained.to_vec();
+        machine.kernels = kernels(&machine.graph);
+        self.training = Pool::of(Program::training(&machine.graph, trained));
+        self
+    }
+
+    /// What it computes.
+    pub fn graph(&self) -> &Graph {
+        &self.machine.graph
     }
 
     pub fn parameters(&self) -> &[Parameter] {
@@ -136,7 +168,21 @@ impl Network {
         self.machine.graph.output.len()
     }
 
-    /// Length of the flat gradient buffer: all parameters' elements.
+    /// Elements of all parameters.
+    pub fn parameters_len(&self) -> usize {
+        let lengths = self
+            .parameters
+            .iter()
+            .map(|parameter| parameter.var.elem_count());
+        lengths.sum()
+    }
+
+    /// Those that are trained, in the order of the gradient.
+    pub fn trained(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters.iter().filter(|parameter| parameter.trained)
+    }
+
+    /// Length of the flat gradient buffer: the elements of all parameters that are trained.
     pub fn gradient_len(&self) -> usize {
         self.machine.offsets[self.machine.offsets.len() - 1]
     }
@@ -164,32 +210,47 @@ impl Network {
         )
     }
 
-    /// Copies all parameters, in order, into a buffer of `gradient_len` values.
+    /// Copies all parameters, in order, into a buffer of `parameters_len` values.
     pub fn read_parameters(&self, flat: &mut [f32]) -> Result<(), ModelError> {
-        check_length("parameter buffer", flat.len(), self.gradient_len())?;
+        check_length("parameter buffer", flat.len(), self.parameters_len())?;
+        let mut rest = flat;
+        self.visit_parameters(|values| {
+            let (own, after) = std::mem::take(&mut rest).split_at_mut(values.len());
+            own.copy_from_slice(values);
+            rest = after;
+        })
+    }
+
+    /// Shows the values of each parameter, in order.
+    pub fn visit_parameters(&self, visit: impl FnMut(&[f32])) -> Result<(), ModelError> {
         self.with_parameters(|slices| {
-            for (slice, offset) in slices.iter().zip(&self.machine.offsets) {
-                flat[*offset..offset + slice.len()].copy_from_slice(slice);
-            }
+            slices.iter().copied().for_each(visit);
             Ok(())
         })
     }
 
-    /// Sets all parameters, in order, from a buffer of `gradient_len` values.
+    /// Sets all parameters, in order, from a buffer of `parameters_len` values.
     pub fn write_parameters(&self, flat: &[f32]) -> Result<(), ModelError> {
-        check_length("parameter buffer", flat.len(), self.gradient_len())?;
-        self.update_parameters(|offset, slice| {
-            slice.copy_from_slice(&flat[offset..offset + slice.len()]);
-        })
+        check_length("parameter buffer", flat.len(), self.parameters_len())?;
+        let mut rest = flat;
+        for parameter in &self.parameters {
+            let (own, after) = rest.split_at(parameter.var.elem_count());
+            parameters::edit(&parameter.var, |slice| slice.copy_from_slice(own))?;
+            rest = after;
+        }
+        Ok(())
     }
 
-    /// Hands each parameter's own storage to `update`, with its offset in the flat buffers: the
+    /// Hands the storage of each parameter that is trained to `update`, with its offset in the flat gradient: the
     /// optimizer's pass, without a copy.
     pub fn update_parameters(
         &self,
         mut update: impl FnMut(usize, &mut [f32]),
     ) -> Result<(), ModelError> {
         for (parameter, &offset) in self.parameters.iter().zip(&self.machine.offsets) {
+            if !parameter.trained {
+                continue;
+            }
             parameters::edit(&parameter.var, |slice| update(offset, slice))?;
         }
         Ok(())
@@ -365,6 +426,15 @@ impl Network {
         pool.keep(workspace);
         result
     }
+}
+
+/// One for each node.
+fn kernels(graph: &Graph) -> Vec<Box<dyn Kernel>> {
+    let kernels = graph.nodes.iter().map(|node| {
+        let lengths: Vec<usize> = node.inputs.iter().map(|&b| graph.buffers[b]).collect();
+        ops::kernel(&node.op, &lengths)
+    });
+    kernels.collect()
 }
 
 /// A program, and buffers of passes that are not running now.

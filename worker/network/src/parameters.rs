@@ -14,6 +14,8 @@ pub struct Parameter {
     /// `[units]`, `1.batch_norm.gamma` `[channels]`.
     pub name: String,
     pub var: Var,
+    /// Else it stays as it is: it has no gradient.
+    pub trained: bool,
 }
 
 /// The values of a contiguous f32 tensor on the CPU.

@@ -27,8 +27,10 @@ pub(crate) struct Machine {
     /// Per node.
     pub(crate) kernels: Vec<Box<dyn Kernel>>,
     pub(crate) head: Head,
-    /// Start of each parameter in the flat buffers, and their length at the end.
+    /// Start of each parameter in the flat gradient, and its length at the end. Those that are not trained take
+    /// nothing there.
     pub(crate) offsets: Vec<usize>,
+    pub(crate) trained: Vec<bool>,
 }
 
 /// A pass over so many samples.
@@ -173,8 +175,33 @@ impl Pass<'_> {
     /// From the gradient of the output, left by `loss`, to those of all parameters.
     pub(crate) fn backward(&self, gradients: &mut [f32], workspace: &mut Workspace) {
         for step in &self.program.backward {
-            let own = self.own_range(step.node);
-            self.backward_step(step, &mut gradients[own], workspace);
+            let parameters = self.graph().nodes[step.node].parameters.clone();
+            if self.machine.trained[parameters]
+                .iter()
+                .all(|&trained| trained)
+            {
+                let own = self.own_range(step.node);
+                self.backward_step(step, &mut gradients[own], workspace);
+            } else {
+                self.backward_in_parts(step, gradients, workspace);
+            }
+        }
+    }
+
+    /// Of a node of which not every parameter is trained: what belongs to the others is left.
+    fn backward_in_parts(&self, step: &Backward, gradients: &mut [f32], workspace: &mut Workspace) {
+        let parameters = self.graph().nodes[step.node].parameters.clone();
+        let lengths = parameters.clone().map(|at| self.parameters[at].len());
+        let mut whole = vec![0.0; lengths.sum()];
+        self.backward_step(step, &mut whole, workspace);
+        let mut rest = whole.as_slice();
+        for at in parameters {
+            let (own, after) = rest.split_at(self.parameters[at].len());
+            rest = after;
+            if self.machine.trained[at] {
+                let start = self.machine.offsets[at];
+                gradients[start..start + own.len()].copy_from_slice(own);
+            }
         }
     }
 

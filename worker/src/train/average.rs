@@ -9,7 +9,7 @@ use super::TrainError;
 /// Numbers that one task updates.
 const BLOCK: usize = 32 * 1024;
 
-/// One number for each parameter.
+/// One number for each parameter that is trained.
 #[derive(Debug)]
 pub(crate) struct Average {
     spec: EmaSpec,
@@ -21,7 +21,9 @@ impl Average {
     pub(crate) fn new(spec: &WeightAverageSpec, network: &Network) -> Result<Self, TrainError> {
         let WeightAverageSpec::Ema(spec) = spec.clone();
         let mut values = vec![0.0; network.gradient_len()];
-        network.read_parameters(&mut values)?;
+        network.update_parameters(|offset, parameters| {
+            values[offset..offset + parameters.len()].copy_from_slice(parameters);
+        })?;
         Ok(Self { spec, values })
     }
 

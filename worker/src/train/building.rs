@@ -1,10 +1,13 @@
 //! The network of a trial, once it is known that there is memory for a step.
 
 use trainyard_common::network::TargetKind;
+use trainyard_common::network::rules::rules_of;
 use trainyard_common::spec::Device;
+use trainyard_common::spec::training::ParameterRule;
 use trainyard_network::{self as network, Network};
 
 use super::TrainError;
+use super::groups::Groups;
 use super::settings::Settings;
 use crate::data::Dataset;
 use crate::machine;
@@ -17,7 +20,7 @@ pub(super) fn build(
     settings: &Settings,
     dataset: &Dataset,
     device: Device,
-) -> Result<Network, TrainError> {
+) -> Result<(Network, Groups), TrainError> {
     within(settings, dataset, device, machine::memory_bytes())
 }
 
@@ -27,7 +30,7 @@ fn within(
     dataset: &Dataset,
     device: Device,
     memory: u64,
-) -> Result<Network, TrainError> {
+) -> Result<(Network, Groups), TrainError> {
     let mut network = Network::build(
         &settings.model,
         &dataset.sample_shape,
@@ -38,6 +41,20 @@ fn within(
         memory,
     )?;
     weigh(settings, dataset, &mut network)?;
+    let rules = &settings.parameters;
+    let rules = rules_of(rules, network.graph()).map_err(|error| TrainError::Spec {
+        field: "training.parameters",
+        message: error.to_string(),
+    })?;
+    let groups = Groups::new(&rules);
+    let frozen = |rule: &Option<&ParameterRule>| rule.is_some_and(|rule| rule.frozen);
+    let network = match rules.iter().any(frozen) {
+        true => {
+            let trained: Vec<bool> = rules.iter().map(|rule| !frozen(rule)).collect();
+            network.trained_in_part(&trained)
+        }
+        false => network,
+    };
     let (step, judging) = (
         |samples| network.pass_bytes(samples).0,
         |samples| network.pass_bytes(samples).1,
@@ -69,7 +86,7 @@ fn within(
             judging(chunk)
         ),
     })?;
-    Ok(network)
+    Ok((network, groups))
 }
 
 /// Gives it the weights of the classes, where some are to be weighed.

@@ -13,6 +13,7 @@ mod error;
 mod evaluation;
 #[cfg(test)]
 mod faulty_machines;
+mod groups;
 mod judging;
 mod observer;
 mod optimizers;

@@ -44,28 +44,39 @@ impl Rates {
     }
 
     /// The rate of the step that is taken after so many others.
+    #[cfg(test)]
     pub(crate) fn at(&self, step: u64) -> f64 {
+        self.of(self.base, step)
+    }
+
+    /// The optimizer's own, which all others are but for parameters that have one of their own.
+    pub(crate) fn base(&self) -> f64 {
+        self.base
+    }
+
+    /// What becomes of a rate in the step that is taken after so many others.
+    pub(crate) fn of(&self, base: f64, step: u64) -> f64 {
         let Some(warmup) = &self.warmup else {
-            return self.scheduled(step, self.steps);
+            return self.scheduled(base, step, self.steps);
         };
         let length = warmup.steps(self.steps_per_epoch);
         let left = self.steps.saturating_sub(length);
         match step.checked_sub(length) {
-            Some(step) => self.scheduled(step, left),
-            None => self.scheduled(0, left) * warmup.factor(step, length),
+            Some(step) => self.scheduled(base, step, left),
+            None => self.scheduled(base, 0, left) * warmup.factor(step, length),
         }
     }
 
-    fn scheduled(&self, step: u64, steps: u64) -> f64 {
+    fn scheduled(&self, base: f64, step: u64, steps: u64) -> f64 {
         if let Some(plateau) = self.plateau() {
-            return plateau.scaled(self.base, self.seen);
+            return plateau.scaled(base, self.seen);
         }
         let at = Position {
             step,
             steps,
             steps_per_epoch: self.steps_per_epoch,
         };
-        self.schedule.rate(self.base, at)
+        self.schedule.rate(base, at)
     }
 
     fn plateau(&self) -> Option<&PlateauSchedule> {

@@ -1,5 +1,7 @@
 //! Whole runs with schedules, clipping and averages: over ranks, stopped and restored, replayed.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::tests::*;
@@ -29,6 +31,12 @@ fn recipes() -> Vec<Value> {
             "average": {"ema": {"ramp_up": true}}, "optimizer": {"rmsprop": {"momentum": 0.5, "learning_rate": 0.002}},
         }),
         json!({"schedule": {"one_cycle": {}}, "optimizer": {"nadam": {"learning_rate": 0.01}}}),
+        json!({
+            "parameters": [{"match": "0.conv2d.bias", "frozen": true}, {"match": "*.conv2d.*", "learning_rate": 0.3}],
+            "optimizer": {"nadam": {}}, "average": {"ema": {"decay": 0.9}}, "schedule": {"cosine": {}},
+            "gradient_clipping": {"global_norm": 0.1},
+        }),
+        json!({"parameters": [{"match": "5.*", "learning_rate": 0.1}, {"match": "*", "frozen": true}]}),
     ]
 }
 
@@ -240,4 +248,63 @@ fn a_plateau_of_what_is_not_there_is_refused() {
         let message = refused.err().unwrap().to_string();
         assert!(message.contains(what), "{message}");
     }
+}
+
+fn tensor<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a [f32]> {
+    let mut tensors = snapshot.tensors.iter();
+    let found = tensors.find(|tensor| tensor.name == name)?;
+    Some(&found.data)
+}
+
+/// What is frozen stays to the bit, its batch normalization too, and has no state; the rest is trained.
+#[test]
+fn what_is_frozen_stays_and_has_no_state() {
+    let data = classification();
+    let frozen = json!([{"match": "5.dense.*"}, {"match": "*", "frozen": true}]);
+    let spec = recipe(&json!({"parameters": frozen, "average": {"ema": {}}}));
+    let begin = Trainer::new(&spec, Arc::clone(&data), Box::new(LocalGroup)).unwrap();
+    let begin = begin.snapshot(Metrics::new()).unwrap();
+    let done = run(&spec, &data, &Way::ranks(2));
+    for name in ["0.conv2d.kernel", "1.batch_norm.gamma", "1.batch_norm.moving_mean"] {
+        let model = format!("model/{name}");
+        assert!(tensor(&done.end, &model).is_some(), "{name}");
+        assert_eq!(tensor(&done.end, &model), tensor(&begin, &model), "{name}");
+        assert_eq!(tensor(&done.end, &format!("optimizer/{name}/m")), None);
+        assert_eq!(tensor(&done.end, &format!("average/{name}")), None);
+    }
+    let head = "model/5.dense.kernel";
+    assert_ne!(tensor(&done.end, head), tensor(&begin, head));
+    assert!(tensor(&done.end, "optimizer/5.dense.kernel/m").is_some());
+    assert!(tensor(&done.end, "average/5.dense.bias").is_some());
+    assert!(metric(&done.validation, "validation_accuracy") > 0.5);
+}
+
+/// A rate of one's own for everything is the optimizer's rate.
+#[test]
+fn a_rate_of_its_own_is_scheduled_as_the_optimizer_s() {
+    let data = classification();
+    let schedule = json!({"cosine": {}});
+    let own = recipe(&json!({
+        "schedule": schedule, "optimizer": {"adam": {"learning_rate": 0.5}},
+        "parameters": [{"match": "*", "learning_rate": 0.01}],
+    }));
+    let usual = recipe(&json!({"schedule": schedule, "optimizer": {"adam": {"learning_rate": 0.01}}}));
+    let own = run(&own, &data, &Way::ranks(1));
+    let usual = run(&usual, &data, &Way::ranks(1));
+    assert_eq!(bits(&own.end), bits(&usual.end));
+}
+
+#[test]
+fn rules_for_nothing_are_refused() {
+    let refused = |rules: Value| {
+        let spec = recipe(&json!({ "parameters": rules }));
+        let trainer = Trainer::new(&spec, classification(), Box::new(LocalGroup));
+        trainer.map(drop).unwrap_err().to_string()
+    };
+    let error = refused(json!([{"match": "0.conv2d.kernal", "frozen": true}]));
+    assert!(error.contains("did you mean `0.conv2d.kernel`?"), "{error}");
+    let error = refused(json!([{"match": "layer9.*", "frozen": true}]));
+    assert!(error.contains("they are 0.conv2d.kernel, 0.conv2d.bias"), "{error}");
+    let error = refused(json!([{"match": "*", "frozen": true}]));
+    assert!(error.contains("nothing to train"), "{error}");
 }

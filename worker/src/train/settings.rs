@@ -4,7 +4,9 @@ use trainyard_common::network::TargetKind;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::class_weights::ClassWeights;
 use trainyard_common::spec::data::{DataSpec, SourceSpec, Task};
-use trainyard_common::spec::training::{ClippingSpec, Loss, MetricName, TrainingSpec};
+use trainyard_common::spec::training::{
+    ClippingSpec, Loss, MetricName, ParameterRule, TrainingSpec,
+};
 use trainyard_common::spec::{ModelSpec, TrialSpec};
 
 use super::totals::Totals;
@@ -22,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) data: String,
     pub(crate) metrics: Vec<MetricName>,
     pub(crate) clipping: Option<ClippingSpec>,
+    /// What is frozen, or has a learning rate of its own.
+    pub(crate) parameters: Vec<ParameterRule>,
     pub(crate) shards: usize,
     pub(crate) batch_size: usize,
     pub(crate) epochs: u64,
@@ -64,6 +68,7 @@ impl Settings {
                 .map_or_else(|| "memory".to_owned(), sources),
             metrics: metrics(training, dataset.task)?,
             clipping: training.gradient_clipping.clone(),
+            parameters: training.parameters.clone(),
             shards,
             batch_size: training.batch_size,
             epochs: u64::from(training.epochs),

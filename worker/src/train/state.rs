@@ -15,7 +15,7 @@ use super::rates::{Rates, Seen};
 use super::totals::Totals;
 use super::{Metrics, TrainError};
 use crate::checkpoint::{NamedTensor, Snapshot};
-use trainyard_network::Network;
+use trainyard_network::{Network, Parameter};
 
 /// Version of what `State` means. 1 had no digest of the data; it is still read.
 const FORMAT: u32 = 2;
@@ -131,9 +131,9 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// Copies everything.
     pub(crate) fn snapshot(&self, metrics: Metrics) -> Result<Snapshot, TrainError> {
-        let mut flat = vec![0.0; self.network.gradient_len()];
+        let mut flat = vec![0.0; self.network.parameters_len()];
         self.network.read_parameters(&mut flat)?;
-        let mut tensors = flat_tensors(self.network, &flat, model_name);
+        let mut tensors = flat_tensors(self.network.parameters(), &flat, model_name);
         tensors.extend(
             self.network
                 .running_statistics()
@@ -145,12 +145,13 @@ impl View<'_> {
                 }),
         );
         for slot in self.optimizer.slots() {
-            tensors.extend(flat_tensors(self.network, &slot.values, |name| {
+            tensors.extend(flat_tensors(self.network.trained(), &slot.values, |name| {
                 slot_name(name, slot.name)
             }));
         }
         if let Some(average) = self.average {
-            tensors.extend(flat_tensors(self.network, average.values(), average_name));
+            let trained = self.network.trained();
+            tensors.extend(flat_tensors(trained, average.values(), average_name));
         }
         let state = State {
             format: FORMAT,
@@ -234,15 +235,14 @@ fn take_average(
     }
     if origin == Origin::Copy && lacks(network, found, average_name) {
         begun.push("the average of the parameters".to_owned());
-        let parameters = network.parameters().iter();
-        let copied = parameters.map(|parameter| {
+        let copied = network.trained().map(|parameter| {
             let tensor = found.get(&model_name(&parameter.name));
             tensor.map(|tensor| tensor.data.as_slice())
         });
         // What does not fit the network is refused with its parameters.
         return Ok(Some(copied.flatten().flatten().copied().collect()));
     }
-    take_flat(network, found, average_name).map(Some)
+    take_flat(network.trained(), found, average_name).map(Some)
 }
 
 /// An optimizer's state as a run goes on from it.
@@ -280,7 +280,9 @@ fn take_optimizer(
             taken.begun.push(format!("`{}` of {name}", slot.name));
             taken.slots.push(slot.fresh());
         } else {
-            taken.slots.push(take_flat(network, found, tensor)?);
+            taken
+                .slots
+                .push(take_flat(network.trained(), found, tensor)?);
         }
     }
     // Corrections for what a state began with count its own steps.
@@ -290,10 +292,11 @@ fn take_optimizer(
     Ok(taken)
 }
 
-/// Whether a snapshot has no such tensor of any parameter.
+/// Whether a snapshot has no such tensor of any parameter that is trained.
 fn lacks(network: &Network, found: &Found, name: impl Fn(&str) -> String) -> bool {
-    let mut parameters = network.parameters().iter();
-    parameters.all(|parameter| !found.contains_key(&name(&parameter.name)))
+    network
+        .trained()
+        .all(|parameter| !found.contains_key(&name(&parameter.name)))
 }
 
 /// Makes a snapshot one of a trial with this seed.
@@ -304,7 +307,7 @@ pub(crate) fn give_seed(snapshot: &mut Snapshot, trial_seed: u64) {
 }
 
 fn restore_model(found: &mut Found, network: &mut Network) -> Result<(), TrainError> {
-    let parameters = take_flat(network, found, model_name)?;
+    let parameters = take_flat(network.parameters(), found, model_name)?;
     let mut statistics = Vec::new();
     for present in network.running_statistics() {
         let data = take(found, &model_name(&present.name), &present.shape)?;
@@ -328,14 +331,14 @@ fn slot_name(parameter: &str, slot: &str) -> String {
 }
 
 /// Cuts a flat buffer into tensors of the parameters' shapes.
-fn flat_tensors(
-    network: &Network,
+fn flat_tensors<'a>(
+    parameters: impl IntoIterator<Item = &'a Parameter>,
     flat: &[f32],
     name: impl Fn(&str) -> String,
 ) -> Vec<NamedTensor> {
     let mut rest = flat;
     let mut tensors = Vec::new();
-    for parameter in network.parameters() {
+    for parameter in parameters {
         let (own, after) = rest.split_at(parameter.var.elem_count());
         rest = after;
         tensors.push(NamedTensor {
@@ -357,13 +360,13 @@ fn by_name(tensors: Vec<NamedTensor>) -> Found {
 }
 
 /// The reverse of [`flat_tensors`].
-fn take_flat(
-    network: &Network,
+fn take_flat<'a>(
+    parameters: impl IntoIterator<Item = &'a Parameter>,
     found: &mut Found,
     name: impl Fn(&str) -> String,
 ) -> Result<Vec<f32>, TrainError> {
-    let mut flat = Vec::with_capacity(network.gradient_len());
-    for parameter in network.parameters() {
+    let mut flat = Vec::new();
+    for parameter in parameters {
         flat.extend(take(found, &name(&parameter.name), parameter.var.dims())?);
     }
     Ok(flat)

@@ -11,6 +11,7 @@ use super::batches::BatchPlan;
 use super::building;
 use super::clipping::Gradient;
 use super::evaluation::Judged;
+use super::groups::Groups;
 use super::optimizers::Optimizer;
 use super::rates::Rates;
 use super::settings::Settings;
@@ -35,6 +36,7 @@ pub struct Trainer {
     pub(super) network: Network,
     optimizer: Optimizer,
     pub(super) rates: Rates,
+    groups: Groups,
     /// Of the parameters, and judged instead of them.
     pub(super) average: Option<Average>,
     sums: TreeSum,
@@ -72,7 +74,7 @@ impl Trainer {
         if samples == 0 {
             return Err(TrainError::EmptyPart { part: "training" });
         }
-        let network = building::build(&settings, &dataset, spec.job.resources.device)?;
+        let (network, groups) = building::build(&settings, &dataset, spec.job.resources.device)?;
         let training = &spec.job.training;
         let optimizer = Optimizer::new(&training.optimizer, network.gradient_len());
         let average = training.average.as_ref();
@@ -110,6 +112,7 @@ impl Trainer {
             network,
             optimizer,
             rates,
+            groups,
             average,
             sums: TreeSum::new(shape),
             plan,
@@ -202,7 +205,7 @@ impl Trainer {
                 .epochs
                 .saturating_mul(self.plan.steps_per_epoch()),
             epochs_total: self.settings.epochs,
-            parameters: self.network.gradient_len() as u64,
+            parameters: self.network.parameters_len() as u64,
         });
         let steps = self
             .plan
@@ -356,13 +359,16 @@ impl Trainer {
             None => Gradient::mean(totals.samples),
             Some(clipping) => Gradient::clipped(totals.samples, clipping, gradients),
         };
-        let mut update = self
-            .optimizer
-            .begin(self.rates.at(self.cursor.step), gradient);
+        let (rates, groups) = (&self.rates, &self.groups);
+        let at = self.cursor.step;
+        let learning_rates = groups.rates(rates.base(), |rate| rates.of(rate, at));
+        let mut update = self.optimizer.begin(&learning_rates, gradient);
         let average = &mut self.average;
+        let mut numbers = 0..;
         self.network.update_parameters(|offset, parameters| {
             let own = offset..offset + parameters.len();
-            update.apply(offset, parameters, &gradients[own]);
+            let rate = groups.of(numbers.next().unwrap_or(0));
+            update.apply(rate, offset, parameters, &gradients[own]);
             if let Some(average) = average {
                 average.update(step, offset, parameters);
             }

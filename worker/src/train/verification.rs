@@ -99,7 +99,7 @@ pub(crate) fn state_digest(
     step: u64,
 ) -> Result<u64, TrainError> {
     let mut sum = Sum::new();
-    network.update_parameters(|_, parameters| sum.add(parameters))?;
+    network.visit_parameters(|values| sum.add(values))?;
     for tensor in network.running_statistics() {
         sum.add(&tensor.data);
     }

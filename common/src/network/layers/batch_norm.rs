@@ -58,6 +58,7 @@ impl Layer for BatchNorm {
             area: input.shape[1..].iter().product(),
             momentum: self.momentum,
             epsilon: self.epsilon,
+            frozen: false,
         });
         let parameters = vec![
             NewParameter::constant("gamma", vec![channels], 1.0),

@@ -93,6 +93,8 @@ pub struct BatchNorm {
     /// Share of the old running statistic that is kept at each step.
     pub momentum: f64,
     pub epsilon: f64,
+    /// It normalizes by its running statistics in training too, and neither these nor its parameters change.
+    pub frozen: bool,
 }
 
 /// Several buffers of one length, value by value, from the first to the last.
@@ -176,8 +178,12 @@ impl Op {
                 rests_in_inference: true,
                 ..none
             },
-            Self::BatchNorm(_)
-            | Self::Norm(_)
+            Self::BatchNorm(norm) => Traits {
+                reads_inputs: !norm.frozen,
+                gradient_in_place: norm.frozen,
+                ..none
+            },
+            Self::Norm(_)
             | Self::ConvTranspose(_)
             | Self::Embedding(_)
             | Self::Weighted(_) => Traits {

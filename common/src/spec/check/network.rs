@@ -2,13 +2,14 @@
 
 use super::Findings;
 use crate::network::shape::is_sample_shape;
-use crate::network::{self, Problem, TargetKind};
+use crate::network::{self, Problem, TargetKind, rules};
 use crate::spec::data::{Scaling, SourceSpec, Task};
 use crate::spec::{JobSpec, ModelSpec};
 
 pub(super) fn check(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
     let mut numbers = network::Findings::default();
     model.check(&mut numbers);
+    rules::check(&spec.training.parameters, &mut numbers);
     for (path, message) in numbers.into_inner() {
         found.add(path, message);
     }
@@ -40,6 +41,9 @@ fn check_shapes(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
         "a scaling of samples that an `embedding` takes as whole numbers",
         "`scaling: none`",
     );
+    if let Err(error) = rules::rules_of(&spec.training.parameters, &graph) {
+        found.add(error.path(), error.to_string());
+    }
     let loss = spec.training.loss_of(data.task);
     let (targets, why) = match (data.task, &data.train) {
         (Task::Classification, _) => (TargetKind::Classes(data.classes), "data.classes"),

@@ -27,8 +27,10 @@ impl std::ops::Deref for BatchNorm {
 impl Kernel for BatchNorm {
     fn forward(&self, at: &At<'_>, inputs: &[&[f32]], output: &mut [f32], kept: &mut Kept) {
         if at.training {
-            kept.values.resize(3 * self.channels, 0.0);
             kept.statistics.resize(2 * self.channels, 0.0);
+        }
+        if at.training && !self.frozen {
+            kept.values.resize(3 * self.channels, 0.0);
             self.forward_training(
                 at,
                 inputs[0],
@@ -50,6 +52,10 @@ impl Kernel for BatchNorm {
         parameter_gradient: &mut [f32],
         kept: &mut Kept,
     ) {
+        if self.frozen {
+            parameter_gradient.fill(0.0);
+            return self.differentiate_frozen(at, gradient);
+        }
         let target = targets[0].as_deref_mut();
         let moments = &kept.values;
         self.differentiate(
@@ -63,7 +69,9 @@ impl Kernel for BatchNorm {
     }
 
     fn apply_statistics(&self, summed: &[f32], samples: f64, running: &mut [f32]) {
-        self.apply(summed, samples, running);
+        if !self.frozen {
+            self.apply(summed, samples, running);
+        }
     }
 }
 
@@ -112,11 +120,8 @@ impl BatchNorm {
 
     /// With the running statistics instead of the batch's.
     fn forward_inference(&self, at: &At<'_>, input: &[f32], output: &mut [f32]) {
-        let (means, variances) = at.running.split_at(self.channels);
-        let inverse: Vec<f32> = variances
-            .iter()
-            .map(|&variance| (1.0 / (f64::from(variance) + self.epsilon).sqrt()) as f32)
-            .collect();
+        let means = &at.running[..self.channels];
+        let inverse = self.running_inverse(at);
         self.normalize(
             at,
             input,
@@ -125,6 +130,12 @@ impl BatchNorm {
             &inverse,
             &vec![0.0; self.channels],
         );
+    }
+
+    fn running_inverse(&self, at: &At<'_>) -> Vec<f32> {
+        let variances = at.running[self.channels..].iter();
+        let inverse = variances.map(|&variance| 1.0 / (f64::from(variance) + self.epsilon).sqrt());
+        inverse.map(|inverse| inverse as f32).collect()
     }
 
     fn normalize(
@@ -189,6 +200,25 @@ impl BatchNorm {
         self.map(input, gradient, input_gradient, |c, x, dy| {
             let [scale, slope, constant] = factors[c];
             scale * dy + slope * (x - means[c]) + constant
+        });
+    }
+
+    /// dx = gamma / sqrt(running variance + epsilon) dy, in place.
+    fn differentiate_frozen(&self, at: &At<'_>, gradient: &mut [f32]) {
+        let inverse = self.running_inverse(at);
+        let scales: Vec<f32> = inverse
+            .iter()
+            .zip(at.parameters[0])
+            .map(|(a, b)| a * b)
+            .collect();
+        let block = BLOCK.next_multiple_of(self.channels * self.area);
+        gradient.par_chunks_mut(block).for_each(|gradient| {
+            let planes = gradient
+                .chunks_exact_mut(self.area)
+                .zip(scales.iter().cycle());
+            for (plane, scale) in planes {
+                plane.iter_mut().for_each(|value| *value *= scale);
+            }
         });
     }
 

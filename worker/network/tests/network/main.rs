@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod frozen;
 mod images;
 mod losses;
 mod noise;

@@ -125,11 +125,14 @@ impl Optimizer {
         &mut self.slots
     }
 
-    /// Begins the next step at a learning rate; `gradient` says what becomes of summed gradients.
-    pub(crate) fn begin(&mut self, learning_rate: f64, gradient: Gradient) -> Update<'_> {
+    /// Begins the next step at some learning rates; `gradient` says what becomes of summed gradients.
+    pub(crate) fn begin(&mut self, learning_rates: &[f64], gradient: Gradient) -> Update<'_> {
         self.steps += 1;
+        let rates = learning_rates.iter();
         Update {
-            step: self.rule.step(self.steps, learning_rate),
+            steps: rates
+                .map(|rate| self.rule.step(self.steps, *rate))
+                .collect(),
             gradient,
             slots: &mut self.slots,
         }
@@ -138,14 +141,22 @@ impl Optimizer {
 
 /// One step under way.
 pub(crate) struct Update<'a> {
-    step: Box<dyn Step>,
+    /// For each learning rate.
+    steps: Vec<Box<dyn Step>>,
     gradient: Gradient,
     slots: &'a mut [Slot],
 }
 
 impl Update<'_> {
-    /// Updates the parameters that begin at `offset` of the flat buffers; `gradients` are theirs.
-    pub(crate) fn apply(&mut self, offset: usize, parameters: &mut [f32], gradients: &[f32]) {
+    /// Updates the parameters that begin at `offset` of the flat buffers, at the learning rate of that position;
+    /// `gradients` are theirs.
+    pub(crate) fn apply(
+        &mut self,
+        rate: usize,
+        offset: usize,
+        parameters: &mut [f32],
+        gradients: &[f32],
+    ) {
         let range = offset..offset + parameters.len();
         let blocks = parameters.len().div_ceil(BLOCK);
         let mut states: Vec<Vec<&mut [f32]>> = (0..blocks).map(|_| Vec::new()).collect();
@@ -155,7 +166,7 @@ impl Update<'_> {
                 state.push(chunk);
             }
         }
-        let (step, gradient) = (&self.step, self.gradient);
+        let (step, gradient) = (&self.steps[rate], self.gradient);
         parameters
             .par_chunks_mut(BLOCK)
             .zip(gradients.par_chunks(BLOCK))

@@ -96,7 +96,7 @@ struct Own {
 impl Own {
     fn begin(&mut self, divisor: f64) -> Update<'_> {
         let gradient = Gradient::mean(divisor);
-        self.optimizer.begin(self.learning_rate, gradient)
+        self.optimizer.begin(&[self.learning_rate], gradient)
     }
 }
 
@@ -137,7 +137,7 @@ fn updates_are_those_of_pytorch() {
                 // Summed over four samples, as a trainer hands them over.
                 let mut summed = gradient(step, &reference.scales);
                 summed.iter_mut().for_each(|g| *g *= 4.0);
-                optimizer.begin(4.0).apply(0, &mut parameters, &summed);
+                optimizer.begin(4.0).apply(0, 0, &mut parameters, &summed);
             }
             for (ours, theirs) in parameters.iter().zip(expected) {
                 let error = (ours - theirs).abs();
@@ -177,8 +177,8 @@ fn a_run_that_goes_on_takes_the_same_steps() {
             }
             let gradients = numbers(len, 31, step * 17);
             let mut again = parameters.clone();
-            other.begin(3.0).apply(0, &mut again, &gradients);
-            whole.begin(3.0).apply(0, &mut parameters, &gradients);
+            other.begin(3.0).apply(0, 0, &mut again, &gradients);
+            whole.begin(3.0).apply(0, 0, &mut parameters, &gradients);
             assert_eq!(again, parameters, "{name}, step {step}");
         }
     }
@@ -203,7 +203,9 @@ fn updates_are_to_the_bit_what_they_were() {
         let mut parameters = numbers(len, 7, 0);
         for step in 0..100 {
             let gradients = numbers(len, 31, step * 17);
-            optimizer.begin(3.0).apply(0, &mut parameters, &gradients);
+            optimizer
+                .begin(3.0)
+                .apply(0, 0, &mut parameters, &gradients);
         }
         let digest = parameters
             .iter()
@@ -227,8 +229,8 @@ fn blocks_and_threads_and_offsets_change_nothing() {
                 for _ in 0..3 {
                     let mut update = optimizer.begin(8.0);
                     let (left, right) = parameters.split_at_mut(cut);
-                    update.apply(0, left, &gradients[..cut]);
-                    update.apply(cut, right, &gradients[cut..]);
+                    update.apply(0, 0, left, &gradients[..cut]);
+                    update.apply(0, cut, right, &gradients[cut..]);
                 }
                 parameters
             })
