@@ -1,6 +1,6 @@
 //! A worker: trains trials on its slots for a coordinator, and the training engine that it uses.
 //!
-//! `train`, `data`, `collective` and `checkpoint` are a library that knows nothing of the
+//! `train`, `weights`, `data`, `collective` and `checkpoint` are a library that knows nothing of the
 //! cluster; networks are a package of their own, `trainyard-network`. `attempt <- outbox <- runner <- agent` join it to one, and know each other in this direction
 //! only.
 
@@ -16,6 +16,7 @@ mod machine;
 mod outbox;
 pub mod runner;
 pub mod train;
+pub mod weights;
 
 /// Fuzz targets measure what an input takes.
 #[cfg(test)]

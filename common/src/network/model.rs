@@ -21,9 +21,35 @@ pub struct ModelSpec {
     /// A network by name, in place of layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<LayerSpec>,
+    /// What parameters begin with, in place of what is drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightsSpec>,
     /// The name of the layer that puts out what the loss sees. Unset: the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<String>,
+}
+
+/// A safetensors file with parameters and running statistics by name: as this program's checkpoints have them, or as
+/// PyTorch's state dicts do (`weight` for `kernel` and `gamma`, `running_mean` for `moving_mean`, and so on).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsSpec {
+    pub url: String,
+    /// Only for parameters of the layer of this name and those within it, which the file calls without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    #[serde(default)]
+    pub head: Head,
+}
+
+/// Whether the last layer with parameters is in the file too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Head {
+    #[default]
+    Keep,
+    /// It begins as without a file: for other classes than the file's.
+    New,
 }
 
 impl ModelSpec {
@@ -32,6 +58,7 @@ impl ModelSpec {
         Self {
             layers,
             architecture: None,
+            weights: None,
             outputs: Vec::new(),
         }
     }

@@ -19,7 +19,8 @@ const MAX_URL: usize = 4_096;
 const MAX_INDEX: usize = 10_000;
 
 /// Fields that hold a place, with `[]` for every element of a list.
-const PLACES: [&[&str]; 6] = [
+const PLACES: [&[&str]; 7] = [
+    &["model", "weights", "url"],
     &["data", "train", "csv", "url"],
     &["data", "test", "csv", "url"],
     &["data", "train", "idx", "features"],
@@ -196,7 +197,7 @@ fn steps(path: &str) -> Option<Vec<Step<'_>>> {
         .then_some(steps)
 }
 
-/// Writes short forms out: `- flatten` is `- flatten: {}`, `loss: mse` is `loss: {mse: {}}`, and a
+/// Writes short forms out: `weights: URL` is `weights: {url: URL}`, `- flatten` is `- flatten: {}`, `loss: mse` is `loss: {mse: {}}`, and a
 /// hyperparameter that is a plain value is a `const`. A reference is left as it is.
 pub(super) fn write_out(root: &mut Value) {
     if let Some(list) = root.pointer_mut("/model/layers") {
@@ -204,6 +205,11 @@ pub(super) fn write_out(root: &mut Value) {
     }
     if let Some(architecture) = root.pointer_mut("/model/architecture") {
         open_word(architecture);
+    }
+    if let Some(weights) = root.pointer_mut("/model/weights")
+        && weights.is_string()
+    {
+        *weights = json!({ "url": weights });
     }
     for place in ["loss", "optimizer", "schedule", "average"] {
         if let Some(place) = root.pointer_mut(&format!("/training/{place}")) {

@@ -36,6 +36,8 @@ pub enum DataError {
     Corrupt { url: String, reason: String },
     #[error("data: {url} is {found}; accepted are regular files")]
     NotAFile { url: String, found: &'static str },
+    #[error("model.weights: {url}: {reason}")]
+    Weights { url: String, reason: String },
     /// More than the worker gives to one attempt's data.
     #[error(
         "data: {url}: {found} bytes {what} are more than {limit} (the worker's setting `{setting}`)"

@@ -99,6 +99,19 @@ pub async fn load(spec: &JobSpec) -> Result<Dataset, DataError> {
     load_within(spec, limits, &CancellationToken::new()).await
 }
 
+/// All bytes of one object, unpacked, within limits.
+pub(crate) async fn read_whole(
+    url: &str,
+    limits: Limits,
+    cancel: &CancellationToken,
+) -> Result<Vec<u8>, DataError> {
+    let reading = cancel.child_token();
+    let _guard = reading.clone().drop_guard();
+    let allowance = Arc::new(Allowance::new(limits, reading));
+    let object = source::open(url, &allowance).await?;
+    source::whole(object).await
+}
+
 /// As [`load`], within limits. Once it is cancelled it resolves as soon as nothing is read any more.
 pub async fn load_within(
     spec: &JobSpec,

@@ -107,6 +107,19 @@ pub(crate) async fn open(url: &str, allowance: &Arc<Allowance>) -> Result<Object
     })
 }
 
+/// All bytes of an object.
+pub(crate) async fn whole(object: Object) -> Result<Vec<u8>, DataError> {
+    let url = object.url.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let (url, mut bytes) = (object.url.clone(), Vec::new());
+        let read = object.unpack()?.read_to_end(&mut bytes);
+        read.map_err(|error| failed(&url, &error))?;
+        Ok(bytes)
+    });
+    let read = reading.await;
+    read.unwrap_or_else(|error| Err(failed(&url, &std::io::Error::other(error))))
+}
+
 async fn unless_cancelled<T>(
     cancel: &CancellationToken,
     work: impl Future<Output = T>,

@@ -25,6 +25,7 @@ use crate::collective::{Cancel, CollectiveError, Group, cpu_kind};
 use crate::data::{self, DataError, Dataset};
 use crate::outbox::Reporter;
 use crate::train::{Finish, PartName, TrainError, Trainer};
+use crate::weights;
 
 /// A rank that ends because of another waits so long for the coordinator to say why: that rank's own
 /// report tells more than "the peer is gone".
@@ -237,7 +238,7 @@ impl Attempt {
                     "there is no checkpoint to evaluate".to_owned(),
                 ));
             }
-            None => {}
+            None => self.begin(&mut trainer)?,
         }
         if evaluates {
             let Some(metrics) = trainer.evaluate(PartName::Test, observer)? else {
@@ -253,6 +254,17 @@ impl Attempt {
             trainer.pause_after(epoch);
         }
         Ok(trainer.run(observer)?)
+    }
+
+    /// A new run begins with the weights that its spec names, if it names some.
+    fn begin(&self, trainer: &mut Trainer) -> Result<(), Failed> {
+        let model = self.task.spec.job.model.as_ref();
+        let Some(spec) = model.and_then(|model| model.weights.as_ref()) else {
+            return Ok(());
+        };
+        let cancel = CancellationToken::new();
+        let loaded = self.read(&cancel, weights::load(spec, self.host.data_limits, &cancel));
+        Ok(trainer.begin_with(&loaded?)?)
     }
 
     /// What a copied checkpoint lacked, which only rank 0 tells.
@@ -281,9 +293,21 @@ impl Attempt {
     /// The trial's data. After a stop nothing more is read, and what reads is waited for: a slot is free
     /// only when nothing works for it any more.
     fn load(&self) -> Result<Arc<Dataset>, Failed> {
-        let stop = &self.reporter.stop;
         let cancel = CancellationToken::new();
-        let loading = data::load_shared(&self.task.spec.job, self.host.data_limits, &cancel);
+        let job = &self.task.spec.job;
+        self.read(
+            &cancel,
+            data::load_shared(job, self.host.data_limits, &cancel),
+        )
+    }
+
+    /// Waits for what is read, which ends soon after it is cancelled.
+    fn read<T>(
+        &self,
+        cancel: &CancellationToken,
+        loading: impl Future<Output = Result<T, DataError>>,
+    ) -> Result<T, Failed> {
+        let stop = &self.reporter.stop;
         let loaded = self.runtime.block_on(async {
             let mut loading = std::pin::pin!(loading);
             tokio::select! {

@@ -20,11 +20,19 @@ impl Average {
     /// Begins with a network's parameters.
     pub(crate) fn new(spec: &WeightAverageSpec, network: &Network) -> Result<Self, TrainError> {
         let WeightAverageSpec::Ema(spec) = spec.clone();
-        let mut values = vec![0.0; network.gradient_len()];
+        let values = vec![0.0; network.gradient_len()];
+        let mut average = Self { spec, values };
+        average.begin(network)?;
+        Ok(average)
+    }
+
+    /// Begins again with a network's parameters.
+    pub(crate) fn begin(&mut self, network: &Network) -> Result<(), TrainError> {
+        let values = &mut self.values;
         network.update_parameters(|offset, parameters| {
             values[offset..offset + parameters.len()].copy_from_slice(parameters);
         })?;
-        Ok(Self { spec, values })
+        Ok(())
     }
 
     pub(crate) fn values(&self) -> &[f32] {

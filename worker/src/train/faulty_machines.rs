@@ -235,6 +235,7 @@ fn each_step() -> TrialSpec {
 
 fn again(spec: &TrialSpec, from: Option<&Snapshot>, to: &Snapshot) -> Replayed {
     let stretch = Stretch {
+        weights: None,
         from: from.cloned(),
         to,
     };
@@ -317,6 +318,7 @@ fn the_first_value_that_differs_is_told() {
     let mut later = stored[3].clone();
     later.step = 1_000;
     let stretch = Stretch {
+        weights: None,
         from: None,
         to: &later,
     };

@@ -17,6 +17,7 @@ mod groups;
 mod judging;
 mod observer;
 mod optimizers;
+mod pretrained;
 mod rates;
 #[cfg(test)]
 mod recipes;

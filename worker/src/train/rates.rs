@@ -44,7 +44,6 @@ impl Rates {
     }
 
     /// The rate of the step that is taken after so many others.
-    #[cfg(test)]
     pub(crate) fn at(&self, step: u64) -> f64 {
         self.of(self.base, step)
     }

@@ -76,6 +76,7 @@ fn any_number_of_ranks_and_interruptions_end_in_the_same_bytes() {
         }
         // A replay judges what the rates depend on.
         let stretch = Stretch {
+            weights: None,
             from: None,
             to: &whole.end,
         };
@@ -265,7 +266,11 @@ fn what_is_frozen_stays_and_has_no_state() {
     let begin = Trainer::new(&spec, Arc::clone(&data), Box::new(LocalGroup)).unwrap();
     let begin = begin.snapshot(Metrics::new()).unwrap();
     let done = run(&spec, &data, &Way::ranks(2));
-    for name in ["0.conv2d.kernel", "1.batch_norm.gamma", "1.batch_norm.moving_mean"] {
+    for name in [
+        "0.conv2d.kernel",
+        "1.batch_norm.gamma",
+        "1.batch_norm.moving_mean",
+    ] {
         let model = format!("model/{name}");
         assert!(tensor(&done.end, &model).is_some(), "{name}");
         assert_eq!(tensor(&done.end, &model), tensor(&begin, &model), "{name}");
@@ -288,7 +293,8 @@ fn a_rate_of_its_own_is_scheduled_as_the_optimizer_s() {
         "schedule": schedule, "optimizer": {"adam": {"learning_rate": 0.5}},
         "parameters": [{"match": "*", "learning_rate": 0.01}],
     }));
-    let usual = recipe(&json!({"schedule": schedule, "optimizer": {"adam": {"learning_rate": 0.01}}}));
+    let usual =
+        recipe(&json!({"schedule": schedule, "optimizer": {"adam": {"learning_rate": 0.01}}}));
     let own = run(&own, &data, &Way::ranks(1));
     let usual = run(&usual, &data, &Way::ranks(1));
     assert_eq!(bits(&own.end), bits(&usual.end));
@@ -304,7 +310,10 @@ fn rules_for_nothing_are_refused() {
     let error = refused(json!([{"match": "0.conv2d.kernal", "frozen": true}]));
     assert!(error.contains("did you mean `0.conv2d.kernel`?"), "{error}");
     let error = refused(json!([{"match": "layer9.*", "frozen": true}]));
-    assert!(error.contains("they are 0.conv2d.kernel, 0.conv2d.bias"), "{error}");
+    assert!(
+        error.contains("they are 0.conv2d.kernel, 0.conv2d.bias"),
+        "{error}"
+    );
     let error = refused(json!([{"match": "*", "frozen": true}]));
     assert!(error.contains("nothing to train"), "{error}");
 }

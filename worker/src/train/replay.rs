@@ -14,11 +14,14 @@ use super::{
 use crate::checkpoint::Snapshot;
 use crate::collective::LocalGroup;
 use crate::data::{Dataset, Loader};
+use crate::weights::Weights;
 
 /// What is trained once more.
 pub struct Stretch<'a> {
     /// Where it begins; `None`: where the trial began.
     pub from: Option<Snapshot>,
+    /// What it began with there, where its spec names weights.
+    pub weights: Option<&'a Weights>,
     /// What it must come to.
     pub to: &'a Snapshot,
 }
@@ -55,8 +58,10 @@ pub fn replay(
     stretch: Stretch<'_>,
 ) -> Result<Replayed, TrainError> {
     let mut trainer = Trainer::new(spec, dataset, Box::new(LocalGroup))?;
-    if let Some(from) = stretch.from {
-        trainer.restore(from)?;
+    match (stretch.from, stretch.weights) {
+        (Some(from), _) => trainer.restore(from)?,
+        (None, Some(weights)) => trainer.begin_with(weights)?,
+        (None, None) => {}
     }
     let begin = trainer.cursor.step;
     trainer.advance(stretch.to.step)?;

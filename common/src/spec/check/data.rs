@@ -10,7 +10,7 @@ use crate::spec::{DataSpec, JobSpec};
 const MAX_SHARD: usize = 1_048_576;
 const MAX_PREFETCH: usize = 64;
 const MAX_CLASSES: usize = 1_000_000;
-const SOURCES: [&str; 7] = ["file", "s3", "gs", "az", "http", "https", "memory"];
+pub(super) const SOURCES: [&str; 7] = ["file", "s3", "gs", "az", "http", "https", "memory"];
 
 pub(super) fn check(data: &DataSpec, spec: &JobSpec, found: &mut Findings) {
     check_source(&data.train, "data.train", data.task, found);

@@ -2,6 +2,8 @@
 
 use super::Findings;
 use crate::network::shape::is_sample_shape;
+use super::data::SOURCES;
+use super::job::check_url;
 use crate::network::{self, Problem, TargetKind, rules};
 use crate::spec::data::{Scaling, SourceSpec, Task};
 use crate::spec::{JobSpec, ModelSpec};
@@ -9,6 +11,9 @@ use crate::spec::{JobSpec, ModelSpec};
 pub(super) fn check(model: &ModelSpec, spec: &JobSpec, found: &mut Findings) {
     let mut numbers = network::Findings::default();
     model.check(&mut numbers);
+    if let Some(weights) = &model.weights {
+        check_url(&weights.url, "model.weights.url", &SOURCES, found);
+    }
     rules::check(&spec.training.parameters, &mut numbers);
     for (path, message) in numbers.into_inner() {
         found.add(path, message);

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use trainyard_common::ids::TrialId;
+use trainyard_common::network::WeightsSpec;
 use trainyard_common::spec::TrialSpec;
 use trainyard_proto::v1;
 use trainyard_worker::checkpoint::{CheckpointRef, CheckpointStore, Snapshot};
 use trainyard_worker::collective::cpu_kind;
 use trainyard_worker::data::{self, Dataset, Limits};
 use trainyard_worker::train;
+use trainyard_worker::weights::{self, Weights};
 
 use super::stretches::{self, Stretch};
 use crate::exit::{Code, Failure, Outcome};
@@ -149,17 +151,32 @@ async fn replay(
             .await
             .map_err(|error| store_failure(&error))?;
         let Some(to) = to else { continue };
-        replayed.push(replay_one(&spec, &dataset, stretch, from, to).await?);
+        let weights = match (&from, weights_of(&spec)) {
+            (None, Some(weights)) => Some(read_weights(weights).await?),
+            _ => None,
+        };
+        let ends = (from, weights, to);
+        replayed.push(replay_one(&spec, &dataset, stretch, ends).await?);
     }
     Ok(replayed)
+}
+
+/// What the network begins with.
+fn weights_of(spec: &TrialSpec) -> Option<&WeightsSpec> {
+    spec.job.model.as_ref()?.weights.as_ref()
+}
+
+async fn read_weights(spec: &WeightsSpec) -> Outcome<Weights> {
+    weights::load(spec, Limits::of_machine(1), &CancellationToken::new())
+        .await
+        .map_err(|error| Failure::failed(format!("the weights cannot be read here: {error}")))
 }
 
 async fn replay_one(
     spec: &Arc<TrialSpec>,
     dataset: &Arc<Dataset>,
     stretch: Stretch,
-    from: Option<Snapshot>,
-    to: Snapshot,
+    (from, weights, to): (Option<Snapshot>, Option<Weights>, Snapshot),
 ) -> Outcome<ReplayedStretch> {
     let trained_on = train::trained_on(&to);
     let kinds = stretches::processors(stretch, &trained_on);
@@ -186,7 +203,11 @@ async fn replay_one(
         .name("replay".to_owned())
         .stack_size(STACK_BYTES)
         .spawn(move || {
-            let stretch = train::Stretch { from, to: &to };
+            let stretch = train::Stretch {
+                from,
+                weights: weights.as_ref(),
+                to: &to,
+            };
             // Nobody waits any more where the program is ending.
             drop(done.send(train::replay(&spec, dataset, stretch)));
         })
