@@ -209,7 +209,7 @@ pub(super) fn write_out(root: &mut Value) {
     if let Some(weights) = root.pointer_mut("/model/weights")
         && weights.is_string()
     {
-        *weights = json!({ "url": weights });
+        *weights = serde_json::json!({ "url": weights });
     }
     for place in ["loss", "optimizer", "schedule", "average"] {
         if let Some(place) = root.pointer_mut(&format!("/training/{place}")) {
