@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use trainyard_common::ids::TrialId;
-use trainyard_common::network;
+use trainyard_common::network::rules::rules_of;
+use trainyard_common::network::{self, ParameterRule};
 use trainyard_common::spec::{Document, JobSpec, Params};
 use trainyard_worker::data;
 
@@ -11,7 +12,7 @@ use crate::options::{Format, Global};
 use crate::print;
 use crate::spec::file::SpecArgs;
 use crate::verbs::search::preview;
-use crate::view::output::{Layer, ModelSummary};
+use crate::view::output::{Layer, ModelSummary, Tensor};
 use crate::view::tables;
 use crate::view::text;
 
@@ -23,6 +24,9 @@ pub(crate) struct Args {
     /// A hyperparameter's value; those not named are the search's first. May be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     params: Vec<String>,
+    /// List every parameter by name, with what `training.parameters` does with it
+    #[arg(long)]
+    parameters: bool,
 }
 
 pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
@@ -41,9 +45,20 @@ pub(crate) async fn run(global: &Global, args: Args) -> Outcome {
     let graph = model
         .graph(&shape)
         .map_err(|error| Failure::usage(format!("model.layers: {error}")))?;
-    let summary = converted(params, &graph.summary());
+    let summary = graph.summary();
+    let rules = &trial.job.training.parameters;
+    let rules = rules_of(rules, &graph)
+        .map_err(|error| Failure::usage(format!("{}: {error}", error.path())))?;
+    let tensors: Vec<Tensor> = graph.parameters.iter().zip(rules).map(tensor).collect();
+    let summary = converted(params, &summary, tensors);
     match global.output {
-        Format::Text => print::line(&tables::model(&summary)),
+        Format::Text => {
+            print::line(&tables::model(&summary))?;
+            match args.parameters {
+                true => print::line(&tables::tensors(&summary)),
+                false => Ok(()),
+            }
+        }
         Format::Json => print::json(&summary),
     }
 }
@@ -93,7 +108,23 @@ async fn sample_shape(job: &JobSpec) -> Outcome<Vec<usize>> {
     Ok(dataset.sample_shape)
 }
 
-fn converted(params: Params, summary: &network::ModelSummary) -> ModelSummary {
+fn tensor((parameter, rule): (&network::Parameter, Option<&ParameterRule>)) -> Tensor {
+    Tensor {
+        name: parameter.name.clone(),
+        shape: parameter.shape.clone(),
+        parameters: parameter.len() as u64,
+        frozen: rule.is_some_and(|rule| rule.frozen),
+        learning_rate: rule.and_then(|rule| rule.learning_rate),
+    }
+}
+
+fn converted(
+    params: Params,
+    summary: &network::ModelSummary,
+    tensors: Vec<Tensor>,
+) -> ModelSummary {
+    let frozen = tensors.iter().filter(|tensor| tensor.frozen);
+    let frozen: u64 = frozen.map(|tensor| tensor.parameters).sum();
     let layers = summary.rows.iter().enumerate().map(|(index, row)| Layer {
         index,
         layer: row.layer.clone(),
@@ -107,8 +138,10 @@ fn converted(params: Params, summary: &network::ModelSummary) -> ModelSummary {
         params: Value::Object(params),
         input_shape: summary.sample_shape.clone(),
         layers: layers.collect(),
-        parameters: summary.trainable() as u64,
+        parameters: summary.trainable() as u64 - frozen,
+        frozen,
         non_trainable: summary.non_trainable() as u64,
+        tensors,
     }
 }
 

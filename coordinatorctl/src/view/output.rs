@@ -3,12 +3,14 @@
 //! Fields are only ever added. Times are Unix milliseconds; what is not known yet is `null`. Nothing
 //! here knows of the wire: `convert` fills these types from it.
 
+pub(crate) mod model;
 pub(crate) mod stored;
-pub(crate) mod verified;
+mod verified;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub(crate) use model::{Layer, ModelSummary, Tensor};
 pub(crate) use stored::{
     Artifact, Artifacts, Checkpoint, Checkpoints, Downloaded, DownloadedArtifact,
 };
@@ -462,32 +464,6 @@ pub(crate) struct Improvement {
 pub(crate) struct Configuration {
     pub(crate) trial_id: u32,
     pub(crate) params: Value,
-}
-
-/// `model summary`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct ModelSummary {
-    pub(crate) params: Value,
-    pub(crate) input_shape: Vec<usize>,
-    pub(crate) layers: Vec<Layer>,
-    pub(crate) parameters: u64,
-    pub(crate) non_trainable: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Layer {
-    /// From 0, layers within layers counted too.
-    pub(crate) index: usize,
-    /// Its name, or its position in its list, after that of the layer around it.
-    pub(crate) layer: String,
-    /// How many layers it lies within.
-    pub(crate) depth: usize,
-    pub(crate) name: String,
-    pub(crate) output_shape: Vec<usize>,
-    /// Trainable numbers.
-    pub(crate) parameters: u64,
-    /// Numbers that are learnt but not by gradients (running statistics).
-    pub(crate) non_trainable: u64,
 }
 
 /// `completion`.

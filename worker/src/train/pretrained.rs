@@ -79,3 +79,6 @@ fn is_of_head(graph: &Graph, parameter: usize) -> bool {
         .find(|node| !node.parameters.is_empty());
     last.is_some_and(|node| node.parameters.contains(&parameter))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ pub(crate) use cluster::{artifacts, checkpoints, workers, workspaces};
 pub(crate) use job::{best, job, job_detail, jobs, result};
 pub(crate) use parts::metrics;
 pub(crate) use search::{forecast, insight};
-pub(crate) use spec::{model, preview, replayed};
+pub(crate) use spec::{model, preview, replayed, tensors};
 pub(crate) use trial::{explanation, log_line, state as trial_state, trial_detail, trials};
 pub(crate) use verified::trial_verified;
 
@@ -121,8 +121,21 @@ mod tests {
                 },
             ],
             parameters: 2_144,
+            frozen: 0,
             non_trainable: 64,
+            tensors: vec![output::Tensor {
+                name: "0.dense.kernel".to_owned(),
+                shape: vec![64, 32],
+                parameters: 2_048,
+                frozen: true,
+                learning_rate: None,
+            }],
         };
+        let listed = tensors(&summary);
+        assert!(
+            listed.contains("0.dense.kernel") && listed.contains("frozen"),
+            "{listed}"
+        );
         let text = model(&summary);
         assert!(text.contains("0.dense"), "{text}");
         assert!(text.contains("total:         2,208"), "{text}");

@@ -76,11 +76,29 @@ pub(crate) fn model(summary: &ModelSummary) -> String {
             text::grouped(layer.parameters + layer.non_trainable),
         ]);
     }
+    let frozen = match summary.frozen {
+        0 => String::new(),
+        frozen => format!("\nfrozen:        {}", text::grouped(frozen)),
+    };
     format!(
-        "{}\n\ntotal:         {}\ntrainable:     {}\nnon-trainable: {}",
+        "{}\n\ntotal:         {}\ntrainable:     {}{frozen}\nnon-trainable: {}",
         finish(&table),
-        text::grouped(summary.parameters + summary.non_trainable),
+        text::grouped(summary.parameters + summary.frozen + summary.non_trainable),
         text::grouped(summary.parameters),
         text::grouped(summary.non_trainable),
     )
+}
+
+/// Every parameter, and what becomes of it.
+pub(crate) fn tensors(summary: &ModelSummary) -> String {
+    let mut table = table(["PARAMETER", "SHAPE", "TRAINED"]);
+    for tensor in &summary.tensors {
+        let trained = match (tensor.frozen, tensor.learning_rate) {
+            (true, _) => "frozen".to_owned(),
+            (false, Some(rate)) => format!("at {rate}"),
+            (false, None) => "yes".to_owned(),
+        };
+        table.add_row([tensor.name.clone(), text::shape(&tensor.shape), trained]);
+    }
+    format!("\n{}", finish(&table))
 }

@@ -1,0 +1,63 @@
+"""Networks of torchvision with drawn weights: their state dicts, an input and what they put out, for a test to compare.
+
+    python deploy/check/architectures.py FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+# Word here, torchvision's function, side of the images.
+NETWORKS = [
+    ("alexnet", "alexnet", 95),
+    ("vgg11", "vgg11", 64),
+    ("vgg16", "vgg16", 50),
+    ("vgg19", "vgg19", 50),
+    ("resnet18", "resnet18", 64),
+    ("resnet34", "resnet34", 49),
+    ("resnet50", "resnet50", 64),
+    ("resnet101", "resnet101", 40),
+]
+CLASSES = 7
+SAMPLES = 2
+
+
+def drawn(name: str) -> torch.nn.Module:
+    network = getattr(torchvision.models, name)(weights=None, num_classes=CLASSES)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0.0, 0.1)
+            module.running_mean.normal_(0.0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for word, name, side in NETWORKS:
+        torch.manual_seed(len(word) + side)
+        network = drawn(name)
+        shape = [3, side, side]
+        features = torch.randn(SAMPLES, *shape)
+        with torch.no_grad():
+            expected = network.double()(features.double())
+        network.float()
+        state = {key: value.contiguous() for key, value in network.state_dict().items()}
+        save_file(state, folder / f"{word}.safetensors")
+        case = {
+            "architecture": {word: {"classes": CLASSES}},
+            "shape": shape,
+            "features": features.flatten().tolist(),
+            "expected": expected.flatten().tolist(),
+        }
+        (folder / f"{word}.json").write_text(json.dumps(case))
+        print(word, sum(value.numel() for value in network.parameters()))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
