@@ -153,6 +153,14 @@ impl Graph {
             .map_or(0, |statistic| statistic.range.end)
     }
 
+    /// Where the first layer stands that normalizes over the samples of a virtual shard.
+    pub fn normalizes_shards(&self) -> Option<String> {
+        let shards = |op: &Op| matches!(op, Op::BatchNorm(norm) if !norm.frozen);
+        let node = self.nodes.iter().find(|node| shards(&node.op))?;
+        let row = self.rows.get(node.row)?;
+        Some(format!("{}.{}", row.path, row.name))
+    }
+
     /// The node that writes a buffer; none writes the features.
     pub fn writer(&self, buffer: usize) -> Option<usize> {
         self.nodes.iter().position(|node| node.output == buffer)

@@ -25,7 +25,7 @@ pub use findings::Findings;
 pub use graph::{Draw, Graph, Initial, Node, Parameter, Row, Statistic, Tensor};
 pub use layers::{Layer, LayerSpec};
 pub use losses::{Loss, TargetKind};
-pub use model::{Head, ModelSpec, WeightsSpec};
+pub use model::{Head, ModelSpec, WeightsSpec, check_shards};
 pub use ops::{
     Attention, Axis, BatchNorm, Broadcast, Cell, Channels, Conv, ConvTranspose, Dense, Dropout,
     Embedding, Frame, Function, Gate, Merge, Method, Noise, Norm, Op, Permute, Pointwise, Pool,

@@ -98,22 +98,6 @@ impl ModelSpec {
         check_all(&self.layers, "model.layers", found);
     }
 
-    /// Whether so many samples can be cut into so many virtual shards, each of which is computed by itself.
-    ///
-    /// # Errors
-    /// Batch normalization over one sample: flat features all become the shift, and of images the statistics in
-    /// training are not those that they are judged by.
-    pub fn check_shards(&self, batch: usize, shards: usize) -> Result<(), String> {
-        match self.normalizes_shards() {
-            Some(layer) if batch <= shards => Err(format!(
-                "{batch} samples in {shards} virtual shards are one sample a shard: `{layer}` takes mean and variance of \
-                 each shard by itself, and learns nothing of those of single samples; accepted here: at least two \
-                 samples for each of the `virtual_shards`, 8 or more are advisable"
-            )),
-            _ => Ok(()),
-        }
-    }
-
     /// Where its first layer stands that normalizes over the samples of a shard.
     pub fn normalizes_shards(&self) -> Option<String> {
         let layers = serde_json::to_value(&self.layers).ok()?;
@@ -155,4 +139,20 @@ impl ModelSpec {
 fn named() -> String {
     let kinds = kinds().filter(|kind| kind.architecture);
     kinds.map(|kind| kind.word).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether so many samples in so many virtual shards are enough for `layer`, which normalizes over a shard's samples.
+///
+/// # Errors
+/// Batch normalization over one sample: flat features all become the shift, and of images the statistics in
+/// training are not those that they are judged by.
+pub fn check_shards(layer: Option<String>, batch: usize, shards: usize) -> Result<(), String> {
+    match layer {
+        Some(layer) if batch <= shards => Err(format!(
+            "{batch} samples in {shards} virtual shards are one sample a shard: `{layer}` takes mean and variance of \
+             each shard by itself, and learns nothing of those of single samples; accepted here: at least two \
+             samples for each of the `virtual_shards`, 8 or more are advisable"
+        )),
+        _ => Ok(()),
+    }
 }

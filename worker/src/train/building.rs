@@ -1,6 +1,6 @@
 //! The network of a trial, once it is known that there is memory for a step.
 
-use trainyard_common::network::TargetKind;
+use trainyard_common::network::{TargetKind, check_shards};
 use trainyard_common::network::rules::rules_of;
 use trainyard_common::spec::Device;
 use trainyard_common::spec::training::ParameterRule;
@@ -61,8 +61,8 @@ fn within(
     );
     let limit = settings.limit_samples;
     let batch = settings.batch_size.min(dataset.train.len()).min(limit);
-    let shards = settings.model.check_shards(batch, settings.shards);
-    shards.map_err(|message| TrainError::Spec {
+    let normalizes = network.graph().normalizes_shards();
+    check_shards(normalizes, batch, settings.shards).map_err(|message| TrainError::Spec {
         field: "training.batch_size",
         message,
     })?;

@@ -1,9 +1,9 @@
 //! Layers: their numbers, and whether their shapes fit.
 
 use super::Findings;
-use crate::network::shape::is_sample_shape;
 use super::data::SOURCES;
 use super::job::check_url;
+use crate::network::shape::is_sample_shape;
 use crate::network::{self, Problem, TargetKind, rules};
 use crate::spec::data::{Scaling, SourceSpec, Task};
 use crate::spec::{JobSpec, ModelSpec};

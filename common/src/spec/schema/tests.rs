@@ -96,7 +96,16 @@ fn bare_words_are_those_without_needed_fields() {
             "multiply",
             "average",
             "maximum",
-            "concat"
+            "concat",
+            "lenet5",
+            "alexnet",
+            "vgg11",
+            "vgg16",
+            "vgg19",
+            "resnet18",
+            "resnet34",
+            "resnet50",
+            "resnet101"
         ])
     );
     assert_eq!(
