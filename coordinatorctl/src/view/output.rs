@@ -3,9 +3,9 @@
 //! Fields are only ever added. Times are Unix milliseconds; what is not known yet is `null`. Nothing
 //! here knows of the wire: `convert` fills these types from it.
 
-pub(crate) mod model;
+mod model;
 pub(crate) mod stored;
-mod verified;
+pub(crate) mod verified;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
