@@ -80,7 +80,9 @@ use super::error::Problem;
 use super::findings::Findings;
 use super::graph::Tensor;
 
-use architectures::{Alexnet, Lenet5, Resnet, Vgg};
+use architectures::{
+    Alexnet, EfficientnetB0, Googlenet, InceptionV3, Lenet5, MobilenetV2, Resnet, Unet, Vgg,
+};
 
 pub use spec::LayerSpec;
 
@@ -145,6 +147,8 @@ const LAYERS: &[Kind] = &[
     Kind::of::<repeat::Repeat>(),
     Kind::of::<Lenet5>(),
     Kind::of::<Alexnet>(),
+    Kind::of::<Googlenet>(),
+    Kind::of::<InceptionV3>(),
     Kind::of::<Vgg<11>>(),
     Kind::of::<Vgg<16>>(),
     Kind::of::<Vgg<19>>(),
@@ -152,6 +156,9 @@ const LAYERS: &[Kind] = &[
     Kind::of::<Resnet<34>>(),
     Kind::of::<Resnet<50>>(),
     Kind::of::<Resnet<101>>(),
+    Kind::of::<MobilenetV2>(),
+    Kind::of::<EfficientnetB0>(),
+    Kind::of::<Unet>(),
 ];
 
 /// Layers of a program that is built upon this one.

@@ -4,9 +4,14 @@
 //! as there.
 
 mod alexnet;
+mod efficientnet;
+mod googlenet;
+mod inception;
 mod lenet;
+mod mobilenet;
 mod resnet;
 mod top;
+mod unet;
 mod vgg;
 
 use serde_json::{Map, Value, json};
@@ -17,9 +22,14 @@ use crate::network::error::Problem;
 use crate::network::graph::Tensor;
 
 pub(super) use alexnet::Alexnet;
+pub(super) use efficientnet::EfficientnetB0;
+pub(super) use googlenet::Googlenet;
+pub(super) use inception::InceptionV3;
 pub(super) use lenet::Lenet5;
+pub(super) use mobilenet::MobilenetV2;
 pub(super) use resnet::Resnet;
 use top::Top;
+pub(super) use unet::Unet;
 pub(super) use vgg::Vgg;
 
 /// Layers one after the other, as a document would have them.
@@ -54,8 +64,25 @@ impl Layers {
         )
     }
 
-    fn relu(&mut self, name: &str) -> &mut Self {
-        self.add("activation", name, json!({"function": "relu"}))
+    /// A function of each value; what it puts out has the name.
+    fn activation(&mut self, function: &str, name: &str) -> &mut Self {
+        self.add("activation", name, json!({ "function": function }))
+    }
+
+    /// A convolution, a batch normalization and a rectifier, as the inception networks have them; the name of what they
+    /// put out.
+    fn basic(&mut self, name: &str, fields: Value) -> String {
+        let (conv, norm, out) = (
+            format!("{name}.conv"),
+            format!("{name}.bn"),
+            format!("{name}.out"),
+        );
+        self.normalized(&conv, &norm, fields);
+        if let Some(norm) = self.0.last_mut() {
+            norm["batch_norm"]["epsilon"] = json!(1e-3);
+        }
+        self.activation("relu", &out);
+        out
     }
 
     /// Puts them in the place of the layer at hand.

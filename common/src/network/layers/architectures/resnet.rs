@@ -37,7 +37,9 @@ impl<const DEPTH: usize> Resnet<DEPTH> {
         let (kernel, stride) = if self.small_images { (3, 1) } else { (7, 2) };
         let stem =
             json!({"filters": 64, "kernel": kernel, "stride": stride, "padding": kernel / 2});
-        layers.normalized("conv1", "bn1", stem).relu("stem");
+        layers
+            .normalized("conv1", "bn1", stem)
+            .activation("relu", "stem");
         if !self.small_images {
             let pool = json!({"size": 3, "stride": 2, "padding": 1});
             layers.add("max_pool2d", "maxpool", pool);
@@ -54,10 +56,7 @@ impl<const DEPTH: usize> Resnet<DEPTH> {
                 channels = filters * Self::EXPANSION;
             }
         }
-        if let Some(classes) = self.top.classes()? {
-            layers.add("global_avg_pool2d", "", json!({}));
-            layers.add("dense", "fc", json!({"units": classes}));
-        }
+        self.top.classify(&mut layers, "fc", None)?;
         Ok(layers)
     }
 
@@ -82,7 +81,7 @@ impl<const DEPTH: usize> Resnet<DEPTH> {
             let (conv, norm) = (own(&format!("conv{number}")), own(&format!("bn{number}")));
             layers.normalized(&conv, &norm, fields);
             if number < last {
-                layers.relu("");
+                layers.activation("relu", "");
             }
         }
         let shortcut = if projects {
@@ -94,7 +93,7 @@ impl<const DEPTH: usize> Resnet<DEPTH> {
             before.to_owned()
         };
         let sum = json!({"from": [own(&format!("bn{last}")), shortcut]});
-        layers.add("add", "", sum).relu(&own("out"));
+        layers.add("add", "", sum).activation("relu", &own("out"));
         own("out")
     }
 }

@@ -17,6 +17,9 @@ fn graph(architecture: Value, shape: &[usize]) -> Graph {
 fn parameter_counts_and_outputs_are_torchvision_s() {
     let cases = [
         ("alexnet", 61_100_840),
+        ("googlenet", 6_624_904),
+        ("mobilenet_v2", 3_504_872),
+        ("efficientnet_b0", 5_288_548),
         ("vgg11", 132_863_336),
         ("vgg16", 138_357_544),
         ("vgg19", 143_667_240),
@@ -30,6 +33,8 @@ fn parameter_counts_and_outputs_are_torchvision_s() {
         assert_eq!(summary.trainable(), parameters, "{word}");
         assert_eq!(summary.output_shape(), [1000], "{word}");
     }
+    let inception = graph(json!({"inception_v3": {"classes": 1000}}), &[3, 299, 299]).summary();
+    assert_eq!(inception.trainable(), 23_834_568);
     let summary = graph(json!({"lenet5": {"classes": 10}}), &[1, 28, 28]).summary();
     assert_eq!(
         (summary.trainable(), summary.output_shape()),
@@ -37,6 +42,21 @@ fn parameter_counts_and_outputs_are_torchvision_s() {
     );
     let deeper = graph(json!({"lenet5": {"classes": 10}}), &[1, 32, 32]);
     assert_eq!(deeper.summary().trainable(), 61_706);
+}
+
+/// As many parameters as the implementation with padding and batch normalization that is mostly used has.
+#[test]
+fn a_u_net_puts_out_an_image_for_each_class() {
+    let summary = graph(json!({"unet": {"classes": 2}}), &[3, 64, 96]).summary();
+    assert_eq!(summary.trainable(), 31_037_698);
+    assert_eq!(summary.output_shape(), [2, 64, 96]);
+    let small = graph(
+        json!({"unet": {"classes": 1, "filters": 4, "depth": 2}}),
+        &[1, 12, 20],
+    );
+    assert_eq!(small.summary().output_shape(), [1, 12, 20]);
+    let odd = model(json!({"architecture": {"unet": {"classes": 1}}})).graph(&[1, 40, 40]);
+    assert!(odd.unwrap_err().to_string().contains("multiples of 16"));
 }
 
 #[test]

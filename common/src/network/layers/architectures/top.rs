@@ -2,6 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Layers;
 
 use crate::network::error::Problem;
 use crate::network::findings::Findings;
@@ -32,6 +35,24 @@ impl Top {
                 "the number of classes, or `top: false`",
             ),
         }
+    }
+
+    /// Ends in means of the channels, perhaps a dropout, and the classifier of this name, if it has one.
+    pub(super) fn classify(
+        &self,
+        layers: &mut Layers,
+        name: &str,
+        dropout: Option<f64>,
+    ) -> Result<(), Problem> {
+        let Some(classes) = self.classes()? else {
+            return Ok(());
+        };
+        layers.add("global_avg_pool2d", "", json!({}));
+        if let Some(rate) = dropout {
+            layers.add("dropout", "", json!({ "rate": rate }));
+        }
+        layers.add("dense", name, json!({"units": classes}));
+        Ok(())
     }
 
     /// Width of the classifier; `None` where it has none.
