@@ -14,6 +14,10 @@ from safetensors.torch import save_file
 # Word here, torchvision's function, side of the images.
 NETWORKS = [
     ("alexnet", "alexnet", 95),
+    ("googlenet", "googlenet", 64),
+    ("inception_v3", "inception_v3", 96),
+    ("mobilenet_v2", "mobilenet_v2", 64),
+    ("efficientnet_b0", "efficientnet_b0", 64),
     ("vgg11", "vgg11", 64),
     ("vgg16", "vgg16", 50),
     ("vgg19", "vgg19", 50),
@@ -27,7 +31,8 @@ SAMPLES = 2
 
 
 def drawn(name: str) -> torch.nn.Module:
-    network = getattr(torchvision.models, name)(weights=None, num_classes=CLASSES)
+    extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    network = getattr(torchvision.models, name)(weights=None, num_classes=CLASSES, **extra)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)

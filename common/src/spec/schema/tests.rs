@@ -99,13 +99,17 @@ fn bare_words_are_those_without_needed_fields() {
             "concat",
             "lenet5",
             "alexnet",
+            "googlenet",
+            "inception_v3",
             "vgg11",
             "vgg16",
             "vgg19",
             "resnet18",
             "resnet34",
             "resnet50",
-            "resnet101"
+            "resnet101",
+            "mobilenet_v2",
+            "efficientnet_b0"
         ])
     );
     assert_eq!(

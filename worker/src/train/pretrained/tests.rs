@@ -153,17 +153,22 @@ fn networks_of_torchvision_put_out_the_same() {
     assert!(compared > 0, "the folder has no networks");
 }
 
-/// The largest difference of probabilities: predictions are those after the loss's softmax.
+/// The largest difference of log-probabilities beside the largest score: predictions are those after the loss's softmax.
 fn compare(found: &[f32], scores: &[f64], classes: usize) -> f64 {
     let rows = found.chunks(classes).zip(scores.chunks(classes));
     let differences = rows.flat_map(|(found, scores)| {
+        let largest = scores.iter().map(|score| score.abs()).fold(1.0, f64::max);
         let most = scores.iter().copied().fold(f64::MIN, f64::max);
-        let powers: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
-        let sum: f64 = powers.iter().sum();
-        let pairs = found.iter().zip(powers);
+        let sum: f64 = scores.iter().map(|score| (score - most).exp()).sum();
+        let expected = scores.iter().map(|score| score - most - sum.ln());
+        let pairs: Vec<(f64, f64)> = found
+            .iter()
+            .map(|found| f64::from(*found).ln())
+            .zip(expected)
+            .collect();
         pairs
-            .map(move |(found, power)| (f64::from(*found) - power / sum).abs())
-            .collect::<Vec<_>>()
+            .into_iter()
+            .map(move |(found, expected)| (found - expected).abs() / largest)
     });
     differences.fold(0.0, f64::max)
 }

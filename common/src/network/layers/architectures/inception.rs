@@ -39,69 +39,9 @@ impl InceptionV3 {
             before: "maxpool2".to_owned(),
             outputs: Vec::new(),
         };
-        for (name, pooled) in [("Mixed_5b", 32), ("Mixed_5c", 64), ("Mixed_5d", 64)] {
-            module.begin(name);
-            module.branch(&[("branch1x1", square(64, 1))]);
-            module.branch(&[
-                ("branch5x5_1", square(48, 1)),
-                ("branch5x5_2", square(64, 5)),
-            ]);
-            module.branch(&thrice("branch3x3dbl", [64, 96, 96]));
-            module.pooled(pooled);
-        }
-        module.begin("Mixed_6a");
-        module.branch(&[("branch3x3", halving(384))]);
-        let [first, second, _] = thrice("branch3x3dbl", [64, 96, 0]);
-        module.branch(&[first, second, ("branch3x3dbl_3", halving(96))]);
-        module.halved();
-        for (name, narrow) in [
-            ("Mixed_6b", 128),
-            ("Mixed_6c", 160),
-            ("Mixed_6d", 160),
-            ("Mixed_6e", 192),
-        ] {
-            module.begin(name);
-            module.branch(&[("branch1x1", square(192, 1))]);
-            module.branch(&[
-                ("branch7x7_1", square(narrow, 1)),
-                ("branch7x7_2", across(narrow, 7)),
-                ("branch7x7_3", along(192, 7)),
-            ]);
-            module.branch(&[
-                ("branch7x7dbl_1", square(narrow, 1)),
-                ("branch7x7dbl_2", along(narrow, 7)),
-                ("branch7x7dbl_3", across(narrow, 7)),
-                ("branch7x7dbl_4", along(narrow, 7)),
-                ("branch7x7dbl_5", across(192, 7)),
-            ]);
-            module.pooled(192);
-        }
-        module.begin("Mixed_7a");
-        module.branch(&[
-            ("branch3x3_1", square(192, 1)),
-            ("branch3x3_2", halving(320)),
-        ]);
-        module.branch(&[
-            ("branch7x7x3_1", square(192, 1)),
-            ("branch7x7x3_2", across(192, 7)),
-            ("branch7x7x3_3", along(192, 7)),
-            ("branch7x7x3_4", halving(192)),
-        ]);
-        module.halved();
-        for name in ["Mixed_7b", "Mixed_7c"] {
-            module.begin(name);
-            module.branch(&[("branch1x1", square(320, 1))]);
-            module.forked(
-                &[("branch3x3_1", square(384, 1))],
-                ["branch3x3_2a", "branch3x3_2b"],
-            );
-            let stem = [
-                ("branch3x3dbl_1", square(448, 1)),
-                ("branch3x3dbl_2", square(384, 3)),
-            ];
-            module.forked(&stem, ["branch3x3dbl_3a", "branch3x3dbl_3b"]);
-            module.pooled(192);
-        }
+        module.fives();
+        module.sixes();
+        module.sevens();
         module.end();
         self.top.classify(&mut layers, "fc", Some(0.5))?;
         Ok(layers)
@@ -151,6 +91,81 @@ struct Module<'a> {
 }
 
 impl Module<'_> {
+    /// Modules of large images.
+    fn fives(&mut self) {
+        for (name, pooled) in [("Mixed_5b", 32), ("Mixed_5c", 64), ("Mixed_5d", 64)] {
+            self.begin(name);
+            self.branch(&[("branch1x1", square(64, 1))]);
+            self.branch(&[
+                ("branch5x5_1", square(48, 1)),
+                ("branch5x5_2", square(64, 5)),
+            ]);
+            self.branch(&thrice("branch3x3dbl", [64, 96, 96]));
+            self.pooled(pooled);
+        }
+    }
+
+    /// The first halving, and modules of rows and columns of 7.
+    fn sixes(&mut self) {
+        self.begin("Mixed_6a");
+        self.branch(&[("branch3x3", halving(384))]);
+        let [first, second, _] = thrice("branch3x3dbl", [64, 96, 0]);
+        self.branch(&[first, second, ("branch3x3dbl_3", halving(96))]);
+        self.halved();
+        for (name, narrow) in [
+            ("Mixed_6b", 128),
+            ("Mixed_6c", 160),
+            ("Mixed_6d", 160),
+            ("Mixed_6e", 192),
+        ] {
+            self.begin(name);
+            self.branch(&[("branch1x1", square(192, 1))]);
+            self.branch(&[
+                ("branch7x7_1", square(narrow, 1)),
+                ("branch7x7_2", across(narrow, 7)),
+                ("branch7x7_3", along(192, 7)),
+            ]);
+            self.branch(&[
+                ("branch7x7dbl_1", square(narrow, 1)),
+                ("branch7x7dbl_2", along(narrow, 7)),
+                ("branch7x7dbl_3", across(narrow, 7)),
+                ("branch7x7dbl_4", along(narrow, 7)),
+                ("branch7x7dbl_5", across(192, 7)),
+            ]);
+            self.pooled(192);
+        }
+    }
+
+    /// The second halving, and modules whose branches fork.
+    fn sevens(&mut self) {
+        self.begin("Mixed_7a");
+        self.branch(&[
+            ("branch3x3_1", square(192, 1)),
+            ("branch3x3_2", halving(320)),
+        ]);
+        self.branch(&[
+            ("branch7x7x3_1", square(192, 1)),
+            ("branch7x7x3_2", across(192, 7)),
+            ("branch7x7x3_3", along(192, 7)),
+            ("branch7x7x3_4", halving(192)),
+        ]);
+        self.halved();
+        for name in ["Mixed_7b", "Mixed_7c"] {
+            self.begin(name);
+            self.branch(&[("branch1x1", square(320, 1))]);
+            self.forked(
+                &[("branch3x3_1", square(384, 1))],
+                ["branch3x3_2a", "branch3x3_2b"],
+            );
+            let stem = [
+                ("branch3x3dbl_1", square(448, 1)),
+                ("branch3x3dbl_2", square(384, 3)),
+            ];
+            self.forked(&stem, ["branch3x3dbl_3a", "branch3x3dbl_3b"]);
+            self.pooled(192);
+        }
+    }
+
     /// The next one begins: the last puts out its branches.
     fn begin(&mut self, name: &str) {
         self.end();
