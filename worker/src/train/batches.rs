@@ -1,8 +1,9 @@
 //! Which samples make which virtual shard of which step. Pure arithmetic.
 //!
 //! The global batch of a step is a fixed list of n positions in the epoch's permutation; of it virtual
-//! shard j takes positions j micro to (j + 1) micro, micro = ceil(batch_size / V). The last batch of
-//! an epoch may be short, and shards may then be short or empty.
+//! shard j takes positions floor(j batch_size / V) to floor((j + 1) batch_size / V): no two differ by more than one
+//! sample. The last batch of an epoch may be short, and the last shards are then short or empty: those that are not
+//! have as many samples as in every other step.
 
 use std::ops::Range;
 
@@ -24,6 +25,8 @@ pub(crate) struct BatchPlan {
     /// Virtual shards of this rank.
     pub(crate) owned: Range<usize>,
     pub(crate) epochs: u64,
+    /// As runs were cut that began before shards were even: ceil(batch_size / V) samples each, and none in the last.
+    pub(crate) uneven: bool,
 }
 
 impl BatchPlan {
@@ -35,8 +38,14 @@ impl BatchPlan {
     pub(crate) fn places(&self, step: u64, shard: usize) -> Range<usize> {
         let start = step as usize * self.batch_size;
         let batch = self.batch_size.min(self.samples - start);
-        let micro = self.batch_size.div_ceil(self.shards);
-        let place = |shard: usize| start + (shard * micro).min(batch);
+        let place = |shard: usize| {
+            let before = match self.uneven {
+                true => shard * self.batch_size.div_ceil(self.shards),
+                // Neither is above 2^24.
+                false => shard * self.batch_size / self.shards,
+            };
+            start + before.min(batch)
+        };
         place(shard)..place(shard + 1)
     }
 
@@ -113,6 +122,7 @@ mod tests {
             shards,
             owned,
             epochs: 3,
+            uneven: false,
         }
     }
 
@@ -173,5 +183,34 @@ mod tests {
             .map(|step| step.iter().map(Vec::len).collect())
             .collect();
         assert_eq!(sizes, [[2, 2, 2, 2], [2, 0, 0, 0]]);
+    }
+
+    #[test]
+    fn shards_differ_by_one_sample_at_most() {
+        for (batch_size, shards) in [(20, 16), (64, 128), (3, 8), (33, 4), (64, 8), (1, 1)] {
+            let mut plan = plan(batch_size * 2, batch_size, shards, 0..shards);
+            let sizes = |plan: &BatchPlan| -> Vec<usize> {
+                (0..shards)
+                    .map(|shard| plan.places(1, shard).len())
+                    .collect()
+            };
+            let even = sizes(&plan);
+            let (least, most) = (even.iter().min().unwrap(), even.iter().max().unwrap());
+            assert!(
+                most - least <= 1 && even.iter().sum::<usize>() == batch_size,
+                "{even:?}"
+            );
+            plan.uneven = true;
+            // Where all are equal it never made a difference.
+            assert_eq!(
+                sizes(&plan) == even,
+                batch_size % shards == 0,
+                "{batch_size} {shards}"
+            );
+        }
+        let mut old = plan(20, 20, 16, 0..16);
+        old.uneven = true;
+        let sizes: Vec<usize> = (0..16).map(|shard| old.places(0, shard).len()).collect();
+        assert_eq!(sizes, [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0]);
     }
 }

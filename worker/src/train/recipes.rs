@@ -317,3 +317,35 @@ fn rules_for_nothing_are_refused() {
     let error = refused(json!([{"match": "*", "frozen": true}]));
     assert!(error.contains("nothing to train"), "{error}");
 }
+
+/// A checkpoint from before shards were even goes on with the shards that it began with, to the bit.
+#[test]
+fn a_run_goes_on_with_the_shards_that_it_began_with() {
+    let data = classification();
+    // 20 samples over 8 shards: 2 or 3 each, and before 3 each but for the last two.
+    let mut spec = recipe(&json!({"batch_size": 20}));
+    spec.virtual_shards = 8;
+    let old = |trainer: &mut Trainer| trainer.plan.uneven = true;
+    let whole = |set: Option<&dyn Fn(&mut Trainer)>| {
+        let mut trainer = Trainer::new(&spec, Arc::clone(&data), Box::new(LocalGroup)).unwrap();
+        set.into_iter().for_each(|set| set(&mut trainer));
+        trainer.run(&mut Recorder::default()).unwrap();
+        trainer.snapshot(Metrics::new()).unwrap()
+    };
+    let before = whole(Some(&old));
+    assert_ne!(bits(&before), bits(&whole(None)));
+    let mut trainer = Trainer::new(&spec, Arc::clone(&data), Box::new(LocalGroup)).unwrap();
+    old(&mut trainer);
+    trainer.pause_after(1);
+    trainer.run(&mut Recorder::default()).unwrap();
+    let mut paused = trainer.snapshot(Metrics::new()).unwrap();
+    // As it was written then.
+    paused.state.as_object_mut().unwrap().remove("even_shards");
+    let mut again = Trainer::new(&spec, Arc::clone(&data), Box::new(LocalGroup)).unwrap();
+    again.restore(paused).unwrap();
+    again.run(&mut Recorder::default()).unwrap();
+    assert_eq!(
+        bits(&again.snapshot(Metrics::new()).unwrap()),
+        bits(&before)
+    );
+}

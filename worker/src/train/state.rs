@@ -95,6 +95,9 @@ struct State {
     plateau: Option<Seen>,
     #[serde(default)]
     trained_on: Vec<TrainedOn>,
+    /// How global batches are cut. Unset: as before shards were even.
+    #[serde(default)]
+    even_shards: bool,
 }
 
 /// Whose snapshot a run goes on from.
@@ -111,6 +114,8 @@ pub(crate) enum Origin {
 pub(crate) struct Restored {
     pub(crate) cursor: Cursor,
     pub(crate) totals: Totals,
+    /// See [`BatchPlan::uneven`](super::batches::BatchPlan).
+    pub(crate) uneven: bool,
     pub(crate) trained_on: Vec<TrainedOn>,
     /// State that was not there and begins anew.
     pub(crate) begun: Vec<String>,
@@ -125,6 +130,7 @@ pub(crate) struct View<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) cursor: Cursor,
     pub(crate) totals: Totals,
+    pub(crate) uneven: bool,
     pub(crate) trained_on: &'a [TrainedOn],
 }
 
@@ -161,6 +167,7 @@ impl View<'_> {
             totals: self.totals.to_bits(),
             plateau: self.rates.seen(),
             trained_on: self.trained_on.to_vec(),
+            even_shards: !self.uneven,
         };
         let state = serde_json::to_value(state).map_err(|error| TrainError::Snapshot {
             what: "the trainer's state".to_owned(),
@@ -217,6 +224,7 @@ pub(crate) fn restore(
     Ok(Restored {
         cursor: state.cursor,
         totals: Totals::from_bits(state.totals),
+        uneven: !state.even_shards,
         trained_on: state.trained_on,
         begun: taken.begun,
     })

@@ -93,6 +93,7 @@ impl Trainer {
             shards: settings.shards,
             owned: owned_leaves(settings.shards, group.world_size(), group.rank()),
             epochs: settings.epochs,
+            uneven: false,
         };
         let identity = Identity {
             trial_seed: settings.seed,
@@ -149,6 +150,7 @@ impl Trainer {
         let restored = state::restore(snapshot, place, &self.identity, (data, origin))?;
         self.cursor = restored.cursor;
         self.totals = restored.totals;
+        self.plan.uneven = restored.uneven;
         self.trained_on = state::goes_on(restored.trained_on, self.cursor.step, &cpu_kind());
         self.verification.agreed(self.cursor.step);
         Ok(restored.begun)
@@ -187,6 +189,7 @@ impl Trainer {
             identity: &self.identity,
             cursor: self.cursor,
             totals: self.totals,
+            uneven: self.plan.uneven,
             trained_on: &self.trained_on,
         }
         .snapshot(metrics)
