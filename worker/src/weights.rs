@@ -1,8 +1,6 @@
 //! Files of weights: safetensors from anywhere, read as a whole, and what a network takes of them.
 
 use std::collections::HashMap;
-use std::io::Read as _;
-use std::sync::Arc;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};

@@ -148,8 +148,8 @@ fn named() -> String {
 /// training are not those that they are judged by.
 pub fn check_shards(layer: Option<String>, batch: usize, shards: usize) -> Result<(), String> {
     match layer {
-        Some(layer) if batch <= shards => Err(format!(
-            "{batch} samples in {shards} virtual shards are one sample a shard: `{layer}` takes mean and variance of \
+        Some(layer) if batch < shards.saturating_mul(2) => Err(format!(
+            "{batch} samples in {shards} virtual shards are one sample a shard, or in some of them: `{layer}` takes mean and variance of \
              each shard by itself, and learns nothing of those of single samples; accepted here: at least two \
              samples for each of the `virtual_shards`, 8 or more are advisable"
         )),

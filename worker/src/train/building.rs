@@ -1,7 +1,7 @@
 //! The network of a trial, once it is known that there is memory for a step.
 
-use trainyard_common::network::{TargetKind, check_shards};
 use trainyard_common::network::rules::rules_of;
+use trainyard_common::network::{TargetKind, check_shards};
 use trainyard_common::spec::Device;
 use trainyard_common::spec::training::ParameterRule;
 use trainyard_network::{self as network, Network};

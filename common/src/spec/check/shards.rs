@@ -29,7 +29,7 @@ pub(in crate::spec) fn warning(spec: &JobSpec) -> Option<String> {
     }
     let layer = spec.model.as_ref()?.normalizes_shards()?;
     let (batch, shards) = batch(spec);
-    let samples = batch.div_ceil(shards.max(1));
+    let samples = batch / shards.max(1);
     (samples < FEW_SAMPLES).then(|| {
         format!(
             "training.batch_size: {batch} samples in {shards} virtual shards are {samples} a shard, and `{layer}` takes \

@@ -142,7 +142,7 @@ fn batch_normalization_is_given_samples_enough_by_each_shard() {
         json!({"batch_size": 64, "virtual_shards": 8, "limit_samples": 8}),
     ] {
         let refused = with(&norm, training.clone()).unwrap_err().to_string();
-        let told = "are one sample a shard: `model.layers[0].residual.body[1].branches.paths[1][0].batch_norm`";
+        let told = "are one sample a shard, or in some of them: `model.layers[0].residual.body[1].branches.paths[1][0].batch_norm`";
         assert!(
             refused.contains("training.batch_size: ") && refused.contains(told),
             "{refused}"
