@@ -2,6 +2,7 @@
 
 use candle_core::Device;
 use serde_json::{Value, json};
+use trainyard_common::network::TargetKind;
 use trainyard_common::rng::Key;
 use trainyard_common::spec::ModelSpec;
 use trainyard_network::{Network, Targets};
@@ -11,7 +12,16 @@ const SHAPE: [usize; 3] = [2, 9, 7];
 fn build(layers: &Value) -> Network {
     let spec: ModelSpec = serde_json::from_value(json!({ "layers": layers })).unwrap();
     let loss = serde_json::from_value(json!({"cross_entropy": {}})).unwrap();
-    Network::build(&spec, &SHAPE, &loss, 3, Key::new(7), &Device::Cpu, u64::MAX).unwrap()
+    Network::build(
+        &spec,
+        &SHAPE,
+        &loss,
+        TargetKind::Classes(Some(3)),
+        Key::new(7),
+        &Device::Cpu,
+        u64::MAX,
+    )
+    .unwrap()
 }
 
 fn layers() -> Value {
