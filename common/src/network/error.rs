@@ -23,7 +23,7 @@ pub enum Problem {
     #[error("there are no layers; a model needs at least one")]
     NoLayers,
     #[error(
-        "the shape of a sample is {}; accepted are [features], [steps, features] and [channels, height, width], all at least 1",
+        "the shape of a sample is {}; accepted are [features], [steps, features], [channels, height, width] and [channels, depth, height, width], all at least 1",
         show(.0)
     )]
     SampleShape(Vec<usize>),

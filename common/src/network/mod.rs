@@ -27,9 +27,9 @@ pub use layers::{Layer, LayerSpec};
 pub use losses::{Loss, TargetKind};
 pub use model::{Head, ModelSpec, WeightsSpec, check_shards};
 pub use ops::{
-    Attention, Axis, BatchNorm, Broadcast, Cell, Channels, Conv, ConvTranspose, Dense, Dropout,
-    Embedding, Frame, Function, Gate, Merge, Method, Noise, Norm, Op, Permute, Pointwise, Pool,
-    PoolKind, Positions, Prelu, Recurrent, Resample, Scalar, Traits,
+    Attention, Axis, BatchNorm, Broadcast, Cell, Channels, Conv, Conv3d, ConvTranspose, Dense,
+    Dropout, Embedding, Frame, Function, Gate, Merge, Method, Noise, Norm, Op, Permute, Pointwise,
+    Pool, Pool3d, PoolKind, Positions, Prelu, Recurrent, Resample, Scalar, Slices, Traits,
 };
 pub use output::Trailing;
 pub use rules::ParameterRule;

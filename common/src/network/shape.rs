@@ -205,7 +205,8 @@ pub(super) fn elements(shape: &[usize]) -> Option<usize> {
         .filter(|&product| product <= MAX_ELEMENTS)
 }
 
-/// Whether samples of data may have this shape: `[features]`, `[steps, features]` or `[channels, height, width]`.
+/// Whether samples of data may have this shape: `[features]`, `[steps, features]`,
+/// `[channels, height, width]` or `[channels, depth, height, width]`.
 pub(crate) fn is_sample_shape(shape: &[usize]) -> bool {
-    (1..=3).contains(&shape.len()) && !shape.contains(&0)
+    (1..=4).contains(&shape.len()) && !shape.contains(&0)
 }

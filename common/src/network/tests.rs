@@ -109,7 +109,7 @@ fn errors_name_layer_and_shapes() {
         (
             vec![2, 0],
             json!([{"flatten": {}}]),
-            "layer 0 (flatten): the shape of a sample is [2, 0]; accepted are [features], [steps, features] and [channels, height, width], all at least 1",
+            "layer 0 (flatten): the shape of a sample is [2, 0]; accepted are [features], [steps, features], [channels, height, width] and [channels, depth, height, width], all at least 1",
         ),
     ] {
         assert_eq!(

@@ -207,6 +207,10 @@ pub(crate) enum Triple {
 }
 
 impl Triple {
+    pub(crate) fn one() -> Self {
+        Self::All(1)
+    }
+
     pub(crate) fn two() -> Self {
         Self::All(2)
     }

@@ -10,6 +10,7 @@ mod architectures;
 mod average;
 mod avg_pool1d;
 mod avg_pool2d;
+mod avg_pool3d;
 mod batch_norm;
 mod bidirectional;
 mod branches;
@@ -17,6 +18,7 @@ mod concat;
 mod conv1d;
 mod conv2d;
 mod conv2d_transpose;
+mod conv3d;
 mod cropping1d;
 mod cropping2d;
 mod cropping3d;
@@ -40,9 +42,11 @@ mod layer_norm;
 mod lstm;
 mod max_pool1d;
 mod max_pool2d;
+mod max_pool3d;
 mod maximum;
 mod min_pool1d;
 mod min_pool2d;
+mod min_pool3d;
 mod moving;
 mod multi_head_attention;
 mod multiply;
@@ -63,6 +67,7 @@ mod time_distributed;
 mod upsampling1d;
 mod upsampling2d;
 mod upsampling3d;
+mod volumes;
 mod zero_padding1d;
 mod zero_padding2d;
 mod zero_padding3d;
@@ -91,13 +96,17 @@ const LAYERS: &[Kind] = &[
     Kind::of::<dense::Dense>(),
     Kind::of::<conv1d::Conv1d>(),
     Kind::of::<conv2d::Conv2d>(),
+    Kind::of::<conv3d::Conv3d>(),
     Kind::of::<conv2d_transpose::Conv2dTranspose>(),
     Kind::of::<max_pool1d::MaxPool1d>(),
     Kind::of::<max_pool2d::MaxPool2d>(),
+    Kind::of::<max_pool3d::MaxPool3d>(),
     Kind::of::<avg_pool1d::AvgPool1d>(),
     Kind::of::<avg_pool2d::AvgPool2d>(),
+    Kind::of::<avg_pool3d::AvgPool3d>(),
     Kind::of::<min_pool1d::MinPool1d>(),
     Kind::of::<min_pool2d::MinPool2d>(),
+    Kind::of::<min_pool3d::MinPool3d>(),
     Kind::of::<adaptive_avg_pool2d::AdaptiveAvgPool2d>(),
     Kind::of::<global_max_pool1d::GlobalMaxPool1d>(),
     Kind::of::<global_max_pool2d::GlobalMaxPool2d>(),

@@ -4,6 +4,7 @@ mod activation;
 mod image;
 mod scalar;
 mod sequence;
+mod volume;
 
 use super::shape::Window;
 
@@ -11,6 +12,7 @@ pub use activation::{Function, Pointwise};
 pub use image::{Axis, Broadcast, ConvTranspose, Frame, Method, Resample};
 pub use scalar::{Channels, Noise, Prelu, Scalar};
 pub use sequence::{Attention, Cell, Embedding, Gate, Norm, Permute, Positions, Recurrent};
+pub use volume::{Conv3d, Pool3d, Slices};
 
 /// An operation between buffers of one virtual shard.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +20,9 @@ pub enum Op {
     Dense(Dense),
     Conv(Conv),
     ConvTranspose(ConvTranspose),
+    Conv3d(Conv3d),
     Pool(Pool),
+    Pool3d(Pool3d),
     Dropout(Dropout),
     BatchNorm(BatchNorm),
     Activation(Pointwise),
@@ -128,9 +132,9 @@ impl Op {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Dense(_) => "dense",
-            Self::Conv(_) => "convolution",
+            Self::Conv(_) | Self::Conv3d(_) => "convolution",
             Self::ConvTranspose(_) => "transposed convolution",
-            Self::Pool(_) => "pooling",
+            Self::Pool(_) | Self::Pool3d(_) => "pooling",
             Self::Dropout(_) => "dropout",
             Self::BatchNorm(_) => "batch normalization",
             Self::Activation(_) | Self::Prelu(_) => "activation",
@@ -158,6 +162,7 @@ impl Op {
                 ..none
             },
             Self::Pool(_)
+            | Self::Pool3d(_)
             | Self::Concat { .. }
             | Self::Resample(_)
             | Self::Frame(_)
@@ -185,6 +190,7 @@ impl Op {
             },
             Self::Norm(_)
             | Self::ConvTranspose(_)
+            | Self::Conv3d(_)
             | Self::Embedding(_)
             | Self::Weighted(_) => Traits {
                 reads_inputs: true,

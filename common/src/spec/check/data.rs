@@ -22,7 +22,7 @@ pub(super) fn check(data: &DataSpec, spec: &JobSpec, found: &mut Findings) {
             is_sample_shape(shape),
             "data.shape",
             format!("{shape:?}"),
-            "[features], [steps, features] or [channels, height, width], all from 1",
+            "[features], [steps, features], [channels, height, width] or [channels, depth, height, width], all from 1",
         );
     }
     if let Some(dimensions) = dimensions(data)

@@ -67,7 +67,7 @@ fn fields_of_the_whole_job_take_none() {
 fn bare_words_are_those_without_needed_fields() {
     let schema = json_schema();
     let words = |name: &str| schema["$defs"][name]["anyOf"][1]["enum"].clone();
-    let bare = "max_pool1d max_pool2d avg_pool1d avg_pool2d min_pool1d min_pool2d \
+    let bare = "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d min_pool1d min_pool2d min_pool3d \
              global_max_pool1d global_max_pool2d global_max_pool3d global_avg_pool1d \
              global_avg_pool2d global_avg_pool3d upsampling1d upsampling2d upsampling3d \
              flatten batch_norm layer_norm group_norm instance_norm positional_encoding prelu add multiply \

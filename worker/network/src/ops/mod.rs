@@ -15,6 +15,7 @@ mod noise;
 mod norm;
 mod permute;
 mod pool;
+mod pool3d;
 mod positions;
 mod prelu;
 mod recurrent;
@@ -113,6 +114,8 @@ pub(crate) fn kernel(op: &Op, lengths: &[usize]) -> Box<dyn Kernel> {
         Op::Dense(op) => Box::new(dense::Dense(op.clone())),
         Op::Conv(op) => Box::new(conv::Conv(op.clone())),
         Op::ConvTranspose(op) => Box::new(conv::Transpose::new(op)),
+        Op::Conv3d(op) => Box::new(conv::Volume::new(op)),
+        Op::Pool3d(op) => Box::new(pool3d::Pool3d(op.clone())),
         Op::Pool(op) => Box::new(pool::Pool(op.clone())),
         Op::Dropout(op) => Box::new(dropout::Dropout::new(op)),
         Op::BatchNorm(op) => Box::new(batch_norm::BatchNorm(op.clone())),

@@ -61,7 +61,13 @@ impl Kernel for Pool {
 }
 
 /// The part of a window along one dimension that lies inside the image.
-fn inside(position: usize, stride: usize, before: usize, k: usize, n: usize) -> (usize, usize) {
+pub(super) fn inside(
+    position: usize,
+    stride: usize,
+    before: usize,
+    k: usize,
+    n: usize,
+) -> (usize, usize) {
     let start = position * stride;
     (start.saturating_sub(before), (start + k - before).min(n))
 }
@@ -225,6 +231,6 @@ impl Pool {
 }
 
 /// Length of a window within the padded image. With `ceil` it may reach over that, which counts for nothing, as in PyTorch.
-fn padded(position: usize, stride: usize, k: usize, n: usize) -> usize {
+pub(super) fn padded(position: usize, stride: usize, k: usize, n: usize) -> usize {
     k.min(n - position * stride)
 }

@@ -370,10 +370,35 @@ def growing():
         conv(2, 3, padding=1), FLATTEN, dense(3)], "cross_entropy", samples=3)
 
 
+def volumes():
+    def volume(name, layers, samples=3, shape=(2, 4, 5, 6)):
+        return case(name, list(shape), [*layers, activation("tanh"), FLATTEN, dense(3)], samples=samples, scale=0.3)
+    one = {"conv3d": {"filters": 2, "kernel": 1}}
+    for name, fields in [
+            ("valid", dict(kernel=3)), ("same, stride", dict(kernel=[2, 3, 3], stride=[2, 1, 2], padding="same")),
+            ("padding", dict(kernel=3, padding=[1, 0, 2], activation="relu")),
+            ("sides", dict(kernel=2, padding=[[1, 0], [0, 2], [1, 1]], use_bias=False)),
+            ("dilation", dict(kernel=[2, 2, 3], dilation=[2, 3, 1], padding=1)),
+            ("groups", dict(kernel=2, groups=2, stride=[1, 2, 1])), ("one tap", dict(kernel=1, stride=2))]:
+        for samples in (1, 5):
+            yield volume(f"conv3d, {name}, {samples} samples", [one, {"conv3d": {"filters": 4, **fields}}], samples)
+    yield case("conv3d first, of large planes", [1, 3, 24, 25], [
+        {"conv3d": {"filters": 3, "kernel": 3, "padding": 1}}, {"max_pool3d": {"size": [1, 2, 2]}},
+        {"global_avg_pool3d": {}}, dense(3)], samples=3)
+    for kind in ("max", "avg", "min"):
+        for name, fields in [("plain", {}), ("stride", dict(size=3, stride=[1, 2, 2])),
+                             ("padding", dict(size=3, stride=2, padding=1)), ("same", dict(size=[2, 3, 2], padding="same")),
+                             ("ceil", dict(size=[3, 2, 4], stride=[2, 3, 3], ceil=True))]:
+            yield volume(f"{kind}_pool3d, {name}", [one, {f"{kind}_pool3d": fields}])
+    yield volume("avg_pool3d, padding counted", [
+        one, {"avg_pool3d": {"size": 3, "stride": 2, "padding": 1, "count_padding": True}}])
+
+
 def cases():
     yield from moving()
     yield from growing()
     yield from merging()
+    yield from volumes()
 
 
 def short(value):

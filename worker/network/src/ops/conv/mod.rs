@@ -9,6 +9,7 @@ mod grouped;
 mod shifted;
 mod tap;
 mod transpose;
+mod volume;
 
 use std::cell::RefCell;
 
@@ -26,6 +27,7 @@ use grouped::Grouped;
 use shifted::Shifted;
 use tap::Tap;
 pub(super) use transpose::Transpose;
+pub(super) use volume::Volume;
 
 /// Fixed pieces of a batch. The kernel's gradient is summed piece by piece in order, so that it does
 /// not depend on the number of threads.
