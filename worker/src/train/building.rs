@@ -4,7 +4,7 @@ use trainyard_common::network::rules::rules_of;
 use trainyard_common::network::{TargetKind, check_shards};
 use trainyard_common::spec::Device;
 use trainyard_common::spec::training::ParameterRule;
-use trainyard_network::{self as network, Network};
+use trainyard_network::{self as network, ModelError, Network};
 
 use super::TrainError;
 use super::groups::Groups;
@@ -39,7 +39,8 @@ fn within(
         settings.key("initializer"),
         &network::open_device(device)?,
         memory,
-    )?;
+    )
+    .map_err(|error| hinted(error, settings, dataset))?;
     weigh(settings, dataset, &mut network)?;
     let rules = &settings.parameters;
     let rules = rules_of(rules, network.graph()).map_err(|error| TrainError::Spec {
@@ -104,6 +105,25 @@ fn weigh(settings: &Settings, dataset: &Dataset, network: &mut Network) -> Resul
     Ok(network.weigh_classes(weights)?)
 }
 
+/// With what is probably meant, where labels seem to begin with 1: there is one class more then than anybody counts.
+fn hinted(error: ModelError, settings: &Settings, dataset: &Dataset) -> TrainError {
+    let Some(classes) = dataset.classes.filter(|&classes| classes > 1) else {
+        return error.into();
+    };
+    let graph = settings.model.graph(&dataset.sample_shape);
+    let one_less = graph.is_ok_and(|graph| graph.output.shape == [classes - 1]);
+    if !one_less || dataset.train.class_counts(1) != [0] {
+        return error.into();
+    }
+    TrainError::Spec {
+        field: "data.train",
+        message: format!(
+            "{error}; no label is 0, and the largest is {}: labels begin with 0 here, so take 1 off each",
+            classes - 1
+        ),
+    }
+}
+
 /// Whether so many samples fit; otherwise how many would.
 fn fits(samples: usize, memory: u64, bytes: impl Fn(usize) -> u64) -> Result<(), usize> {
     if bytes(samples) <= memory {
@@ -119,7 +139,8 @@ mod tests {
     use trainyard_common::spec::Device;
 
     use super::super::tests::{classification, cnn_trial};
-    use super::{Settings, fits, within};
+    use super::{Dataset, Settings, fits, within};
+    use crate::data::{BatchTargets, Part};
 
     #[test]
     fn what_does_not_fit_is_told_with_what_would() {
@@ -153,6 +174,31 @@ mod tests {
         build(Some(4), memory).unwrap();
         let error = build(None, memory).unwrap_err().to_string();
         assert!(error.starts_with("training.batch_size: "), "{error}");
+    }
+
+    #[test]
+    fn labels_that_begin_with_1_are_told_where_an_output_is_missing() {
+        let data = |labels: [u32; 6], classes| {
+            let part = Part::in_memory(64, vec![0.5; 6 * 64], BatchTargets::Classes(labels.into()));
+            let none = || Part::in_memory(64, Vec::new(), BatchTargets::Classes(Vec::new()));
+            Dataset::new(vec![1, 8, 8], Some(classes), 1, part, none(), none())
+        };
+        let refused = |labels, classes| {
+            let data = data(labels, classes);
+            let settings = Settings::of(&cnn_trial(), &data).unwrap();
+            let error = within(&settings, &data, Device::Cpu, u64::MAX);
+            error.map(drop).unwrap_err().to_string()
+        };
+        // The network has three outputs.
+        let told = refused([1, 2, 3, 3, 2, 1], 4);
+        assert!(
+            told.contains("take 1 off each") && told.contains("[4]"),
+            "{told}"
+        );
+        for (labels, classes) in [([0, 1, 2, 3, 3, 3], 4), ([1, 2, 3, 4, 4, 4], 5)] {
+            let told = refused(labels, classes);
+            assert!(!told.contains("take 1 off"), "{told}");
+        }
     }
 
     #[test]
