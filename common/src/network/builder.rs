@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::error::{LayerError, MAX_ELEMENTS, Problem};
-use super::graph::{Draw, Graph, Initial, Node, Parameter, Row, Statistic, Tensor};
+use super::graph::{Draw, Graph, Initial, Node, Parameter, Penalty, Row, Statistic, Tensor};
 use super::ops::Op;
 use super::shape::elements;
 use super::words::Initializer;
@@ -63,6 +63,11 @@ pub trait Lower {
     /// Names of the layers whose outputs it takes; none: the one before.
     fn from(&self) -> &[String];
 
+    /// What its own parameters cost; those of layers within it are theirs.
+    fn penalties(&self) -> Penalties {
+        Penalties::default()
+    }
+
     /// Adds its operations, and says what it puts out.
     ///
     /// # Errors
@@ -80,6 +85,28 @@ struct Place {
     position: Option<u64>,
     /// Operations of it that draw, so far.
     draws: u64,
+    penalties: Penalties,
+}
+
+/// Roles of parameters that inputs are multiplied by.
+const KERNELS: [&str; 2] = ["kernel", "embeddings"];
+
+/// What a layer's parameters cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Penalties {
+    pub kernel: Option<Penalty>,
+    pub bias: Option<Penalty>,
+}
+
+impl Penalties {
+    /// Of a parameter with this role: `recurrent_kernel` is a kernel, too.
+    fn of(&self, role: &str) -> Option<Penalty> {
+        match role {
+            role if role.ends_with("bias") => self.bias,
+            role if KERNELS.iter().any(|kernel| role.ends_with(kernel)) => self.kernel,
+            _ => None,
+        }
+    }
 }
 
 /// Layers that see each other's names.
@@ -129,6 +156,7 @@ impl Builder {
                 id: String::new(),
                 position: None,
                 draws: 0,
+                penalties: Penalties::default(),
             },
             times: 1,
             ids: HashMap::new(),
@@ -264,6 +292,7 @@ impl Builder {
             },
             position: (prefix.is_empty() && layer.name().is_none()).then_some(index as u64),
             draws: 0,
+            penalties: layer.penalties(),
         };
         let lowered = self
             .admit(row)
@@ -278,6 +307,33 @@ impl Builder {
         })?;
         self.graph.rows[row].output_shape.clone_from(&tensor.shape);
         Ok(tensor)
+    }
+
+    /// Whether the layer at hand has parameters of its own for what it says that they cost.
+    pub(super) fn check_penalties(&self) -> Result<(), Problem> {
+        let Penalties { kernel, bias } = self.place.penalties;
+        let nodes = self.graph.nodes.iter();
+        let own: Vec<&str> = nodes
+            .filter(|node| node.row == self.place.row)
+            .flat_map(|node| &self.graph.parameters[node.parameters.clone()])
+            .map(|parameter| parameter.name.as_str())
+            .collect();
+        let has = |roles: &[&str]| {
+            let ends = |name: &str| roles.iter().any(|role| name.ends_with(role));
+            own.iter().any(|name| ends(name))
+        };
+        for (field, given, roles) in [
+            ("kernel_regularizer", kernel.is_some(), &KERNELS[..]),
+            ("bias_regularizer", bias.is_some(), &["bias"]),
+        ] {
+            if given && !has(roles) {
+                return Err(Problem::Other(format!(
+                    "`{field}` given, but this layer has no such parameters of its own; accepted where they are, \
+                     on layers within it too"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Whether one more layer may stand here, under its name.
@@ -450,6 +506,7 @@ impl Builder {
                 name: format!("{}.{}", self.place.id, new.role),
                 shape: new.shape,
                 initial: new.initial,
+                penalty: self.place.penalties.of(&new.role),
             });
         }
         let start = self.graph.statistics_len();

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::ops::Op;
 use super::shape::elements;
 use super::words::Initializer;
@@ -82,12 +85,23 @@ pub enum Initial {
     },
 }
 
+/// What large values of a parameter cost: l1 sum(|w|) + l2 sum(w^2).
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Penalty {
+    #[serde(default)]
+    pub l1: f64,
+    #[serde(default)]
+    pub l2: f64,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
     /// `<layer's name>.<role>`; of a layer without a name `<position>.<layer>.<role>`, such as `0.conv2d.kernel`.
     pub name: String,
     pub shape: Vec<usize>,
     pub initial: Initial,
+    pub penalty: Option<Penalty>,
 }
 
 impl Parameter {

@@ -22,7 +22,7 @@ mod words;
 pub use builder::{Builder, Lower, NewParameter};
 pub use error::{LayerError, MAX_ELEMENTS, Problem};
 pub use findings::Findings;
-pub use graph::{Draw, Graph, Initial, Node, Parameter, Row, Statistic, Tensor};
+pub use graph::{Draw, Graph, Initial, Node, Parameter, Penalty, Row, Statistic, Tensor};
 pub use layers::{Layer, LayerSpec};
 pub use losses::{Loss, TargetKind};
 pub use model::{Head, ModelSpec, WeightsSpec, check_shards};

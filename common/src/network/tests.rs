@@ -490,7 +490,7 @@ fn table(architectures: bool) -> String {
             .as_object()
             .unwrap()
             .iter()
-            .filter(|(name, _)| !matches!(name.as_str(), "name" | "from"))
+            .filter(|(name, _)| !layers::COMMON.contains(&name.as_str()))
             .map(|(name, field)| {
                 // Where a reference may stand for the value, the default is within.
                 let inner = &field["anyOf"][0]["default"];

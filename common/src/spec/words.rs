@@ -192,6 +192,13 @@ const FIELDS: &[(&str, &str)] = &[
     ("p", "`rate` here"),
     ("negativeslope", "`alpha` here"),
     ("std", "`stddev` here"),
+    (
+        "kernelregularization",
+        "`kernel_regularizer` here: {l1: .., l2: ..}",
+    ),
+    ("regularizer", "`kernel_regularizer` here: {l1: .., l2: ..}"),
+    ("l2regularization", "`kernel_regularizer: {l2: ..}` here"),
+    ("l1regularization", "`kernel_regularizer: {l1: ..}` here"),
     ("sigma", "`stddev` here"),
     ("checkpoint", "`checkpoint_storage` here"),
     (

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use candle_core::{Device, Tensor, Var};
-use trainyard_common::network::{self, Graph, Loss, ModelSpec, Op, Statistic, TargetKind};
+use trainyard_common::network::{self, Graph, Loss, ModelSpec, Op, Penalty, Statistic, TargetKind};
 use trainyard_common::rng::Key;
 
 use crate::error::ModelError;
@@ -21,6 +21,8 @@ pub struct Network {
     machine: Machine,
     features: Features,
     parameters: Vec<Parameter>,
+    /// What parameters cost, by their position.
+    penalties: Vec<(usize, Penalty)>,
     /// Running statistics, in their order.
     running: Vec<f32>,
     training: Pool,
@@ -99,6 +101,12 @@ impl Network {
         Ok(Self {
             training: Pool::of(Program::training(&graph, &trained)),
             inference: Pool::of(Program::inference(&graph)),
+            penalties: graph
+                .parameters
+                .iter()
+                .enumerate()
+                .filter_map(|(at, parameter)| Some((at, parameter.penalty?)))
+                .collect(),
             parameters,
             running,
             features: Features::of(&graph),
@@ -292,6 +300,27 @@ impl Network {
                 Ok(outcome)
             },
         )
+    }
+
+    /// Adds to the summed gradient of so many samples that of what the parameters themselves cost, as if each sample
+    /// had to pay it: its mean has it once. The samples' losses do not have it.
+    pub fn add_penalties(&self, samples: f64, gradients: &mut [f32]) -> Result<(), ModelError> {
+        check_length("gradient buffer", gradients.len(), self.gradient_len())?;
+        if self.penalties.is_empty() {
+            return Ok(());
+        }
+        self.with_parameters(|slices| {
+            for (at, Penalty { l1, l2 }) in &self.penalties {
+                let own = self.machine.offsets[*at]..self.machine.offsets[*at + 1];
+                let (l1, l2) = ((samples * l1) as f32, (2.0 * samples * l2) as f32);
+                for (gradient, &value) in gradients[own].iter_mut().zip(slices[*at]) {
+                    // Of a value of 0 neither side is the right one; 0 is as PyTorch takes it.
+                    let sign = f32::from(i8::from(value > 0.0) - i8::from(value < 0.0));
+                    *gradient += l1 * sign + l2 * value;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Predictions [n, outputs]: the softmax or sigmoid that belongs to the loss is applied.

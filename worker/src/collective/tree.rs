@@ -99,6 +99,15 @@ impl TreeSum {
         }
     }
 
+    /// The same, for whoever adds to it what does not come from leaves.
+    pub fn root_mut(&mut self) -> Option<(&mut [f32], &[f64])> {
+        let all = 0..self.shape.leaves;
+        match self.nodes.as_mut_slice() {
+            [node] if node.place.leaves() == all => Some((&mut node.values, &node.scalars)),
+            _ => None,
+        }
+    }
+
     /// The partials so far, if every leaf of the range was added.
     pub(crate) fn partials(&self) -> Option<&[Node]> {
         (self.next == self.range.end).then_some(&self.nodes)

@@ -349,3 +349,31 @@ fn a_run_goes_on_with_the_shards_that_it_began_with() {
         bits(&before)
     );
 }
+
+#[test]
+fn what_parameters_cost_is_added_once_a_step_on_any_number_of_ranks() {
+    let data = classification();
+    let with = |penalty: Value| {
+        let mut spec = cnn_trial();
+        let mut model = serde_json::to_value(&spec.job.model).unwrap();
+        for layer in model["layers"].as_array_mut().unwrap() {
+            if let Some(dense) = layer.get_mut("dense") {
+                dense["kernel_regularizer"] = penalty.clone();
+            }
+        }
+        spec.job.model = Some(serde_json::from_value(model).unwrap());
+        spec.job.training.gradient_clipping =
+            Some(serde_json::from_value(json!({"global_norm": 1.0})).unwrap());
+        spec
+    };
+    let spec = with(json!({"l1": 0.001, "l2": 0.05}));
+    let one = run(&spec, &data, &Way::ranks(1));
+    for ranks in [2, 3] {
+        assert_same_run(&one, &run(&spec, &data, &Way::ranks(ranks)));
+    }
+    let free = run(&with(Value::Null), &data, &Way::ranks(1));
+    assert_ne!(bits(&one.end), bits(&free.end));
+    // Nothing but the parameters differs at the first step: the loss that is told is without it.
+    let first = |run: &Run| metric(&run.recorder.progress[0].metrics, "loss");
+    assert_eq!(first(&one), first(&free));
+}

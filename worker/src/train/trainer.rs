@@ -347,7 +347,7 @@ impl Trainer {
     /// Takes the step with the completed sums, the same on every rank.
     fn update(&mut self) -> Result<Option<StopMode>, TrainError> {
         let step = self.cursor.step + 1;
-        let Some((values, scalars)) = self.sums.root() else {
+        let Some((values, scalars)) = self.sums.root_mut() else {
             unreachable!("a group leaves the root");
         };
         let (totals, stop) = read_scalars(scalars);
@@ -357,7 +357,8 @@ impl Trainer {
         if stop == Some(StopMode::Now) {
             return Ok(stop);
         }
-        let (gradients, statistics) = values.split_at(self.network.gradient_len());
+        let (gradients, statistics) = values.split_at_mut(self.network.gradient_len());
+        self.network.add_penalties(totals.samples, gradients)?;
         let gradient = match &self.settings.clipping {
             None => Gradient::mean(totals.samples),
             Some(clipping) => Gradient::clipped(totals.samples, clipping, gradients),

@@ -89,6 +89,8 @@ use architectures::{
     Alexnet, EfficientnetB0, Googlenet, InceptionV3, Lenet5, MobilenetV2, Resnet, Unet, Vgg,
 };
 
+#[cfg(test)]
+pub(super) use spec::COMMON;
 pub use spec::LayerSpec;
 
 /// All layers of this program, in the order of the reference page.

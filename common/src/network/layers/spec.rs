@@ -9,10 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::{AnyLayer, Kind, kind, kinds};
-use crate::network::builder::{Builder, Lower};
+use crate::network::builder::{Builder, Lower, Penalties};
 use crate::network::error::Problem;
 use crate::network::findings::Findings;
-use crate::network::graph::Tensor;
+use crate::network::graph::{Penalty, Tensor};
+use crate::network::range::is_not_negative;
 
 /// Longest name of a layer.
 const MAX_NAME: usize = 100;
@@ -24,6 +25,10 @@ pub struct LayerSpec {
     pub name: Option<String>,
     /// Layers whose outputs are its inputs; none: the one before.
     pub from: Vec<String>,
+    /// What its kernels cost.
+    pub kernel_regularizer: Option<Penalty>,
+    /// What its biases cost.
+    pub bias_regularizer: Option<Penalty>,
     kind: &'static Kind,
     layer: Arc<dyn AnyLayer>,
 }
@@ -44,6 +49,22 @@ impl LayerSpec {
                 "letters, digits, `_`, `-` and `.`, at least one letter, at most 100, and not `input`",
             );
         }
+        for (field, penalty) in [
+            ("kernel_regularizer", self.kernel_regularizer),
+            ("bias_regularizer", self.bias_regularizer),
+        ] {
+            let Some(Penalty { l1, l2 }) = penalty else {
+                continue;
+            };
+            for (name, value) in [("l1", l1), ("l2", l2)] {
+                found.expect(
+                    is_not_negative(value),
+                    format!("{path}.{field}.{name}"),
+                    value,
+                    "numbers from 0",
+                );
+            }
+        }
         self.layer.check(&path, found);
     }
 
@@ -63,6 +84,14 @@ impl LayerSpec {
         if !self.from.is_empty() {
             fields.insert("from".to_owned(), json!(self.from));
         }
+        for (name, penalty) in [
+            ("kernel_regularizer", self.kernel_regularizer),
+            ("bias_regularizer", self.bias_regularizer),
+        ] {
+            if let Some(penalty) = penalty {
+                fields.insert(name.to_owned(), serde_json::to_value(penalty)?);
+            }
+        }
         Ok(fields)
     }
 }
@@ -80,8 +109,17 @@ impl Lower for LayerSpec {
         &self.from
     }
 
+    fn penalties(&self) -> Penalties {
+        Penalties {
+            kernel: self.kernel_regularizer,
+            bias: self.bias_regularizer,
+        }
+    }
+
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        self.layer.lower(at, inputs)
+        let output = self.layer.lower(at, inputs)?;
+        at.check_penalties()?;
+        Ok(output)
     }
 }
 
@@ -99,6 +137,9 @@ impl Serialize for LayerSpec {
     }
 }
 
+/// Fields of every layer.
+pub(crate) const COMMON: &[&str] = &["name", "from", "kernel_regularizer", "bias_regularizer"];
+
 /// What every layer has.
 #[derive(Deserialize, JsonSchema)]
 struct Common {
@@ -108,6 +149,12 @@ struct Common {
     /// The name of the layer whose output comes in, or a list of names. Unset: the layer before.
     #[serde(default)]
     from: Option<Names>,
+    /// What its kernels cost: l1 sum(|w|) + l2 sum(w^2), the gradient of which is added to that of the mean loss.
+    #[serde(default)]
+    kernel_regularizer: Option<Penalty>,
+    /// The same of its biases.
+    #[serde(default)]
+    bias_regularizer: Option<Penalty>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -132,8 +179,9 @@ impl<'de> Deserialize<'de> for LayerSpec {
                 "the fields of `{word}` are no mapping"
             )));
         };
-        let common: Map<String, Value> = ["name", "from"]
-            .into_iter()
+        let common: Map<String, Value> = COMMON
+            .iter()
+            .copied()
             .filter_map(|name| Some((name.to_owned(), fields.shift_remove(name)?)))
             .collect();
         let common: Common =
@@ -145,6 +193,8 @@ impl<'de> Deserialize<'de> for LayerSpec {
                 Some(Names::One(name)) => vec![name],
                 Some(Names::Several(names)) => names,
             },
+            kernel_regularizer: common.kernel_regularizer,
+            bias_regularizer: common.bias_regularizer,
             kind,
             layer: (kind.read)(Value::Object(fields)).map_err(D::Error::custom)?,
         })

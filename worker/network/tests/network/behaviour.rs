@@ -319,6 +319,52 @@ fn parameters_have_names_shapes_and_starts_of_their_own() {
 }
 
 #[test]
+fn parameters_cost_what_their_layer_says() {
+    let layers = json!([
+        {"dense": {"units": 3, "kernel_regularizer": {"l1": 0.5, "l2": 0.25}}},
+        {"residual": {"body": [{"dense": {"units": 3, "bias_regularizer": {"l2": 2.0}}}]}},
+        {"dense": {"units": 2}},
+    ]);
+    let network = build(layers, &[2], json!({"mse": {}}), 2).unwrap();
+    let values: Vec<f32> = (0..network.gradient_len())
+        .map(|i| i as f32 - 3.0)
+        .collect();
+    network.write_parameters(&values).unwrap();
+    let mut gradients = vec![1.0; values.len()];
+    network.add_penalties(8.0, &mut gradients).unwrap();
+    for (i, (&gradient, &value)) in gradients.iter().zip(&values).enumerate() {
+        // Kernels of 6 and 9 values with biases of 3 each, then the last layer's.
+        let expected = match i {
+            0..6 if value == 0.0 => 1.0,
+            0..6 => 1.0 + 8.0 * (0.5 * value.signum() + 2.0 * 0.25 * value),
+            18..21 => 1.0 + 8.0 * 2.0 * 2.0 * value,
+            _ => 1.0,
+        };
+        assert_eq!(gradient, expected, "{i}");
+    }
+    for (layer, field) in [
+        (
+            json!({"activation": {"function": "relu", "kernel_regularizer": {"l2": 1.0}}}),
+            "kernel_regularizer",
+        ),
+        (
+            json!({"dense": {"units": 2, "use_bias": false, "bias_regularizer": {"l2": 1.0}}}),
+            "bias_regularizer",
+        ),
+        (
+            json!({"residual": {"body": [{"dense": {"units": 2}}], "kernel_regularizer": {"l2": 1.0}}}),
+            "kernel_regularizer",
+        ),
+    ] {
+        let error = build(json!([layer]), &[2], json!({"mse": {}}), 2)
+            .map(drop)
+            .unwrap_err();
+        let told = format!("`{field}` given, but this layer has no such parameters of its own");
+        assert!(error.to_string().contains(&told), "{error}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_named() {
     let cross_entropy = json!({"cross_entropy": {}});
     for (layers, loss, needles) in [
