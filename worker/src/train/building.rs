@@ -168,7 +168,7 @@ mod tests {
     fn memory_is_asked_for_the_samples_that_are_used() {
         let data = classification();
         let build = |limit, memory| within(&settings(limit), &data, Device::Cpu, memory);
-        let network = build(None, u64::MAX).unwrap();
+        let (network, _) = build(None, u64::MAX).unwrap();
         let memory = network.pass_bytes(1).0.max(network.pass_bytes(4).1);
         // Four samples in four virtual shards.
         build(Some(4), memory).unwrap();

@@ -21,7 +21,8 @@ fn load(path: &Path, head: &str) -> Weights {
         .enable_all()
         .build()
         .unwrap();
-    let loading = weights::load(&spec, Limits::of_machine(1), &CancellationToken::new());
+    let cancel = CancellationToken::new();
+    let loading = weights::load(&spec, Limits::of_machine(1), &cancel);
     runtime.block_on(async { loading.await.unwrap() })
 }
 
