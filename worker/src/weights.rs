@@ -115,7 +115,9 @@ impl Weights {
             } else {
                 String::new()
             };
-            return Err(format!("{}{more}", problems.join("; ")));
+            let nothing = found.iter().all(Option::is_none);
+            let shown = if nothing { self.shown() } else { String::new() };
+            return Err(format!("{}{more}{shown}", problems.join("; ")));
         }
         if found.iter().all(Option::is_none) {
             return Err(match &self.spec.within {
@@ -176,16 +178,17 @@ impl Weights {
 
     fn missing(&self, name: &str, theirs: &str) -> String {
         let known = self.tensors.keys().map(String::as_str);
-        let hint = match near(theirs, known) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => {
-                let mut known: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
-                known.sort_unstable();
-                known.truncate(SHOWN);
-                format!("it has {}, ...", known.join(", "))
-            }
-        };
-        format!("the file has no `{theirs}` for `{name}`; {hint}")
+        let hint = near(theirs, known)
+            .map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+        format!("the file has no `{theirs}` for `{name}`{hint}")
+    }
+
+    /// Some of what it has, for who finds nothing in it.
+    fn shown(&self) -> String {
+        let mut known: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        known.truncate(SHOWN);
+        format!("; it has {}, ...", known.join(", "))
     }
 }
 

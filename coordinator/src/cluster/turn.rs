@@ -6,7 +6,7 @@ use trainyard_common::ids::{JobId, TrialId};
 
 use crate::cluster::Machine;
 use crate::cluster::api::{Effect, Event, Rejection, Step};
-use crate::cluster::model::{JobState, Record, SpecRecord};
+use crate::cluster::model::{Computed, JobState, Record, SpecRecord, Ticket};
 
 /// Ended trials that are packed with one event after a restart: some milliseconds' worth at most.
 const FROZEN_A_STEP: u32 = 32;
@@ -110,6 +110,19 @@ impl Machine {
             | Event::Removed { .. }) => self.leaving_event(leaving)?,
         }
         Ok(())
+    }
+
+    /// What was computed beside the loop is there, or will never be.
+    fn computed(&mut self, job: &JobId, ticket: Ticket, computed: Result<Computed, String>) {
+        match computed {
+            Ok(Computed::Thought(thought)) => self.searched(job, ticket, Ok(*thought)),
+            Ok(Computed::Chosen(chosen)) => self.chosen(job, ticket, Ok(chosen)),
+            // Who waits for that ticket knows itself.
+            Err(error) => {
+                self.searched(job, ticket, Err(error.clone()));
+                self.chosen(job, ticket, Err(error));
+            }
+        }
     }
 
     /// Packs some of the trials that had ended before this machine was restored. Doing it for all of them

@@ -63,11 +63,14 @@ fn within(
     let limit = settings.limit_samples;
     let batch = settings.batch_size.min(dataset.train.len()).min(limit);
     let normalizes = network.graph().normalizes_shards();
-    check_shards(normalizes, batch, settings.shards).map_err(|message| TrainError::Spec {
-        field: "training.batch_size",
-        message,
+    check_shards(normalizes, settings.batch_size, settings.shards).map_err(|message| {
+        TrainError::Spec {
+            field: "training.batch_size",
+            message,
+        }
     })?;
-    let shard = batch.div_ceil(settings.shards);
+    // However few samples there are, the first shard has as many as in any other step.
+    let shard = settings.batch_size.div_ceil(settings.shards).min(batch);
     fits(shard, memory, step).map_err(|most| TrainError::Spec {
         field: "training.batch_size",
         message: format!(
@@ -169,8 +172,8 @@ mod tests {
         let data = classification();
         let build = |limit, memory| within(&settings(limit), &data, Device::Cpu, memory);
         let (network, _) = build(None, u64::MAX).unwrap();
-        let memory = network.pass_bytes(1).0.max(network.pass_bytes(4).1);
-        // Four samples in four virtual shards.
+        let memory = network.pass_bytes(4).0.max(network.pass_bytes(4).1);
+        // All four samples are in the first of four virtual shards.
         build(Some(4), memory).unwrap();
         let error = build(None, memory).unwrap_err().to_string();
         assert!(error.starts_with("training.batch_size: "), "{error}");

@@ -281,7 +281,6 @@ fn what_is_frozen_stays_and_has_no_state() {
     assert_ne!(tensor(&done.end, head), tensor(&begin, head));
     assert!(tensor(&done.end, "optimizer/5.dense.kernel/m").is_some());
     assert!(tensor(&done.end, "average/5.dense.bias").is_some());
-    assert!(metric(&done.validation, "validation_accuracy") > 0.5);
 }
 
 /// A rate of one's own for everything is the optimizer's rate.

@@ -46,8 +46,6 @@ fn frozen(spec: &JobSpec) -> bool {
 
 /// Samples of a global batch, and its virtual shards.
 fn batch(spec: &JobSpec) -> (usize, usize) {
-    let training = &spec.training;
-    let most = training.limit_samples.unwrap_or(usize::MAX);
-    let shards = training.virtual_shards.unwrap_or(1) as usize;
-    (training.batch_size.min(most), shards)
+    let shards = spec.training.virtual_shards.unwrap_or(1) as usize;
+    (spec.training.batch_size, shards)
 }

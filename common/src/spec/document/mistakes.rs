@@ -139,7 +139,7 @@ fn batch_normalization_is_given_samples_enough_by_each_shard() {
         json!({"batch_size": 4, "virtual_shards": 4}),
         json!({"batch_size": 2, "virtual_shards": 4}),
         json!({"batch_size": 1}),
-        json!({"batch_size": 64, "virtual_shards": 8, "limit_samples": 8}),
+        json!({"batch_size": 20, "virtual_shards": 16}),
     ] {
         let refused = with(&norm, training.clone()).unwrap_err().to_string();
         let told = "are one sample a shard, or in some of them: `model.layers[0].residual.body[1].branches.paths[1][0].batch_norm`";

@@ -23,6 +23,7 @@ pub(super) mod attempts;
 pub(super) mod best;
 mod bundles;
 mod choosing;
+mod computing;
 mod conclude;
 mod ending;
 mod extend;

@@ -11,7 +11,7 @@ use trainyard_common::ids::{JobId, TrialId};
 use crate::cluster::Machine;
 use crate::cluster::api::Effect;
 use crate::cluster::model::{
-    Computation, Computed, Expected, JobState, SearchEntry, SearchTask, Thought, Ticket, Told,
+    Computation, Expected, JobState, SearchEntry, SearchTask, Thought, Ticket, Told,
 };
 
 impl Machine {
@@ -39,15 +39,6 @@ impl Machine {
         self.compute(job, ticket, Computation::Search(Box::new(task)));
     }
 
-    /// Has something of the job's search computed beside the loop.
-    pub(in crate::cluster) fn compute(&mut self, job: &JobId, ticket: Ticket, task: Computation) {
-        self.draft.step.effects.push(Effect::Search {
-            job: job.clone(),
-            ticket,
-            task,
-        });
-    }
-
     /// After a restart: asks for the searches that are to be made from their logs.
     pub(in crate::cluster) fn ask_unread(&mut self) {
         for (job, ticket, task) in std::mem::take(&mut self.unread) {
@@ -58,26 +49,13 @@ impl Machine {
         }
     }
 
-    /// What was computed beside the loop is there, or will never be.
-    pub(in crate::cluster) fn computed(
+    /// A searcher is back, or will never be. Nothing, where nobody waits for it any more.
+    pub(in crate::cluster) fn searched(
         &mut self,
         job: &JobId,
         ticket: Ticket,
-        computed: Result<Computed, String>,
+        thought: Result<Thought, String>,
     ) {
-        match computed {
-            Ok(Computed::Thought(thought)) => self.searched(job, ticket, Ok(*thought)),
-            Ok(Computed::Chosen(chosen)) => self.chosen(job, ticket, Ok(chosen)),
-            // Who waits for that ticket knows itself.
-            Err(error) => {
-                self.searched(job, ticket, Err(error.clone()));
-                self.chosen(job, ticket, Err(error));
-            }
-        }
-    }
-
-    /// A searcher is back, or will never be. Nothing, where nobody waits for it any more.
-    fn searched(&mut self, job: &JobId, ticket: Ticket, thought: Result<Thought, String>) {
         let found = self.jobs.get_mut(job);
         let Some(found) = found.filter(|found| found.mind.awaits(ticket)) else {
             return;

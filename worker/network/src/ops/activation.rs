@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 use trainyard_common::network::{self, Function};
 
-use super::{At, Kept, Kernel, Known, scalar};
+use super::scalar::{self, sigmoid};
+use super::{At, Kept, Kernel, Known};
 use crate::simd::vectorized;
 
 /// Values handled by one task, at least; a multiple of the width for softmax.
@@ -184,13 +185,6 @@ fn scale_by(gradient: &mut [f32], known: &[f32], derivative: impl Fn(f32) -> f32
     for (gradient, &known) in gradient.iter_mut().zip(known) {
         *gradient *= derivative(known);
     }
-}
-
-/// 1 / (1 + e^-x), without overflow at any x.
-pub(crate) fn sigmoid(x: f32) -> f32 {
-    let e = libm::expf(-x.abs());
-    let small = e / (1.0 + e);
-    if x < 0.0 { small } else { 1.0 / (1.0 + e) }
 }
 
 /// Phi(x) = erfc(-x / sqrt 2) / 2.

@@ -27,7 +27,8 @@ use std::fmt::Debug;
 use trainyard_common::network::{Draw, Op};
 use trainyard_common::rng::Key;
 
-pub(crate) use activation::{sigmoid, softmax};
+pub(crate) use activation::softmax;
+pub(crate) use scalar::sigmoid;
 
 /// Where an operation runs: in which network, of what mode.
 #[derive(Debug)]

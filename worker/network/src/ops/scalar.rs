@@ -2,11 +2,16 @@
 
 use trainyard_common::network::Scalar;
 
-use super::activation::sigmoid;
-
 /// lambda and alpha of Klambauer et al. 2017, with which values of mean 0 and variance 1 keep them.
 const SELU_SCALE: f32 = 1.050_701;
 const SELU_ALPHA: f32 = 1.673_263_2;
+
+/// 1 / (1 + e^-x), without overflow at any x.
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    let e = libm::expf(-x.abs());
+    let small = e / (1.0 + e);
+    if x < 0.0 { small } else { 1.0 / (1.0 + e) }
+}
 
 /// In place. Not-a-number stays.
 pub(super) fn forward(function: Scalar, values: &mut [f32]) {
