@@ -208,11 +208,19 @@ mod tests {
     fn a_batch_of_one_sample_a_shard_is_no_batch_to_normalize() {
         let data = classification();
         let mut spec = cnn_trial();
-        for (limit, fits) in [(None, true), (Some(8), true), (Some(4), false)] {
+        // In four virtual shards; of fewer samples than a batch the first shards have as many as ever.
+        for (batch, limit, fits) in [
+            (16, None, true),
+            (8, None, true),
+            (7, None, false),
+            (4, None, false),
+            (16, Some(5), true),
+        ] {
+            spec.job.training.batch_size = batch;
             spec.job.training.limit_samples = limit;
             let settings = Settings::of(&spec, &data).unwrap();
             match within(&settings, &data, Device::Cpu, u64::MAX) {
-                Ok(_) => assert!(fits, "{limit:?}"),
+                Ok(_) => assert!(fits, "{batch} {limit:?}"),
                 Err(error) => {
                     assert!(
                         !fits && error.to_string().contains("one sample a shard"),

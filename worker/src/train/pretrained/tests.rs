@@ -154,6 +154,9 @@ fn networks_of_torchvision_put_out_the_same() {
     assert!(compared > 0, "the folder has no networks");
 }
 
+/// Logarithms below it are of probabilities that f32 hardly has.
+const SMALLEST: f64 = -80.0;
+
 /// The largest difference of log-probabilities beside the largest score: predictions are those after the loss's softmax.
 fn compare(found: &[f32], scores: &[f64], classes: usize) -> f64 {
     let rows = found.chunks(classes).zip(scores.chunks(classes));
@@ -162,14 +165,15 @@ fn compare(found: &[f32], scores: &[f64], classes: usize) -> f64 {
         let most = scores.iter().copied().fold(f64::MIN, f64::max);
         let sum: f64 = scores.iter().map(|score| (score - most).exp()).sum();
         let expected = scores.iter().map(|score| score - most - sum.ln());
-        let pairs: Vec<(f64, f64)> = found
+        let differs = |(found, expected): (&f32, f64)| match expected < SMALLEST {
+            true => f64::from(*found),
+            false => (f64::from(*found).ln() - expected).abs() / largest,
+        };
+        found
             .iter()
-            .map(|found| f64::from(*found).ln())
             .zip(expected)
-            .collect();
-        pairs
-            .into_iter()
-            .map(move |(found, expected)| (found - expected).abs() / largest)
+            .map(differs)
+            .collect::<Vec<f64>>()
     });
     differences.fold(0.0, f64::max)
 }
