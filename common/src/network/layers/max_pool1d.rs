@@ -3,14 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::moving::{Movement, as_image, as_sequence, check_padding, in_one_row, pool};
 use super::shared::only;
+use super::windows::Windows;
 use super::{Findings, Layer};
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
 use crate::network::graph::Tensor;
 use crate::network::ops::PoolKind;
-use crate::network::words::{Padding, Pair};
+use crate::network::words::Padding;
 
 /// The largest value of each window that moves along a sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,29 +38,22 @@ impl Layer for MaxPool1d {
     const ABOUT: &'static str = "`[channels, length]` to `[channels, length']`";
 
     fn check(&self, path: &str, found: &mut Findings) {
-        found.at_least_one(self.size, format!("{path}.size"));
-        if let Some(stride) = self.stride {
-            found.at_least_one(stride, format!("{path}.stride"));
-        }
-        check_padding(&self.padding, 1, path, found);
+        self.windows().check(path, found);
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let movement = Movement {
-            size: in_one_row(self.size),
-            stride: in_one_row(self.stride.unwrap_or(self.size)),
-            dilation: Pair::one(),
+        let windows = self.windows();
+        windows.pool(at, only(inputs)?, PoolKind::Max, false)
+    }
+}
+
+impl MaxPool1d {
+    fn windows(&self) -> Windows<'_, usize> {
+        Windows {
+            size: self.size,
+            stride: self.stride,
             padding: &self.padding,
             ceil: self.ceil,
-            dimensions: 1,
-        };
-        let image = as_image(only(inputs)?)?;
-        Ok(as_sequence(&pool(
-            at,
-            &image,
-            PoolKind::Max,
-            false,
-            &movement,
-        )?))
+        }
     }
 }

@@ -3,10 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::framing::check_triple;
-use super::moving::check_padding;
 use super::shared::only;
-use super::volumes::{Movement, pool};
+use super::windows::Windows;
 use super::{Findings, Layer};
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
@@ -37,22 +35,22 @@ impl Layer for MaxPool3d {
         "`[channels, depth, height, width]` to `[channels, depth', height', width']`";
 
     fn check(&self, path: &str, found: &mut Findings) {
-        check_triple(self.size, format!("{path}.size"), found);
-        if let Some(stride) = self.stride {
-            check_triple(stride, format!("{path}.stride"), found);
-        }
-        check_padding(&self.padding, 3, path, found);
+        self.windows().check(path, found);
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let movement = Movement {
-            what: "window",
+        let windows = self.windows();
+        windows.pool(at, only(inputs)?, PoolKind::Max, false)
+    }
+}
+
+impl MaxPool3d {
+    fn windows(&self) -> Windows<'_, Triple> {
+        Windows {
             size: self.size,
-            stride: self.stride.unwrap_or(self.size),
-            dilation: Triple::one(),
+            stride: self.stride,
             padding: &self.padding,
             ceil: self.ceil,
-        };
-        pool(at, only(inputs)?, PoolKind::Max, false, &movement)
+        }
     }
 }

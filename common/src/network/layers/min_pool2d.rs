@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::moving::{Movement, check_padding, pool};
-use super::shared::{check_pair, only};
+use super::shared::only;
+use super::windows::Windows;
 use super::{Findings, Layer};
 use crate::network::builder::Builder;
 use crate::network::error::Problem;
@@ -34,22 +34,22 @@ impl Layer for MinPool2d {
     const ABOUT: &'static str = "`[channels, height, width]` to `[channels, height', width']`";
 
     fn check(&self, path: &str, found: &mut Findings) {
-        check_pair(self.size, format!("{path}.size"), found);
-        if let Some(stride) = self.stride {
-            check_pair(stride, format!("{path}.stride"), found);
-        }
-        check_padding(&self.padding, 2, path, found);
+        self.windows().check(path, found);
     }
 
     fn lower(&self, at: &mut Builder, inputs: &[Tensor]) -> Result<Tensor, Problem> {
-        let movement = Movement {
+        let windows = self.windows();
+        windows.pool(at, only(inputs)?, PoolKind::Min, false)
+    }
+}
+
+impl MinPool2d {
+    fn windows(&self) -> Windows<'_, Pair> {
+        Windows {
             size: self.size,
-            stride: self.stride.unwrap_or(self.size),
-            dilation: Pair::one(),
+            stride: self.stride,
             padding: &self.padding,
             ceil: self.ceil,
-            dimensions: 2,
-        };
-        pool(at, only(inputs)?, PoolKind::Min, false, &movement)
+        }
     }
 }

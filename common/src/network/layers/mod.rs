@@ -68,6 +68,7 @@ mod upsampling1d;
 mod upsampling2d;
 mod upsampling3d;
 mod volumes;
+mod windows;
 mod zero_padding1d;
 mod zero_padding2d;
 mod zero_padding3d;

@@ -231,14 +231,6 @@ impl Conv {
         let n = input.len() / self.image();
         let chunk = n.div_ceil(CHUNKS);
         let kernel = self.backward_kernel(parameters[0], input_gradient.is_some());
-        let partials = sized(partials, parameter_gradient.len() * n.div_ceil(chunk));
-        let mut input_gradients: Vec<Option<&mut [f32]>> = match input_gradient {
-            Some(gradient) => gradient
-                .chunks_mut(chunk * self.image())
-                .map(Some)
-                .collect(),
-            None => (0..n.div_ceil(chunk)).map(|_| None).collect(),
-        };
         if self.relu {
             gradient
                 .par_chunks_mut(chunk * self.output())
@@ -250,24 +242,21 @@ impl Conv {
                     );
                 });
         }
-        gradient
-            .par_chunks(chunk * self.output())
-            .zip(input.par_chunks(chunk * self.image()))
-            .zip(input_gradients.par_iter_mut())
-            .zip(partials.par_chunks_mut(parameter_gradient.len()))
-            .for_each(|(((gradient, input), input_gradient), partial)| {
-                with_scratch(|scratch| {
-                    self.backward_chunk(
-                        &kernel,
-                        input,
-                        gradient,
-                        input_gradient.as_deref_mut(),
-                        partial,
-                        scratch,
-                    );
-                });
-            });
-        sum_partials(parameter_gradient, partials);
+        let lengths = (self.image(), self.output());
+        let values = (input, &*gradient);
+        let work = |(input, gradient): (&[f32], &[f32]),
+                    input_gradient: Option<&mut [f32]>,
+                    partial: &mut [f32],
+                    scratch: &mut Scratch| {
+            self.backward_chunk(&kernel, input, gradient, input_gradient, partial, scratch);
+        };
+        in_pieces(
+            lengths,
+            values,
+            input_gradient,
+            (parameter_gradient, partials),
+            work,
+        );
     }
 
     fn backward_kernel<'a>(&'a self, kernel: &'a [f32], input_gradient: bool) -> Kernel<'a> {
@@ -429,6 +418,37 @@ fn sum_lanes(values: &[f32]) -> f32 {
     }
     add(&mut lanes, rest);
     lanes.iter().sum()
+}
+
+/// A backward pass in fixed pieces of a batch, whose gradients of the parameters are then summed in their order.
+/// `lengths`: values of a sample, in and out. `work` gets a piece of the input and of the gradient, of the gradient of the
+/// input, and where the piece's own gradient of the parameters goes.
+fn in_pieces(
+    (len, out): (usize, usize),
+    (input, gradient): (&[f32], &[f32]),
+    input_gradient: Option<&mut [f32]>,
+    (parameter_gradient, partials): (&mut [f32], &mut Vec<f32>),
+    work: impl Fn((&[f32], &[f32]), Option<&mut [f32]>, &mut [f32], &mut Scratch) + Sync,
+) {
+    let samples = gradient.len() / out;
+    let chunk = samples.div_ceil(CHUNKS);
+    let chunks = samples.div_ceil(chunk);
+    let partials = sized(partials, parameter_gradient.len() * chunks);
+    let mut input_gradients: Vec<Option<&mut [f32]>> = match input_gradient {
+        Some(gradient) => gradient.chunks_mut(chunk * len).map(Some).collect(),
+        None => (0..chunks).map(|_| None).collect(),
+    };
+    gradient
+        .par_chunks(chunk * out)
+        .zip(input.par_chunks(chunk * len))
+        .zip(input_gradients.par_iter_mut())
+        .zip(partials.par_chunks_mut(parameter_gradient.len()))
+        .for_each(|(((gradient, input), target), partial)| {
+            with_scratch(|scratch| {
+                work((input, gradient), target.as_deref_mut(), partial, scratch)
+            });
+        });
+    sum_partials(parameter_gradient, partials);
 }
 
 /// sum = partials in order.

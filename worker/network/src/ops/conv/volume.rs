@@ -4,9 +4,7 @@ use rayon::prelude::*;
 use trainyard_common::network::{self, Slices};
 
 use super::grouped::Grouped;
-use super::{
-    CHUNKS, COLUMNS, Conv, Scratch, Tap, add, sized, sum_lanes, sum_partials, with_scratch,
-};
+use super::{COLUMNS, Conv, Scratch, Tap, add, in_pieces, sized, sum_lanes, with_scratch};
 use crate::gemm::{View, gemm};
 use crate::ops::{At, Kept, Kernel, Known};
 use crate::simd::vectorized;
@@ -258,27 +256,19 @@ impl Kernel for Volume {
         parameter_gradient: &mut [f32],
         kept: &mut Kept,
     ) {
-        let (len, out) = self.lengths();
-        let (len, out) = (self.grouped.groups * len, self.grouped.groups * out);
-        let chunk = (gradient.len() / out).div_ceil(CHUNKS);
-        let chunks = (gradient.len() / out).div_ceil(chunk);
-        let partials = sized(&mut kept.scratch, parameter_gradient.len() * chunks);
-        let mut input_gradients: Vec<Option<&mut [f32]>> = match targets[0].as_deref_mut() {
-            Some(target) => target.chunks_mut(chunk * len).map(Some).collect(),
-            None => (0..chunks).map(|_| None).collect(),
-        };
-        gradient
-            .par_chunks(chunk * out)
-            .zip(known.inputs[0].par_chunks(chunk * len))
-            .zip(input_gradients.par_iter_mut())
-            .zip(partials.par_chunks_mut(parameter_gradient.len()))
-            .for_each(|(((gradient, input), target), partial)| {
-                let target = target.as_deref_mut();
-                with_scratch(|scratch| {
-                    let values = (input, gradient);
-                    self.backward_chunk(at.parameters[0], values, target, partial, scratch);
-                });
-            });
-        sum_partials(parameter_gradient, partials);
+        let ((len, out), groups) = (self.lengths(), self.grouped.groups);
+        let lengths = (groups * len, groups * out);
+        let values = (known.inputs[0], &*gradient);
+        let sums = (parameter_gradient, &mut kept.scratch);
+        let target = targets[0].as_deref_mut();
+        in_pieces(
+            lengths,
+            values,
+            target,
+            sums,
+            |values, target, partial, scratch| {
+                self.backward_chunk(at.parameters[0], values, target, partial, scratch);
+            },
+        );
     }
 }
